@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := $(shell command -v uv || echo .uv/bin/uv)
+RUN := $(UV) run --no-sync
+
+.PHONY: help setup demo test test-fast lint bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Offers needs Python 3.11; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
+
+.venv/.installed: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	$(UV) sync --locked --quiet --python $(PYTHON)
+	@touch $@
+
+setup: .venv/.installed ## Install the locked environment into .venv
+
+demo: setup ## Train, gate and package a model on real bank contacts (simulated ones where there is no network)
+	$(RUN) offers demo
+
+test: setup ## Run every test, the slow ones included
+	$(RUN) pytest
+
+test-fast: setup ## Run the tests that take seconds
+	$(RUN) pytest -m "not slow"
+
+lint: setup ## Check style, types and the arrows between the rooms
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+
+bench: setup ## Measure speed and memory beside their floors, print a table of medians
+	$(RUN) python -m tests.bench
+
+clean: ## Remove the environment and everything that runs have left
+	rm -rf .venv .uv .offers

@@ -1,0 +1,412 @@
+"""The contract of a data set: columns, roles, time order, evaluation, gate. One YAML file drives everything."""
+
+import re
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from offers.errors import ContractError
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Role(StrEnum):
+    """What a column is to the decision."""
+
+    CUSTOMER = "customer"
+    OFFER = "offer"
+    CONTEXT = "context"
+    LEAKAGE = "leakage"
+    TARGET = "target"
+    PROTECTED = "protected"
+    IDENTIFIER = "identifier"
+    TIME = "time"
+
+
+INPUT_ROLES = (Role.CUSTOMER, Role.OFFER, Role.CONTEXT)
+
+ColumnType = Literal["integer", "number", "category", "boolean", "date", "text"]
+Text = Annotated[str, BeforeValidator(lambda v: v if isinstance(v, str | bool) else str(v))]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Column(_Model):
+    """One column: its type, what it may hold, and its role.
+
+    `missing` lists values that stand for "not known" (999 days, -1 years); `unknown` says what a category
+    outside `values` does to a row; `typical` is a central range, or a share per value, for the simulated world.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    role: Role
+    type: ColumnType
+    description: str = ""
+    unit: str | None = None
+    min: float | None = None
+    max: float | None = None
+    values: tuple[Text, ...] = ()
+    unknown: Literal["reject", "missing"] = "reject"
+    missing: tuple[Text, ...] = ()
+    nullable: bool = False
+    protected: bool = False
+    bands: tuple[float, ...] = ()
+    drift: Literal["watched", "expected"] = "watched"
+    typical: tuple[float, float] | dict[Text, float] | None = None
+
+    @property
+    def is_input(self) -> bool:
+        """Whether a model sees this column."""
+        return self.role in INPUT_ROLES
+
+    @property
+    def is_numeric(self) -> bool:
+        return self.type in ("integer", "number")
+
+    @property
+    def may_be_missing(self) -> bool:
+        return self.nullable or bool(self.missing) or self.unknown == "missing"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.type == "category" and self.role != Role.TARGET and len(self.values) < 2:
+            raise ValueError("a category column needs 'values', two at least")
+        if self.type != "category" and self.values:
+            raise ValueError(f"'values' belong to category columns; this one is {self.type}")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError("'values' holds a value twice")
+        if not self.is_numeric and (self.min is not None or self.max is not None or self.bands):
+            raise ValueError(f"'min', 'max' and 'bands' belong to numeric columns; this one is {self.type}")
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            raise ValueError(f"'min' {self.min:g} is not below 'max' {self.max:g}")
+        if list(self.bands) != sorted(set(self.bands)):
+            raise ValueError("'bands' must rise")
+        if self.is_input and self.type in ("text", "date"):
+            raise ValueError(f"a {self.type} column can't be a model input; give it role identifier or time")
+        if isinstance(self.typical, dict) and not set(self.typical) <= set(self.values):
+            raise ValueError(f"'typical' names values that 'values' lacks: {sorted(set(self.typical) - set(self.values))}")
+        if self.typical is not None and isinstance(self.typical, dict) != (self.type == "category"):
+            raise ValueError("'typical' is a share per value for categories and [low, high] for numbers")
+        return self
+
+
+class CsvFormat(_Model):
+    """How the source file is written."""
+
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    decimal: Literal[".", ","] = "."
+    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    encoding: str = "utf-8"
+
+
+class Source(_Model):
+    """Where the rows come from.
+
+    `uri` is a file, http(s)://, s3:// or SQLAlchemy URL, or "simulated"; `member` the path inside a zip (zips
+    in zips with further `/`), `sha256` of the innermost file, `query` the SQL text.
+    """
+
+    uri: str | None = None
+    file: Annotated[str, Field(min_length=1)]
+    member: str | None = None
+    query: str | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    format: CsvFormat = CsvFormat()
+    licence: str = ""
+    citation: str = ""
+    hint: str = ""
+
+
+class Target(_Model):
+    """The outcome: its column, the value that counts as acceptance, and when a label is mature."""
+
+    column: str
+    positive: Text
+    negative: Text
+    matures_after_days: Annotated[float, Field(ge=0)] = 0
+
+
+class Timeline(_Model):
+    """Rows are in time order. `column` is a date, or a month whose name wraps into the next year from `start`."""
+
+    column: str
+    start: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None
+    until: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None
+
+
+class Evaluation(_Model):
+    """How quality is estimated: out-of-time windows with refits where there is time order, else folds."""
+
+    train_share: Share = 0.6
+    windows: Annotated[int, Field(ge=1, le=12)] = 3
+    refit_every: Annotated[int, Field(ge=50)] = 500
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    contact_share: Share = 0.1
+    bootstrap: Annotated[int, Field(ge=50, le=5000)] = 200
+    smallest_segment: Annotated[int, Field(ge=1)] = 100
+
+
+class Calibration(_Model):
+    """Platt scaling of the margins that the model gave to the newest `rows` rows before it had seen them.
+
+    `prior` is the weight, in rows, of the belief that the margins are right already.
+    """
+
+    rows: Annotated[int, Field(ge=200)] = 2000
+    prior: Annotated[float, Field(ge=0)] = 50
+
+
+class ModelSettings(_Model):
+    """XGBoost's parameters; an Optuna search starts from these. `newest_rows` limits the training rows."""
+
+    trees: Annotated[int, Field(ge=1, le=5000)] = 300
+    depth: Annotated[int, Field(ge=1, le=12)] = 4
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.03
+    row_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    column_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    min_child_weight: Annotated[float, Field(ge=0)] = 1.0
+    l2: Annotated[float, Field(ge=0)] = 1.0
+    newest_rows: Annotated[int, Field(ge=500)] | None = None
+
+
+Metric = Literal[
+    "auc", "average_precision", "log_loss", "brier", "ece", "ks", "lift", "precision", "recall", "f1"
+]
+
+
+class Rule(_Model):
+    """One line of the gate.
+
+    `on` says which figure: pooled over all windows (or folds), each window, or within periods. `ceiling` is the
+    value above which a figure is too good to be true.
+    """
+
+    metric: Metric
+    on: Literal["pooled", "each_window", "within_period"] = "pooled"
+    at_least: float | None = None
+    at_most: float | None = None
+    ceiling: float | None = None
+    better_than_baseline: bool = False
+    not_worse_than_champion_by: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        asked = (self.at_least, self.at_most, self.ceiling, self.not_worse_than_champion_by)
+        if all(value is None for value in asked) and not self.better_than_baseline:
+            raise ValueError(
+                "a rule needs one of at_least, at_most, ceiling, better_than_baseline, not_worse_than_champion_by"
+            )
+        if self.on != "pooled" and (self.better_than_baseline or self.not_worse_than_champion_by is not None):
+            raise ValueError("comparisons with the baseline or the champion are made on pooled figures")
+        return self
+
+
+class Simulation(_Model):
+    """The simulated world: acceptance rate and the spread, in logits, of customers and of periods."""
+
+    rows: Annotated[int, Field(ge=100)] = 40000
+    base_rate: Share = 0.1
+    customer_spread: Annotated[float, Field(ge=0)] = 1.0
+    period_spread: Annotated[float, Field(ge=0)] = 0.0
+    periods: Annotated[int, Field(ge=1)] = 12
+
+
+class Contract(_Model):
+    """Everything that is known of a data set before its first row arrives."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+    title: str
+    description: str = ""
+    source: Source
+    columns: Annotated[tuple[Column, ...], Field(min_length=2)]
+    target: Target
+    time: Timeline | None = None
+    segments: tuple[str, ...] = ()
+    evaluation: Evaluation = Evaluation()
+    model: ModelSettings = ModelSettings()
+    calibration: Calibration = Calibration()
+    gate: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    simulation: Simulation = Simulation()
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The columns a model sees, in the contract's order; leakage is never among them."""
+        return tuple(column for column in self.columns if column.is_input)
+
+    @property
+    def protected(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.protected or column.role == Role.PROTECTED)
+
+    def __getitem__(self, name: str) -> Column:
+        return self.by_name[name]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [column.name for column in self.columns]
+        for problem in self._problems(names):
+            raise ValueError(problem)
+        return self
+
+    def _problems(self, names: Sequence[str]) -> Iterator[str]:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            yield f"columns declared twice: {twice}"
+        reserved = [name for name in names if name.startswith("_")]
+        if reserved:
+            yield f"column names that begin with '_' are ours: {reserved}"
+        if not self.inputs:
+            yield "no column has role customer, offer or context, so a model would see nothing"
+        targets = [column.name for column in self.columns if column.role == Role.TARGET]
+        if targets != [self.target.column]:
+            yield f"'target.column' is {self.target.column!r}, but the columns with role target are {targets}"
+        if self.target.positive == self.target.negative:
+            yield "'target.positive' and 'target.negative' are the same value"
+        for name in self.segments:
+            if name not in names:
+                yield f"'segments' names {name!r}, which is no column"
+            column = self.by_name[name]
+            if not (column.type in ("category", "boolean") or column.bands):
+                yield f"segment {name!r} is {column.type}: give the column 'bands' to cut it by"
+        for column in self.protected:
+            if not (column.type in ("category", "boolean") or column.bands):
+                yield f"protected column {column.name!r} is {column.type}: give it 'bands' to compare groups by"
+        yield from self._time_problems(names)
+
+    def _time_problems(self, names: Sequence[str]) -> Iterator[str]:
+        if self.time is None:
+            if any(rule.on != "pooled" for rule in self.gate):
+                yield "the gate has rules on windows or periods, but the contract has no 'time'"
+            return
+        if self.time.column not in names:
+            yield f"'time.column' names {self.time.column!r}, which is no column"
+        column = self.by_name[self.time.column]
+        if column.type == "category":
+            if not set(column.values) <= set(MONTHS):
+                yield f"'time.column' {column.name!r} is a category, so its values must be of {', '.join(MONTHS)}"
+            if self.time.start is None:
+                yield f"'time.column' {column.name!r} is a month, so 'time.start' must say the first, as in 2008-05"
+        elif column.type != "date":
+            yield f"'time.column' {column.name!r} is {column.type}; it must be a date, or a category of months"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are booleans (no, yes and on are words) and a key stands once."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp", ":int"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
+
+
+def shipped() -> list[str]:
+    """Names of the contracts that come with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in files("offers.contracts").iterdir() if path.name.endswith(".yaml"))
+
+
+def load(where: str) -> Contract:
+    """Load a contract by the name of a shipped one, by path, or from its YAML text.
+
+    Raises
+    ------
+    ContractError
+        no such contract, not YAML, or a key is unknown, missing or has a wrong value: names line and key
+    """
+    return parse(*_text_of(where))
+
+
+def text(where: str) -> str:
+    """The YAML text that `load` would read, so that it can travel into a pipeline run."""
+    return _text_of(where)[0]
+
+
+def parse(yaml_text: str, origin: str = "contract") -> Contract:
+    """Build a contract from YAML text; `origin` names the file in messages."""
+    try:
+        root = yaml.compose(yaml_text, Loader=_Loader)
+        _no_duplicate_keys(root, origin)
+        content = yaml.load(yaml_text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ContractError(f"{origin}{line}: not valid YAML: {error.problem or error.context}") from None
+    if not isinstance(content, dict):
+        raise ContractError(f"{origin}: expected keys such as name, source and columns, got {type(content).__name__}")
+    try:
+        return Contract.model_validate(content)
+    except ValidationError as error:
+        raise ContractError("; ".join(_explain(root, origin, detail) for detail in error.errors()[:5])) from None
+
+
+def _text_of(where: str) -> tuple[str, str]:
+    if "\n" in where:
+        return where, "contract"
+    path = Path(where)
+    try:
+        if path.suffix in (".yaml", ".yml") or path.is_file():
+            return path.read_text("utf-8"), where
+        if where in shipped():
+            return (files("offers.contracts") / f"{where}.yaml").read_text("utf-8"), f"{where}.yaml"
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"contract {where}: can't be read: {error}") from None
+    raise ContractError(f"contract {where!r}: expected one of {', '.join(shipped())}, or the path of a YAML file")
+
+
+def _no_duplicate_keys(node: yaml.Node | None, origin: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ContractError(f"{origin}, line {key.start_mark.line + 1}: key {key.value!r} stands twice")
+            seen.add(key.value)
+            _no_duplicate_keys(value, origin)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _no_duplicate_keys(value, origin)
+
+
+def _explain(root: yaml.Node | None, origin: str, detail: Any) -> str:
+    location = [part for part in detail["loc"] if part not in ("function-after", "tuple", "dict")]
+    line, path = _line_of(root, location)
+    key = ".".join(path) or "contract"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        return f"{origin}, line {line}: unknown key '{key}'"
+    if detail["type"] == "missing":
+        return f"{origin}, line {line}: key '{key}' is missing"
+    got = "" if isinstance(detail["input"], dict | list | BaseModel) else f", got {detail['input']!r}"
+    return f"{origin}, line {line}: {key}: {message[:1].lower() + message[1:]}{got}"
+
+
+def _line_of(root: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, list[str]]:
+    """The line of the deepest node on the way to `location`, and the way with columns by their name."""
+    node, line, path = root, 1, []
+    for part in location:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            named = isinstance(node, yaml.MappingNode) and next((v.value for k, v in node.value if k.value == "name"), None)
+            path.append(str(named or part))
+            continue
+        path.append(str(part))
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == part), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+    return line, path

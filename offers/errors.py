@@ -1,0 +1,38 @@
+"""Every mistake that a caller can make, as one tree. The command line turns each into exit code 2.
+
+OffersError
+├── ContractError   the contract file is wrong
+├── SourceError     the data can't be had, or is not what the contract says it is
+├── DataError       the rows break the contract
+├── GateError       the gate can't be asked, or the candidate did not pass it
+├── BundleError     a model bundle is damaged, incomplete or foreign
+└── StorageError    a result can't be written or read
+"""
+
+
+class OffersError(Exception):
+    """A mistake that the caller can mend; its message says what was expected, what arrived, where, what to do."""
+
+
+class ContractError(OffersError):
+    """The contract file is wrong: names its line and key."""
+
+
+class SourceError(OffersError):
+    """The data can't be fetched, or its checksum or form is not the declared one."""
+
+
+class DataError(OffersError):
+    """The rows break the contract."""
+
+
+class GateError(OffersError):
+    """The gate can't be asked, or the candidate did not pass it."""
+
+
+class BundleError(OffersError):
+    """A model bundle is damaged, incomplete, or made by libraries that score differently."""
+
+
+class StorageError(OffersError):
+    """A result can't be written or read: disk full, no permission, object store away."""

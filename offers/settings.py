@@ -1,0 +1,46 @@
+"""Settings of a process: one frozen tree, read from the environment at entry points and passed in."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+
+class S3Settings(BaseModel):
+    """How to reach the object store; `secure` means https."""
+
+    model_config = ConfigDict(frozen=True)
+
+    endpoint: str = ""
+    access_key: str = ""
+    secret_key: SecretStr = SecretStr("")
+    region: str = ""
+    secure: bool = True
+
+
+class Settings(BaseModel):
+    """Where things are. `home` holds downloads, runs and bundles; `data_dir` the files that a user has already."""
+
+    model_config = ConfigDict(frozen=True)
+
+    home: Path = Path(".offers")
+    data_dir: Path | None = None
+    s3: S3Settings = S3Settings()
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """Read OFFERS_HOME, OFFERS_DATA_DIR, OFFERS_S3_ENDPOINT (http:// or https://) and AWS_* credentials."""
+        endpoint = env.get("OFFERS_S3_ENDPOINT", "")
+        return cls(
+            home=Path(env.get("OFFERS_HOME", ".offers")),
+            data_dir=Path(env["OFFERS_DATA_DIR"]) if env.get("OFFERS_DATA_DIR") else None,
+            s3=S3Settings(
+                endpoint=endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"),
+                access_key=env.get("AWS_ACCESS_KEY_ID", ""),
+                secret_key=SecretStr(env.get("AWS_SECRET_ACCESS_KEY", "")),
+                region=env.get("AWS_REGION", ""),
+                secure=not endpoint.startswith("http://"),
+            ),
+        )
