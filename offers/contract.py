@@ -1,23 +1,34 @@
 """The contract of a data set: columns, roles, time order, evaluation, gate. One YAML file drives everything."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+from yaml.constructor import ConstructorError
 
 from offers.errors import ContractError
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
+Problem = tuple[tuple[str | int, ...], str]
+"""Where a mistake stands, as a path of keys below the one that is checked, and what is wrong there."""
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    for key, problem in problems:
+        raise PydanticCustomError("contract", "{problem}", {"key": key, "problem": problem})
 
 
 class Role(StrEnum):
@@ -36,7 +47,7 @@ class Role(StrEnum):
 INPUT_ROLES = (Role.CUSTOMER, Role.OFFER, Role.CONTEXT)
 
 ColumnType = Literal["integer", "number", "category", "boolean", "date", "text"]
-Text = Annotated[str, BeforeValidator(lambda v: v if isinstance(v, str | bool) else str(v))]
+Text = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -76,27 +87,49 @@ class Column(_Model):
     def may_be_missing(self) -> bool:
         return self.nullable or bool(self.missing) or self.unknown == "missing"
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether rows can be told apart by it: by category, by yes and no, or by band."""
+        return self.type in ("category", "boolean") or bool(self.bands)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.type == "category" and self.role != Role.TARGET and len(self.values) < 2:
-            raise ValueError("a category column needs 'values', two at least")
-        if self.type != "category" and self.values:
-            raise ValueError(f"'values' belong to category columns; this one is {self.type}")
-        if len(set(self.values)) < len(self.values):
-            raise ValueError("'values' holds a value twice")
-        if not self.is_numeric and (self.min is not None or self.max is not None or self.bands):
-            raise ValueError(f"'min', 'max' and 'bands' belong to numeric columns; this one is {self.type}")
-        if self.min is not None and self.max is not None and self.min >= self.max:
-            raise ValueError(f"'min' {self.min:g} is not below 'max' {self.max:g}")
-        if list(self.bands) != sorted(set(self.bands)):
-            raise ValueError("'bands' must rise")
-        if self.is_input and self.type in ("text", "date"):
-            raise ValueError(f"a {self.type} column can't be a model input; give it role identifier or time")
-        if isinstance(self.typical, dict) and not set(self.typical) <= set(self.values):
-            raise ValueError(f"'typical' names values that 'values' lacks: {sorted(set(self.typical) - set(self.values))}")
-        if self.typical is not None and isinstance(self.typical, dict) != (self.type == "category"):
-            raise ValueError("'typical' is a share per value for categories and [low, high] for numbers")
+        _refuse(chain(self._type_problems(), self._role_problems(), self._typical_problems()))
         return self
+
+    def _type_problems(self) -> Iterator[Problem]:
+        if self.type == "category" and self.role != Role.TARGET and len(self.values) < 2:
+            yield ("values",), "a category column needs 'values', two at least"
+        if self.type != "category" and self.values:
+            yield ("values",), f"'values' belong to category columns; this one is {self.type}"
+        if len(set(self.values)) < len(self.values):
+            yield ("values",), "'values' holds a value twice"
+        for key in ("min", "max", "bands"):
+            if not self.is_numeric and getattr(self, key) not in (None, ()):
+                yield (key,), f"'{key}' belongs to numeric columns; this one is {self.type}"
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            yield ("min",), f"'min' {self.min:g} is not below 'max' {self.max:g}"
+        if list(self.bands) != sorted(set(self.bands)):
+            yield ("bands",), "'bands' must rise"
+
+    def _role_problems(self) -> Iterator[Problem]:
+        if self.is_input and self.type in ("text", "date"):
+            yield ("role",), f"a {self.type} column can't be a model input; give it role identifier or time"
+        if self.role == Role.TIME and self.type != "date":
+            yield ("type",), f"role time belongs to date columns; this one is {self.type}"
+        if self.role == Role.TARGET and self.type not in ("category", "boolean"):
+            yield ("type",), f"a target is a category or a boolean; this one is {self.type}"
+        if self.role == Role.TARGET and self.may_be_missing:
+            yield ("role",), "a target can't be missing: leave rows without an outcome out of the data"
+        if self.protected and not (self.is_input or self.role == Role.PROTECTED):
+            yield ("protected",), f"'protected' marks inputs; this column has role {self.role}"
+
+    def _typical_problems(self) -> Iterator[Problem]:
+        if isinstance(self.typical, dict) and not set(self.typical) <= set(self.values):
+            strange = sorted(set(self.typical) - set(self.values))
+            yield ("typical",), f"'typical' names values that 'values' lacks: {strange}"
+        if self.typical is not None and isinstance(self.typical, dict) != (self.type == "category"):
+            yield ("typical",), "'typical' is a share per value for categories and [low, high] for numbers"
 
 
 class CsvFormat(_Model):
@@ -178,9 +211,7 @@ class ModelSettings(_Model):
     newest_rows: Annotated[int, Field(ge=500)] | None = None
 
 
-Metric = Literal[
-    "auc", "average_precision", "log_loss", "brier", "ece", "ks", "lift", "precision", "recall", "f1"
-]
+Metric = Literal["auc", "average_precision", "log_loss", "brier", "ece", "ks", "lift", "precision", "recall", "f1"]
 
 
 class Rule(_Model):
@@ -199,15 +230,19 @@ class Rule(_Model):
     not_worse_than_champion_by: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
-    def _asks_something(self) -> Self:
+    def _consistent(self) -> Self:
+        _refuse(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
         asked = (self.at_least, self.at_most, self.ceiling, self.not_worse_than_champion_by)
         if all(value is None for value in asked) and not self.better_than_baseline:
-            raise ValueError(
-                "a rule needs one of at_least, at_most, ceiling, better_than_baseline, not_worse_than_champion_by"
-            )
+            keys = "at_least, at_most, ceiling, better_than_baseline, not_worse_than_champion_by"
+            yield (), f"a rule needs one of {keys}"
         if self.on != "pooled" and (self.better_than_baseline or self.not_worse_than_champion_by is not None):
-            raise ValueError("comparisons with the baseline or the champion are made on pooled figures")
-        return self
+            yield ("on",), "comparisons with the baseline or the champion are made on pooled figures"
+        if self.on == "within_period" and self.metric != "auc":
+            yield ("metric",), f"within periods only the auc is measured, not {self.metric}"
 
 
 class Simulation(_Model):
@@ -255,55 +290,97 @@ class Contract(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [column.name for column in self.columns]
-        for problem in self._problems(names):
-            raise ValueError(problem)
+        _refuse(chain(self._name_problems(), self._segment_problems(), self._time_problems()))
         return self
 
-    def _problems(self, names: Sequence[str]) -> Iterator[str]:
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            yield f"columns declared twice: {twice}"
-        reserved = [name for name in names if name.startswith("_")]
-        if reserved:
-            yield f"column names that begin with '_' are ours: {reserved}"
+    def _name_problems(self) -> Iterator[Problem]:
+        names = [column.name for column in self.columns]
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                yield ("columns", place, "name"), f"column {name!r} is declared twice"
+            if name.startswith("_"):
+                yield ("columns", place, "name"), f"column names that begin with '_' are ours: {name!r}"
         if not self.inputs:
-            yield "no column has role customer, offer or context, so a model would see nothing"
+            yield (
+                ("columns",),
+                "no column has role customer, offer or context, so a model would see nothing",
+            )
         targets = [column.name for column in self.columns if column.role == Role.TARGET]
         if targets != [self.target.column]:
-            yield f"'target.column' is {self.target.column!r}, but the columns with role target are {targets}"
+            yield (
+                ("target", "column"),
+                f"it is {self.target.column!r}, but the columns with role target are {targets}",
+            )
         if self.target.positive == self.target.negative:
-            yield "'target.positive' and 'target.negative' are the same value"
-        for name in self.segments:
-            if name not in names:
-                yield f"'segments' names {name!r}, which is no column"
-            column = self.by_name[name]
-            if not (column.type in ("category", "boolean") or column.bands):
-                yield f"segment {name!r} is {column.type}: give the column 'bands' to cut it by"
-        for column in self.protected:
-            if not (column.type in ("category", "boolean") or column.bands):
-                yield f"protected column {column.name!r} is {column.type}: give it 'bands' to compare groups by"
-        yield from self._time_problems(names)
+            yield ("target", "positive"), "'positive' and 'negative' are the same value"
 
-    def _time_problems(self, names: Sequence[str]) -> Iterator[str]:
+    def _segment_problems(self) -> Iterator[Problem]:
+        for place, name in enumerate(self.segments):
+            column = self.by_name.get(name)
+            if column is None:
+                yield ("segments", place), f"{name!r} is no column"
+            elif not (column.is_input or column.role == Role.PROTECTED):
+                yield (
+                    ("segments", place),
+                    f"{name!r} has role {column.role}: segments are cut by inputs or protected columns",
+                )
+            elif not column.has_groups:
+                yield (
+                    ("segments", place),
+                    f"{name!r} is {column.type}: give the column 'bands' to cut it by",
+                )
+        for place, column in enumerate(self.columns):
+            if column in self.protected and not column.has_groups:
+                yield (
+                    ("columns", place),
+                    f"a protected {column.type} column needs 'bands' to compare groups by",
+                )
+
+    def _time_problems(self) -> Iterator[Problem]:
         if self.time is None:
-            if any(rule.on != "pooled" for rule in self.gate):
-                yield "the gate has rules on windows or periods, but the contract has no 'time'"
+            for place, rule in enumerate(self.gate):
+                if rule.on != "pooled":
+                    yield (
+                        ("gate", place, "on"),
+                        "a rule on windows or periods, but the contract has no 'time'",
+                    )
             return
-        if self.time.column not in names:
-            yield f"'time.column' names {self.time.column!r}, which is no column"
-        column = self.by_name[self.time.column]
-        if column.type == "category":
-            if not set(column.values) <= set(MONTHS):
-                yield f"'time.column' {column.name!r} is a category, so its values must be of {', '.join(MONTHS)}"
-            if self.time.start is None:
-                yield f"'time.column' {column.name!r} is a month, so 'time.start' must say the first, as in 2008-05"
-        elif column.type != "date":
-            yield f"'time.column' {column.name!r} is {column.type}; it must be a date, or a category of months"
+        key, column = ("time", "column"), self.by_name.get(self.time.column)
+        if column is None:
+            yield key, f"{self.time.column!r} is no column"
+        elif column.type == "category":
+            yield from self._month_problems(column, self.time)
+        elif column.role != Role.TIME:
+            yield key, f"{column.name!r} must be a date with role time, or a category of months"
+        elif self.time.start is not None or self.time.until is not None:
+            yield ("time",), "'start' and 'until' belong to a category of months; a date has its year"
+        if column is not None and column.may_be_missing:
+            yield key, f"{column.name!r} may be missing, so rows would have no place in time"
+
+    def _month_problems(self, column: Column, time: Timeline) -> Iterator[Problem]:
+        if not column.is_input:
+            yield ("time", "column"), f"{column.name!r} has role {column.role}: a month is known when asked"
+        if not set(column.values) <= set(MONTHS):
+            yield (
+                ("time", "column"),
+                f"{column.name!r} is a category, so its values must be of {', '.join(MONTHS)}",
+            )
+        if time.start is None:
+            yield ("time", "start"), f"{column.name!r} is a month, so 'start' must say the first, as in 2008-05"
+        elif time.until is not None and time.until < time.start:
+            yield ("time", "until"), f"'until' {time.until} is before 'start' {time.start}"
 
 
 class _Loader(yaml.SafeLoader):
     """YAML in which only true and false are booleans (no, yes and on are words) and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise ConstructorError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -316,7 +393,9 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[
 
 def shipped() -> list[str]:
     """Names of the contracts that come with the package."""
-    return sorted(path.name.removesuffix(".yaml") for path in files("offers.contracts").iterdir() if path.name.endswith(".yaml"))
+    return sorted(
+        path.name.removesuffix(".yaml") for path in files("offers.contracts").iterdir() if path.name.endswith(".yaml")
+    )
 
 
 def load(where: str) -> Contract:
@@ -339,12 +418,13 @@ def parse(yaml_text: str, origin: str = "contract") -> Contract:
     """Build a contract from YAML text; `origin` names the file in messages."""
     try:
         root = yaml.compose(yaml_text, Loader=_Loader)
-        _no_duplicate_keys(root, origin)
-        content = yaml.load(yaml_text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        content = yaml.load(yaml_text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise ContractError(f"{origin}{line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ContractError(f"{origin}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise ContractError(f"{origin}: expected keys such as name, source and columns, got {type(content).__name__}")
     try:
@@ -367,29 +447,19 @@ def _text_of(where: str) -> tuple[str, str]:
     raise ContractError(f"contract {where!r}: expected one of {', '.join(shipped())}, or the path of a YAML file")
 
 
-def _no_duplicate_keys(node: yaml.Node | None, origin: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise ContractError(f"{origin}, line {key.start_mark.line + 1}: key {key.value!r} stands twice")
-            seen.add(key.value)
-            _no_duplicate_keys(value, origin)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _no_duplicate_keys(value, origin)
-
-
 def _explain(root: yaml.Node | None, origin: str, detail: Any) -> str:
-    location = [part for part in detail["loc"] if part not in ("function-after", "tuple", "dict")]
-    line, path = _line_of(root, location)
+    # Where a value may be of several types, pydantic puts the type that it tried, as in tuple[float, float].
+    location = [part for part in detail["loc"] if "[" not in str(part)]
+    line, path = _line_of(root, [*location, *detail.get("ctx", {}).get("key", ())])
     key = ".".join(path) or "contract"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"]
     if detail["type"] == "extra_forbidden":
         return f"{origin}, line {line}: unknown key '{key}'"
     if detail["type"] == "missing":
         return f"{origin}, line {line}: key '{key}' is missing"
     got = "" if isinstance(detail["input"], dict | list | BaseModel) else f", got {detail['input']!r}"
+    if detail["type"] == "string_type" and isinstance(detail["input"], bool):
+        got += ": put it in quotes"
     return f"{origin}, line {line}: {key}: {message[:1].lower() + message[1:]}{got}"
 
 
@@ -400,7 +470,9 @@ def _line_of(root: yaml.Node | None, location: Sequence[str | int]) -> tuple[int
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1
-            named = isinstance(node, yaml.MappingNode) and next((v.value for k, v in node.value if k.value == "name"), None)
+            named = isinstance(node, yaml.MappingNode) and next(
+                (v.value for k, v in node.value if k.value == "name"), None
+            )
             path.append(str(named or part))
             continue
         path.append(str(part))

@@ -1,7 +1,6 @@
 """The gold layer: typed features, the label and the period of each row, in time order where there is one."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,9 @@ class Dataset:
     @classmethod
     def prepare(cls, typed: pd.DataFrame, contract: Contract) -> "Dataset":
         """Take what a model and its audit may see from validated rows."""
-        kept = [column.name for column in contract.columns if column.is_input or column.role == Role.PROTECTED]
+        kept = [
+            column.name for column in contract.columns if column.is_input or column.role == Role.PROTECTED
+        ]
         labels = typed[contract.target.column].to_numpy(dtype=np.int8)
         return cls(typed[kept], labels, periods(typed, contract))
 
@@ -38,16 +39,18 @@ class Dataset:
     def fingerprint(self, contract: Contract) -> str:
         return fingerprint(self.encode(contract), self.labels)
 
-    def save(self, path: Path) -> None:
-        self.frame.assign(**{LABEL: self.labels, PERIOD: self.periods}).to_parquet(path, index=False)
+    def to_frame(self) -> pd.DataFrame:
+        """One table, with the label and the period as its last columns."""
+        return self.frame.assign(**{LABEL: self.labels, PERIOD: self.periods})
 
     @classmethod
-    def load(cls, path: Path, contract: Contract) -> "Dataset":
-        frame = pd.read_parquet(path)
+    def of_frame(cls, frame: pd.DataFrame, contract: Contract) -> "Dataset":
+        """Read what `to_frame` made, from Parquet too: categories get the contract's order again."""
         if missing := {LABEL, PERIOD, *(column.name for column in contract.inputs)} - set(frame.columns):
-            raise DataError(f"{path} is no prepared data set of contract {contract.name}: it lacks {sorted(missing)}")
-        for column in contract.inputs:
-            if column.type == "category":
-                frame[column.name] = frame[column.name].astype(pd.CategoricalDtype(list(column.values)))
+            raise DataError(
+                f"expected rows prepared by contract {contract.name}, got a table without {sorted(missing)}"
+            )
+        words = [column for column in contract.inputs if column.type == "category"]
+        frame = frame.astype({column.name: pd.CategoricalDtype(list(column.values)) for column in words})
         labels, period = frame.pop(LABEL), frame.pop(PERIOD)
         return cls(frame, labels.to_numpy(dtype=np.int8), period.to_numpy(dtype=str))

@@ -1,7 +1,7 @@
 """Honest quality: refits through time as production would make them, beside the optimistic random split."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -188,14 +188,19 @@ def rolling_propensity(
     return propensity[first:]
 
 
-def folded_propensity(learner: Learner, matrix: np.ndarray, labels: np.ndarray, contract: Contract, seed: int) -> np.ndarray:
+def folded_propensity(
+    learner: BoostedTrees | Logistic, matrix: np.ndarray, labels: np.ndarray, contract: Contract, seed: int
+) -> np.ndarray:
     """Out-of-fold propensities of a random stratified split; each fold is calibrated on the others."""
+    learner = replace(learner, settings=learner.settings.model_copy(update={"newest_rows": None}))
     margin, fold = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed)
     propensity = np.empty(len(labels))
     for number in range(contract.evaluation.folds):
         here = fold == number
         others = np.where(here, np.nan, margin)
-        propensity[here] = calibrate(others, labels, contract.calibration.model_copy(update={"rows": len(labels)}))(margin[here])
+        propensity[here] = calibrate(others, labels, contract.calibration.model_copy(update={"rows": len(labels)}))(
+            margin[here]
+        )
     return propensity
 
 
@@ -244,7 +249,9 @@ def evaluate(
     progress("bootstrap intervals")
     measure = partial(metrics.score, share=share, bootstrap=contract.evaluation.bootstrap, seed=seed)
     known, period = labels[first:], dataset.periods[first:]
-    predictions = pd.DataFrame({"row": np.arange(first, len(labels)), "period": period, "window": "", "label": known, **scored})
+    predictions = pd.DataFrame(
+        {"row": np.arange(first, len(labels)), "period": period, "window": "", "label": known, **scored}
+    )
     spans = windows(contract, len(labels))
     for number, span in enumerate(spans, 1):
         predictions.loc[span.start - first : span.stop - first - 1, "window"] = f"w{number}"
@@ -255,13 +262,13 @@ def evaluate(
         rows=len(labels),
         model=measure(known, scored["propensity"]),
         baseline=measure(known, scored["baseline"]),
-        windows=tuple(_window(name, part, measure) for name, part in predictions.groupby("window") if name),
+        windows=tuple(_window(str(name), part, measure, share) for name, part in predictions.groupby("window") if name),
         within_period_auc=_rounded(
             metrics.within_periods(known, scored["propensity"], period, contract.evaluation.smallest_segment)
             if contract.time is not None
             else None
         ),
-        random_split=measure(labels, random_split),
+        random_split=metrics.score(labels, random_split, share),
         segments=tuple(_segments(rows, known, scored["propensity"], contract)),
         fairness=tuple(_fairness(rows, known, scored["propensity"], contract)),
         drift=tuple(_drift(dataset.frame, first, spans, contract)),
@@ -283,7 +290,9 @@ def champion_propensity(champion: Champion, dataset: Dataset, matrix: np.ndarray
     if contract.time is None:
         return folded_propensity(learner, matrix, labels, contract, champion.seed)
     first = origin(contract, len(labels))
-    begins_with = Dataset(dataset.frame.iloc[: champion.rows], labels[: champion.rows], dataset.periods[: champion.rows])
+    begins_with = Dataset(
+        dataset.frame.iloc[: champion.rows], labels[: champion.rows], dataset.periods[: champion.rows]
+    )
     seen = champion.rows if begins_with.fingerprint(contract) == champion.fingerprint else len(labels)
     parts = []
     if seen > first:
@@ -319,14 +328,14 @@ def _scheme(contract: Contract, n_windows: int) -> str:
     )
 
 
-def _window(name: str, part: pd.DataFrame, measure: Callable[[np.ndarray, np.ndarray], Scores]) -> Window:
+def _window(name: str, part: pd.DataFrame, measure: Callable[[np.ndarray, np.ndarray], Scores], share: float) -> Window:
     labels = part["label"].to_numpy()
     return Window(
         name=name,
         first_period=part["period"].iloc[0],
         last_period=part["period"].iloc[-1],
         model=measure(labels, part["propensity"].to_numpy()),
-        baseline=measure(labels, part["baseline"].to_numpy()),
+        baseline=metrics.score(labels, part["baseline"].to_numpy(), share),
     )
 
 
@@ -383,7 +392,9 @@ def _drift(frame: pd.DataFrame, first: int, spans: Sequence[slice], contract: Co
         values = frame[column.name]
         psi = [population_stability_index(values.iloc[:first], values.iloc[span]) for span in spans]
         yield ColumnDrift(
-            column=column.name, expected=column.drift == "expected", psi=tuple(round(value, 4) for value in psi)
+            column=column.name,
+            expected=column.drift == "expected",
+            psi=tuple(round(value, 4) for value in psi),
         )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pandas.api.extensions import ExtensionDtype
 
 from offers.contract import Contract
 from offers.errors import BundleError, DataError
@@ -99,14 +100,16 @@ class Encoder:
         except KeyError:
             raise DataError(f"column '{feature.name}' is missing; expected {', '.join(self.names)}") from None
         if not feature.values:
-            return _Numbers(_as_numbers(values))
+            return _Numbers(_as_numbers(values, feature.name))
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
         if isinstance(values, pa.DictionaryArray):
-            codes = values.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            return _Codes(codes, _codes_of(values.dictionary.to_pylist(), feature))
+            indices = values.indices.cast(pa.int64()).fill_null(-1) if values.null_count else values.indices
+            codes = indices.to_numpy(zero_copy_only=False)
+            return _Codes(codes, _table(codes, values.dictionary.to_pylist(), feature))
         if isinstance(values, pd.Series) and isinstance(values.dtype, pd.CategoricalDtype):
-            return _Codes(values.cat.codes.to_numpy(), _codes_of(values.cat.categories.tolist(), feature))
+            codes = values.cat.codes.to_numpy()
+            return _Codes(codes, _table(codes, values.cat.categories.tolist(), feature))
         return _Words(values, feature)
 
 
@@ -138,12 +141,10 @@ class _Words:
     """Plain text, looked up word by word."""
 
     def __init__(self, values: Any, feature: Feature) -> None:
-        self.words = values.to_numpy() if isinstance(values, pd.Series) and values.dtype == object else values
+        self.words = _as_words(values)
         self.feature = feature
         self.index = pd.Index(feature.values, dtype=object)
         self.values = pa.array(feature.values)
-        if not isinstance(self.words, np.ndarray):
-            self.words = pa.array(self.words, pa.string())
 
     def __len__(self) -> int:
         return len(self.words)
@@ -151,38 +152,48 @@ class _Words:
     def write(self, out: np.ndarray, block: slice) -> None:
         words = self.words[block]
         if isinstance(words, np.ndarray):
-            codes = self.index.get_indexer(words)
+            codes = self.index.get_indexer(pd.Index(words, dtype=object))
         else:
             codes = pc.index_in(words, self.values).fill_null(-1).to_numpy(zero_copy_only=False)
         out[:] = codes
         absent = codes < 0
         if absent.any():
-            if not self.feature.unknown_is_missing:
-                strange = [word for word in pd.Series(words)[absent].dropna().unique() if str(word) not in self.feature.values]
-                if strange:
-                    raise _unknown(strange, self.feature)
-            out[absent] = np.nan
+            others, categories = pd.factorize(pd.Series(words)[absent])
+            out[absent] = _table(others, categories.tolist(), self.feature)[others]
 
 
-def _as_numbers(values: Any) -> np.ndarray:
+def _as_words(values: Any) -> Any:
     if isinstance(values, pa.Array | pa.ChunkedArray):
-        return np.asarray(values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy())
-    return np.asarray(values)
+        return values.cast(pa.string())
+    if isinstance(values, pd.Series) and values.dtype != object and pd.api.types.is_string_dtype(values.dtype):
+        return pa.array(values, pa.string())
+    return np.asarray(values, dtype=object)
 
 
-def _codes_of(categories: list[Any], feature: Feature) -> np.ndarray:
+def _as_numbers(values: Any, name: str) -> np.ndarray:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        values = values.to_numpy(zero_copy_only=False)
+    elif isinstance(values, pd.Series) and isinstance(values.dtype, ExtensionDtype):
+        values = values.to_numpy(dtype=object, na_value=np.nan)
+    numbers = np.asarray(values)
+    if numbers.dtype.kind in "biuf":
+        return numbers
+    try:
+        return numbers.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"column '{name}': expected numbers, but {error}") from None
+
+
+def _table(codes: np.ndarray, categories: list[Any], feature: Feature) -> np.ndarray:
+    """Our code of each category, NaN at the end for code -1; refuses categories that occur and are unknown."""
     places = {value: i for i, value in enumerate(feature.values)}
-    strange = [category for category in categories if str(category) not in places]
-    if strange and not feature.unknown_is_missing:
-        raise _unknown(strange, feature)
+    for code, category in enumerate(categories if not feature.unknown_is_missing else ()):
+        if category is not None and str(category) not in places and (codes == code).any():
+            raise DataError(
+                f"column '{feature.name}': expected one of {', '.join(feature.values)}, got {str(category)!r};"
+                " 'unknown: missing' in the contract would accept it"
+            )
     return np.array([*(places.get(str(category), np.nan) for category in categories), np.nan], np.float32)
-
-
-def _unknown(strange: list[Any], feature: Feature) -> DataError:
-    return DataError(
-        f"column '{feature.name}': expected one of {', '.join(feature.values)}, got {str(strange[0])!r};"
-        " 'unknown: missing' in the contract would accept it"
-    )
 
 
 def fingerprint(matrix: np.ndarray, labels: np.ndarray) -> str:
@@ -193,8 +204,3 @@ def fingerprint(matrix: np.ndarray, labels: np.ndarray) -> str:
         digest.update(np.ascontiguousarray(matrix[part]).astype("<f4", copy=False).tobytes())
         digest.update(np.asarray(labels[part], dtype=np.uint8).tobytes())
     return digest.hexdigest()
-
-
-def blocks(n_rows: int, size: int) -> Iterator[slice]:
-    """Cut `n_rows` rows into slices of `size`."""
-    return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))

@@ -1,7 +1,6 @@
 """Quality of propensities: figures, their bootstrap intervals, reliability, and paired differences."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -71,7 +70,7 @@ def contacted(propensity: np.ndarray, share: float) -> np.ndarray:
 
 def lift_ceiling(positive_rate: float, share: float) -> float:
     """Highest lift that any model can reach at `share`: min(1 / share, 1 / base rate)."""
-    return min(1 / share, 1 / positive_rate) if positive_rate else float("nan")
+    return 1 / max(share, positive_rate)
 
 
 def _operating_point(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[str, float]:
@@ -92,7 +91,7 @@ def figures(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[st
     share : share of the rows that can be contacted, the operating point of lift, precision, recall and F1
     """
     labels = labels.astype(np.int64)
-    if labels.min(initial=1) == labels.max(initial=0):
+    if labels.min(initial=1) >= labels.max(initial=0):
         return {}
     return {
         "auc": float(roc_auc_score(labels, propensity)),
@@ -107,9 +106,11 @@ def figures(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[st
 
 def score(labels: np.ndarray, propensity: np.ndarray, share: float, bootstrap: int = 0, seed: int = 0) -> Scores:
     """Measure, and draw `bootstrap` resamples of the rows for the intervals (0: none)."""
-    measure = partial(figures, share=share)
-    values = measure(labels, propensity)
-    draws = [measure(labels[rows], propensity[rows]) for rows in _resamples(len(labels), bootstrap, seed)]
+
+    def measure(rows: np.ndarray | slice) -> dict[str, float]:
+        return figures(labels[rows], propensity[rows], share)
+
+    values, draws = measure(slice(None)), _draws(measure, len(labels), bootstrap, seed)
     rate = float(labels.mean())
     return Scores(
         rows=len(labels),
@@ -121,7 +122,12 @@ def score(labels: np.ndarray, propensity: np.ndarray, share: float, bootstrap: i
 
 
 def differences(
-    labels: np.ndarray, challenger: np.ndarray, champion: np.ndarray, share: float, bootstrap: int, seed: int = 0
+    labels: np.ndarray,
+    challenger: np.ndarray,
+    champion: np.ndarray,
+    share: float,
+    bootstrap: int,
+    seed: int = 0,
 ) -> dict[str, Figure]:
     """Challenger minus champion on the same rows, with paired bootstrap intervals."""
 
@@ -130,7 +136,7 @@ def differences(
         theirs = figures(labels[rows], champion[rows], share)
         return {name: ours[name] - theirs[name] for name in ours}
 
-    draws = [difference(rows) for rows in _resamples(len(labels), bootstrap, seed)]
+    draws = _draws(difference, len(labels), bootstrap, seed)
     return {
         name: _figure(value, [draw[name] for draw in draws if draw]) for name, value in difference(slice(None)).items()
     }
@@ -154,9 +160,12 @@ def within_periods(
     return total / weight if weight else None
 
 
-def _resamples(n_rows: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+def _draws(
+    measure: Callable[[np.ndarray], dict[str, float]], n_rows: int, draws: int, seed: int
+) -> list[dict[str, float]]:
+    """Measure resamples of the rows, drawn with replacement."""
     generator = np.random.default_rng(seed)
-    return (generator.integers(0, n_rows, n_rows) for _ in range(draws))
+    return [measure(generator.integers(0, n_rows, n_rows)) for _ in range(draws)]
 
 
 def _figure(value: float, draws: list[float]) -> Figure:

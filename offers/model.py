@@ -10,21 +10,22 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.compose import ColumnTransformer
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils._testing import ignore_warnings
+from threadpoolctl import threadpool_limits
 
 from offers.contract import Calibration, Contract, ModelSettings
 from offers.errors import BundleError
 from offers.features import Encoder
 
 SCORING_BLOCK = 65_536
+# Categories with fewer values are split one against the rest: partitions of few rows a value overfit.
+_ONE_HOT_LIMIT = 64
 
 Margin = Callable[[np.ndarray], np.ndarray]
 """Encoded rows, shape (n, n_features), to log-odds, shape (n,)."""
@@ -48,7 +49,11 @@ class BoostedTrees:
         settings = self.settings
         newest = slice(-settings.newest_rows, None) if settings.newest_rows else slice(None)
         data = xgb.QuantileDMatrix(
-            matrix[newest], labels[newest], feature_types=list(self.feature_types), enable_categorical=True, nthread=1
+            matrix[newest],
+            labels[newest],
+            feature_types=list(self.feature_types),
+            enable_categorical=True,
+            nthread=1,
         )
         params = {
             "objective": "binary:logistic",
@@ -59,6 +64,7 @@ class BoostedTrees:
             "colsample_bytree": settings.column_share,
             "min_child_weight": settings.min_child_weight,
             "reg_lambda": settings.l2,
+            "max_cat_to_onehot": _ONE_HOT_LIMIT,
             "seed": self.seed,
             "nthread": 1,
         }
@@ -76,9 +82,13 @@ class Logistic:
     settings: ModelSettings
     feature_types: tuple[str, ...]
 
-    @ignore_warnings(category=ConvergenceWarning)
     def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin:
         newest = slice(-self.settings.newest_rows, None) if self.settings.newest_rows else slice(None)
+        matrix, labels = matrix[newest], labels[newest]
+        if labels.min() == labels.max():
+            # An early refit may know one outcome only: its rate by the rule of succession, the same for all rows.
+            constant = logit((labels.sum() + 1) / (len(labels) + 2))
+            return lambda rows: np.full(len(rows), constant)
         categories = [j for j, kind in enumerate(self.feature_types) if kind == "c"]
         numbers = [j for j, kind in enumerate(self.feature_types) if kind == "q"]
         numeric = make_pipeline(SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler())
@@ -86,8 +96,8 @@ class Logistic:
             [("words", OneHotEncoder(handle_unknown="ignore"), categories), ("numbers", numeric, numbers)],
             sparse_threshold=0,
         )
-        pipeline = make_pipeline(columns, LogisticRegression(max_iter=200))
-        pipeline.fit(matrix[newest], labels[newest])
+        pipeline = make_pipeline(columns, LogisticRegression(max_iter=1000))
+        pipeline.fit(matrix, labels)
         return lambda rows: np.asarray(pipeline.decision_function(rows))
 
 
@@ -114,9 +124,11 @@ class Calibrator:
 
         def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
             slope, intercept = weights
-            logit = slope * margin + intercept
-            error = expit(logit) - labels
-            value = np.logaddexp(0, logit).sum() - labels @ logit + prior / 2 * (5 * (slope - 1) ** 2 + intercept**2)
+            log_odds = slope * margin + intercept
+            error = expit(log_odds) - labels
+            value = (
+                np.logaddexp(0, log_odds).sum() - labels @ log_odds + prior / 2 * (5 * (slope - 1) ** 2 + intercept**2)
+            )
             return value, np.array([error @ margin + prior * 5 * (slope - 1), error.sum() + prior * intercept])
 
         found = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B")
@@ -134,11 +146,14 @@ class Calibrator:
     def from_json(cls, text: str) -> "Calibrator":
         try:
             content = json.loads(text)
-            if content.pop("method") != "platt":
-                raise ValueError("method is not platt")
-            return cls(**content)
+            method, slope, intercept = content["method"], float(content["slope"]), float(content["intercept"])
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"the calibrator is not one that this version writes: {error!r}") from None
+        if method != "platt":
+            raise BundleError(
+                f"the calibrator is not one that this version writes: expected method platt, got {method!r}"
+            )
+        return cls(slope, intercept)
 
 
 @dataclass(frozen=True)
@@ -191,7 +206,7 @@ def out_of_time_margins(
         start, end = span
         margin[start:end] = learner.fit(matrix[:start], labels[:start])(matrix[start:end])
 
-    with ThreadPoolExecutor(workers) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
         for n, _ in enumerate(pool.map(score, spans), 1):
             done(n, len(spans))
     return margin
@@ -209,7 +224,7 @@ def out_of_fold_margins(
         margin[test] = learner.fit(matrix[train], labels[train])(matrix[test])
         fold[test] = number
 
-    with ThreadPoolExecutor(workers) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
         list(pool.map(score, enumerate(splits)))
     return margin, fold
 

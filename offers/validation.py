@@ -13,6 +13,7 @@ from offers.contract import MONTHS, Column, Contract, Role
 from offers.errors import DataError
 
 _TRUE, _FALSE = {"1", "true", "yes"}, {"0", "false", "no"}
+_DATE = r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?"
 _EXAMPLES = 5
 
 
@@ -103,7 +104,7 @@ def periods(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
         return np.full(len(frame), "all")
     column = frame[contract.time.column]
     if contract[contract.time.column].type == "date":
-        return column.dt.strftime("%Y-%m").to_numpy(dtype=str)
+        return np.asarray(column.dt.strftime("%Y-%m"), dtype=str)
     return np.datetime_as_string(_months(column, contract), unit="M")
 
 
@@ -132,7 +133,8 @@ def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violati
 
 
 def _months(column: pd.Series, contract: Contract) -> np.ndarray:
-    assert contract.time is not None and contract.time.start is not None
+    assert contract.time is not None
+    assert contract.time.start is not None
     number = column.astype(str).map({month: i for i, month in enumerate(MONTHS)}).to_numpy(dtype=np.int64)
     wraps = np.cumsum(np.diff(number, prepend=number[:1]) < 0)
     year = np.datetime64(contract.time.start[:4], "Y").astype("datetime64[M]")
@@ -141,42 +143,64 @@ def _months(column: pd.Series, contract: Contract) -> np.ndarray:
 
 def _parse(cells: pd.Series, column: Column, contract: Contract) -> tuple[pd.Series, list[Violation]]:
     cells = cells.reset_index(drop=True)
+    if column.missing:
+        cells = cells.astype(object).mask(_words(cells).isin(column.missing), None)
     if column.role == Role.TARGET or column.type in ("category", "text"):
-        text = _text(cells)
-        return text.mask(text.isin(column.missing)), []
+        return _words(cells), []
     if column.is_numeric:
         values, kind = _numbers(cells, contract.source.format.decimal), "a number"
     elif column.type == "boolean":
         values, kind = _booleans(cells), "0 or 1 (or true and false, yes and no)"
     else:
-        values, kind = pd.to_datetime(cells, errors="coerce", format="ISO8601"), "a date such as 2024-05-31"
+        values, kind = _dates(cells), "a date such as 2024-05-31"
     wrong = np.flatnonzero(values.isna() & cells.notna())
     if column.is_numeric:
-        values = values.mask(values.isin([float(value) for value in column.missing]))
-        # A cell that is no number is listed once: in the range checks it stands in as a good value.
-        values.iloc[wrong] = np.clip(0.0, column.min, column.max)
+        values = values.mask(values.isin(pd.to_numeric(list(column.missing), errors="coerce")))
+    # A cell that can't be read is listed once: in the checks to come it stands in as a good value.
+    values.iloc[wrong] = pd.Timestamp(0) if column.type == "date" else np.clip(0.0, column.min, column.max)
     return values, [_violation(column.name, kind, cells, wrong)] if wrong.size else []
 
 
-def _text(cells: pd.Series) -> pd.Series:
-    if pd.api.types.is_bool_dtype(cells):
-        cells = cells.astype("int64")
-    return cells.astype(object).map(str, na_action="ignore")
+def _words(cells: pd.Series) -> pd.Series:
+    """Cells as text, the way a CSV file would hold them: 1 for 1.0 and for True."""
+    return cells.astype(object).map(_word, na_action="ignore").astype(object)
+
+
+def _word(cell: Any) -> str:
+    if isinstance(cell, bool | np.bool_) or (isinstance(cell, float | np.floating) and cell.is_integer()):
+        return str(int(cell))
+    return str(cell)
 
 
 def _numbers(cells: pd.Series, decimal: str) -> pd.Series:
     if not pd.api.types.is_numeric_dtype(cells):
         cells = cells.astype(object)
         if decimal == ",":
-            # A dot in a file with decimal commas is a thousands mark, or a mistake: never a decimal mark.
-            cells = cells.map(lambda cell: "?" if "." in str(cell) else str(cell).replace(",", "."), na_action="ignore")
+            cells = cells.map(_with_decimal_dot, na_action="ignore")
         cells = pd.to_numeric(cells, errors="coerce")
     values = cells.astype("float64")
     return values.mask(np.isinf(values))
 
 
+def _with_decimal_dot(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    # A dot in a file with decimal commas is a thousands mark, or a mistake: never a decimal mark.
+    return "?" if "." in cell else cell.replace(",", ".")
+
+
 def _booleans(cells: pd.Series) -> pd.Series:
-    return _text(cells).str.lower().map(dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)).astype("float64")
+    values = dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)
+    return _words(cells).str.lower().map(values).astype("float64")
+
+
+def _dates(cells: pd.Series) -> pd.Series:
+    if isinstance(cells.dtype, pd.DatetimeTZDtype):
+        cells = cells.dt.tz_localize(None)
+    words = _words(cells)
+    # pandas would read "now", a bare year and a mixture of time zones too.
+    words = words.where(words.str.fullmatch(_DATE, na=False))
+    return pd.to_datetime(words, errors="coerce", format="ISO8601")
 
 
 def _checks(column: Column, contract: Contract) -> Iterator[tuple[str, Any]]:
@@ -209,7 +233,11 @@ def _outcome_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Vio
     seen = set(frame[target.column].dropna().unique())
     for value in (target.positive, target.negative):
         if value not in seen and seen <= {target.positive, target.negative}:
-            yield Violation(target.column, f"both outcomes, {target.positive!r} and {target.negative!r}; {value!r} never occurs", len(frame))
+            yield Violation(
+                target.column,
+                f"both outcomes, {target.positive!r} and {target.negative!r}; {value!r} never occurs",
+                len(frame),
+            )
 
 
 def _violation(column: str, expected: str, cells: pd.Series, rows: np.ndarray) -> Violation:

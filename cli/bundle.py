@@ -1,0 +1,30 @@
+"""offers bundle: look at a model bundle, and verify it."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Look at model bundles and verify them.")
+
+BundleArgument = Annotated[str, typer.Argument(help="A bundle's path, its name in the local store, or its s3:// URI.")]
+
+
+@app.command()
+def show(bundle: BundleArgument) -> None:
+    """Show where a model comes from, how it did, and who made it."""
+    from cli.screen import console, facts_table
+    from offers import bundle as bundles
+    from offers.settings import Settings
+    from offers.training import open_bundle
+
+    console.print(facts_table(bundles.show(open_bundle(bundle, Settings.from_env()))))
+
+
+@app.command()
+def verify(bundle: BundleArgument) -> None:
+    """Check every hash and reproduce the golden rows."""
+    from offers.settings import Settings
+    from offers.training import open_bundle
+
+    found = open_bundle(bundle, Settings.from_env())
+    typer.echo(f"{found.name}: {len(found.manifest.files)} files and the golden rows are as they were made")

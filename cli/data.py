@@ -1,0 +1,82 @@
+"""offers data: fetch, validate, simulate and describe the rows of a contract."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Fetch, validate, simulate and describe the rows of a contract.")
+
+ContractOption = Annotated[str, typer.Option("--contract", "-c", help="Name of a shipped contract, or a YAML file.")]
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        help="Where the rows are, instead of the contract's source: path, URL, s3://, SQL URL or 'simulated'."
+    ),
+]
+
+
+@app.command()
+def fetch(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
+    """Bring the contract's file here, verified, and print its path."""
+    from cli.screen import download_progress
+    from offers import contract as contracts
+    from offers import sources
+    from offers.settings import Settings
+
+    with download_progress() as progress:
+        path = sources.fetch(contracts.load(contract), Settings.from_env(), source, progress)
+    typer.echo(path)
+
+
+@app.command()
+def validate(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
+    """List every rule of the contract that the rows break."""
+    from cli.screen import console, violations_table
+    from offers import contract as contracts
+    from offers import sources, validation
+    from offers.settings import Settings
+
+    known = contracts.load(contract)
+    found = sources.ingest(known, Settings.from_env(), source)
+    checked = validation.validate(found.frame, known)
+    if checked.violations:
+        console.print(violations_table(checked.violations))
+        raise validation.refuse(known.name, len(found.frame), checked.violations)
+    console.print(f"{len(found.frame)} rows from {found.origin} keep to contract {known.name}")
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Argument(help="The file to write, in the form that the contract declares.")],
+    contract: ContractOption = "bank-marketing",
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows; by default the contract's number.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the world and its rows.")] = 0,
+) -> None:
+    """Write rows of the contract's simulated world."""
+    from offers import contract as contracts
+    from offers.simulate import World, write_csv
+
+    known = contracts.load(contract)
+    sample = World(known, seed).sample(rows or known.simulation.rows, seed=seed)
+    write_csv(sample.frame, known, output)
+    typer.echo(f"{len(sample.frame)} simulated rows, {sample.propensity.mean():.1%} expected to accept: {output}")
+
+
+@app.command()
+def describe(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
+    """Show what each column holds and how acceptance goes through time."""
+    from cli.screen import columns_table, console, periods_table
+    from offers import contract as contracts
+    from offers import sources, validation
+    from offers.settings import Settings
+
+    known = contracts.load(contract)
+    found = sources.ingest(known, Settings.from_env(), source)
+    checked = validation.validate(found.frame, known)
+    if checked.violations:
+        raise validation.refuse(known.name, len(found.frame), checked.violations)
+    console.print(f"[bold]{known.title}[/bold]: {len(checked.frame)} rows from {found.origin}")
+    console.print(columns_table(checked.frame, known))
+    if known.time is not None:
+        console.print(periods_table(checked.frame, known))

@@ -1,0 +1,112 @@
+"""offers pipeline: compile the training pipeline for Kubeflow, or run that very file here."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.data import ContractOption, SourceOption
+
+app = typer.Typer(no_args_is_help=True, help="Compile the training pipeline, or run it on this machine.")
+
+
+@app.command("compile")
+def compile_(
+    output: Annotated[Path, typer.Argument(help="The YAML file to write.")] = Path("training.yaml"),
+) -> None:
+    """Write the training pipeline as Kubeflow Pipelines reads it."""
+    from pipelines.compilation import compile_pipeline
+
+    typer.echo(compile_pipeline("training", output))
+
+
+@app.command("run")
+def run_(
+    contract: ContractOption = "bank-marketing",
+    source: SourceOption = "",
+    trials: Annotated[int, typer.Option(min=0, help="Search budget; 0 takes the contract's settings.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    champion: Annotated[str, typer.Option(help="The bundle to beat: its path, name or s3:// URI.")] = "",
+    publish: Annotated[str, typer.Option(help="Where a bundle that passed goes: a directory or s3:// URI.")] = "",
+) -> None:
+    """Run the training pipeline on this machine, with the graph that compile writes."""
+    run(contract, source, trials, seed, champion, publish)
+
+
+def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = "") -> None:
+    """Run the pipeline, show its progress and results; raises where it was refused or failed."""
+    from cli.screen import RunDisplay, console
+    from offers import contract as contracts
+    from offers.settings import Settings
+    from offers.training import open_bundle
+    from pipelines import local
+    from pipelines.compilation import compile_pipeline
+
+    settings = Settings.from_env()
+    text = contracts.text(contract)
+    known = contracts.parse(text, contract)
+    if champion:
+        open_bundle(champion, settings)
+    directory = _fresh(settings.home.resolve() / "runs", known.name)
+    arguments = {
+        "contract": contract if contract in contracts.shipped() else text,
+        "source": str(Path(source).resolve()) if source and Path(source).exists() else source,
+        "trials": trials,
+        "seed": seed,
+        "champion": champion,
+        "publish": publish or str(settings.home.resolve() / "bundles"),
+    }
+    console.print(f"[bold]{known.title}[/bold]")
+    package = compile_pipeline("training", directory / "pipeline.yaml")
+    with RunDisplay() as display:
+        outcome = local.run(package, arguments, directory, display.update)
+    finish(outcome, arguments["publish"])
+
+
+def finish(outcome: "local.Run", publish: str) -> None:  # noqa: F821
+    """Print what a run has come to; raises for a mistake, exits with 3 where the gate refused."""
+    import shutil
+
+    from cli.screen import console, gate_table, results_table
+    from offers.errors import DataError
+    from offers.evaluation import Evaluation
+    from offers.gate import Verdict
+
+    for step, artifact, name in (("validate", "violations", "validation.html"), ("gate", "report", "report.html")):
+        if page := outcome.artifact(step, artifact):
+            shutil.copyfile(page, outcome.directory / name)
+    if outcome.mistake:
+        page = outcome.directory / "validation.html"
+        raise DataError(f"{outcome.mistake}{f' (all of it: {page})' if page.exists() else ''}")
+    if not outcome.succeeded:
+        console.print(f"[red]The run failed, and the fault is ours.[/red] Its log: {outcome.log}")
+        raise typer.Exit(1)
+    evaluation, verdict = outcome.artifact("evaluate", "evaluation"), outcome.artifact("gate", "verdict")
+    assert evaluation is not None
+    assert verdict is not None
+    decided = Verdict.model_validate_json(verdict.read_text("utf-8"))
+    console.print(results_table(Evaluation.model_validate_json((evaluation / "evaluation.json").read_text("utf-8"))))
+    console.print(gate_table(decided))
+    console.print(f"report  {outcome.directory / 'report.html'}", soft_wrap=True)
+    if not decided.passed:
+        console.print("[bold red]The gate refused this model; no bundle was made.[/bold red]")
+        raise typer.Exit(3)
+    packaged = outcome.artifact("package", "bundle")
+    assert packaged is not None
+    name = next(path.name for path in packaged.iterdir())
+    console.print(f"bundle  {publish.rstrip('/')}/{name}", soft_wrap=True)
+
+
+def _fresh(parent: Path, name: str) -> Path:
+    from datetime import datetime
+
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    number = 1
+    while True:
+        directory = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return directory

@@ -1,0 +1,182 @@
+"""What a person sees: the progress of a run, and tables."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import pandas as pd
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from offers.contract import Contract
+from offers.evaluation import Evaluation
+from offers.gate import Verdict
+from offers.metrics import Scores
+from offers.validation import Violation, periods
+from pipelines.local import Run, Step
+
+console = Console(highlight=False)
+_MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red")}
+
+
+class RunDisplay:
+    """Steps of a run as they go: a live table on a terminal, a line per finished step elsewhere."""
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+        self._step_began = time.monotonic()
+        self._printed: set[str] = set()
+        self._live = (
+            Live(get_renderable=self._table, console=console, refresh_per_second=8) if console.is_terminal else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, run: Run) -> None:
+        if self._run is None or len(run.steps) > len(self._table_steps()):
+            self._step_began = time.monotonic()
+        self._run = run
+        if not self._live:
+            for step in self._table_steps():
+                if step.state != "running" and step.name not in self._printed:
+                    self._printed.add(step.name)
+                    console.print(
+                        _MARKS[step.state], f"{step.name:<9} {step.seconds:6.1f} s  {step.note}", soft_wrap=True
+                    )
+
+    def _table_steps(self) -> list[Step]:
+        return [step for step in self._run.steps.values() if not step.name.startswith("condition")] if self._run else []
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for step in self._table_steps():
+            running = step.state == "running"
+            seconds = time.monotonic() - self._step_began if running else step.seconds
+            mark = Spinner("dots") if running else _MARKS[step.state]
+            table.add_row(mark, step.name, f"{seconds:6.1f} s", Text(step.note, "dim" if running else ""))
+        return table
+
+
+@contextmanager
+def download_progress() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar that appears with the first bytes that arrive."""
+    columns = (TextColumn("download"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        tasks: list = []
+
+        def arrived(done: int, total: int | None) -> None:
+            if not tasks:
+                tasks.append(progress.add_task("download", total=total))
+            progress.update(tasks[0], completed=done, total=total)
+
+        yield arrived
+
+
+def notice(title: str, text: str) -> Panel:
+    """A loud notice."""
+    return Panel(Text(text), title=title, border_style="bold yellow")
+
+
+def facts_table(facts: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(Text(name, "dim"), Text(str(value)))
+    return table
+
+
+def violations_table(violations: Sequence[Violation]) -> Table:
+    table = Table("column", "expected", "rows", "for example", title="Rules that the rows break")
+    for violation in violations:
+        examples = ", ".join(f"row {row}: {value}" for row, value in violation.examples[:3])
+        table.add_row(violation.column, violation.expected, str(violation.count), examples)
+    return table
+
+
+def results_table(evaluation: Evaluation) -> Table:
+    """Figures on unseen rows: each window, all of them, the baseline, and the random split beside them."""
+    table = Table(title=evaluation.scheme, caption="a random split knows the month of each row it scores: optimistic")
+    for heading in ("", "rows", "accepted", "AUC", "95 % interval", "log-loss", "ECE", "lift", "ceiling"):
+        table.add_column(heading, justify="left" if heading == "" else "right")
+    for window in evaluation.windows:
+        _scores_row(table, f"{window.name}  {window.first_period} to {window.last_period}", window.model)
+    _scores_row(table, "out of time" if evaluation.windows else "out of fold", evaluation.model, "bold")
+    _scores_row(table, "logistic baseline", evaluation.baseline)
+    if evaluation.champion:
+        _scores_row(table, "champion", evaluation.champion.scores)
+    if evaluation.windows:
+        _scores_row(table, "random split (optimistic)", evaluation.random_split, "dim")
+    else:
+        table.caption = None
+    return table
+
+
+def gate_table(verdict: Verdict) -> Table:
+    styles = {True: "green", False: "bold red", None: "dim"}
+    table = Table(title=f"Gate: {'passed' if verdict.passed else 'REFUSED'}")
+    for heading in ("rule", "measured", "threshold", "verdict", ""):
+        table.add_column(heading, justify="right" if heading == "measured" else "left")
+    for rule in verdict.rules:
+        measured = "-" if rule.measured is None else f"{rule.measured:.4f}"
+        table.add_row(rule.rule, measured, rule.threshold, Text(rule.word, styles[rule.passed]), rule.note)
+    return table
+
+
+def columns_table(frame: pd.DataFrame, contract: Contract) -> Table:
+    table = Table("column", "role", "type", "missing", "holds")
+    for column in contract.columns:
+        values = frame[column.name]
+        table.add_row(column.name, column.role.value, column.type, f"{values.isna().mean():.1%}", _holds(values))
+    return table
+
+
+def periods_table(frame: pd.DataFrame, contract: Contract) -> Table:
+    table = Table("period", "rows", "accepted", title="Acceptance through time")
+    grouped = frame[contract.target.column].groupby(periods(frame, contract))
+    for period, labels in grouped:
+        table.add_row(str(period), str(len(labels)), f"{labels.mean():.1%}")
+    return table
+
+
+def _holds(values: pd.Series) -> str:
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        low, middle, high = values.quantile([0, 0.5, 1])
+        return f"{low:g} to {high:g}, median {middle:g}"
+    shares = values.value_counts(normalize=True, sort=True)
+    shown = ", ".join(f"{value} {share:.0%}" for value, share in shares.head(5).items())
+    return f"{shown}{f', {len(shares) - 5} more' if len(shares) > 5 else ''}"
+
+
+def _scores_row(table: Table, name: str, scores: Scores, style: str = "") -> None:
+    def value(metric: str) -> str:
+        return f"{scores[metric].value:.3f}" if metric in scores.figures else "-"
+
+    auc = scores.figures.get("auc")
+    interval = "" if auc is None or auc.low is None else f"{auc.low:.3f} to {auc.high:.3f}"
+    table.add_row(
+        name,
+        str(scores.rows),
+        f"{scores.positive_rate:.1%}",
+        value("auc"),
+        interval,
+        value("log_loss"),
+        value("ece"),
+        value("lift"),
+        f"{scores.lift_ceiling:.2f}",
+        style=style,
+    )

@@ -1,0 +1,149 @@
+"""Components of the training pipeline.
+
+The image is read when the pipeline is compiled: OFFERS_PIPELINE_IMAGE names the one that carries this package.
+"""
+
+import os
+from functools import partial
+
+from kfp.dsl import (
+    HTML,
+    Artifact,
+    ClassificationMetrics,
+    Dataset,
+    Input,
+    Markdown,
+    Metrics,
+    Model,
+    Output,
+    component,
+)
+
+IMAGE = os.environ.get("OFFERS_PIPELINE_IMAGE", "offers-pipeline-python:dev")
+step = partial(component, base_image=IMAGE, install_kfp_package=False)
+
+
+@step
+def ingest(contract: str, source: str, raw: Output[Dataset]) -> None:
+    """Fetch the rows as they are."""
+    from functools import partial
+    from pathlib import Path
+
+    from offers import training
+    from offers.settings import Settings
+
+    say = partial(print, "offers:", flush=True)
+    found = training.ingest(contract, source, Path(raw.path), Settings.from_env(), say)
+    raw.metadata.update(found.model_dump())
+
+
+@step
+def validate(contract: str, raw: Input[Dataset], typed: Output[Dataset], violations: Output[HTML]) -> int:
+    """Type every cell, check every rule, list what is wrong."""
+    from functools import partial
+    from pathlib import Path
+
+    from offers import training
+
+    say = partial(print, "offers:", flush=True)
+    return training.validate(contract, Path(raw.path), Path(typed.path), Path(violations.path), say)
+
+
+@step
+def prepare(contract: str, typed: Input[Dataset], gold: Output[Dataset]) -> None:
+    """Refuse rows that break the contract; keep what a model may see."""
+    from functools import partial
+    from pathlib import Path
+
+    from offers import training
+
+    say = partial(print, "offers:", flush=True)
+    data = training.prepare(contract, Path(typed.path), Path(gold.path), say)
+    gold.metadata.update(data.model_dump())
+
+
+@step
+def train(contract: str, gold: Input[Dataset], trials: int, seed: int, model: Output[Model]) -> None:
+    """Search settings where there is a budget, fit, calibrate."""
+    from functools import partial
+    from pathlib import Path
+
+    from offers import training
+    from offers.settings import Settings
+
+    say = partial(print, "offers:", flush=True)
+    training.train(contract, Path(gold.path), Path(model.path), trials, seed, Settings.from_env(), say)
+
+
+@step
+def evaluate(
+    contract: str,
+    gold: Input[Dataset],
+    model: Input[Model],
+    champion: str,
+    evaluation: Output[Artifact],
+    figures: Output[Metrics],
+    curves: Output[ClassificationMetrics],
+) -> None:
+    """Measure on rows that the scoring models had not seen."""
+    from functools import partial
+    from pathlib import Path
+
+    from offers import training
+    from offers.settings import Settings
+
+    say = partial(print, "offers:", flush=True)
+    paths = Path(gold.path), Path(model.path), champion, Path(evaluation.path)
+    found, points = training.evaluate(contract, *paths, Settings.from_env(), say)
+    for name, figure in found.model.figures.items():
+        figures.log_metric(name, figure.value)
+    curves.log_roc_curve(points.false_positive, points.true_positive, points.thresholds)
+    curves.log_confusion_matrix(["declined", "accepted"], points.confusion)
+
+
+@step
+def gate(
+    contract: str,
+    gold: Input[Dataset],
+    model: Input[Model],
+    evaluation: Input[Artifact],
+    verdict: Output[Artifact],
+    rules: Output[Markdown],
+    report: Output[HTML],
+) -> bool:
+    """Hold the figures against the contract's rules."""
+    from functools import partial
+    from pathlib import Path
+
+    from offers import training
+    from offers.report import markdown_gate
+
+    say = partial(print, "offers:", flush=True)
+    paths = (Path(artifact.path) for artifact in (gold, model, evaluation, verdict, report))
+    decided = training.gate(contract, *paths, say)
+    Path(rules.path).write_text(markdown_gate(decided))
+    return decided.passed
+
+
+@step
+def package(
+    contract: str,
+    gold: Input[Dataset],
+    model: Input[Model],
+    evaluation: Input[Artifact],
+    verdict: Input[Artifact],
+    publish: str,
+    bundle: Output[Model],
+) -> str:
+    """Write the bundle and publish it."""
+    from functools import partial
+    from pathlib import Path
+
+    from offers import training
+    from offers.settings import Settings
+
+    say = partial(print, "offers:", flush=True)
+    paths = (Path(artifact.path) for artifact in (gold, model, evaluation, verdict, bundle))
+    name = training.package(contract, *paths, publish, Settings.from_env(), say)
+    bundle.metadata["bundle"] = name
+    return name

@@ -1,0 +1,280 @@
+"""What an evaluation says, as tables that HTML and Markdown both show."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from offers.contract import Column, Contract
+from offers.evaluation import ColumnDrift, ColumnPower, Evaluation, Fairness, Segment, groups
+from offers.gate import RuleVerdict, Verdict
+from offers.metrics import Figure, Scores
+from offers.validation import Violation
+
+MOVED, SHIFTED = 0.1, 0.25
+_NOTHING = "–"
+_MARKS = {True: ("✓", "passed"), False: ("✗", "failed"), None: ("○", "idle")}
+_METRICS = {
+    "auc": ("AUC", "an acceptance ranks above a refusal; chance is 0.5"),
+    "average_precision": ("Average precision", "chance is the base rate"),
+    "log_loss": ("Log-loss", "lower is better"),
+    "brier": ("Brier score", "lower is better"),
+    "ece": ("Calibration error (ECE)", "lower is better"),
+    "ks": ("KS", "largest gap between the outcomes' scores"),
+    "lift": ("Lift", "acceptances against contacting at random"),
+    "precision": ("Precision", "of the contacted, who accept"),
+    "recall": ("Recall", "of those who accept, the contacted"),
+    "f1": ("F1", "of precision and recall"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: a smaller `note` beside its text, a `mark` for the style sheet, a `shade` in [0, 1]."""
+
+    text: str
+    note: str = ""
+    mark: str = ""
+    shade: float = 0.0
+
+
+Row = tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as wide as the head. The first cell names its row; a mark in the head holds for the column."""
+
+    head: Row
+    rows: tuple[Row, ...]
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Write with fixed decimals, or a dash where there is no figure."""
+    return _NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def percent(share: float | None) -> str:
+    """Write a share in [0, 1] as percent with one decimal, or a dash where there is none."""
+    return _NOTHING if share is None or math.isnan(share) else f"{share:.1%}"
+
+
+def count(rows: int) -> str:
+    return f"{rows:,}"
+
+
+def gate(verdict: Verdict) -> Table:
+    """One line per rule: what was measured, what was asked, the verdict."""
+    head = (Cell("Rule"), Cell("Measured"), _words("Asked"), _words("Verdict"), _words("Note"))
+    return Table(head, tuple(_rule(rule) for rule in verdict.rules))
+
+
+def quality(evaluation: Evaluation, contract: Contract) -> Table:
+    """Every figure of model, baseline and champion on the same rows, then of the random split."""
+    split = "out of time" if contract.time else "random folds"
+    columns = [
+        _names(contract),
+        _scores(Cell("Model", split, "model"), evaluation.model),
+        _scores(Cell("Logistic baseline", split), evaluation.baseline),
+    ]
+    if evaluation.champion is not None:
+        columns += [
+            _scores(Cell("Champion", split), evaluation.champion.scores),
+            _differences(Cell("Model minus champion", split), evaluation.champion.differences),
+        ]
+    if contract.time is not None:
+        columns.append(_scores(Cell("Model", "optimistic: random split", "optimistic"), evaluation.random_split))
+    head, *rows = zip(*columns, strict=True)
+    return Table(head, tuple(rows))
+
+
+def windows(evaluation: Evaluation, within: Mapping[str, float | None]) -> Table:
+    """One line per out-of-time window and one for all of them.
+
+    Parameters
+    ----------
+    within : the AUC within months of each window by its name; the column is left out where it is empty
+    """
+    head = ["Rows", "Base rate", "AUC", "Within a month", "Baseline's AUC", "Average precision", "Log-loss", "ECE", "Lift"]
+    lines = [
+        (Cell(window.name, f"{window.first_period} to {window.last_period}"), window.model, window.baseline)
+        for window in evaluation.windows
+    ]
+    lines.append((Cell("all", "pooled"), evaluation.model, evaluation.baseline))
+    inner = {**within, "all": evaluation.within_period_auc}
+    return Table(
+        (Cell("Window"), *map(Cell, head)),
+        tuple(_window(name, model, baseline, inner.get(name.text)) for name, model, baseline in lines),
+    )
+
+
+def segments(evaluation: Evaluation, contract: Contract) -> Table:
+    """One line per group of each of the contract's segments, in the contract's order."""
+    head = ["Rows", "Base rate", "Mean propensity", "AUC", "Average precision", "ECE", "Lift"]
+    ordered = [
+        segment
+        for name in contract.segments
+        for segment in in_order([s for s in evaluation.segments if s.column == name], contract[name])
+    ]
+    return Table((Cell("Segment"), *map(Cell, head)), tuple(_segment(segment) for segment in ordered))
+
+
+def fairness(fair: Fairness, contract: Contract) -> Table:
+    """One line per protected group at the operating point."""
+    head = ["Rows", "Observed rate", "Mean propensity", "Selected", "Precision", "Recall"]
+    return Table(
+        (Cell("Group"), *map(Cell, head)),
+        tuple(
+            (
+                Cell(group.value),
+                Cell(count(group.rows)),
+                *(
+                    Cell(percent(share))
+                    for share in (group.positive_rate, group.mean_propensity, group.selection_rate, group.precision, group.recall)
+                ),
+            )
+            for group in in_order(fair.groups, contract[fair.column])
+        ),
+    )
+
+
+def drift(columns: Sequence[ColumnDrift], names: Iterable[str]) -> Table:
+    """Population stability index of each column in each window, the most moved column first."""
+    ordered = sorted(columns, key=lambda column: -max(column.psi))
+    return Table((Cell("Column"), *map(Cell, names), _words("Reading")), tuple(_moves(column) for column in ordered))
+
+
+def power(columns: Sequence[ColumnPower]) -> Table:
+    """The share that each column has in the model, and what it tells alone; the largest share first."""
+    ordered = sorted(columns, key=lambda column: -column.gain_share)
+    most = max(column.gain_share for column in columns) or 1.0
+    return Table(
+        (Cell("Column"), Cell("Share of gain", mark="bar"), Cell("AUC alone")),
+        tuple(
+            (Cell(c.column), Cell(percent(c.gain_share), shade=c.gain_share / most), Cell(figure(c.auc))) for c in ordered
+        ),
+    )
+
+
+def violations(found: Sequence[Violation], rows: int) -> Table:
+    """One line per broken rule, with the rows that show it."""
+    return Table(
+        (Cell("Column"), _words("Expected"), Cell("Rows that break it"), _words("Examples")),
+        tuple(
+            (
+                Cell(violation.column),
+                Cell(violation.expected),
+                Cell(count(violation.count), f"of {count(rows)}"),
+                Cell("; ".join(f"row {row}: {value}" for row, value in violation.examples) or _NOTHING),
+            )
+            for violation in found
+        ),
+    )
+
+
+def in_order(found: Sequence, column: Column) -> list:
+    """Sort groups by the column's bands or values, others last."""
+    if column.bands:
+        names = list(groups(pd.Series([column.bands[0] - 1, *column.bands]), column))
+    else:
+        names = list(column.values)
+    return sorted(found, key=lambda group: names.index(group.value) if group.value in names else len(names))
+
+
+def _words(text: str) -> Cell:
+    return Cell(text, mark="words")
+
+
+def _rule(rule: RuleVerdict) -> Row:
+    sign, mark = _MARKS[rule.passed]
+    return (
+        Cell(rule.rule),
+        Cell(figure(rule.measured, 4)),
+        Cell(rule.threshold),
+        Cell(f"{sign} {rule.word}", mark=mark),
+        Cell(rule.note),
+    )
+
+
+def _names(contract: Contract) -> list[Cell]:
+    top = f" at the best {100 * contract.evaluation.contact_share:g}%"
+    names = {
+        name: (label + top if name in ("lift", "precision", "recall", "f1") else label, note)
+        for name, (label, note) in _METRICS.items()
+    }
+    return [
+        Cell("Figure"),
+        Cell("Rows"),
+        Cell("Base rate", "observed acceptance"),
+        Cell("Mean propensity", "expected acceptance"),
+        *(Cell(label, note) for label, note in names.values()),
+    ]
+
+
+def _scores(head: Cell, scores: Scores) -> list[Cell]:
+    return [
+        head,
+        Cell(count(scores.rows)),
+        Cell(percent(scores.positive_rate)),
+        Cell(percent(scores.mean_propensity)),
+        *(_measured(scores.figures.get(name)) for name in _METRICS),
+    ]
+
+
+def _differences(head: Cell, differences: Mapping[str, Figure]) -> list[Cell]:
+    return [head, *[Cell("")] * 3, *(_measured(differences.get(name), "+") for name in _METRICS)]
+
+
+def _measured(value: Figure | None, sign: str = "-") -> Cell:
+    if value is None:
+        return Cell(_NOTHING)
+    if value.low is None or value.high is None:
+        return Cell(f"{value.value:{sign}.3f}")
+    return Cell(f"{value.value:{sign}.3f}", f"{value.low:{sign}.3f} to {value.high:{sign}.3f}")
+
+
+def _value(scores: Scores, metric: str) -> Cell:
+    found = scores.figures.get(metric)
+    return Cell(figure(found.value if found else None))
+
+
+def _lift(scores: Scores) -> Cell:
+    found = scores.figures.get("lift")
+    return Cell(figure(found.value if found else None, 2), f"of {figure(scores.lift_ceiling, 2)}")
+
+
+def _window(name: Cell, model: Scores, baseline: Scores, within: float | None) -> Row:
+    return (
+        name,
+        Cell(count(model.rows)),
+        Cell(percent(model.positive_rate)),
+        _measured(model.figures.get("auc")),
+        Cell(figure(within)),
+        _value(baseline, "auc"),
+        *(_value(model, metric) for metric in ("average_precision", "log_loss", "ece")),
+        _lift(model),
+    )
+
+
+def _segment(segment: Segment) -> Row:
+    scores = segment.scores
+    return (
+        Cell(segment.value, segment.column),
+        Cell(count(scores.rows)),
+        Cell(percent(scores.positive_rate)),
+        Cell(percent(scores.mean_propensity)),
+        *(_value(scores, metric) for metric in ("auc", "average_precision", "ece")),
+        _lift(scores),
+    )
+
+
+def _moves(column: ColumnDrift) -> Row:
+    worst = max(column.psi)
+    reading = "shifted" if worst >= SHIFTED else "moved" if worst >= MOVED else "stable"
+    return Cell(column.column), *(Cell(figure(psi, 2), shade=_shade(psi)) for psi in column.psi), Cell(reading)
+
+
+def _shade(psi: float) -> float:
+    return float(np.interp(psi, [0.02, MOVED, SHIFTED, 1, 5], [0, 0.2, 0.4, 0.7, 1]))

@@ -1,0 +1,1 @@
+"""Kubeflow pipelines, and how they are compiled and run."""

@@ -1,0 +1,16 @@
+"""Compile a pipeline to the YAML that Kubeflow and the local runner read."""
+
+from pathlib import Path
+
+from kfp.compiler import Compiler
+
+from pipelines.training import training
+
+PIPELINES = {"training": training}
+
+
+def compile_pipeline(name: str, path: Path) -> Path:
+    """Write the compiled pipeline `name` to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Compiler().compile(PIPELINES[name], str(path))
+    return path

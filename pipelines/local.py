@@ -1,0 +1,133 @@
+"""Run a compiled pipeline on this machine, without a cluster: the file that Kubeflow would run, step by step.
+
+`run` starts kfp in a child process, keeps its log in a file, and turns what it says into events. The child is
+this module as a program: `python -m pipelines.local PACKAGE ARGUMENTS ROOT`.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, Literal
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_STARTED = re.compile(r"Executing task '([\w-]+)'")
+_FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
+_NOTE = re.compile(r"^\s*offers: (.*)$")
+_MISTAKE = re.compile(r"^\s*offers\.errors\.\w+: (.*)$")
+_DISK_FULL = re.compile(r"OSError: \[Errno (?:28|122)\]")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run: what it is called, how it stands, how long it took, and what it last said."""
+
+    name: str
+    state: Literal["running", "done", "failed"]
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass
+class Run:
+    """A run in its directory: `pipeline.yaml`, `arguments.json`, `kfp.log`, and the artifacts below `root`."""
+
+    directory: Path
+    steps: dict[str, Step] = field(default_factory=dict)
+    succeeded: bool = False
+    mistake: str = ""
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "kfp.log"
+
+    def artifact(self, step: str, name: str) -> Path | None:
+        """Path of what a step handed on, or None if it did not get so far."""
+        found = sorted((self.directory / "root").glob(f"*/{step}/{name}"))
+        return found[-1] if found else None
+
+
+def run(
+    package: Path, arguments: Mapping[str, Any], directory: Path, shown: Callable[[Run], None] = lambda run: None
+) -> Run:
+    """Run a compiled pipeline.
+
+    Parameters
+    ----------
+    package : the compiled pipeline's YAML
+    directory : of this run; made, and never cleared
+    shown : called when a step starts, says something or ends
+
+    Returns
+    -------
+    Run
+        `mistake` is the one sentence of an error that the user can mend; it is empty where a run failed otherwise
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "arguments.json").write_text(json.dumps(dict(arguments), indent=1), "utf-8")
+    state = Run(directory)
+    command = [sys.executable, "-u", "-m", "pipelines.local", str(package), str(directory)]
+    with (
+        state.log.open("w", encoding="utf-8") as log,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as child,
+    ):
+        assert child.stdout is not None
+        started = time.monotonic()
+        for line in _kept(child.stdout, log):
+            started = _follow(state, line, started)
+            shown(state)
+    state.succeeded = child.returncode == 0
+    return state
+
+
+def _kept(lines: IO[str], log: IO[str]) -> Iterator[str]:
+    """Pass lines on, and write them to the log as long as the disk takes them."""
+    for line in lines:
+        plain = _COLOUR.sub("", line)
+        with suppress(OSError):
+            log.write(plain)
+            log.flush()
+        yield plain
+
+
+def _follow(state: Run, line: str, started: float) -> float:
+    """Take in one line of kfp's log; returns when the running step began."""
+    if match := _STARTED.search(line):
+        state.steps[match[1]] = Step(match[1], "running")
+        return time.monotonic()
+    if match := _FINISHED.search(line):
+        step = state.steps.get(match[1], Step(match[1], "running"))
+        outcome: Literal["done", "failed"] = "done" if match[2] == "SUCCESS" else "failed"
+        state.steps[match[1]] = replace(step, state=outcome, seconds=time.monotonic() - started)
+    elif match := _NOTE.match(line):
+        running = next((step for step in state.steps.values() if step.state == "running"), None)
+        if running:
+            state.steps[running.name] = replace(running, note=match[1], seconds=time.monotonic() - started)
+    elif match := _MISTAKE.match(line):
+        state.mistake = match[1]
+    elif _DISK_FULL.search(line) and not state.mistake:
+        state.mistake = f"the disk is full while writing {state.directory}: free some space and run again"
+    return started
+
+
+def _main(package: str, directory: str) -> None:
+    from kfp import components, local
+
+    arguments = json.loads(Path(directory, "arguments.json").read_text("utf-8"))
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(Path(directory, "root")))
+    components.load_component_from_file(package)(**arguments)
+    # kfp leaves threads of its executors behind that would hold the process for nothing.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
