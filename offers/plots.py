@@ -2,15 +2,15 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -20,15 +20,15 @@ from offers import metrics
 from offers.evaluation import Evaluation
 
 _INK, _GRID = "#1d2430", "#d8dce2"
-_STYLES = {
+_STYLES: dict[str, dict[str, Any]] = {
     "propensity": {"color": "#1f77c9", "linestyle": "-", "linewidth": 2.0},
     "baseline": {"color": "#7d8590", "linestyle": "--", "linewidth": 1.4},
     "champion": {"color": "#1a9467", "linestyle": "-.", "linewidth": 1.6},
 }
 _NAMES = {"propensity": "model", "baseline": "logistic baseline", "champion": "champion"}
 _WINDOWS = LinearSegmentedColormap.from_list("windows", ["#9455d3", "#d23f7c", "#c97a12"])
-_CEILING = {"color": _INK, "linestyle": ":", "linewidth": 1.2}
-_RC = {
+_CEILING: dict[str, Any] = {"color": _INK, "linestyle": ":", "linewidth": 1.2}
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "offers",
     "font.size": 8.5,
@@ -54,6 +54,8 @@ _RC = {
 _POINTS = 200
 _SIZE = (4.5, 3.3)
 _MOST_TICKS = 6
+_LONGEST_LEGEND = 7
+_SHARE_TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Plot:
     title: str
     alt: str
     caption: str
-    svg: Markup
+    svg: str
 
 
 def curves(predictions: pd.DataFrame, evaluation: Evaluation, share: float) -> list[Plot]:
@@ -103,71 +105,73 @@ def _roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
     scores = {"propensity": evaluation.model, "baseline": evaluation.baseline}
     if evaluation.champion is not None:
         scores["champion"] = evaluation.champion.scores
+    lines = [
+        (f"{_NAMES[name]} {scores[name]['auc'].value:.3f}", _roc_points(predictions, name), _STYLES[name])
+        for name in _scorers(predictions)
+    ]
     windows = [window for window in evaluation.windows if window.model.figures]
-    legend = [f"{_NAMES[name]} {scores[name]['auc'].value:.3f}" for name in _scorers(predictions)]
-    legend += [f"{window.name} {window.model['auc'].value:.3f}" for window in windows]
+    for window, colour in zip(windows, _colours(len(windows)), strict=True):
+        points = _roc_points(predictions[predictions["window"] == window.name], "propensity")
+        lines.append((f"{window.name} {window.model['auc'].value:.3f}", points, {"color": colour, "linewidth": 1.1}))
 
     def draw(figure: Figure) -> None:
-        axes = _square(figure, "refusals contacted", "acceptances reached")
+        axes = _square(figure, "refusals contacted (false positive rate)", "acceptances reached")
         axes.plot([0, 1], [0, 1], **_CEILING)
-        for window, colour in zip(windows, _window_colours(len(windows)), strict=True):
-            part = predictions[predictions["window"] == window.name]
-            axes.plot(*_roc_points(part, "propensity"), color=colour, linewidth=1.1, label=legend[-len(windows) :][windows.index(window)])
-        for name, label in zip(_scorers(predictions), legend, strict=False):
-            axes.plot(*_roc_points(predictions, name), **_STYLES[name], label=label)
-        axes.legend(loc="lower right", title="AUC", ncols=1 if len(legend) < 8 else 2, alignment="left")
+        for number, (label, points, style) in enumerate(lines):
+            axes.plot(*points, **style, label=label, zorder=3 - number / len(lines))
+        _legend(axes, "lower right", title="AUC")
 
-    return Plot(
-        "Ranking (ROC)",
-        f"ROC curves with AUC: {', '.join(legend)}.",
-        "The higher above the dotted diagonal, the better acceptances are ranked above refusals. "
-        + (
-            "All windows pooled lie above each single window where acceptance rates differ between windows: "
-            "part of the pooled figure is knowing the month, not the customer."
-            if windows
-            else "All rows were scored out of fold."
-        ),
-        _svg("roc", draw),
-    )
+    caption = "The further above the dotted diagonal, the better acceptances are ranked above refusals."
+    if windows:
+        caption += (
+            " Where all rows together rank better than the rows of any one window, the model profits from knowing when "
+            "acceptance is high, not only from knowing whose."
+        )
+    alt = f"ROC curves with AUC: {', '.join(label for label, _, _ in lines)}."
+    return Plot("Ranking (ROC)", alt, caption, _svg("roc", draw))
 
 
 def _reliability(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
     labels = predictions["label"].to_numpy()
     bins = {name: metrics.reliability(labels, predictions[name].to_numpy()).T for name in _scorers(predictions)}
     mean, rate, rows = bins["propensity"]
-    low, high = _wilson(rate, rows)
 
     def draw(figure: Figure) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         top.plot([0, 1], [0, 1], **_CEILING, label="perfect")
-        top.vlines(mean, low, high, color=_STYLES["propensity"]["color"], linewidth=1)
+        top.vlines(mean, *_wilson(rate, rows), color=_STYLES["propensity"]["color"], linewidth=1)
         for name, (x, y, _) in bins.items():
             top.plot(x, y, **_STYLES[name], marker="o", markersize=3.5, label=_NAMES[name])
         top.set(ylabel="observed rate", xlim=(0, 1), ylim=(0, 1.02))
         top.legend(loc="upper left")
-        bottom.bar(np.floor(mean * 10) / 10 + 0.05, np.sqrt(rows), width=0.09, color=_STYLES["propensity"]["color"], alpha=0.35)
-        for x, count in zip(np.floor(mean * 10) / 10 + 0.05, rows, strict=True):
-            bottom.text(x, np.sqrt(count), _short(count), ha="center", va="bottom", fontsize=6.5)
-        bottom.set(xlabel="propensity", ylim=(0, 1.45 * np.sqrt(rows.max())), yticks=[])
-        bottom.set_ylabel("rows", rotation=0, ha="right", va="center")
-        bottom.grid(visible=False)
-        bottom.spines["left"].set_visible(False)
-        for axes in (top, bottom):
-            axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        top.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        _in_percent(top.xaxis, top.yaxis)
+        _row_bars(bottom, np.floor(mean * 10) / 10 + 0.05, rows)
+        bottom.set_xlabel("propensity")
 
-    points = "; ".join(f"{x:.0%} foreseen, {y:.0%} observed in {n:,.0f} rows" for x, y, n in zip(mean, rate, rows, strict=True))
+    points = (f"{x:.0%} expected, {y:.0%} observed in {n:,.0f} rows" for x, y, n in zip(mean, rate, rows, strict=True))
     return Plot(
         "Calibration (reliability)",
-        f"Reliability of the model: {points}.",
+        f"Reliability of the model: {'; '.join(points)}.",
         "On the dotted line a propensity is the rate that is observed, and can be multiplied by money. The upright "
-        f"lines are 95% Wilson intervals, the bars the rows in each bin. Mean gap (ECE): {evaluation.model['ece'].value:.3f}.",
+        "lines are 95% Wilson intervals, the bars the rows in each bin (square-root scale). "
+        f"Mean gap (ECE): {evaluation.model['ece'].value:.3f}.",
         _svg("reliability", draw),
     )
 
 
+def _row_bars(axes: Axes, places: np.ndarray, rows: np.ndarray) -> None:
+    axes.bar(places, np.sqrt(rows), width=0.09, color=_STYLES["propensity"]["color"], alpha=0.35)
+    for place, count in zip(places, rows, strict=True):
+        axes.text(place, np.sqrt(count), _short(count), ha="center", va="bottom", fontsize=6.5)
+    axes.set(ylim=(0, 1.6 * np.sqrt(rows.max())), yticks=[])
+    axes.set_ylabel("rows", rotation=0, ha="right", va="center")
+    axes.grid(visible=False)
+    axes.spines["left"].set_visible(False)
+
+
 def _gains(predictions: pd.DataFrame, evaluation: Evaluation, share: float) -> Plot:
     labels, model = predictions["label"].to_numpy(), evaluation.model
+    best, reached = f"{100 * share:g}%", model["recall"].value
 
     def draw(figure: Figure) -> None:
         axes = _square(figure, "customers contacted, best first", "acceptances reached")
@@ -176,50 +180,50 @@ def _gains(predictions: pd.DataFrame, evaluation: Evaluation, share: float) -> P
             axes.plot(*_gain_points(labels, predictions[name].to_numpy()), **_STYLES[name], label=_NAMES[name])
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, label="at random")
         axes.axvline(share, color=_INK, linewidth=0.6)
-        axes.plot([share], [model["recall"].value], "o", color=_STYLES["propensity"]["color"], markersize=5)
+        axes.plot([share], [reached], "o", color=_STYLES["propensity"]["color"], markersize=5)
         axes.legend(loc="lower right")
 
-    reached, lift = model["recall"].value, model["lift"].value
     return Plot(
         "Gains and lift",
-        f"Gains: the best {100 * share:g}% hold {reached:.1%} of the acceptances; a perfect model {share * model.lift_ceiling:.1%}.",
-        f"The best {100 * share:g}% of the customers hold {reached:.1%} of the acceptances: lift {lift:.2f}. No model can "
-        f"be above the dotted line, which allows a lift of {model.lift_ceiling:.2f} there.",
+        f"Gains: the best {best} hold {reached:.1%} of the acceptances; "
+        f"with a perfect model {share * model.lift_ceiling:.1%}.",
+        f"The best {best} of the customers hold {reached:.1%} of the acceptances: lift {model['lift'].value:.2f}. "
+        f"No model can be above the dotted line, which allows a lift of {model.lift_ceiling:.2f} there.",
         _svg("gains", draw),
     )
 
 
 def _scores(predictions: pd.DataFrame) -> Plot:
-    names = sorted(set(predictions["window"]) - {""})
-    parts = [(name, predictions[predictions["window"] == name]) for name in names] or [
-        ("accepted", predictions[predictions["label"] == 1]),
-        ("refused", predictions[predictions["label"] == 0]),
-    ]
+    names = [name for name in predictions["window"].unique() if name]
+    parts = {name: predictions.loc[predictions["window"] == name, "propensity"] for name in names} or {
+        name: predictions.loc[predictions["label"] == label, "propensity"]
+        for name, label in (("accepted", 1), ("refused", 0))
+    }
     edges = np.linspace(0, 1, 21)
+    shares = {name: np.histogram(part, edges)[0] / len(part) for name, part in parts.items()}
+    top = 1.08 * max(share.max() for share in shares.values())
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for (name, part), colour in zip(parts, _window_colours(len(parts)), strict=True):
-            rows, _ = np.histogram(part["propensity"], edges)
-            axes.stairs(rows / len(part), edges, color=colour, linewidth=1.5, label=name)
+        axes.set(xlabel="propensity", ylabel="share of rows (square-root scale)", xlim=(0, 1), ylim=(0, top))
         axes.set_yscale("function", functions=(np.sqrt, np.square))
-        axes.set(xlabel="propensity", ylabel="share of rows", xlim=(0, 1), ylim=(0, None))
-        axes.set_yticks([tick for tick in (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0) if tick <= axes.get_ylim()[1]])
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.legend(loc="upper right", ncols=1 if len(parts) < 8 else 2)
+        for (name, share), colour in zip(shares.items(), _colours(len(shares)), strict=True):
+            axes.stairs(share, edges, color=colour, linewidth=1.5, label=name)
+        axes.set_yticks([tick for tick in _SHARE_TICKS if tick <= top])
+        _in_percent(axes.xaxis, axes.yaxis)
+        _legend(axes, "upper right")
 
-    means = ", ".join(f"{name} {part['propensity'].mean():.1%}" for name, part in parts)
+    means = ", ".join(f"{name} {part.mean():.1%}" for name, part in parts.items())
+    reading = (
+        "Where the curves lie apart the level of acceptance has moved, and a threshold set on one window contacts "
+        "another share of the next."
+        if names
+        else "The further the two outcomes lie apart, the easier the ranking."
+    )
     return Plot(
         f"Scores {'by window' if names else 'by outcome'}",
         f"Distribution of propensities; means: {means}.",
-        f"Mean propensity: {means}. "
-        + (
-            "Where the curves lie apart the level of acceptance has moved, and a threshold set on one window "
-            "contacts another share of the next."
-            if names
-            else "The further the two outcomes lie apart, the easier the ranking. The upright axis is a square-root scale."
-        ),
+        f"Mean propensity: {means}. {reading}",
         _svg("scores", draw),
     )
 
@@ -229,7 +233,9 @@ def _auc_by_period(parts: Sequence[tuple[str, pd.DataFrame]]) -> Plot:
         axes = _timeline(figure, [period for period, _ in parts])
         axes.axhline(0.5, **_CEILING)
         for name in _scorers(parts[0][1]):
-            axes.plot([_auc(part, name) for _, part in parts], **_STYLES[name], marker="o", markersize=3, label=_NAMES[name])
+            axes.plot(
+                [_auc(part, name) for _, part in parts], **_STYLES[name], marker="o", markersize=3, label=_NAMES[name]
+            )
         axes.set_ylabel("AUC within the month")
         axes.legend(loc="best")
 
@@ -254,10 +260,12 @@ def _rate_by_period(parts: Sequence[tuple[str, pd.DataFrame]]) -> Plot:
         axes.plot(observed, "s", color=_INK, markersize=3.5, label="observed rate, 95% interval")
         axes.plot(expected, **_STYLES["propensity"], marker="o", markersize=3, label="mean propensity")
         axes.set(ylabel="acceptance", ylim=(0, None))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        _in_percent(axes.yaxis)
         axes.legend(loc="best")
 
-    values = ", ".join(f"{period} {y:.0%} for {x:.0%}" for (period, _), x, y in zip(parts, expected, observed, strict=True))
+    values = ", ".join(
+        f"{period} {y:.0%} for {x:.0%}" for (period, _), x, y in zip(parts, expected, observed, strict=True)
+    )
     return Plot(
         "Calibration by month",
         f"Observed rate for mean propensity by month: {values}.",
@@ -294,19 +302,32 @@ def _wilson(rate: np.ndarray, rows: np.ndarray, z: float = 1.96) -> tuple[np.nda
     return middle - half, middle + half
 
 
-def _window_colours(count: int) -> list[str]:
+def _colours(count: int) -> list[str]:
     return [to_hex(_WINDOWS(place)) for place in np.linspace(0, 1, count)]
+
+
+def _legend(axes: Axes, place: str, title: str | None = None) -> None:
+    """Put the legend into a free corner, or below the axes where it is too long for one."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) <= _LONGEST_LEGEND:
+        axes.legend(loc=place, title=title, alignment="left")
+    else:
+        axes.get_figure().legend(handles, labels, loc="outside lower center", title=title, ncols=4)
 
 
 def _short(count: float) -> str:
     return f"{count:.0f}" if count < 1000 else f"{count / 1000:.1f}k"
 
 
+def _in_percent(*axes: Axis) -> None:
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
 def _square(figure: Figure, across: str, up: str) -> Axes:
     axes = figure.add_subplot()
     axes.set(xlabel=across, ylabel=up, xlim=(0, 1), ylim=(0, 1.02))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _in_percent(axes.xaxis, axes.yaxis)
     return axes
 
 
@@ -318,7 +339,7 @@ def _timeline(figure: Figure, periods: Sequence[str]) -> Axes:
     return axes
 
 
-def _svg(name: str, draw: Callable[[Figure], None]) -> Markup:
+def _svg(name: str, draw: Callable[[Figure], None]) -> str:
     """Draw, and make the SVG fit to stand in a page: ids of its own, ink and grid in the page's colours."""
     with rc_context(_RC):
         figure = Figure(figsize=_SIZE, layout="constrained", facecolor="none")
@@ -326,7 +347,7 @@ def _svg(name: str, draw: Callable[[Figure], None]) -> Markup:
         for axes in figure.axes:
             axes.set_facecolor("none")
         buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     drawn = buffer.getvalue()
     drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", drawn[drawn.index("<svg") :])
-    return Markup(drawn.replace(_INK, f"var(--ink, {_INK})").replace(_GRID, f"var(--grid, {_GRID})"))
+    return drawn.replace(_INK, f"var(--ink, {_INK})").replace(_GRID, f"var(--grid, {_GRID})")

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from offers import metrics, plots, tables
 from offers.contract import Contract, Role
 from offers.evaluation import Evaluation
-from offers.gate import Verdict
+from offers.gate import RuleVerdict, Verdict
 from offers.tables import Table
 from offers.validation import Violation
 
@@ -73,9 +73,15 @@ def headline(verdict: Verdict | None) -> str:
     asked = [rule for rule in verdict.rules if rule.passed is not None]
     failed = [rule for rule in asked if not rule.passed]
     if not failed:
-        return f"The gate passed this candidate: all {len(asked)} rules that apply hold."
-    broken = "; ".join(f"{rule.rule} is {tables.figure(rule.measured, 4)}, asked {rule.threshold}" for rule in failed)
-    return f"The gate refused this candidate: {len(failed)} of {len(asked)} rules are broken ({broken})."
+        return f"The gate passed this candidate: every rule that applies holds, {len(asked)} in all."
+    broken = "; ".join(_broken(rule) for rule in failed)
+    return f"The gate refused this candidate, which breaks {len(failed)} of {len(asked)} rules: {broken}."
+
+
+def _broken(rule: RuleVerdict) -> str:
+    if rule.measured is None:
+        return f"{rule.rule} was not measured"
+    return f"{rule.rule} is {tables.figure(rule.measured, 4)}, asked {rule.threshold}"
 
 
 def _context(
@@ -102,6 +108,7 @@ def _context(
         "strongest": max(evaluation.columns, key=lambda column: column.auc),
         "base_rates": [window.model.positive_rate for window in evaluation.windows],
         "leakage": [column.name for column in contract.columns if column.role == Role.LEAKAGE],
+        "protected_inputs": [column.name for column in contract.protected if column.is_input],
         "top": f"{100 * contract.evaluation.contact_share:g}%",
     }
 
@@ -130,7 +137,10 @@ def _escaped(value: object) -> str:
 
 
 def _markdown_table(table: Table) -> _Markdown:
-    lines = [[_escaped(cell.text) + (f" ({_escaped(cell.note)})" if cell.note else "") for cell in row] for row in (table.head, *table.rows)]
+    lines = [
+        [_escaped(cell.text) + (f" ({_escaped(cell.note)})" if cell.note else "") for cell in row]
+        for row in (table.head, *table.rows)
+    ]
     left = [number == 0 or cell.mark == "words" for number, cell in enumerate(table.head)]
     lines.insert(1, ["---" if words else "---:" for words in left])
     return _Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))

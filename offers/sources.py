@@ -393,6 +393,8 @@ class _S3File:
     @contextmanager
     def open(self, offset: int, version: str) -> Iterator[_Reply]:
         bucket, key = split_s3(self.shown, SourceError)
+        if not key:
+            raise SourceError(f"{self.shown!r}: expected s3://bucket/key, got no key")
         client = s3_client(self.s3, SourceError)
         with s3_errors(self.shown, SourceError), ExitStack() as stack:
             try:
@@ -425,7 +427,9 @@ def _not_empty(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
 def _read_parquet(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
     try:
         with parquet.ParquetFile(path) as file:
-            names = _ordered(file.schema_arrow.names, contract, origin)
+            # pandas saves an index without name as a column of this name.
+            saved = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
+            names = _ordered(saved, contract, origin)
             frame: pd.DataFrame = file.read(columns=names).to_pandas(ignore_metadata=True)
             return frame[names]
     except (pa.ArrowException, OSError) as error:

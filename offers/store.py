@@ -285,9 +285,7 @@ def s3_client(s3: S3Settings, kind: type[OffersError]) -> Minio:
 
 
 @contextmanager
-def s3_object(
-    client: Minio, bucket: str, name: str, offset: int = 0, version: str = ""
-) -> Iterator[BaseHTTPResponse]:
+def s3_object(client: Minio, bucket: str, name: str, offset: int = 0, version: str = "") -> Iterator[BaseHTTPResponse]:
     """Open an object from byte `offset` on, for reading; with `version`, only while its ETag is that."""
     headers: dict[str, str | list[str] | tuple[str]] = {"If-Match": version} if version else {}
     response = client.get_object(bucket, name, offset=offset, request_headers=headers)
@@ -313,9 +311,7 @@ def s3_errors(where: str, kind: type[OffersError]) -> Iterator[None]:
     except HTTPError as error:
         raise kind(f"{where}: the transfer was cut short ({error}); run again") from None
     except (MinioException, ParseError) as error:
-        raise kind(
-            f"{where}: expected the answer of an S3 server ({error}); check OFFERS_S3_ENDPOINT"
-        ) from None
+        raise kind(f"{where}: expected the answer of an S3 server ({error}); check OFFERS_S3_ENDPOINT") from None
     except ValueError as error:
         raise kind(f"{where}: {error}") from None
 
@@ -387,9 +383,7 @@ def _whole(folder: Path) -> dict[str, Path]:
 
 
 def _not_whole(where: str, count: int) -> StorageError:
-    return StorageError(
-        f"{where}: expected a whole directory, with {MANIFEST}; found {count} files without it"
-    )
+    return StorageError(f"{where}: expected a whole directory, with {MANIFEST}; found {count} files without it")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -403,9 +397,7 @@ def _digests(files: Mapping[str, Path]) -> dict[str, str]:
 def _refuse_difference(ours: Mapping[str, str], theirs: Mapping[str, str], where: str) -> None:
     differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if differing:
-        raise StorageError(
-            f"{where}: is there with other content ({_some(differing)}), and is never overwritten"
-        )
+        raise StorageError(f"{where}: is there with other content ({_some(differing)}), and is never overwritten")
 
 
 def _copied(files: Mapping[str, Path], target: Path) -> bool:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from offers.contract import Column, Contract
-from offers.evaluation import ColumnDrift, ColumnPower, Evaluation, Fairness, Segment, groups
+from offers.evaluation import ColumnDrift, ColumnPower, Evaluation, Fairness, Group, Segment, groups
 from offers.gate import RuleVerdict, Verdict
 from offers.metrics import Figure, Scores
 from offers.validation import Violation
@@ -41,6 +42,7 @@ class Cell:
 
 
 Row = tuple[Cell, ...]
+_Grouped = TypeVar("_Grouped", Segment, Group)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def gate(verdict: Verdict) -> Table:
 
 def quality(evaluation: Evaluation, contract: Contract) -> Table:
     """Every figure of model, baseline and champion on the same rows, then of the random split."""
-    split = "out of time" if contract.time else "random folds"
+    split = "out of time" if contract.time else "optimistic: random split"
     columns = [
         _names(contract),
         _scores(Cell("Model", split, "model"), evaluation.model),
@@ -82,7 +84,7 @@ def quality(evaluation: Evaluation, contract: Contract) -> Table:
     if evaluation.champion is not None:
         columns += [
             _scores(Cell("Champion", split), evaluation.champion.scores),
-            _differences(Cell("Model minus champion", split), evaluation.champion.differences),
+            _differences(Cell("Model minus champion"), evaluation.champion.differences),
         ]
     if contract.time is not None:
         columns.append(_scores(Cell("Model", "optimistic: random split", "optimistic"), evaluation.random_split))
@@ -95,30 +97,31 @@ def windows(evaluation: Evaluation, within: Mapping[str, float | None]) -> Table
 
     Parameters
     ----------
-    within : the AUC within months of each window by its name; the column is left out where it is empty
+    within : the AUC within months of each window by its name; where it is empty the column is left out
     """
-    head = ["Rows", "Base rate", "AUC", "Within a month", "Baseline's AUC", "Average precision", "Log-loss", "ECE", "Lift"]
+    inner = {**within, "all": evaluation.within_period_auc} if within else {}
+    measured = ["AUC", *(["Within a month"] if within else []), "Baseline's AUC", "Average precision", "Log-loss", "ECE"]
     lines = [
         (Cell(window.name, f"{window.first_period} to {window.last_period}"), window.model, window.baseline)
         for window in evaluation.windows
     ]
     lines.append((Cell("all", "pooled"), evaluation.model, evaluation.baseline))
-    inner = {**within, "all": evaluation.within_period_auc}
-    return Table(
-        (Cell("Window"), *map(Cell, head)),
-        tuple(_window(name, model, baseline, inner.get(name.text)) for name, model, baseline in lines),
-    )
+    head = ("Window", "Rows", "Base rate", *measured, "Lift")
+    return Table(tuple(map(Cell, head)), tuple(_window(*line, inner) for line in lines))
 
 
-def segments(evaluation: Evaluation, contract: Contract) -> Table:
-    """One line per group of each of the contract's segments, in the contract's order."""
-    head = ["Rows", "Base rate", "Mean propensity", "AUC", "Average precision", "ECE", "Lift"]
-    ordered = [
-        segment
-        for name in contract.segments
-        for segment in in_order([s for s in evaluation.segments if s.column == name], contract[name])
-    ]
-    return Table((Cell("Segment"), *map(Cell, head)), tuple(_segment(segment) for segment in ordered))
+def segments(evaluation: Evaluation, contract: Contract) -> dict[str, Table]:
+    """One table for each of the contract's segments that has groups large enough, one line per group."""
+    head = ["Rows", "Base rate", "Mean propensity", "AUC", "Average precision", "ECE", "Lift", "Ceiling"]
+    found = {name: [segment for segment in evaluation.segments if segment.column == name] for name in contract.segments}
+    return {
+        name: Table(
+            (Cell("Group"), *map(Cell, head)),
+            tuple(_segment(segment) for segment in _in_order(group, contract[name])),
+        )
+        for name, group in found.items()
+        if group
+    }
 
 
 def fairness(fair: Fairness, contract: Contract) -> Table:
@@ -132,10 +135,16 @@ def fairness(fair: Fairness, contract: Contract) -> Table:
                 Cell(count(group.rows)),
                 *(
                     Cell(percent(share))
-                    for share in (group.positive_rate, group.mean_propensity, group.selection_rate, group.precision, group.recall)
+                    for share in (
+                        group.positive_rate,
+                        group.mean_propensity,
+                        group.selection_rate,
+                        group.precision,
+                        group.recall,
+                    )
                 ),
             )
-            for group in in_order(fair.groups, contract[fair.column])
+            for group in _in_order(fair.groups, contract[fair.column])
         ),
     )
 
@@ -153,7 +162,8 @@ def power(columns: Sequence[ColumnPower]) -> Table:
     return Table(
         (Cell("Column"), Cell("Share of gain", mark="bar"), Cell("AUC alone")),
         tuple(
-            (Cell(c.column), Cell(percent(c.gain_share), shade=c.gain_share / most), Cell(figure(c.auc))) for c in ordered
+            (Cell(c.column), Cell(percent(c.gain_share), shade=c.gain_share / most), Cell(figure(c.auc)))
+            for c in ordered
         ),
     )
 
@@ -174,7 +184,7 @@ def violations(found: Sequence[Violation], rows: int) -> Table:
     )
 
 
-def in_order(found: Sequence, column: Column) -> list:
+def _in_order(found: Sequence[_Grouped], column: Column) -> list[_Grouped]:
     """Sort groups by the column's bands or values, others last."""
     if column.bands:
         names = list(groups(pd.Series([column.bands[0] - 1, *column.bands]), column))
@@ -235,38 +245,34 @@ def _measured(value: Figure | None, sign: str = "-") -> Cell:
     return Cell(f"{value.value:{sign}.3f}", f"{value.low:{sign}.3f} to {value.high:{sign}.3f}")
 
 
-def _value(scores: Scores, metric: str) -> Cell:
+def _value(scores: Scores, metric: str, digits: int = 3, note: str = "") -> Cell:
     found = scores.figures.get(metric)
-    return Cell(figure(found.value if found else None))
+    return Cell(figure(found.value if found else None, digits), note)
 
 
-def _lift(scores: Scores) -> Cell:
-    found = scores.figures.get("lift")
-    return Cell(figure(found.value if found else None, 2), f"of {figure(scores.lift_ceiling, 2)}")
-
-
-def _window(name: Cell, model: Scores, baseline: Scores, within: float | None) -> Row:
+def _window(name: Cell, model: Scores, baseline: Scores, inner: Mapping[str, float | None]) -> Row:
     return (
         name,
         Cell(count(model.rows)),
         Cell(percent(model.positive_rate)),
         _measured(model.figures.get("auc")),
-        Cell(figure(within)),
+        *([Cell(figure(inner[name.text]))] if inner else []),
         _value(baseline, "auc"),
         *(_value(model, metric) for metric in ("average_precision", "log_loss", "ece")),
-        _lift(model),
+        _value(model, "lift", 2, f"of {figure(model.lift_ceiling, 2)}"),
     )
 
 
 def _segment(segment: Segment) -> Row:
     scores = segment.scores
     return (
-        Cell(segment.value, segment.column),
+        Cell(segment.value),
         Cell(count(scores.rows)),
         Cell(percent(scores.positive_rate)),
         Cell(percent(scores.mean_propensity)),
         *(_value(scores, metric) for metric in ("auc", "average_precision", "ece")),
-        _lift(scores),
+        _value(scores, "lift", 2),
+        Cell(figure(scores.lift_ceiling, 2)),
     )
 
 

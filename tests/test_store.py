@@ -164,9 +164,6 @@ def test_uris_are_shown_in_short() -> None:
     assert open_store("some/where", settings).uri == "some/where"
 
 
-# A directory
-
-
 def test_the_same_directory_again_changes_nothing(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"), Settings())
     store.put_directory(bundle(tmp_path / "bundle"), "b")
@@ -237,9 +234,6 @@ def test_half_written_files_are_no_keys(tmp_path: Path) -> None:
     (tmp_path / "b" / ".a.0123.part").write_bytes(b"ha")
     bundle(tmp_path / ".b.4567.part")
     assert store.keys() == ["b/a"]
-
-
-# S3
 
 
 def test_the_manifest_goes_last(s3: S3Double, s3_store: Store, tmp_path: Path) -> None:

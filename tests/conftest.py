@@ -1,0 +1,125 @@
+"""Fixtures of all rooms: a small made-up contract with rows to match, and the real data where it is there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+
+from offers import contract as contracts
+from offers.contract import Contract
+from offers.validation import validate
+from tests.runs import ShopRun, train_shop
+
+settings.register_profile("offers", deadline=None, derandomize=True, database=None)
+settings.load_profile("offers")
+
+SHOP = """\
+name: shop
+title: A shop that offers its members a warranty
+source:
+  file: orders.csv
+  format: {separator: ";", decimal: ","}
+target: {column: bought, positive: ja, negative: nein}
+time: {column: asked on}
+segments: [channel, spending]
+columns:
+  - {name: order, role: identifier, type: text}
+  - {name: asked on, role: time, type: date}
+  - name: spending
+    role: customer
+    type: number
+    unit: EUR
+    min: 0
+    max: 10000
+    bands: [100, 1000]
+  - name: visits
+    role: customer
+    type: integer
+    min: 0
+    max: 50
+    missing: [99, "?"]
+  - {name: channel, role: offer, type: category, values: [mail, phone, web]}
+  - {name: region, role: customer, type: category, values: [north, south], unknown: missing}
+  - {name: member, role: customer, type: boolean}
+  - {name: rating, role: context, type: number, nullable: true}
+  - {name: minutes, role: leakage, type: integer}
+  - {name: bought, role: target, type: category}
+evaluation: {train_share: 0.5, windows: 2, refit_every: 100, folds: 3, bootstrap: 50}
+model: {trees: 20, depth: 3, learning_rate: 0.2}
+calibration: {rows: 300, prior: 10}
+gate:
+  - {metric: auc, on: pooled, at_least: 0.6}
+  - {metric: ece, on: each_window, at_most: 0.2}
+"""
+
+
+@pytest.fixture(scope="session")
+def shop_yaml() -> str:
+    return SHOP
+
+
+@pytest.fixture(scope="session")
+def shop_contract() -> Contract:
+    return contracts.parse(SHOP)
+
+
+@pytest.fixture(scope="session")
+def shop_rows() -> Callable[..., pd.DataFrame]:
+    """Make raw rows that keep to the shop's contract: spending and channel drive the outcome."""
+
+    def rows(n_rows: int, seed: int = 0) -> pd.DataFrame:
+        generator = np.random.default_rng(seed)
+        spending = np.round(generator.uniform(0, 2000, n_rows), 2)
+        channel = generator.choice(["mail", "phone", "web"], n_rows)
+        bought = generator.random(n_rows) < 1 / (1 + np.exp(1 - spending / 1000 - (channel == "web")))
+        columns = {
+            "order": [f"{n:06}" for n in range(n_rows)],
+            "asked on": pd.date_range("2023-01-01", "2024-12-31", n_rows).strftime("%Y-%m-%d"),
+            "spending": [f"{value:.2f}".replace(".", ",") for value in spending],
+            "visits": generator.integers(0, 20, n_rows).astype(str),
+            "channel": channel,
+            "region": generator.choice(["north", "south"], n_rows),
+            "member": generator.choice(["0", "1"], n_rows),
+            "rating": np.where(generator.random(n_rows) < 0.1, None, "3,5"),
+            "minutes": generator.integers(1, 30, n_rows).astype(str),
+            "bought": np.where(bought, "ja", "nein"),
+        }
+        return pd.DataFrame(columns, dtype="string[pyarrow]")
+
+    return rows
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    if not os.environ.get("OFFERS_DATA_DIR"):
+        pytest.skip("OFFERS_DATA_DIR names no directory with the real data")
+    return Path(os.environ["OFFERS_DATA_DIR"])
+
+
+@pytest.fixture(scope="session")
+def uci_raw(data_dir: Path) -> pd.DataFrame:
+    path = data_dir / "bank-additional-full.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    return pd.read_csv(path, sep=";", dtype="string[pyarrow]", keep_default_na=False)
+
+
+@pytest.fixture(scope="session")
+def uci_typed(uci_raw: pd.DataFrame) -> pd.DataFrame:
+    return validate(uci_raw, contracts.load("bank-marketing")).frame
+
+
+@pytest.fixture(scope="session")
+def shop_run(
+    tmp_path_factory: pytest.TempPathFactory, shop_yaml: str, shop_rows: Callable[..., pd.DataFrame]
+) -> ShopRun:
+    return train_shop(tmp_path_factory.mktemp("shop"), shop_yaml, shop_rows)
+
+
+@pytest.fixture(scope="session")
+def shop_bundle(shop_run: ShopRun) -> Path:
+    return shop_run.bundle

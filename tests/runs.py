@@ -1,0 +1,83 @@
+"""A whole training run of the shop's contract, made once by the library alone, for tests of what comes of one."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from offers import training
+from offers.settings import Settings
+
+
+@dataclass(frozen=True)
+class ShopRun:
+    """Where each step of a run has left its results."""
+
+    directory: Path
+    text: str
+
+    @property
+    def contract_file(self) -> Path:
+        return self.directory / "shop.yaml"
+
+    @property
+    def csv(self) -> Path:
+        return self.directory / "orders.csv"
+
+    @property
+    def gold(self) -> Path:
+        return self.directory / "gold"
+
+    @property
+    def model(self) -> Path:
+        return self.directory / "model"
+
+    @property
+    def result(self) -> Path:
+        return self.directory / "result"
+
+    @property
+    def verdict(self) -> Path:
+        return self.directory / "verdict.json"
+
+    @property
+    def bundle(self) -> Path:
+        return next(path for path in (self.directory / "bundles").iterdir())
+
+    def package(self, directory: Path, model: Path | None = None) -> str:
+        """Package the run again, below another directory or with another model."""
+        model = model or self.model
+        settings = Settings(home=self.directory)
+        return training.package(
+            self.text, self.gold, model, self.result, self.verdict, directory, "", settings, lambda text: None
+        )
+
+
+def train_shop(directory: Path, text: str, rows: Callable[..., pd.DataFrame]) -> ShopRun:
+    """Run every step on 3 000 made-up rows."""
+    run = ShopRun(directory, text)
+    run.contract_file.write_text(text)
+    rows(3000).to_csv(run.csv, sep=";", index=False)
+    settings, said = Settings(home=directory), list[str]()
+    raw, typed = directory / "raw", directory / "typed"
+    training.ingest(text, str(run.csv), raw, settings, said.append)
+    training.validate(text, raw, typed, directory / "validation.html", said.append)
+    training.prepare(text, typed, run.gold, said.append)
+    training.train(text, run.gold, run.model, 0, 0, settings, said.append)
+    training.evaluate(text, run.gold, run.model, "", run.result, settings, said.append)
+    training.gate(text, run.gold, run.model, run.result, run.verdict, directory / "report.html", said.append)
+    run.package(directory / "bundles")
+    return run
+
+
+def offers(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Call the installed command as a user would, its files below `home`."""
+    environment = {key: value for key, value in os.environ.items() if key != "OFFERS_DATA_DIR"}
+    command = [str(Path(sys.executable).parent / "offers"), *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment | {"OFFERS_HOME": str(home)}, cwd=home, capture_output=True, text=True, check=False
+    )
