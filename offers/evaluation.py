@@ -69,8 +69,8 @@ class Fairness(_Result):
     column: str
     groups: tuple[Group, ...]
     left_out: tuple[str, ...]
-    selection_ratio: float
-    recall_difference: float
+    selection_ratio: float | None
+    recall_difference: float | None
 
 
 class ColumnDrift(_Result):
@@ -262,7 +262,7 @@ def evaluate(
         rows=len(labels),
         model=measure(known, scored["propensity"]),
         baseline=measure(known, scored["baseline"]),
-        windows=tuple(_window(str(name), part, measure, share) for name, part in predictions.groupby("window") if name),
+        windows=tuple(_window(str(name), part, measure, share) for name, part in predictions.groupby("window", sort=False) if name),
         within_period_auc=_rounded(
             metrics.within_periods(known, scored["propensity"], period, contract.evaluation.smallest_segment)
             if contract.time is not None
@@ -356,6 +356,9 @@ def _fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, co
         sizes = dict(zip(*np.unique(cut, return_counts=True), strict=True))
         small = tuple(value for value, size in sizes.items() if size < contract.evaluation.smallest_segment)
         large = ~np.isin(cut, small)
+        if not large.any():
+            yield Fairness(column=column.name, groups=(), left_out=small, selection_ratio=None, recall_difference=None)
+            continue
         frame = MetricFrame(
             metrics={
                 "rows": count,
@@ -382,8 +385,8 @@ def _fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, co
                 for value, line in frame.by_group.iterrows()
             ),
             left_out=small,
-            selection_ratio=round(float(frame.ratio()["selection_rate"]), 6),
-            recall_difference=round(float(frame.difference()["recall"]), 6),
+            selection_ratio=_rounded(float(frame.ratio()["selection_rate"])),
+            recall_difference=_rounded(float(frame.difference()["recall"])),
         )
 
 
@@ -430,4 +433,4 @@ def _comparison(champion: Champion, predictions: pd.DataFrame, contract: Contrac
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+    return None if value is None or np.isnan(value) else round(value, 6)

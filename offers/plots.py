@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -119,7 +119,7 @@ def _roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
         axes.plot([0, 1], [0, 1], **_CEILING)
         for number, (label, points, style) in enumerate(lines):
             axes.plot(*points, **style, label=label, zorder=3 - number / len(lines))
-        _legend(axes, "lower right", title="AUC")
+        _legend(figure, axes, "lower right", title="AUC")
 
     caption = "The further above the dotted diagonal, the better acceptances are ranked above refusals."
     if windows:
@@ -211,7 +211,7 @@ def _scores(predictions: pd.DataFrame) -> Plot:
             axes.stairs(share, edges, color=colour, linewidth=1.5, label=name)
         axes.set_yticks([tick for tick in _SHARE_TICKS if tick <= top])
         _in_percent(axes.xaxis, axes.yaxis)
-        _legend(axes, "upper right")
+        _legend(figure, axes, "upper right")
 
     means = ", ".join(f"{name} {part.mean():.1%}" for name, part in parts.items())
     reading = (
@@ -306,13 +306,13 @@ def _colours(count: int) -> list[str]:
     return [to_hex(_WINDOWS(place)) for place in np.linspace(0, 1, count)]
 
 
-def _legend(axes: Axes, place: str, title: str | None = None) -> None:
+def _legend(figure: Figure, axes: Axes, place: Literal["lower right", "upper right"], title: str | None = None) -> None:
     """Put the legend into a free corner, or below the axes where it is too long for one."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) <= _LONGEST_LEGEND:
         axes.legend(loc=place, title=title, alignment="left")
     else:
-        axes.get_figure().legend(handles, labels, loc="outside lower center", title=title, ncols=4)
+        figure.legend(handles, labels, loc="outside lower center", title=title, ncols=3)
 
 
 def _short(count: float) -> str:

@@ -18,31 +18,48 @@ from offers.contract import MONTHS, Column, Contract, Role
 from offers.errors import ContractError, SourceError, StorageError
 
 Floats = NDArray[np.float64]
-Values = dict[str, Floats]
 Rows = NDArray[np.int64]
 Times = NDArray[np.datetime64]
+Values = dict[str, Floats]
 
 BLOCK = 8192
+"""Rows that are drawn at once; each block of a stream has its own generator, so a stream can be entered anywhere."""
+
 REFERENCE_BLOCKS = 4
+CSV_ROWS = 100_000
+
 MISSING = (0.02, 0.15)
+"""Range of the share of missing values, for columns that may be missing."""
+
 SKEWED = 0.15
+"""A typical range that begins this near to `min`, as a share of its length, makes a column skewed."""
+
 WIDTH = 100.0
-DECAY = 0.75
-PAIRS = ((0, 1), (0, 2), (1, 2), (1, 3), (0, 3))
-PAIR_WEIGHT = 0.6
-AUTOCORRELATION = 0.5
-FOLLOWING = 0.4
-OWN = 3.0
-CYCLE = 10.0
-NOISE = 0.5
-LEAK = 0.9
-UNLISTED = "unlisted"
-_NS, _SECONDS = np.dtype("datetime64[ns]"), np.dtype("datetime64[s]")
+"""Length of the range of a numeric column of which the contract says too little."""
+
+DECAY = 0.6
+"""Weight of each column's effect, relative to that of the next stronger one."""
+
+PAIRS = ((0, 1), (0, 2), (1, 2))
+PAIR_WEIGHT = 0.5
+"""The strongest columns that interact, and how strongly, relative to the strongest column."""
+
+CYCLE, NOISE = 9.0, 0.25
+"""Length, in months, of the wave in the months' levels, and noise on it. Being no divisor of 12, it gives a month of
+the year other levels from year to year: what was learnt of 'May' goes stale."""
+
+FOLLOWING, WANDER = 0.6, 3.0
+"""Correlation of context columns with the months' levels; how far, in months, they wander from their trend."""
+
+LEAK = 1.8
+"""How far acceptance moves a leaking column, in standard deviations."""
+
+_SECONDS, _NANOSECONDS = np.dtype("datetime64[s]"), np.dtype("datetime64[ns]")
 
 
 @dataclass(frozen=True)
 class RateShift:
-    """From row `at` on, every acceptance is `logits` more (or less) likely."""
+    """From row `at` of the stream on, acceptance is higher (or lower) by `logits`."""
 
     at: int
     logits: float
@@ -50,9 +67,9 @@ class RateShift:
 
 @dataclass(frozen=True)
 class CovariateShift:
-    """From row `at` on, a numeric column is `sigmas` of its standard deviations higher (or lower).
+    """From row `at` of the stream on, a numeric column is higher (or lower) by `sigmas` of its standard deviations.
 
-    The values move before they are rounded and held within `min` and `max`.
+    The values move before they are rounded and held between the column's `min` and `max`.
     """
 
     at: int
@@ -62,9 +79,9 @@ class CovariateShift:
 
 @dataclass(frozen=True)
 class ShareShift:
-    """From row `at` on, the share of one value of a category or boolean column is multiplied by `factor`.
+    """From row `at` of the stream on, the share of one value of a category or boolean column is `factor` times as big.
 
-    The other values shrink or grow in proportion; a share ends at 1.
+    The other values shrink or grow in proportion; no share grows beyond 1.
     """
 
     at: int
@@ -75,7 +92,7 @@ class ShareShift:
 
 @dataclass(frozen=True)
 class ConceptShift:
-    """From row `at` on, customer effects that hold at least `share` of the customer variance change sign."""
+    """From row `at` of the stream on, the strongest customer effects, with `share` of the variance, change sign."""
 
     at: int
     share: float
@@ -90,25 +107,26 @@ class Sample:
 
     Attributes
     ----------
-    frame : DataFrame, typed, all of the contract's columns
+    frame : DataFrame, typed, with all of the contract's columns
     propensity : ndarray, shape (rows,), the true probability of acceptance, in (0, 1)
-    decided_at, outcome_at : ndarray of datetime64[ns], shape (rows,); outcome_at is never before decided_at
+    decided_at, outcome_at : ndarray of datetime64[ns], shape (rows,); an outcome is never before its decision
     """
 
     frame: pd.DataFrame
     propensity: Floats
-    decided_at: NDArray[np.datetime64]
-    outcome_at: NDArray[np.datetime64]
+    decided_at: Times
+    outcome_at: Times
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """What is true of a contract's simulated customers and of their times; every number follows from `seed`.
+    """What is true of a contract's simulated customers and of their times; all of it follows from `seed`.
 
-    The logit of acceptance is an intercept, which makes the mean propensity `simulation.base_rate`, plus a
-    customer part (effects and interactions of input columns, with standard deviation `customer_spread`), plus,
-    for contracts with `time`, one level for each month (autocorrelated, with standard deviation `period_spread`).
-    Context columns are then constant within a month and follow its level in part.
+    The logit of acceptance is an intercept, which makes the mean propensity `simulation.base_rate`; plus a customer
+    part, effects and interactions of input columns with standard deviation `customer_spread`; plus, for contracts with
+    `time`, a level for each month, autocorrelated with standard deviation `period_spread`. Context columns are then
+    constant within a month and drift with a trend of their own, about which they follow the level: at first with it,
+    in the end against it.
 
     Examples
     --------
@@ -122,17 +140,17 @@ class World:
     seed: int = 0
 
     def sample(self, rows: int, *, seed: int = 0, start: int = 0, regimes: Sequence[Regime] = ()) -> Sample:
-        """Rows `start` to `start + rows` of the endless stream that `seed` names.
+        """Draw rows `start` to `start + rows` of the endless stream that `seed` names.
 
-        The months of the contract's timeline are spread over all `start + rows` rows, so that
-        `sample(n, start=s)` gives the last n rows of `sample(s + n)`.
+        The contract's timeline is spread over all `start + rows` rows, so `sample(n, start=s)` gives the last n rows
+        of `sample(s + n)`.
 
         Parameters
         ----------
         rows : int, at least 1
-        seed : int, names the stream; the world's truth does not depend on it
+        seed : int, at least 0, names the stream; what is true of the world does not depend on it
         start : int, at least 0
-        regimes : changes of the world, each from row `at` of the stream on; rows before it stay as they are
+        regimes : changes of the world, each from row `at` of the stream on; the rows before it stay as they are
 
         Raises
         ------
@@ -148,7 +166,7 @@ class World:
             self._block(np.arange(max(start, first), min(stop, first + BLOCK)), seed, stop, regimes)
             for first in range(start - start % BLOCK, stop, BLOCK)
         ]
-        values = {name: np.concatenate([block.pop(name) for block in blocks]) for name in tuple(blocks[0])}
+        values = {name: np.concatenate([block.pop(name) for block in blocks]) for name in list(blocks[0])}
         return self._dated(np.arange(start, stop), values)
 
     def _check(self, regimes: Sequence[Regime]) -> None:
@@ -156,30 +174,28 @@ class World:
             if isinstance(shift, CovariateShift | ShareShift):
                 if shift.column not in self._marginals:
                     able = ", ".join(self._marginals)
-                    raise SourceError(f"column {shift.column!r} can't be shifted; expected one of {able}")
+                    raise SourceError(f"column {shift.column!r} can't be shifted, expected one of {able}")
                 _shifted(self._marginals[shift.column], shift)
 
     def _block(self, rows: Rows, seed: int, horizon: int, regimes: Sequence[Regime]) -> Values:
         """Values of rows that lie within one block, with '_propensity', '_accepted' and '_delay' (in days)."""
         drawn = self._uniform("rows", seed, int(rows[0]) // BLOCK)
         uniform = {name: numbers[rows % BLOCK] for name, numbers in drawn.items()}
-        period = self._months.at(rows / horizon)
-        uniform |= {name: levels[period] for name, levels in self._contexts.items()}
-        values = self._columns(self._before, uniform, rows, regimes)
-        logit = self._intercept + self._levels[period] + self._customers.logit(values, rows, regimes)
+        month = self._months.at(rows / horizon)
+        uniform |= {name: ranks[month] for name, ranks in self._contexts.items()}
+        values = self._columns(self._known_before, uniform, rows, regimes)
+        logit = self._intercept + self._levels[month] + self._customers.logit(values, rows, regimes)
         for shift in regimes:
             if isinstance(shift, RateShift):
-                logit += np.where(rows >= shift.at, shift.logits, 0.0)
+                logit[rows >= shift.at] += shift.logits
         propensity = expit(logit)
         accepted = uniform["_accepted"] < propensity
-        uniform |= {name: _leaking(uniform[name], accepted) for name in self._after}
-        values |= self._columns(self._after, uniform, rows, regimes)
+        uniform |= {name: _leaked(uniform[name], accepted) for name in self._known_after}
+        values |= self._columns(self._known_after, uniform, rows, regimes)
         delay = _delay(uniform["_delay"], self.contract.target.matures_after_days)
         return values | {"_propensity": propensity, "_accepted": accepted, "_delay": delay}
 
-    def _columns(
-        self, names: Sequence[str], uniform: Values, rows: Rows, regimes: Sequence[Regime] = ()
-    ) -> Values:
+    def _columns(self, names: Sequence[str], uniform: Values, rows: Rows, regimes: Sequence[Regime] = ()) -> Values:
         return {name: self._column(name, uniform, rows, regimes) for name in names}
 
     def _column(self, name: str, uniform: Values, rows: Rows, regimes: Sequence[Regime]) -> Floats:
@@ -189,42 +205,43 @@ class World:
             if isinstance(shift, CovariateShift | ShareShift) and shift.column == name:
                 marginal = _shifted(marginal, shift)
                 values = np.where(rows >= shift.at, marginal.at(uniform[name]), values)
-        return np.where(uniform[f"_{name}"] < self._missing[name], np.nan, values)
+        values[uniform[f"_{name}"] < self._missing[name]] = np.nan
+        return values
 
     def _dated(self, rows: Rows, values: Values) -> Sample:
-        decided = self._months.moment(rows / (rows[-1] + 1))
-        delay = (values.pop("_delay") * 86400).astype("timedelta64[s]")
-        outcome = decided + delay
-        propensity = values.pop("_propensity")
-        columns = self.contract.columns
-        frame = pd.DataFrame({c.name: self._series(c, rows, values, decided, outcome) for c in columns})
-        return Sample(frame, propensity, decided, outcome)
+        decided = self._months.moments(rows / (rows[-1] + 1))
+        outcome = decided + (values.pop("_delay") * 86400).astype("timedelta64[s]")
+        frame = {column.name: self._cells(column, rows, values, decided, outcome) for column in self.contract.columns}
+        return Sample(pd.DataFrame(frame), values["_propensity"], decided, outcome)
 
-    def _series(self, column: Column, rows: Rows, values: Values, decided: Times, outcome: Times) -> Any:
+    def _cells(
+        self, column: Column, rows: Rows, values: Values, decided: Times, outcome: Times
+    ) -> NDArray[Any] | pd.Categorical:
         if column.role == Role.TARGET:
             return values["_accepted"]
         if column.name in values:
             return _typed(column, values.pop(column.name))
         if column.type == "date":
-            return (outcome if column.role == Role.LEAKAGE else decided).astype("datetime64[D]").astype(_NS)
+            days = (outcome if column.role == Role.LEAKAGE else decided).astype("datetime64[D]")
+            return days.astype(_NANOSECONDS)
         if column.type == "category":
             return _typed(column, self._months.codes(rows / (rows[-1] + 1), column.values))
         ids = _identifiers(column, rows)
-        return ids.astype(str).astype(object) if column.type == "text" else _typed(column, ids)
+        return ids.astype(str).astype(object) if column.type == "text" else _typed(column, ids.astype(np.float64))
 
     def _rng(self, purpose: str, *numbers: int) -> np.random.Generator:
         name = f"{self.contract.name}/{purpose}"
         return np.random.default_rng([self.seed, zlib.crc32(name.encode()), *numbers])
 
     def _uniform(self, purpose: str, *numbers: int) -> Values:
-        """A block of uniform numbers per column, and under '_' + its name those that decide whether it is missing."""
+        """Draw a block of uniform numbers: for each column, and under '_' and its name for whether it is missing."""
         names = [*self._marginals, *(f"_{name}" for name in self._marginals), "_accepted", "_delay"]
         drawn = self._rng(purpose, *numbers).random((len(names), BLOCK))
         return dict(zip(names, drawn, strict=True))
 
     @cached_property
-    def _marginals(self) -> dict[str, "_Marginal"]:
-        """The columns whose values are drawn: all but the target, texts, dates, identifiers and the month."""
+    def _marginals(self) -> "dict[str, _Marginal]":
+        """The columns whose values are drawn: all but target, texts, dates, identifying numbers and the month."""
         month = self.contract.time.column if self.contract.time else None
         return {
             column.name: _marginal(column)
@@ -236,16 +253,16 @@ class World:
         }
 
     @cached_property
-    def _after(self) -> list[str]:
-        return [name for name in self._marginals if self.contract[name].role == Role.LEAKAGE]
-
-    @cached_property
-    def _before(self) -> list[str]:
-        """The columns that are known before the outcome."""
+    def _known_before(self) -> list[str]:
         return [name for name in self._marginals if self.contract[name].role != Role.LEAKAGE]
 
     @cached_property
+    def _known_after(self) -> list[str]:
+        return [name for name in self._marginals if self.contract[name].role == Role.LEAKAGE]
+
+    @cached_property
     def _missing(self) -> dict[str, float]:
+        """The share of missing values in each column."""
         shares = self._rng("missing").uniform(*MISSING, size=len(self._marginals))
         return {
             name: float(share) if self.contract[name].may_be_missing else 0.0
@@ -255,59 +272,57 @@ class World:
     @cached_property
     def _months(self) -> "_Months":
         months = _calendar(self.contract)
-        sizes = self._rng("sizes").uniform(0.5, 1.5, size=len(months))
+        sizes = self._rng("sizes").uniform(0.6, 1.4, size=len(months))
         return _Months(months, np.cumsum(sizes) / sizes.sum())
 
     @cached_property
     def _path(self) -> Floats:
-        """The level of each month with mean 0 and standard deviation 1 over rows: a wave and noise."""
-        rng = self._rng("path")
-        length = len(self._months.first)
-        wave = np.sqrt(2) * np.sin(2 * np.pi * (np.arange(length) / CYCLE + rng.uniform()))
-        return self._months.standardised(wave + NOISE * _autocorrelated(rng, length, AUTOCORRELATION))
+        """The level of each month, with mean 0 and standard deviation 1 over rows."""
+        rng, months = self._rng("path"), np.arange(len(self._months.first))
+        wave = math.sqrt(2) * np.sin(2 * np.pi * (months / CYCLE + rng.uniform()))
+        return self._months.standardised(wave + NOISE * rng.standard_normal(len(months)))
 
     @cached_property
     def _levels(self) -> Floats:
         """What each month adds to the logit."""
-        spread = self.contract.simulation.period_spread if self.contract.time else 0.0
-        return spread * self._path
+        return self._path * (self.contract.simulation.period_spread if self.contract.time else 0.0)
 
     @cached_property
     def _contexts(self) -> Values:
-        """For contracts with time, the rank of each context column's value in each month, in (0, 1)."""
+        """For contracts with time: the rank, in (0, 1), of each context column's value in each month."""
         if self.contract.time is None:
             return {}
         rng = self._rng("contexts")
-        names = [name for name in self._before if self.contract[name].role == Role.CONTEXT]
-        return {name: ndtr(self._following(rng)) for name in names}
+        names = [name for name in self._known_before if self.contract[name].role == Role.CONTEXT]
+        return {name: np.asarray(ndtr(self._context(rng))) for name in names}
 
-    def _following(self, rng: np.random.Generator) -> Floats:
-        length = len(self._path)
-        trend = rng.choice([-1.0, 1.0]) * np.arange(length) + OWN * _autocorrelated(rng, length, AUTOCORRELATION)
-        trend = self._months.standardised(trend)
-        follow = FOLLOWING * np.cos(np.pi * np.arange(length) / length) * rng.choice([-1.0, 1.0])
-        return follow * self._path + np.sqrt(1 - FOLLOWING**2) * trend
+    def _context(self, rng: np.random.Generator) -> Floats:
+        months = np.arange(len(self._path))
+        trend = self._months.standardised(months + WANDER * rng.standard_normal(len(months)))
+        turning = np.cos(np.pi * months / len(months))
+        falling, against = rng.choice([-1.0, 1.0], size=2)
+        return against * FOLLOWING * turning * self._path + falling * math.sqrt(1 - FOLLOWING**2) * trend
 
     @cached_property
     def _reference(self) -> Values:
-        """Customers in plenty, to standardise effects by."""
-        rows = np.arange(BLOCK)
+        """Customers in plenty, by whom effects are standardised."""
         names = [column.name for column in self.contract.inputs if column.name in self._marginals]
         names = [name for name in names if name not in self._contexts]
+        rows = np.arange(BLOCK)
         blocks = [self._columns(names, self._uniform("reference", k), rows) for k in range(REFERENCE_BLOCKS)]
         return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
     @cached_property
     def _customers(self) -> "_Customers":
-        return _customers(
-            self._marginals, self._reference, self.contract.simulation.customer_spread, self._rng("effects")
-        )
+        spread = self.contract.simulation.customer_spread
+        return _customers(self._marginals, self._reference, spread, self._rng("effects"))
 
     @cached_property
     def _intercept(self) -> float:
+        """The logit that makes the mean propensity, over customers and months, the base rate."""
         simulation = self.contract.simulation
-        customers = np.sort(self._customers.logit(self._reference, np.arange(REFERENCE_BLOCKS * BLOCK)))[4::8]
-        logits = self._levels[:, None] + customers
+        customers = self._customers.logit(self._reference, np.arange(BLOCK * REFERENCE_BLOCKS))
+        logits = self._levels[:, None] + np.sort(customers)[4::8]
 
         def surplus(intercept: float) -> float:
             return float(self._months.shares @ expit(intercept + logits).mean(axis=1)) - simulation.base_rate
@@ -317,10 +332,10 @@ class World:
 
 
 def write_csv(frame: pd.DataFrame, contract: Contract, path: Path) -> None:
-    """Write a typed frame as the contract's source would hold it, so that it can be ingested like the real file.
+    """Write a typed frame in the form of the contract's source, to be ingested like the real file.
 
-    Missing values are written as the first of the column's `missing` values, else empty where it is nullable,
-    else (a category whose unknown values count as missing) as a word outside its values; booleans as 0 and 1.
+    A missing value is written as the first of its column's `missing` values, or as an empty cell where there are none;
+    booleans are 0 and 1.
 
     Raises
     ------
@@ -328,49 +343,50 @@ def write_csv(frame: pd.DataFrame, contract: Contract, path: Path) -> None:
         the file can't be written
     """
     form = contract.source.format
-    cells = pd.DataFrame(
-        {column.name: _cells(column, frame[column.name], contract) for column in contract.columns}
-    )
     try:
-        cells.to_csv(path, sep=form.separator, quotechar=form.quote, encoding=form.encoding, index=False)
+        with path.open("w", encoding=form.encoding, newline="") as file:
+            for first in range(0, max(1, len(frame)), CSV_ROWS):
+                part = frame.iloc[first : first + CSV_ROWS]
+                texts = pd.DataFrame({c.name: _texts(c, part[c.name], contract) for c in contract.columns})
+                texts.to_csv(
+                    file,
+                    sep=form.separator,
+                    quotechar=form.quote,
+                    index=False,
+                    header=first == 0,
+                    lineterminator="\n",
+                )
     except OSError as error:
         raise StorageError(
-            f"expected to write the simulated rows to {path}: {error}; name a path in a directory that can be written"
+            f"{path}: simulated rows can't be written ({error}); name a file in a writable directory"
         ) from None
 
 
-def _cells(column: Column, series: "pd.Series[Any]", contract: Contract) -> "pd.Series[Any]":
+def _texts(column: Column, cells: "pd.Series[Any]", contract: Contract) -> "pd.Series[Any]":
     if column.role == Role.TARGET:
-        return series.map({True: contract.target.positive, False: contract.target.negative})
+        return cells.map({True: contract.target.positive, False: contract.target.negative})
     if column.type in ("integer", "boolean"):
-        text = series.astype("Int64").astype("string")
-    elif column.type == "number":
-        text = series.astype("string").str.replace(".", contract.source.format.decimal)
+        cells = cells.astype("Int64")
     elif column.type == "date":
-        text = series.dt.strftime("%Y-%m-%d").astype("string")
-    else:
-        text = series.astype("string")
-    return text.fillna(_absent(column))
-
-
-def _absent(column: Column) -> str:
-    if column.missing:
-        return column.missing[0]
-    return UNLISTED if column.type == "category" and not column.nullable else ""
+        cells = cells.dt.strftime("%Y-%m-%d")
+    texts = cells.astype("string").fillna(column.missing[0] if column.missing else "")
+    if column.type == "number":
+        return texts.str.replace(".", contract.source.format.decimal, regex=False)
+    return texts
 
 
 @dataclass(frozen=True)
 class _Range:
-    """The distribution of a numeric column: its value at each uniform number."""
+    """The distribution of a numeric column, as the value at each uniform number."""
 
     column: Column
     offset: float = 0.0
 
     def at(self, uniform: Floats) -> Floats:
-        values = self._unbounded(np.clip(uniform, 1e-9, 1 - 1e-9)) + self.offset
         low, high = self._bounds
-        digits = 0 if self.column.type == "integer" else 3 - int(np.floor(np.log10(high - low)))
-        return np.clip(np.round(values, digits), self.column.min, self.column.max) + 0.0
+        digits = 0 if self.column.type == "integer" else 3 - math.floor(math.log10(max(high - low, 1e-6)))
+        values = np.round(self._unbounded(np.clip(uniform, 1e-9, 1 - 1e-9)) + self.offset, digits)
+        return np.clip(values, self.column.min, self.column.max) + 0.0
 
     @property
     def sigma(self) -> float:
@@ -382,16 +398,16 @@ class _Range:
         if self.column.typical is None:
             return low + (high - low) * uniform
         skewed = self.column.min is not None and low - self.column.min < SKEWED * (high - low)
-        score = _exponential if skewed else ndtri
+        score: Callable[[Floats], Floats] = _exponential if skewed else ndtri
         first, last = score(np.array([0.05, 0.95]))
         return low + (high - low) * (score(uniform) - first) / (last - first)
 
     @property
     def _bounds(self) -> tuple[float, float]:
         """The central 90 % where it is known, else the whole range."""
+        low, high = self.column.min, self.column.max
         if isinstance(self.column.typical, tuple):
             return self.column.typical
-        low, high = self.column.min, self.column.max
         if low is None:
             low = 0.0 if high is None else high - WIDTH
         return low, low + WIDTH if high is None else high
@@ -399,13 +415,18 @@ class _Range:
 
 @dataclass(frozen=True)
 class _Shares:
-    """The distribution of a category or boolean column: the code of its value at each uniform number."""
+    """The distribution of a category or boolean column, as the code of its value at each uniform number."""
 
     labels: tuple[str | bool, ...]
     shares: tuple[float, ...]
 
     def at(self, uniform: Floats) -> Floats:
         return np.searchsorted(np.cumsum(self.shares)[:-1], uniform, side="right").astype(np.float64)
+
+    def multiplied(self, code: int, factor: float) -> "_Shares":
+        share = min(1.0, factor * self.shares[code])
+        others = (1 - share) / (1 - self.shares[code])
+        return replace(self, shares=tuple(share if k == code else others * old for k, old in enumerate(self.shares)))
 
 
 _Marginal = _Range | _Shares
@@ -414,11 +435,10 @@ _Marginal = _Range | _Shares
 def _marginal(column: Column) -> _Marginal:
     if column.is_numeric:
         return _Range(column)
-    labels = column.values or (False, True)
+    labels: tuple[str | bool, ...] = column.values or (False, True)
     typical = column.typical if isinstance(column.typical, dict) else {}
-    unlisted = [label for label in labels if label not in typical]
-    rest = max(0.0, 1 - sum(typical.values())) / max(1, len(unlisted))
-    shares = np.array([typical.get(str(label), rest) for label in labels])
+    untold = max(0.0, 1 - sum(typical.values())) / max(1, len(labels) - len(typical))
+    shares = np.array([typical.get(str(label), untold) for label in labels])
     return _Shares(labels, tuple(shares / shares.sum()))
 
 
@@ -426,28 +446,19 @@ def _shifted(marginal: _Marginal, shift: CovariateShift | ShareShift) -> _Margin
     match marginal, shift:
         case _Range(), CovariateShift():
             return replace(marginal, offset=marginal.offset + shift.sigmas * marginal.sigma)
-        case _Shares(), ShareShift() if shift.value in marginal.labels:
-            return _multiplied(marginal, marginal.labels.index(shift.value), shift.factor)
-        case _Shares(), _:
-            raise SourceError(
-                f"{shift} needs a ShareShift of one of {list(marginal.labels)}, column {shift.column!r} has no others"
-            )
-        case _:
-            raise SourceError(
-                f"column {shift.column!r} is numeric and is shifted by a CovariateShift, got {shift}"
-            )
-
-
-def _multiplied(marginal: _Shares, code: int, factor: float) -> _Shares:
-    share = min(1.0, factor * marginal.shares[code])
-    rest = (1 - share) / (1 - marginal.shares[code])
-    shares = tuple(share if k == code else rest * old for k, old in enumerate(marginal.shares))
-    return replace(marginal, shares=shares)
+        case _Range(), ShareShift():
+            raise SourceError(f"column {shift.column!r} is numeric, expected a CovariateShift of it, got {shift}")
+        case _Shares(), ShareShift() if shift.value in marginal.labels and shift.factor >= 0:
+            code = marginal.labels.index(shift.value)
+            if 0 < marginal.shares[code] < 1:
+                return marginal.multiplied(code, shift.factor)
+    able = [label for label, share in zip(marginal.labels, marginal.shares, strict=True) if 0 < share < 1]
+    raise SourceError(f"column {shift.column!r}: expected a ShareShift of one of {able} by a factor >= 0, got {shift}")
 
 
 @dataclass(frozen=True)
 class _Effect:
-    """What the values of one column do, with mean 0 and standard deviation 1 over the reference customers."""
+    """What the values of one column do to the logit, with mean 0 and standard deviation 1."""
 
     shape: Callable[[Floats], Floats]
     unknown: float
@@ -455,8 +466,8 @@ class _Effect:
     sigma: float = 1.0
 
     def at(self, values: Floats) -> Floats:
-        known = ~np.isnan(values)
-        raw = np.where(known, self.shape(np.where(known, values, 0.0)), self.unknown)
+        unknown = np.isnan(values)
+        raw = np.where(unknown, self.unknown, self.shape(np.where(unknown, 0.0, values)))
         return (raw - self.mean) / self.sigma
 
 
@@ -472,22 +483,24 @@ class _Steps:
 
 @dataclass(frozen=True)
 class _Curve:
-    """A smooth step and a bump."""
+    """A smooth step, and a bump, in standard deviations of the column."""
 
     centre: float
     scale: float
-    step: tuple[float, float]
-    bump: tuple[float, float]
+    slope: float
+    knee: float
+    height: float
+    peak: float
 
     def __call__(self, values: Floats) -> Floats:
         z = (values - self.centre) / self.scale
-        (slope, knee), (height, peak) = self.step, self.bump
-        return np.tanh(slope * (z - knee)) + height * np.exp(-((z - peak) ** 2))
+        bump: Floats = self.height * np.exp(-((z - self.peak) ** 2))
+        return np.tanh(self.slope * (z - self.knee)) + bump
 
 
 @dataclass(frozen=True)
 class _Customers:
-    """The customer part of the logit: weighted effects of columns, and of pairs of columns, strongest first."""
+    """The customer part of the logit: weighted effects of columns and of pairs of columns, strongest first."""
 
     effects: dict[str, _Effect]
     terms: tuple[tuple[str, ...], ...]
@@ -496,18 +509,18 @@ class _Customers:
     def logit(self, values: Values, rows: Rows, regimes: Sequence[Regime] = ()) -> Floats:
         effects = {name: effect.at(values[name]) for name, effect in self.effects.items()}
         parts = np.repeat(self.weights[:, None], len(rows), axis=1)
-        for part, term in zip(parts, self.terms, strict=True):
+        for k, term in enumerate(self.terms):
             for name in term:
-                part *= effects[name]
+                parts[k] *= effects[name]
         for shift in regimes:
             if isinstance(shift, ConceptShift):
                 parts[np.ix_(self._strongest(shift.share), rows >= shift.at)] *= -1
-        return parts.sum(axis=0)
+        return np.asarray(parts.sum(axis=0))
 
     def _strongest(self, share: float) -> NDArray[np.bool_]:
-        """The fewest terms that hold `share` of the variance."""
+        """Mark the fewest terms that hold `share` of the variance."""
         variance = self.weights**2
-        return np.cumsum(variance) - variance < share * variance.sum()
+        return np.asarray(np.cumsum(variance) - variance < share * variance.sum())
 
 
 def _customers(
@@ -515,39 +528,41 @@ def _customers(
 ) -> _Customers:
     effects = {name: _effect(marginals[name], values, rng) for name, values in reference.items()}
     order = [str(name) for name in rng.permutation(list(effects))]
-    mains = [((name,), DECAY**rank) for rank, name in enumerate(order)]
-    pairs = [((order[a], order[b]), PAIR_WEIGHT) for a, b in PAIRS if b < len(order)]
-    ranked = sorted(mains + pairs, key=lambda term: -term[1])
-    terms = tuple(term for term, _ in ranked)
-    weights = np.array([weight for _, weight in ranked])
-    raw = _Customers(effects, terms, weights)
-    rows = np.arange(REFERENCE_BLOCKS * BLOCK)
-    return replace(raw, weights=weights * spread / (raw.logit(reference, rows).std() or 1.0))
+    weighted: list[tuple[float, tuple[str, ...]]] = [(DECAY**rank, (name,)) for rank, name in enumerate(order)]
+    weighted += [(PAIR_WEIGHT, (order[a], order[b])) for a, b in PAIRS if b < len(order)]
+    weighted.sort(key=lambda term: -term[0])
+    customers = _Customers(effects, tuple(term for _, term in weighted), np.array([weight for weight, _ in weighted]))
+    drawn = customers.logit(reference, np.arange(BLOCK * REFERENCE_BLOCKS)).std()
+    return replace(customers, weights=customers.weights * spread / (drawn or 1.0))
 
 
 def _effect(marginal: _Marginal, reference: Floats, rng: np.random.Generator) -> _Effect:
-    shape: _Steps | _Curve
-    if isinstance(marginal, _Shares):
-        shape = _Steps(rng.uniform(-1, 1, size=len(marginal.shares)))
-    else:
-        known = reference[~np.isnan(reference)]
-        sign = rng.choice([-1.0, 1.0])
-        shape = _Curve(
-            centre=float(known.mean()),
-            scale=float(known.std()) or 1.0,
-            step=(sign * rng.uniform(0.8, 2.0), rng.uniform(-0.5, 0.5)),
-            bump=(rng.uniform(-1.5, 1.5), rng.uniform(-1.0, 1.0)),
-        )
+    shape = _steps(marginal, rng) if isinstance(marginal, _Shares) else _curve(reference, rng)
     raw = _Effect(shape, unknown=rng.uniform(-1, 1))
     values = raw.at(reference)
     return replace(raw, mean=float(values.mean()), sigma=float(values.std()) or 1.0)
 
 
+def _steps(marginal: _Shares, rng: np.random.Generator) -> Callable[[Floats], Floats]:
+    return _Steps(rng.uniform(-1, 1, size=len(marginal.labels)))
+
+
+def _curve(reference: Floats, rng: np.random.Generator) -> Callable[[Floats], Floats]:
+    return _Curve(
+        centre=float(np.nanmean(reference)),
+        scale=float(np.nanstd(reference)) or 1.0,
+        slope=rng.choice([-1.0, 1.0]) * rng.uniform(0.8, 2.0),
+        knee=rng.uniform(-0.5, 0.5),
+        height=rng.uniform(-1.5, 1.5),
+        peak=rng.uniform(-1.0, 1.0),
+    )
+
+
 @dataclass(frozen=True)
 class _Months:
-    """The timeline: consecutive months, and the share of all rows at which each ends."""
+    """The timeline: months, and the share of all rows at which each of them ends."""
 
-    first: NDArray[np.datetime64]
+    first: Times
     ends: Floats
 
     @property
@@ -555,74 +570,66 @@ class _Months:
         return np.diff(self.ends, prepend=0.0)
 
     def standardised(self, path: Floats) -> Floats:
+        """Give a path over months mean 0 and standard deviation 1 over rows."""
         centred = path - self.shares @ path
-        return centred / (np.sqrt(self.shares @ centred**2) or 1.0)
+        return np.asarray(centred / (math.sqrt(self.shares @ centred**2) or 1.0))
 
     def at(self, position: Floats) -> NDArray[np.intp]:
-        """The index of the month at each position, in [0, 1), on the timeline."""
+        """Find the month at each position on the timeline, in [0, 1)."""
         return np.searchsorted(self.ends[:-1], position, side="right")
 
-    def moment(self, position: Floats) -> Times:
+    def moments(self, position: Floats) -> Times:
         month = self.at(position)
-        through = (position - (self.ends - self.shares)[month]) / self.shares[month]
-        begin, end = (self.first[month] + k for k in (0, 1))
-        seconds = (end.astype(_SECONDS) - begin.astype(_SECONDS)).astype(np.float64)
-        return (begin.astype(_SECONDS) + np.floor(through * seconds).astype("timedelta64[s]")).astype(_NS)
+        begin = self.first.astype(_SECONDS)
+        length = ((self.first + 1).astype(_SECONDS) - begin).astype(np.float64)
+        passed = (position - (self.ends - self.shares)[month]) / self.shares[month]
+        return (begin[month] + (passed * length[month]).astype("timedelta64[s]")).astype(_NANOSECONDS)
 
     def codes(self, position: Floats, names: Sequence[str]) -> Floats:
-        """The code, among `names`, of the month's name at each position."""
-        numbers = self.first.astype(np.int64) % 12
-        return np.array([names.index(MONTHS[number]) for number in numbers], dtype=np.float64)[
-            self.at(position)
-        ]
+        """Find the place in `names` of the name of the month at each position."""
+        places = [names.index(_name(month)) for month in self.first]
+        return np.array(places, dtype=np.float64)[self.at(position)]
 
 
-def _calendar(contract: Contract) -> NDArray[np.datetime64]:
-    """The months that the contract's rows are spread over, without those that its month column has no name for."""
+def _name(month: np.datetime64) -> str:
+    return MONTHS[month.astype(int) % 12]
+
+
+def _calendar(contract: Contract) -> Times:
+    """List consecutive months within the contract's time, without those that its month column has no name for."""
     time, periods = contract.time, contract.simulation.periods
     start = np.datetime64((time and time.start) or "2024-01", "M")
     until = np.datetime64(time.until, "M") if time and time.until else start + 12 * periods
     names = (time and contract[time.column].values) or MONTHS
-    months = [month for month in np.arange(start, until + 1) if MONTHS[month.astype(int) % 12] in names]
+    months = [month for month in np.arange(start, until + 1) if _name(month) in names]
     if not months:
-        raise ContractError(
-            f"contract {contract.name}: no month from time.start {start} to time.until {until}; mend one of them"
-        )
+        raise ContractError(f"contract {contract.name}: expected a month of {names} from {start} to {until}, got none")
     return np.array(months[:periods])
 
 
-def _autocorrelated(rng: np.random.Generator, length: int, correlation: float) -> Floats:
-    """A first-order autoregressive path with mean 0 and standard deviation 1."""
-    path = rng.standard_normal(length)
-    for k in range(1, length):
-        path[k] = correlation * path[k - 1] + np.sqrt(1 - correlation**2) * path[k]
-    return path
-
-
 def _exponential(uniform: Floats) -> Floats:
-    return -np.log1p(-uniform)
+    return np.asarray(-np.log1p(-uniform))
 
 
-def _leaking(uniform: Floats, accepted: NDArray[np.bool_]) -> Floats:
-    return ndtr(ndtri(uniform) + np.where(accepted, 2 * LEAK, 0.0))
+def _leaked(uniform: Floats, accepted: NDArray[np.bool_]) -> Floats:
+    return np.asarray(ndtr(ndtri(uniform) + LEAK * accepted))
 
 
 def _delay(uniform: Floats, longest: float) -> Floats:
-    """Exponential delays, in days, truncated at `longest`, with a quarter of it as their mean before that."""
-    mean = longest / 4
-    return -mean * np.log1p(uniform * np.expm1(-4.0))
+    """Turn uniform numbers into exponential delays with a mean of a quarter of `longest`, truncated there; in days."""
+    return longest / 4 * -np.log1p(uniform * np.expm1(-4.0))
 
 
 def _identifiers(column: Column, rows: Rows) -> Rows:
-    """Row numbers from `min` (or 1) on, which begin again after `max`."""
+    """Number rows from the column's `min`, or 1; after its `max` they begin again."""
     first = 1 if column.min is None else math.ceil(column.min)
     return first + (rows if column.max is None else rows % (math.floor(column.max) - first + 1))
 
 
-def _typed(column: Column, values: Floats) -> Any:
+def _typed(column: Column, values: Floats) -> NDArray[Any] | pd.Categorical:
     if column.type == "category":
-        codes = np.where(np.isnan(values), -1, values).astype(np.intp)
+        codes = np.where(np.isnan(values), -1, values).astype(np.int64)
         return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(column.values)))
     if column.type == "number" or column.may_be_missing:
-        return values.astype(np.float64)
+        return values
     return values.astype(np.bool_ if column.type == "boolean" else np.int64)

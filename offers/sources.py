@@ -3,6 +3,7 @@
 import codecs
 import csv
 import difflib
+import errno
 import fcntl
 import hashlib
 import os
@@ -145,7 +146,7 @@ def _fetch(contract: Contract, settings: Settings, place: _Place, progress: Prog
     try:
         return _remote(contract, settings, place, progress)
     except SourceError as error:
-        remedy = _remedy(contract) if place.own else "or save the file and give its path as the source"
+        remedy = _remedy(contract) if place.own else "else save the file yourself and give its path as the source"
         raise SourceError(f"{error}; {remedy}") from None
 
 
@@ -237,7 +238,10 @@ def _unpack(archive: Path, target: Path, member: str | None, where: str) -> None
     try:
         with archive.open("rb") as packed, target.open("wb") as unpacked:
             _copy_member(packed, member or "", unpacked, where)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        # EINVAL: a damaged zip sends the reader to before its start. Other OSErrors are the disk's.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise SourceError(f"{where}: expected a whole zip file, but it is broken or no zip ({error})") from None
     except (NotImplementedError, RuntimeError) as error:
         raise SourceError(f"{where}: expected a zip file without password ({error})") from None
@@ -432,8 +436,8 @@ def _read_parquet(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
             names = _ordered(saved, contract, origin)
             frame: pd.DataFrame = file.read(columns=names).to_pandas(ignore_metadata=True)
             return frame[names]
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{origin}: expected a Parquet file, which can't be read ({error})") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"{origin}: expected a Parquet file, but it can't be read ({_line(error)})") from None
 
 
 def _read_csv(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
@@ -443,7 +447,7 @@ def _read_csv(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
         _check_separator(header, contract, origin)
         frame = _table(path, form, _ordered(header, contract, origin))
     except (UnicodeError, csv.Error, pa.ArrowInvalid) as error:
-        raise _malformed(path, form, origin, str(error)) from None
+        raise _malformed(path, form, origin, error) from None
     if len(frame) and _left_open(frame[header[-1]].iloc[-1], path, form):
         raise DataError(f"{origin}: the {form.quote} that opens the last cell is never closed; complete the file")
     return frame
@@ -495,18 +499,20 @@ def _parse_options(form: CsvFormat, **more: Any) -> Any:
     return arrow_csv.ParseOptions(delimiter=form.separator, quote_char=form.quote, newlines_in_values=True, **more)
 
 
-def _malformed(path: Path, form: CsvFormat, origin: str, error: str) -> OffersError:
+def _malformed(path: Path, form: CsvFormat, origin: str, error: Exception) -> OffersError:
     """Say what is wrong with a file that can't be read as CSV; reads it again to find the place."""
-    if line := _undecodable(path, form.encoding):
+    line = _undecodable(path, form.encoding)
+    if line or isinstance(error, UnicodeError):
+        place = f"line {line}" if line else "the file"
         return SourceError(
-            f"{origin}: expected {form.encoding} (contract key source.format.encoding), but line {line} is not"
+            f"{origin}: expected {form.encoding} (contract key source.format.encoding), but {place} is not"
         )
     if row := _ragged(path, form):
         return DataError(
             f"{origin}: expected {row.expected_columns} cells in each row, got {row.actual_columns} in row "
             f"{row.number} (the header is row 1, empty lines do not count): {row.text[:80]!r}"
         )
-    return DataError(f"{origin}: expected CSV, but it can't be read ({error}); is a {form.quote} never closed?")
+    return DataError(f"{origin}: expected CSV, but it can't be read ({_line(error)}); is a {form.quote} never closed?")
 
 
 def _undecodable(path: Path, encoding: str) -> int | None:
@@ -564,7 +570,12 @@ def _with_likely(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:12])
+    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _query(contract: Contract, place: _Place) -> Ingested:
@@ -588,9 +599,14 @@ def _sql_url(place: _Place) -> sqlalchemy.URL:
     except (SQLAlchemyError, ValueError):
         scheme = place.uri.partition("://")[0]
         raise SourceError(f"source {scheme}://...: expected {scheme}://user:password@host:port/database") from None
-    if url.drivername.startswith("sqlite") and url.database and not Path(url.database).is_file():
-        raise SourceError(f"{Path(url.database).absolute()}: there is no such database file")
+    if url.drivername.startswith("sqlite") and not _is_there(url.database or ""):
+        raise SourceError(f"{Path(url.database or '').absolute()}: there is no such database file")
     return url
+
+
+def _is_there(database: str) -> bool:
+    # SQLite makes an absent file, unless a file: URI forbids it.
+    return database.startswith("file:") or Path(database).is_file()
 
 
 @contextmanager

@@ -193,7 +193,7 @@ class S3Store:
             raise _not_whole(f"{self.uri}/{key}", len(names))
         with os_errors(local), _new_directory(local) as directory:
             for name in sorted(names):
-                self._save(f"{key}/{name}", directory / _checked(name))
+                self._save(f"{key}/{name}", directory / name)
 
     def exists(self, key: str) -> bool:
         return self._has(key) or self._has(f"{key}/{MANIFEST}")
@@ -242,10 +242,11 @@ class S3Store:
             yield response
 
     def _save(self, key: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._opened(key) as response, path.open("wb") as file:
-            for chunk in response.stream(CHUNK):
-                file.write(chunk)
+        with self._opened(key) as response:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                for chunk in response.stream(CHUNK):
+                    file.write(chunk)
         sync(path)
 
     def _digests(self, key: str, names: set[str]) -> dict[str, str]:

@@ -100,13 +100,13 @@ def windows(evaluation: Evaluation, within: Mapping[str, float | None]) -> Table
     within : the AUC within months of each window by its name; where it is empty the column is left out
     """
     inner = {**within, "all": evaluation.within_period_auc} if within else {}
-    measured = ["AUC", *(["Within a month"] if within else []), "Baseline's AUC", "Average precision", "Log-loss", "ECE"]
     lines = [
         (Cell(window.name, f"{window.first_period} to {window.last_period}"), window.model, window.baseline)
         for window in evaluation.windows
     ]
     lines.append((Cell("all", "pooled"), evaluation.model, evaluation.baseline))
-    head = ("Window", "Rows", "Base rate", *measured, "Lift")
+    auc = ["AUC", "Within a month", "Baseline's AUC"] if within else ["AUC", "Baseline's AUC"]
+    head = ("Window", "Rows", "Base rate", *auc, "Average precision", "Log-loss", "ECE", "Lift")
     return Table(tuple(map(Cell, head)), tuple(_window(*line, inner) for line in lines))
 
 
@@ -247,7 +247,7 @@ def _measured(value: Figure | None, sign: str = "-") -> Cell:
 
 def _value(scores: Scores, metric: str, digits: int = 3, note: str = "") -> Cell:
     found = scores.figures.get(metric)
-    return Cell(figure(found.value if found else None, digits), note)
+    return Cell(_NOTHING) if found is None else Cell(figure(found.value, digits), note)
 
 
 def _window(name: Cell, model: Scores, baseline: Scores, inner: Mapping[str, float | None]) -> Row:

@@ -103,4 +103,4 @@ def test_steps_hand_on_what_kubeflow_shows(tmp_path: Path) -> None:
     assert set(condition) == {"package"}
     images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
     assert len(images) == 1
-    assert "pip" not in json.dumps(spec["deploymentSpec"])
+    assert "pip install" not in json.dumps(spec["deploymentSpec"])

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import sqlalchemy
 from s3_double import S3Double
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import OperationalError
 
 from offers import contract as contracts
@@ -158,6 +159,11 @@ def test_files_of_another_form(write: Any, settings: Settings, content: bytes, m
         ingest(contract(), settings, path)
 
 
+def test_an_encoding_that_the_file_has_not(write: Any, settings: Settings) -> None:
+    with pytest.raises(SourceError, match=r"expected utf-16 \(contract key .*\), but line 3 is not"):
+        ingest(contract(format={"separator": ";", "encoding": "utf-16"}), settings, write(SMALL))
+
+
 @pytest.mark.parametrize("encoding", ["utf-9", "hex"])
 def test_an_encoding_that_is_none(write: Any, settings: Settings, encoding: str) -> None:
     with pytest.raises(SourceError, match=rf"contract key source\.format\.encoding: .*{encoding}"):
@@ -173,6 +179,8 @@ def test_a_parquet_file_keeps_its_types(tmp_path: Path, settings: Settings) -> N
     assert [str(dtype) for dtype in frame.dtypes] == ["int64", "object", "bool"]
     assert frame["age"].tolist() == [30, 41]
     assert list(frame.index) == [0, 1]
+    rows.set_index("age").to_parquet(path)
+    assert ingest(contract(), settings, str(path)).frame["age"].tolist() == [30, 41]
 
 
 def test_a_parquet_file_of_other_columns_or_broken(tmp_path: Path, settings: Settings) -> None:
@@ -181,7 +189,7 @@ def test_a_parquet_file_of_other_columns_or_broken(tmp_path: Path, settings: Set
     with pytest.raises(DataError, match=r"rows\.parquet: .* missing: y"):
         ingest(contract(), settings, str(path))
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(SourceError, match=r"rows\.parquet: expected a Parquet file, which can't be read"):
+    with pytest.raises(SourceError, match=r"rows\.parquet: expected a Parquet file, but it can't be read"):
         ingest(contract(), settings, str(path))
 
 
@@ -365,6 +373,12 @@ def test_an_explicit_source_comes_before_the_data_directory(server: FileServer, 
     assert fetch(contract(), settings, server.url).read_bytes() == LARGE
 
 
+def test_the_contracts_own_uri_can_be_asked_for(server: FileServer, write: Any, tmp_path: Path) -> None:
+    write(SMALL, "data/small.csv")
+    settings = Settings(home=tmp_path / "home", data_dir=tmp_path / "data")
+    assert fetch(contract(uri=server.url, sha256=sha256(LARGE)), settings, server.url).read_bytes() == LARGE
+
+
 def test_a_data_directory_without_the_file_is_no_hindrance(server: FileServer, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", data_dir=tmp_path / "absent")
     assert fetch(contract(uri=server.url), settings).read_bytes() == LARGE
@@ -523,7 +537,9 @@ def test_a_cut_download_leaves_the_earlier_file(server: FileServer, settings: Se
         fetch(contract(), settings, server.url)
     assert path.read_bytes() == LARGE
     server.cut = None
-    assert fetch(contract(), settings, server.url).read_bytes() == server.content
+    with path.open("rb") as opened:
+        assert fetch(contract(), settings, server.url).read_bytes() == server.content
+        assert opened.read() == LARGE
 
 
 def test_a_killed_process_leaves_the_earlier_file(server: FileServer, settings: Settings) -> None:
@@ -606,7 +622,9 @@ def test_a_server_where_nobody_listens(settings: Settings, monkeypatch: pytest.M
     with socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/small.csv"
-        with pytest.raises(SourceError, match=rf"^{url}: the server can't be reached \(.*refused\); or save the file"):
+        with pytest.raises(
+            SourceError, match=rf"^{url}: the server can't be reached \(.*refused\); else save the file"
+        ):
             fetch(contract(), settings, url)
 
 
@@ -624,6 +642,11 @@ def test_a_password_in_a_url_is_never_shown(server: FileServer, settings: Settin
     with pytest.raises(SourceError, match="403 Forbidden") as raised:
         fetch(contract(), settings, secret)
     assert "p@ss" not in str(raised.value)
+
+
+def test_a_home_that_is_none(server: FileServer, write: Any) -> None:
+    with pytest.raises(StorageError, match=r"rows\.csv/data.*: Not a directory"):
+        fetch(contract(), Settings(home=Path(write(SMALL))), server.url)
 
 
 def test_a_home_that_is_full(server: FileServer, settings: Settings) -> None:
@@ -703,7 +726,10 @@ def test_a_broken_zip(write: Any, settings: Settings) -> None:
     whole = zipped(**{"small.csv": LARGE})
     spoilt = bytearray(whole)
     spoilt[200:400] = b"?" * 200
-    for content in (whole[:-100], bytes(spoilt)):
+    size_of_directory = slice(-10, -6)
+    astray = bytearray(whole)
+    astray[size_of_directory] = (1 << 20).to_bytes(4, "little")
+    for content in (whole[:-100], bytes(spoilt), bytes(astray)):
         with pytest.raises(SourceError, match=r"rows\.zip: expected a whole zip file, but it is broken or no zip"):
             ingest(contract(member="small.csv"), settings, write(content, "rows.zip"))
     assert files(settings.home) == {}
@@ -758,7 +784,7 @@ def test_an_object_is_fetched_once_per_version(s3: S3Double, in_s3: Settings) ->
 def test_a_cut_object_goes_on_where_it_stopped(s3: S3Double, in_s3: Settings, changed: bytes) -> None:
     uri = "s3://bank/raw/small.csv"
     s3.short = 100_000
-    with pytest.raises(SourceError, match=r"small\.csv: the transfer was cut short .*; or save the file"):
+    with pytest.raises(SourceError, match=r"small\.csv: the transfer was cut short .*; else save the file"):
         fetch(contract(), in_s3, uri)
     s3.short, s3.buckets["bank"]["raw/small.csv"] = 0, changed
     assert fetch(contract(), in_s3, uri).read_bytes() == changed
@@ -797,7 +823,7 @@ def test_an_object_that_is_not_ours(s3: S3Double, in_s3: Settings) -> None:
 
 
 def test_no_object_store(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="OFFERS_S3_ENDPOINT: .* it is not set"):
+    with pytest.raises(SourceError, match=r"OFFERS_S3_ENDPOINT: .* it is not set"):
         ingest(contract(), Settings(home=tmp_path), "s3://bank/small.csv")
     with socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -829,6 +855,22 @@ def test_a_query(database: str, settings: Settings) -> None:
     assert (got.origin, got.sha256) == (database, None)
 
 
+class FormattingDialect(SQLiteDialect_pysqlite):
+    """Formats the SQL with its parameters, as drivers of the `format` style do."""
+
+    supports_statement_cache = True
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        cursor.execute(statement % tuple(parameters))
+
+
+def test_a_percent_sign_is_one_in_every_driver(
+    database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sqlalchemy.dialects.registry.impls, "formatting", lambda: FormattingDialect)
+    assert len(ingest(contract(query=QUERY), settings, database.replace("sqlite", "formatting")).frame) == 2
+
+
 def test_the_contracts_own_database(database: str, settings: Settings) -> None:
     assert len(ingest(contract(uri=database, query=QUERY, sha256="0" * 64), settings).frame) == 2
 
@@ -857,6 +899,8 @@ def test_a_database_file_is_never_made(tmp_path: Path, settings: Settings) -> No
     with pytest.raises(SourceError, match=re.escape(f"{tmp_path / 'absent.db'}: there is no such database file")):
         ingest(contract(query=QUERY), settings, f"sqlite:///{tmp_path}/absent.db")
     assert not (tmp_path / "absent.db").exists()
+    with pytest.raises(SourceError, match="the database says: unable to open database file"):
+        ingest(contract(query=QUERY), settings, f"sqlite:///file:{tmp_path}/absent.db?mode=ro&uri=true")
 
 
 def test_a_file_that_is_no_database(write: Any, settings: Settings) -> None:

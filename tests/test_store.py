@@ -133,6 +133,14 @@ def test_an_object_is_replaced_as_a_whole(store: Store) -> None:
     assert store.keys() == ["events/1"]
 
 
+def test_a_reader_keeps_the_file_that_it_opened(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path), Settings())
+    store.write_bytes("events/1", b"old")
+    with (tmp_path / "events" / "1").open("rb") as opened:
+        store.write_bytes("events/1", b"new")
+        assert opened.read() == b"old"
+
+
 def test_an_absent_object_is_named(store: Store) -> None:
     with pytest.raises(StorageError, match=r"events/7: there is no such"):
         store.read_bytes("events/7")
