@@ -69,8 +69,8 @@ def finish(outcome: "local.Run", publish: str) -> None:  # noqa: F821
 
     from cli.screen import console, gate_table, results_table
     from offers.errors import DataError
-    from offers.evaluation import Evaluation
     from offers.gate import Verdict
+    from offers.results import Evaluation
 
     for step, artifact, name in (("validate", "violations", "validation.html"), ("gate", "report", "report.html")):
         if page := outcome.artifact(step, artifact):

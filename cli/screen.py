@@ -16,9 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from offers.contract import Contract
-from offers.evaluation import Evaluation
 from offers.gate import Verdict
-from offers.metrics import Scores
+from offers.results import Evaluation, Scores
 from offers.validation import Violation, periods
 from pipelines.local import Run, Step
 

@@ -29,11 +29,11 @@ def ingest(contract: str, source: str, raw: Output[Dataset]) -> None:
     from functools import partial
     from pathlib import Path
 
-    from offers import training
+    from offers import ingestion
     from offers.settings import Settings
 
     say = partial(print, "offers:", flush=True)
-    found = training.ingest(contract, source, Path(raw.path), Settings.from_env(), say)
+    found = ingestion.ingest(contract, source, Path(raw.path), Settings.from_env(), say)
     raw.metadata.update(found.model_dump())
 
 
@@ -43,10 +43,10 @@ def validate(contract: str, raw: Input[Dataset], typed: Output[Dataset], violati
     from functools import partial
     from pathlib import Path
 
-    from offers import training
+    from offers import ingestion
 
     say = partial(print, "offers:", flush=True)
-    return training.validate(contract, Path(raw.path), Path(typed.path), Path(violations.path), say)
+    return ingestion.validate(contract, Path(raw.path), Path(typed.path), Path(violations.path), say)
 
 
 @step
@@ -55,10 +55,10 @@ def prepare(contract: str, typed: Input[Dataset], gold: Output[Dataset]) -> None
     from functools import partial
     from pathlib import Path
 
-    from offers import training
+    from offers import ingestion
 
     say = partial(print, "offers:", flush=True)
-    data = training.prepare(contract, Path(typed.path), Path(gold.path), say)
+    data = ingestion.prepare(contract, Path(typed.path), Path(gold.path), say)
     gold.metadata.update(data.model_dump())
 
 

@@ -4,18 +4,15 @@ A bundle is a directory named `<contract>-<first 16 hex digits of the SHA-256 of
 holds the SHA-256 of every other file, so one changed byte anywhere is noticed. There is no code in a bundle.
 """
 
-import errno
 import hashlib
-import importlib
 import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +22,15 @@ import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from offers import contract as contracts
-from offers.contract import Contract, ModelSettings
+from offers.contract import Contract
 from offers.dataset import Dataset
-from offers.errors import BundleError, ContractError, StorageError
-from offers.evaluation import Champion, Evaluation
+from offers.errors import BundleError, ContractError
 from offers.features import Encoder
+from offers.files import storage_error
 from offers.gate import Verdict
+from offers.lineage import Parameters, TrainingData, git_commit, libraries
 from offers.model import Calibrator, PropensityModel
+from offers.results import Evaluation
 
 MANIFEST = "manifest.json"
 SCORE = "_propensity"
@@ -39,35 +38,12 @@ GOLDEN_ROWS = 32
 REFERENCE_ROWS = 10_000
 _TOLERANCE = 1e-6
 _NAME = re.compile(r"^[a-z][a-z0-9-]*-[0-9a-f]{16}$")
-_LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy", "sklearn", "xgboost")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TrainingData(_Record):
-    """What the model was trained on. `fingerprint` is the SHA-256 of the encoded rows and their labels."""
-
-    origin: str
-    source_sha256: str | None
-    fingerprint: str
-    rows: int
-    positives: int
-    first_period: str
-    last_period: str
-
-
-class Parameters(_Record):
-    """What the model was trained with."""
-
-    model: ModelSettings
-    seed: int
-    trials: int
-
-
-class Manifest(_Record):
+class Manifest(BaseModel):
     """The list of a bundle's files by SHA-256, and where the model comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int
     contract: str
@@ -99,41 +75,10 @@ class Bundle:
     def verdict(self) -> Verdict:
         return Verdict.model_validate_json((self.path / "gate.json").read_text("utf-8"))
 
-    @property
-    def champion(self) -> Champion:
-        """This model as the one that a challenger has to meet."""
-        data, parameters = self.manifest.data, self.manifest.parameters
-        return Champion(self.name, self.model, parameters.model, parameters.seed, data.rows, data.fingerprint)
-
 
 def name_of(manifest: bytes, contract: str) -> str:
     """Name a bundle by the content of its manifest."""
     return f"{contract}-{hashlib.sha256(manifest).hexdigest()[:16]}"
-
-
-def libraries() -> dict[str, str]:
-    """Versions of what a score depends on."""
-    return {name: str(importlib.import_module(name).__version__) for name in _LIBRARIES}
-
-
-@cache
-def git_commit() -> str:
-    """Commit of the running code: OFFERS_GIT_COMMIT where an image sets it, else asked of git, else 'unknown'."""
-    if commit := os.environ.get("OFFERS_GIT_COMMIT"):
-        return commit
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return "unknown"
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True
-        ).stdout.strip()  # noqa: S607
-
-    try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def write(
@@ -202,9 +147,7 @@ def load(path: Path, expected: str = "") -> Bundle:
     manifest, name = _read_manifest(path)
     expected = expected or (path.name if _NAME.match(path.name) else "")
     if expected and name != expected:
-        raise BundleError(
-            f"bundle {path}: its manifest makes it {name}, expected {expected}: the manifest was changed"
-        )
+        raise BundleError(f"bundle {path}: its manifest makes it {name}, expected {expected}: the manifest was changed")
     _check_files(path, manifest)
     try:
         contract = contracts.parse((path / "contract.yaml").read_text("utf-8"), "contract.yaml")
@@ -257,17 +200,6 @@ def typed(rows: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:
     )
 
 
-def storage_error(where: Path, error: OSError) -> StorageError:
-    """Say in one sentence why a file could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
-            f"the disk is full while writing {where}: free some space and run again; earlier results are whole"
-        )
-    return StorageError(
-        f"can't write {where}: {error.strerror or error}: expected a directory that can be written"
-    )
-
-
 def _model_files(model: PropensityModel) -> dict[str, bytes]:
     return {
         "encoder.json": model.encoder.to_json().encode(),
@@ -294,9 +226,7 @@ def _write_samples(path: Path, contract: Contract, model: PropensityModel, datas
     spread = newest[np.unique(np.linspace(0, len(newest) - 1, REFERENCE_ROWS).astype(int))]
     names = [column.name for column in contract.inputs]
     reference = dataset.frame[names].iloc[spread].reset_index(drop=True)
-    reference.assign(**{SCORE: model.propensity(reference)}).to_parquet(
-        path / "reference.parquet", index=False
-    )
+    reference.assign(**{SCORE: model.propensity(reference)}).to_parquet(path / "reference.parquet", index=False)
 
     chosen = np.unique(np.linspace(0, len(dataset) - 1, GOLDEN_ROWS).astype(int))
     rows = json.loads(dataset.frame[names].iloc[chosen].to_json(orient="records", double_precision=15))
@@ -307,22 +237,16 @@ def _write_samples(path: Path, contract: Contract, model: PropensityModel, datas
 
 def _read_manifest(path: Path) -> tuple[Manifest, str]:
     if not path.is_dir():
-        raise BundleError(
-            f"bundle {path}: expected a directory, found {'a file' if path.exists() else 'nothing'}"
-        )
+        raise BundleError(f"bundle {path}: expected a directory, found {'a file' if path.exists() else 'nothing'}")
     try:
         content = (path / MANIFEST).read_bytes()
         manifest = Manifest.model_validate_json(content)
     except FileNotFoundError:
-        raise BundleError(
-            f"bundle {path}: {MANIFEST} is missing, so this is no bundle, or half of one"
-        ) from None
+        raise BundleError(f"bundle {path}: {MANIFEST} is missing, so this is no bundle, or half of one") from None
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"])) or "the file"
-        raise BundleError(
-            f"bundle {path}: {MANIFEST} is damaged or foreign: {where}: {detail['msg']}"
-        ) from None
+        raise BundleError(f"bundle {path}: {MANIFEST} is damaged or foreign: {where}: {detail['msg']}") from None
     return manifest, name_of(content, manifest.contract)
 
 
@@ -331,9 +255,7 @@ def _check_files(path: Path, manifest: Manifest) -> None:
     if missing := sorted(set(manifest.files) - present):
         raise BundleError(f"bundle {path}: missing {', '.join(missing)}: fetch the bundle again")
     if foreign := sorted(present - set(manifest.files)):
-        raise BundleError(
-            f"bundle {path}: {', '.join(foreign)} is not in the manifest: fetch the bundle again"
-        )
+        raise BundleError(f"bundle {path}: {', '.join(foreign)} is not in the manifest: fetch the bundle again")
     for file, expected in manifest.files.items():
         if (got := _sha256(path / file)) != expected:
             raise BundleError(
@@ -358,7 +280,8 @@ def _check_golden(bundle: Bundle) -> None:
             else "the libraries are the same: train it again here"
         )
         raise BundleError(
-            f"bundle {bundle.name}: golden row {worst + 1} scores {got[worst]:.6f}, expected {expected[worst]:.6f}; {cause}"
+            f"bundle {bundle.name}: golden row {worst + 1} scores {got[worst]:.6f},"
+            f" expected {expected[worst]:.6f}; {cause}"
         )
 
 
@@ -397,7 +320,8 @@ def show(bundle: Bundle) -> dict[str, Any]:
         "gate": "passed" if bundle.verdict.passed else "FAILED",
         "evaluated by": bundle.evaluation.scheme,
         **{name.replace("_", " "): str(figure) for name, figure in bundle.evaluation.model.figures.items()},
-        "data": f"{data.rows} rows, {data.positives} positive, {data.first_period} to {data.last_period}, {data.origin}",
+        "data": f"{data.rows} rows, {data.positives} positive, {data.first_period} to {data.last_period}",
+        "source": data.origin,
         "data fingerprint": data.fingerprint,
         "parameters": ", ".join(f"{key} {value}" for key, value in parameters.model.model_dump().items()),
         "seed": str(parameters.seed),

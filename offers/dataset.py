@@ -1,6 +1,7 @@
 """The gold layer: typed features, the label and the period of each row, in time order where there is one."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -24,9 +25,7 @@ class Dataset:
     @classmethod
     def prepare(cls, typed: pd.DataFrame, contract: Contract) -> "Dataset":
         """Take what a model and its audit may see from validated rows."""
-        kept = [
-            column.name for column in contract.columns if column.is_input or column.role == Role.PROTECTED
-        ]
+        kept = [column.name for column in contract.columns if column.is_input or column.role == Role.PROTECTED]
         labels = typed[contract.target.column].to_numpy(dtype=np.int8)
         return cls(typed[kept], labels, periods(typed, contract))
 
@@ -54,3 +53,16 @@ class Dataset:
         frame = frame.astype({column.name: pd.CategoricalDtype(list(column.values)) for column in words})
         labels, period = frame.pop(LABEL), frame.pop(PERIOD)
         return cls(frame, labels.to_numpy(dtype=np.int8), period.to_numpy(dtype=str))
+
+
+def origin(contract: Contract, n_rows: int) -> int:
+    """First row that is scored: the end of the first training rows, or 0 where there is no time order."""
+    return int(n_rows * contract.evaluation.train_share) if contract.time is not None else 0
+
+
+def windows(contract: Contract, n_rows: int) -> list[slice]:
+    """The successive out-of-time windows; without time order there are none."""
+    if contract.time is None:
+        return []
+    edges = np.linspace(origin(contract, n_rows), n_rows, contract.evaluation.windows + 1).astype(int)
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]

@@ -8,111 +8,37 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 from fairlearn.metrics import MetricFrame, count, selection_rate
-from pydantic import BaseModel, ConfigDict
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from offers import metrics
-from offers.contract import Column, Contract, ModelSettings
-from offers.dataset import Dataset
+from offers.contract import Contract, ModelSettings
+from offers.dataset import Dataset, origin, windows
 from offers.drift import population_stability_index
 from offers.features import Encoder
-from offers.metrics import Figure, Scores
-from offers.model import (
+from offers.learners import (
     BoostedTrees,
     Learner,
     Logistic,
-    PropensityModel,
     calibrate,
     calibration_edges,
     out_of_fold_margins,
     out_of_time_margins,
 )
+from offers.model import PropensityModel
+from offers.results import (
+    ColumnDrift,
+    ColumnPower,
+    Comparison,
+    Evaluation,
+    Fairness,
+    Group,
+    Scores,
+    Segment,
+    Window,
+)
+from offers.segments import groups
 
 Progress = Callable[[str], None]
-
-
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Window(_Result):
-    """One out-of-time window."""
-
-    name: str
-    first_period: str
-    last_period: str
-    model: Scores
-    baseline: Scores
-
-
-class Segment(_Result):
-    column: str
-    value: str
-    scores: Scores
-
-
-class Group(_Result):
-    """A protected group at the operating point."""
-
-    value: str
-    rows: int
-    positive_rate: float
-    mean_propensity: float
-    selection_rate: float
-    precision: float
-    recall: float
-
-
-class Fairness(_Result):
-    """Fairness of score for one protected column, over groups that are large enough to say something."""
-
-    column: str
-    groups: tuple[Group, ...]
-    left_out: tuple[str, ...]
-    selection_ratio: float | None
-    recall_difference: float | None
-
-
-class ColumnDrift(_Result):
-    """Population stability index of each window against the rows before the first one."""
-
-    column: str
-    expected: bool
-    psi: tuple[float, ...]
-
-
-class ColumnPower(_Result):
-    """What a column alone tells, and its share of the booster's gain: where to look for leakage."""
-
-    column: str
-    gain_share: float
-    auc: float
-
-
-class Comparison(_Result):
-    """The champion on the same rows, and challenger minus champion."""
-
-    champion: str
-    scores: Scores
-    differences: dict[str, Figure]
-
-
-class Evaluation(_Result):
-    """Everything the gate, the report and the model card need to know."""
-
-    contract: str
-    scheme: str
-    rows: int
-    model: Scores
-    baseline: Scores
-    windows: tuple[Window, ...]
-    within_period_auc: float | None
-    random_split: Scores
-    segments: tuple[Segment, ...]
-    fairness: tuple[Fairness, ...]
-    drift: tuple[ColumnDrift, ...]
-    columns: tuple[ColumnPower, ...]
-    champion: Comparison | None
 
 
 @dataclass(frozen=True)
@@ -125,28 +51,6 @@ class Champion:
     seed: int
     rows: int
     fingerprint: str
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Propensities of rows that the scoring model had not seen, `first_row` on in the data set."""
-
-    first_row: int
-    propensity: np.ndarray
-    window: np.ndarray
-
-
-def origin(contract: Contract, n_rows: int) -> int:
-    """First row that is scored: the end of the first training rows, or 0 where there is no time order."""
-    return int(n_rows * contract.evaluation.train_share) if contract.time is not None else 0
-
-
-def windows(contract: Contract, n_rows: int) -> list[slice]:
-    """The successive out-of-time windows; without time order there are none."""
-    if contract.time is None:
-        return []
-    edges = np.linspace(origin(contract, n_rows), n_rows, contract.evaluation.windows + 1).astype(int)
-    return [slice(int(a), int(b)) for a, b in zip(edges, edges[1:], strict=False)]
 
 
 def rolling_propensity(
@@ -262,7 +166,9 @@ def evaluate(
         rows=len(labels),
         model=measure(known, scored["propensity"]),
         baseline=measure(known, scored["baseline"]),
-        windows=tuple(_window(str(name), part, measure, share) for name, part in predictions.groupby("window", sort=False) if name),
+        windows=tuple(
+            _window(str(name), part, measure, share) for name, part in predictions.groupby("window", sort=False) if name
+        ),
         within_period_auc=_rounded(
             metrics.within_periods(known, scored["propensity"], period, contract.evaluation.smallest_segment)
             if contract.time is not None
@@ -301,17 +207,6 @@ def champion_propensity(champion: Champion, dataset: Dataset, matrix: np.ndarray
     if seen < len(labels):
         parts.append(champion.model.propensity(dataset.frame.iloc[max(seen, first) :]))
     return np.concatenate(parts)
-
-
-def groups(values: pd.Series, column: Column) -> pd.Series:
-    """Cut a column into the groups that figures are shown for: its bands, categories, or yes and no."""
-    if not column.bands:
-        return values.astype(object).where(values.notna(), "missing").astype(str)
-    low, high = column.bands[0], column.bands[-1]
-    between = [f"{a:g} to <{b:g}" for a, b in zip(column.bands, column.bands[1:], strict=False)]
-    names = np.array([f"<{low:g}", *between, f">={high:g}", "missing"])
-    place = np.searchsorted(np.array(column.bands), values.to_numpy(dtype=float), side="right")
-    return pd.Series(names[np.where(values.isna(), len(names) - 1, place)])
 
 
 def _told(progress: Progress, name: str, text: str) -> None:
@@ -404,14 +299,14 @@ def _drift(frame: pd.DataFrame, first: int, spans: Sequence[slice], contract: Co
 def _columns(
     booster: xgb.Booster, matrix: np.ndarray, labels: np.ndarray, periods: np.ndarray, contract: Contract
 ) -> Iterator[ColumnPower]:
-    gain = booster.get_score(importance_type="total_gain")
+    gain = {name: float(np.sum(value)) for name, value in booster.get_score(importance_type="total_gain").items()}
     total = sum(gain.values()) or 1.0
     for j, column in enumerate(contract.inputs):
         values = _rated(matrix[:, j], labels) if column.type == "category" else np.nan_to_num(matrix[:, j], nan=-1.0)
         auc = metrics.within_periods(labels, values, periods, contract.evaluation.smallest_segment, roc_auc_score)
         yield ColumnPower(
             column=column.name,
-            gain_share=round(float(gain.get(f"f{j}", 0.0)) / total, 6),
+            gain_share=round(gain.get(f"f{j}", 0.0) / total, 6),
             auc=round(max(auc, 1 - auc), 6) if auc is not None else 0.5,
         )
 
@@ -419,7 +314,7 @@ def _columns(
 def _rated(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Each category's code as its acceptance rate, so that a rank can be taken."""
     places = np.nan_to_num(codes, nan=codes[~np.isnan(codes)].max(initial=0) + 1).astype(int)
-    return (np.bincount(places, labels) / np.maximum(np.bincount(places), 1))[places]
+    return np.asarray((np.bincount(places, labels) / np.maximum(np.bincount(places), 1))[places])
 
 
 def _comparison(champion: Champion, predictions: pd.DataFrame, contract: Contract, seed: int) -> Comparison:

@@ -6,8 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from offers.contract import Contract, Rule
-from offers.evaluation import Evaluation
-from offers.metrics import LOWER_IS_BETTER
+from offers.results import LOWER_IS_BETTER, Evaluation
 
 _SUSPECTS = 3
 

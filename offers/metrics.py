@@ -3,40 +3,11 @@
 from collections.abc import Callable
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
 
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
+from offers.results import Figure, Scores
+
 _RELIABILITY_BINS = 10
-
-
-class Figure(BaseModel):
-    """A measured value with its 95 % percentile bootstrap interval, where one was drawn."""
-
-    model_config = ConfigDict(frozen=True)
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    def __str__(self) -> str:
-        interval = "" if self.low is None else f" ({self.low:.3f} to {self.high:.3f})"
-        return f"{self.value:.3f}{interval}"
-
-
-class Scores(BaseModel):
-    """How propensities of some rows did. A figure that can't be computed (one class only) is absent."""
-
-    model_config = ConfigDict(frozen=True)
-
-    rows: int
-    positive_rate: float
-    mean_propensity: float
-    lift_ceiling: float
-    figures: dict[str, Figure]
-
-    def __getitem__(self, metric: str) -> Figure:
-        return self.figures[metric]
 
 
 def reliability(labels: np.ndarray, propensity: np.ndarray, bins: int = _RELIABILITY_BINS) -> np.ndarray:

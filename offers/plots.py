@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from offers import metrics
-from offers.evaluation import Evaluation
+from offers.results import Evaluation
 
 _INK, _GRID = "#1d2430", "#d8dce2"
 _STYLES: dict[str, dict[str, Any]] = {

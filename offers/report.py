@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from offers import metrics, plots, tables
+from offers import tables
 from offers.contract import Contract, Role
-from offers.evaluation import Evaluation
 from offers.gate import RuleVerdict, Verdict
+from offers.results import Evaluation
 from offers.tables import Table
 from offers.validation import Violation
 
@@ -36,6 +36,8 @@ def training_report(
     verdict : None where no gate was asked
     facts : what else is known of the run (fingerprint of the data, parameters), shown at the end as it is
     """
+    from offers import plots
+
     smallest = contract.evaluation.smallest_segment
     return _HTML.get_template("training.html").render(
         _context(contract, evaluation, verdict, facts),
@@ -114,6 +116,8 @@ def _context(
 
 
 def _within(predictions: pd.DataFrame, smallest: int) -> dict[str, float | None]:
+    from offers import metrics
+
     return {
         str(name): metrics.within_periods(
             part["label"].to_numpy(), part["propensity"].to_numpy(), part["period"].to_numpy(), smallest

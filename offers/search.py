@@ -13,9 +13,10 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from offers.contract import Contract, ModelSettings
-from offers.evaluation import Progress, origin
+from offers.dataset import origin
+from offers.evaluation import Progress
 from offers.features import Encoder, fingerprint
-from offers.model import BoostedTrees, out_of_fold_margins, out_of_time_margins
+from offers.learners import BoostedTrees, out_of_fold_margins, out_of_time_margins
 
 _BLOCKS = 4
 _SHARE_SCORED = 0.25
@@ -48,17 +49,13 @@ def search(
     matrix, labels = matrix[:end], labels[:end]
     objective = _objective(contract, matrix, labels, seed)
     directory.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(
-        JournalFileBackend(str(directory / f"{_key(contract, matrix, labels, seed)}.log"))
-    )
+    storage = JournalStorage(JournalFileBackend(str(directory / f"{_key(contract, matrix, labels, seed)}.log")))
     study = optuna.create_study(storage=storage, study_name=contract.name, load_if_exists=True)
     if not study.trials:
         study.enqueue_trial(_point(contract.model))
     while (number := len(_finished(study))) < trials:
         # A sampler of its own per trial: where the search was interrupted leaves no trace in what comes next.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=seed * 10_007 + number, n_startup_trials=_STARTUP_TRIALS
-        )
+        study.sampler = optuna.samplers.TPESampler(seed=seed * 10_007 + number, n_startup_trials=_STARTUP_TRIALS)
         study.optimize(lambda trial: objective(_suggest(trial, contract.model)), n_trials=1)
         trial = _finished(study)[-1]
         say(f"trial {number + 1} of {trials}: log-loss {trial.value:.5f}, best {study.best_value:.5f}")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from offers.contract import Column, Contract
-from offers.evaluation import ColumnDrift, ColumnPower, Evaluation, Fairness, Group, Segment, groups
 from offers.gate import RuleVerdict, Verdict
-from offers.metrics import Figure, Scores
+from offers.results import ColumnDrift, ColumnPower, Evaluation, Fairness, Figure, Group, Scores, Segment
+from offers.segments import groups
 from offers.validation import Violation
 
 MOVED, SHIFTED = 0.1, 0.25

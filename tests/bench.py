@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from offers import contract as contracts
-from offers import model, sources, training
+from offers import ingestion, learners, sources, training
 from offers.dataset import Dataset
 from offers.errors import SourceError
 from offers.features import Encoder
@@ -89,9 +89,9 @@ def _direct(directory: Path, source: str) -> dict[str, float]:
         pass
 
     calls: dict[str, Callable[[], object]] = {
-        "ingest": lambda: training.ingest(CONTRACT, source, raw, settings, quiet),
-        "validate": lambda: training.validate(CONTRACT, raw, typed, page, quiet),
-        "prepare": lambda: training.prepare(CONTRACT, typed, gold, quiet),
+        "ingest": lambda: ingestion.ingest(CONTRACT, source, raw, settings, quiet),
+        "validate": lambda: ingestion.validate(CONTRACT, raw, typed, page, quiet),
+        "prepare": lambda: ingestion.prepare(CONTRACT, typed, gold, quiet),
         "train": lambda: training.train(CONTRACT, gold, fitted, 0, 0, settings, quiet),
         "evaluate": lambda: training.evaluate(CONTRACT, gold, fitted, "", result, settings, quiet),
         "gate": lambda: training.gate(CONTRACT, gold, fitted, result, verdict, page, quiet),
@@ -137,7 +137,7 @@ def _scoring(source: str, runs: int) -> None:
     typed = validate(sources.ingest(contract, Settings.from_env(), source).frame, contract).frame
     dataset = Dataset.prepare(typed, contract)
     small = dataset.frame
-    fitted = model.train(contract, contract.model, dataset.encode(contract), dataset.labels)
+    fitted = learners.train(contract, contract.model, dataset.encode(contract), dataset.labels)
     rows = pd.concat([small] * (ROWS // len(small) + 1), ignore_index=True).iloc[:ROWS]
     words = rows.astype({column.name: object for column in contract.inputs if column.type == "category"})
     encoder = Encoder.of(contract)

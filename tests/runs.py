@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from offers import training
+from offers import ingestion, training
 from offers.settings import Settings
 
 
@@ -64,9 +64,9 @@ def train_shop(directory: Path, text: str, rows: Callable[..., pd.DataFrame]) ->
     rows(3000).to_csv(run.csv, sep=";", index=False)
     settings, said = Settings(home=directory), list[str]()
     raw, typed = directory / "raw", directory / "typed"
-    training.ingest(text, str(run.csv), raw, settings, said.append)
-    training.validate(text, raw, typed, directory / "validation.html", said.append)
-    training.prepare(text, typed, run.gold, said.append)
+    ingestion.ingest(text, str(run.csv), raw, settings, said.append)
+    ingestion.validate(text, raw, typed, directory / "validation.html", said.append)
+    ingestion.prepare(text, typed, run.gold, said.append)
     training.train(text, run.gold, run.model, 0, 0, settings, said.append)
     training.evaluate(text, run.gold, run.model, "", run.result, settings, said.append)
     training.gate(text, run.gold, run.model, run.result, run.verdict, directory / "report.html", said.append)

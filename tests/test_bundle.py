@@ -127,13 +127,13 @@ def test_an_old_library_that_scores_the_same_is_accepted(copy: Path, monkeypatch
 
 def test_same_inputs_same_name_and_bytes_in_another_process(shop_run: ShopRun, tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from offers import training; from offers.settings import Settings\n"
+        "import sys; from pathlib import Path; from offers import ingestion, training; from offers.settings import Settings\n"
         "contract, source, out = sys.argv[1:]\n"
         "text = Path(contract).read_text(); s = Settings(home=Path(out))\n"
         "raw, typed, g, m, r = (Path(out) / n for n in ('raw', 'typed', 'gold', 'model', 'result'))\n"
         "quiet = lambda text: None\n"
-        "training.ingest(text, source, raw, s, quiet); training.validate(text, raw, typed, Path(out) / 'v.html', quiet)\n"
-        "training.prepare(text, typed, g, quiet); training.train(text, g, m, 0, 0, s, quiet)\n"
+        "ingestion.ingest(text, source, raw, s, quiet); ingestion.validate(text, raw, typed, Path(out) / 'v.html', quiet)\n"
+        "ingestion.prepare(text, typed, g, quiet); training.train(text, g, m, 0, 0, s, quiet)\n"
         "training.evaluate(text, g, m, '', r, s, quiet)\n"
         "training.gate(text, g, m, r, Path(out) / 'verdict.json', Path(out) / 'page.html', quiet)\n"
         "print(training.package(text, g, m, r, Path(out) / 'verdict.json', Path(out) / 'b', '', s, quiet))\n"

@@ -56,7 +56,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_rows_end_with_code_2_and_a_sentence(kind: str, offers: Offers, shop_run: ShopRun, tmp_path: Path) -> None:
+def test_broken_rows_end_with_code_2_and_a_sentence(
+    kind: str, offers: Offers, shop_run: ShopRun, tmp_path: Path
+) -> None:
     breakage, sentence = BROKEN[kind]
     broken = tmp_path / "orders.csv"
     broken.write_text(breakage(shop_run.csv.read_text()))

@@ -1,9 +1,8 @@
 import pytest
 
 from offers import contract as contracts
-from offers.evaluation import ColumnPower, Comparison, Evaluation, Window
 from offers.gate import Verdict, decide
-from offers.metrics import Figure, Scores
+from offers.results import ColumnPower, Comparison, Evaluation, Figure, Scores, Window
 
 GOOD = {"auc": 0.78, "log_loss": 0.27, "ece": 0.03, "ks": 0.5}
 

@@ -5,7 +5,7 @@ from scipy.stats import ks_2samp
 from sklearn import metrics as sklearn_metrics
 
 from offers import metrics
-from offers.metrics import Figure, Scores
+from offers.results import Figure, Scores
 
 LABELS = np.array([0, 0, 1, 0, 1, 0, 0, 1, 0, 0])
 PROPENSITY = np.array([0.05, 0.15, 0.9, 0.25, 0.35, 0.45, 0.1, 0.3, 0.5, 0.2])

@@ -10,20 +10,21 @@ from sklearn.linear_model import LogisticRegression
 
 from offers import model
 from offers.contract import Calibration, ModelSettings
+from offers.dataset import origin
 from offers.errors import BundleError
-from offers.evaluation import origin, rolling_propensity
+from offers.evaluation import rolling_propensity
 from offers.features import Encoder
-from offers.model import (
+from offers.learners import (
     BoostedTrees,
-    Calibrator,
     Logistic,
     calibrate,
     calibration_edges,
-    margins,
+    fit_calibrator,
     out_of_fold_margins,
     out_of_time_margins,
     train,
 )
+from offers.model import Calibrator, margins
 from offers.validation import validate
 
 KINDS = ("q", "q", "c")
@@ -52,7 +53,7 @@ def test_calibrator_recovers_slope_and_intercept():
     generator = np.random.default_rng(0)
     margin = generator.normal(-1, 1.5, 200_000)
     labels = generator.random(len(margin)) < expit(0.6 * margin - 0.4)
-    found = Calibrator.fit(margin, labels, prior=0)
+    found = fit_calibrator(margin, labels, prior=0)
     assert found.slope == pytest.approx(0.6, abs=0.02)
     assert found.intercept == pytest.approx(-0.4, abs=0.02)
 
@@ -61,7 +62,7 @@ def test_calibrator_is_logistic_regression_on_the_margin():
     generator = np.random.default_rng(1)
     margin = generator.normal(0, 2, 3000)
     labels = (generator.random(3000) < expit(1.4 * margin + 0.7)).astype(int)
-    found = Calibrator.fit(margin.astype(np.float32), labels, prior=0)
+    found = fit_calibrator(margin.astype(np.float32), labels, prior=0)
     other = LogisticRegression(C=np.inf, tol=1e-8).fit(margin[:, None], labels)
     assert found.slope == pytest.approx(other.coef_[0, 0], abs=2e-3)
     assert found.intercept == pytest.approx(other.intercept_[0], abs=2e-3)
@@ -78,21 +79,21 @@ def test_prior_is_the_penalty_it_says():
         return penalty - np.log(np.where(labels == 1, propensity, 1 - propensity)).sum()
 
     expected = minimize(loss, [0.5, 0.5], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9}).x
-    found = Calibrator.fit(margin, labels, prior=40)
+    found = fit_calibrator(margin, labels, prior=40)
     assert (found.slope, found.intercept) == pytest.approx(tuple(expected), abs=1e-3)
 
 
 def test_strong_belief_leaves_the_margins_as_they_are():
     margin = np.linspace(-3, 3, 500)
-    assert Calibrator.fit(margin, margin < 0, prior=1e12) == Calibrator(1.0, 0.0)
+    assert fit_calibrator(margin, margin < 0, prior=1e12) == Calibrator(1.0, 0.0)
 
 
 def test_calibrator_of_no_rows_changes_nothing():
-    assert Calibrator.fit(np.zeros(0), np.zeros(0), prior=0) == Calibrator()
+    assert fit_calibrator(np.zeros(0), np.zeros(0), prior=0) == Calibrator()
 
 
 def test_calibrator_with_one_outcome_stays_finite():
-    found = Calibrator.fit(np.linspace(-2, 0, 100), np.zeros(100), prior=50)
+    found = fit_calibrator(np.linspace(-2, 0, 100), np.zeros(100), prior=50)
     assert 0 < found.slope < 5
     assert -5 < found.intercept < 0
 
@@ -106,7 +107,7 @@ def test_propensity_is_the_logistic_of_slope_and_intercept():
 
 
 def test_calibrator_json_round_trip():
-    calibrator = Calibrator.fit(np.linspace(-2, 2, 400), np.arange(400) % 3 == 0, prior=10)
+    calibrator = fit_calibrator(np.linspace(-2, 2, 400), np.arange(400) % 3 == 0, prior=10)
     assert Calibrator.from_json(calibrator.to_json()) == calibrator
     assert set(json.loads(calibrator.to_json())) == {"method", "slope", "intercept"}
 
@@ -135,12 +136,12 @@ def test_calibrator_is_fitted_on_the_newest_rows_with_a_margin():
     margin = generator.normal(size=1000)
     labels = (generator.random(1000) < expit(2 * margin - 1)).astype(int)
     margin[:500] = np.nan
-    expected = Calibrator.fit(margin[-200:], labels[-200:], prior=5)
+    expected = fit_calibrator(margin[-200:], labels[-200:], prior=5)
     assert calibrate(margin, labels, Calibration(rows=200, prior=5)) == expected
     older = labels.copy()
     older[:800] = 1 - older[:800]
     assert calibrate(margin, older, Calibration(rows=200, prior=5)) == expected
-    assert calibrate(margin, older, Calibration(rows=900, prior=5)) == Calibrator.fit(margin[500:], older[500:], 5)
+    assert calibrate(margin, older, Calibration(rows=900, prior=5)) == fit_calibrator(margin[500:], older[500:], 5)
 
 
 @pytest.mark.parametrize(
@@ -338,5 +339,5 @@ def test_without_time_the_calibrator_learns_from_folds(shop, shop_contract):
     learner = BoostedTrees(contract.model, tuple(Encoder.of(contract).feature_types), seed=2)
     margin, _ = out_of_fold_margins(learner, matrix, labels, folds=3, seed=2)
     trained = train(contract, contract.model, matrix, labels, seed=2)
-    assert trained.calibrator == Calibrator.fit(margin[-300:], labels[-300:], prior=10)
+    assert trained.calibrator == fit_calibrator(margin[-300:], labels[-300:], prior=10)
     assert bytes(trained.booster.save_raw("ubj")) == bytes(learner.booster(matrix, labels).save_raw("ubj"))

@@ -13,18 +13,19 @@ import pytest
 from offers import contract as contracts
 from offers import metrics, plots, report, tables
 from offers.contract import Contract
-from offers.evaluation import (
+from offers.gate import RuleVerdict, Verdict
+from offers.results import (
     ColumnDrift,
     ColumnPower,
     Comparison,
     Evaluation,
     Fairness,
+    Figure,
     Group,
+    Scores,
     Segment,
     Window,
 )
-from offers.gate import RuleVerdict, Verdict
-from offers.metrics import Figure, Scores
 from offers.validation import Violation
 
 HOSTILE = "<script>alert('x')</script>|`*"

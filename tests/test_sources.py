@@ -649,14 +649,16 @@ def test_a_home_that_is_none(server: FileServer, write: Any) -> None:
         fetch(contract(), Settings(home=Path(write(SMALL))), server.url)
 
 
-def test_a_home_that_is_full(server: FileServer, settings: Settings) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    fetch(contract(), settings, server.url).unlink()
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("written", ["download.part", "unpacked.part"])
+def test_a_home_that_is_full(server: FileServer, settings: Settings, written: str) -> None:
+    server.content = zipped(**{"small.csv": SMALL})
+    zip_file = contract(member="small.csv")
+    fetch(zip_file, settings, server.url).unlink()
     folder = next((settings.home / "data").iterdir())
-    (folder / "download.part").symlink_to("/dev/full")
+    (folder / written).symlink_to("/dev/full")
     with pytest.raises(StorageError, match="the disk is full; make room"):
-        fetch(contract(), settings, server.url)
+        fetch(zip_file, settings, server.url)
 
 
 def zipped(**members: bytes) -> bytes:
@@ -726,9 +728,9 @@ def test_a_broken_zip(write: Any, settings: Settings) -> None:
     whole = zipped(**{"small.csv": LARGE})
     spoilt = bytearray(whole)
     spoilt[200:400] = b"?" * 200
-    size_of_directory = slice(-10, -6)
     astray = bytearray(whole)
-    astray[size_of_directory] = (1 << 20).to_bytes(4, "little")
+    start_of_directory = slice(-6, -2)
+    astray[start_of_directory] = (int.from_bytes(astray[start_of_directory], "little") + 64).to_bytes(4, "little")
     for content in (whole[:-100], bytes(spoilt), bytes(astray)):
         with pytest.raises(SourceError, match=r"rows\.zip: expected a whole zip file, but it is broken or no zip"):
             ingest(contract(member="small.csv"), settings, write(content, "rows.zip"))

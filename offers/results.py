@@ -1,0 +1,114 @@
+"""What an evaluation finds, as records: the gate, the report, the bundle and the model card read them."""
+
+from pydantic import BaseModel, ConfigDict
+
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Figure(_Result):
+    """A measured value with its 95 % percentile bootstrap interval, where one was drawn."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f" ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.value:.3f}{interval}"
+
+
+class Scores(_Result):
+    """How propensities of some rows did. A figure that can't be computed (one class only) is absent."""
+
+    rows: int
+    positive_rate: float
+    mean_propensity: float
+    lift_ceiling: float
+    figures: dict[str, Figure]
+
+    def __getitem__(self, metric: str) -> Figure:
+        return self.figures[metric]
+
+
+class Window(_Result):
+    """One out-of-time window."""
+
+    name: str
+    first_period: str
+    last_period: str
+    model: Scores
+    baseline: Scores
+
+
+class Segment(_Result):
+    column: str
+    value: str
+    scores: Scores
+
+
+class Group(_Result):
+    """A protected group at the operating point."""
+
+    value: str
+    rows: int
+    positive_rate: float
+    mean_propensity: float
+    selection_rate: float
+    precision: float
+    recall: float
+
+
+class Fairness(_Result):
+    """Fairness of score for one protected column, over groups that are large enough to say something."""
+
+    column: str
+    groups: tuple[Group, ...]
+    left_out: tuple[str, ...]
+    selection_ratio: float | None
+    recall_difference: float | None
+
+
+class ColumnDrift(_Result):
+    """Population stability index of each window against the rows before the first one."""
+
+    column: str
+    expected: bool
+    psi: tuple[float, ...]
+
+
+class ColumnPower(_Result):
+    """What a column alone tells, and its share of the booster's gain: where to look for leakage."""
+
+    column: str
+    gain_share: float
+    auc: float
+
+
+class Comparison(_Result):
+    """The champion on the same rows, and challenger minus champion."""
+
+    champion: str
+    scores: Scores
+    differences: dict[str, Figure]
+
+
+class Evaluation(_Result):
+    """Everything the gate, the report and the model card need to know."""
+
+    contract: str
+    scheme: str
+    rows: int
+    model: Scores
+    baseline: Scores
+    windows: tuple[Window, ...]
+    within_period_auc: float | None
+    random_split: Scores
+    segments: tuple[Segment, ...]
+    fairness: tuple[Fairness, ...]
+    drift: tuple[ColumnDrift, ...]
+    columns: tuple[ColumnPower, ...]
+    champion: Comparison | None
