@@ -67,7 +67,7 @@ def finish(outcome: "local.Run", publish: str) -> None:  # noqa: F821
     """Print what a run has come to; raises for a mistake, exits with 3 where the gate refused."""
     import shutil
 
-    from cli.screen import console, gate_table, results_table
+    from cli.screen import console, gate_notes, gate_table, results_table
     from offers.errors import DataError
     from offers.gate import Verdict
     from offers.results import Evaluation
@@ -87,6 +87,9 @@ def finish(outcome: "local.Run", publish: str) -> None:  # noqa: F821
     decided = Verdict.model_validate_json(verdict.read_text("utf-8"))
     console.print(results_table(Evaluation.model_validate_json((evaluation / "evaluation.json").read_text("utf-8"))))
     console.print(gate_table(decided))
+    for note in gate_notes(decided):
+        console.print(note, style="dim" if decided.passed else "red")
+    console.print()
     console.print(f"report  {outcome.directory / 'report.html'}", soft_wrap=True)
     if not decided.passed:
         console.print("[bold red]The gate refused this model; no bundle was made.[/bold red]")

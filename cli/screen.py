@@ -109,31 +109,40 @@ def violations_table(violations: Sequence[Violation]) -> Table:
 
 def results_table(evaluation: Evaluation) -> Table:
     """Figures on unseen rows: each window, all of them, the baseline, and the random split beside them."""
-    table = Table(title=evaluation.scheme, caption="a random split knows the month of each row it scores: optimistic")
-    for heading in ("", "rows", "accepted", "AUC", "95 % interval", "log-loss", "ECE", "lift", "ceiling"):
-        table.add_column(heading, justify="left" if heading == "" else "right")
+    table = _plain_table(evaluation.scheme)
+    for heading in ("", "yes", "AUC", "95 %", "log-loss", "ECE", "lift/max"):
+        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
     for window in evaluation.windows:
-        _scores_row(table, f"{window.name}  {window.first_period} to {window.last_period}", window.model)
+        _scores_row(table, f"{window.name} {window.first_period} to {window.last_period}", window.model)
     _scores_row(table, "out of time" if evaluation.windows else "out of fold", evaluation.model, "bold")
     _scores_row(table, "logistic baseline", evaluation.baseline)
     if evaluation.champion:
         _scores_row(table, "champion", evaluation.champion.scores)
     if evaluation.windows:
-        _scores_row(table, "random split (optimistic)", evaluation.random_split, "dim")
-    else:
-        table.caption = None
+        _scores_row(table, "random split: optimistic", evaluation.random_split, "dim")
     return table
 
 
 def gate_table(verdict: Verdict) -> Table:
+    """Each rule with what was measured."""
     styles = {True: "green", False: "bold red", None: "dim"}
-    table = Table(title=f"Gate: {'passed' if verdict.passed else 'REFUSED'}")
-    for heading in ("rule", "measured", "threshold", "verdict", ""):
-        table.add_column(heading, justify="right" if heading == "measured" else "left")
+    title = f"gate: {'passed' if verdict.passed else 'REFUSED'}"
+    table = _plain_table(title)
+    for heading in ("rule", "measured", "threshold", "verdict"):
+        table.add_column(heading, justify="right" if heading == "measured" else "left", no_wrap=True)
     for rule in verdict.rules:
         measured = "-" if rule.measured is None else f"{rule.measured:.4f}"
-        table.add_row(rule.rule, measured, rule.threshold, Text(rule.word, styles[rule.passed]), rule.note)
+        table.add_row(rule.rule, measured, rule.threshold, Text(rule.word, styles[rule.passed]))
     return table
+
+
+def gate_notes(verdict: Verdict) -> Iterator[str]:
+    """What there is to say about rules that failed or did not apply."""
+    return (f"{rule.rule}: {rule.note}" for rule in verdict.rules if rule.note and not rule.passed)
+
+
+def _plain_table(title: str) -> Table:
+    return Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
 
 
 def columns_table(frame: pd.DataFrame, contract: Contract) -> Table:
@@ -166,16 +175,7 @@ def _scores_row(table: Table, name: str, scores: Scores, style: str = "") -> Non
         return f"{scores[metric].value:.3f}" if metric in scores.figures else "-"
 
     auc = scores.figures.get("auc")
-    interval = "" if auc is None or auc.low is None else f"{auc.low:.3f} to {auc.high:.3f}"
-    table.add_row(
-        name,
-        str(scores.rows),
-        f"{scores.positive_rate:.1%}",
-        value("auc"),
-        interval,
-        value("log_loss"),
-        value("ece"),
-        value("lift"),
-        f"{scores.lift_ceiling:.2f}",
-        style=style,
-    )
+    interval = "" if auc is None or auc.low is None else f"{auc.low:.3f}-{auc.high:.3f}"
+    lift = f"{scores['lift'].value:.2f}/{scores.lift_ceiling:.2f}" if auc else "-"
+    row = (f"{scores.positive_rate:.1%}", value("auc"), interval, value("log_loss"), value("ece"), lift)
+    table.add_row(name, *row, style=style)

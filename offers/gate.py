@@ -9,6 +9,7 @@ from offers.contract import Contract, Rule
 from offers.results import LOWER_IS_BETTER, Evaluation
 
 _SUSPECTS = 3
+_INITIALS = ("auc", "ece", "ks", "f1")
 
 
 class RuleVerdict(BaseModel):
@@ -27,7 +28,7 @@ class RuleVerdict(BaseModel):
 
     @property
     def word(self) -> str:
-        return {True: "passed", False: "FAILED", None: "not applicable"}[self.passed]
+        return {True: "passed", False: "FAILED", None: "n/a"}[self.passed]
 
 
 class Verdict(BaseModel):
@@ -66,7 +67,7 @@ def _measured(rule: Rule, evaluation: Evaluation, decisive: Callable[..., Any] =
 
     Of the windows the one with the lowest (`decisive` is min) or highest (max) figure decides.
     """
-    label = rule.metric.replace("_", " ")
+    label = _label(rule)
     if rule.on == "within_period":
         value = evaluation.within_period_auc if rule.metric == "auc" else None
         return f"{label} within a month", value, ""
@@ -78,11 +79,12 @@ def _measured(rule: Rule, evaluation: Evaluation, decisive: Callable[..., Any] =
             return name, None, ""
         return name, *decisive(known)
     figure = evaluation.model.figures.get(rule.metric)
-    return (
-        f"{label}, {'out of time' if evaluation.windows else 'out of fold'}",
-        figure.value if figure else None,
-        "",
-    )
+    where = "out of time" if evaluation.windows else "out of fold"
+    return f"{label}, {where}", figure.value if figure else None, ""
+
+
+def _label(rule: Rule) -> str:
+    return rule.metric.upper() if rule.metric in _INITIALS else rule.metric.replace("_", " ")
 
 
 def _verdict(
@@ -97,7 +99,7 @@ def _verdict(
 
 def _too_good(rule: Rule, ceiling: float, evaluation: Evaluation) -> RuleVerdict:
     name, measured, where = _measured(rule, evaluation, max)
-    threshold = f"<= {ceiling:g}, else too good to be true"
+    threshold = f"<= {ceiling:g} (ceiling)"
     verdict = _verdict(name, threshold, measured, lambda value: value <= ceiling, where)
     if measured is None or verdict.passed:
         return verdict
@@ -110,11 +112,11 @@ def _against_baseline(rule: Rule, evaluation: Evaluation) -> RuleVerdict:
     name, measured, _ = _measured(rule, evaluation)
     baseline = evaluation.baseline.figures.get(rule.metric)
     if baseline is None:
-        return _verdict(name, "better than the logistic baseline", None, bool)
+        return _verdict(name, "better than the baseline", None, bool)
     bar, lower = baseline.value, rule.metric in LOWER_IS_BETTER
     return _verdict(
         name,
-        f"{'<' if lower else '>'} {bar:.4f}, the logistic baseline",
+        f"{'<' if lower else '>'} {bar:.4f} (baseline)",
         measured,
         lambda value: value < bar if lower else value > bar,
     )
@@ -122,11 +124,11 @@ def _against_baseline(rule: Rule, evaluation: Evaluation) -> RuleVerdict:
 
 def _against_champion(rule: Rule, margin: float, evaluation: Evaluation) -> RuleVerdict:
     lower = rule.metric in LOWER_IS_BETTER
-    threshold = f"{'<= ' if lower else '>= -'}{margin:g} against the champion, at the worse end of the interval"
-    name = f"{_measured(rule, evaluation)[0]}, challenger minus champion"
+    threshold = f"{'<= ' if lower else '>= -'}{margin:g} (champion)"
+    name = f"{_label(rule)} against the champion"
     if evaluation.champion is None:
         return RuleVerdict(rule=name, threshold=threshold, measured=None, passed=None, note="there is no champion yet")
     difference = evaluation.champion.differences.get(rule.metric)
     worse_end = None if difference is None else (difference.high if lower else difference.low)
-    note = "" if difference is None else f"difference {difference} to {evaluation.champion.champion}"
+    note = "" if difference is None else f"{difference} to {evaluation.champion.champion}; the worse end counts"
     return _verdict(name, threshold, worse_end, lambda end: end <= margin if lower else end >= -margin, note)

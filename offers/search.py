@@ -82,21 +82,32 @@ def _objective(
 
 
 def _suggest(trial: optuna.Trial, settings: ModelSettings) -> ModelSettings:
-    return settings.model_copy(
-        update={
-            "trees": trial.suggest_int("trees", 50, 800, step=50),
-            "depth": trial.suggest_int("depth", 2, 8),
-            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
-            "row_share": trial.suggest_float("row_share", 0.4, 1.0),
-            "column_share": trial.suggest_float("column_share", 0.1, 1.0),
-            "min_child_weight": trial.suggest_float("min_child_weight", 0.5, 50.0, log=True),
-            "l2": trial.suggest_float("l2", 0.1, 50.0, log=True),
-        }
-    )
+    """Draw settings; each range reaches as far as the contract's own value."""
+
+    def whole(name: str, low: int, high: int) -> int:
+        own = getattr(settings, name)
+        return trial.suggest_int(name, min(low, own), max(high, own))
+
+    def real(name: str, low: float, high: float, log: bool = True) -> float:
+        own = getattr(settings, name)
+        # Zero has no place on a log scale; a contract that switches a penalty off keeps it off.
+        return own if log and not own else trial.suggest_float(name, min(low, own), max(high, own), log=log)
+
+    drawn = {
+        "trees": whole("trees", 50, 800),
+        "depth": whole("depth", 2, 8),
+        "learning_rate": real("learning_rate", 0.01, 0.3),
+        "row_share": real("row_share", 0.4, 1.0, log=False),
+        "column_share": real("column_share", 0.1, 1.0, log=False),
+        "min_child_weight": real("min_child_weight", 0.5, 50.0),
+        "l2": real("l2", 0.1, 50.0),
+    }
+    return settings.model_copy(update=drawn)
 
 
 def _point(settings: ModelSettings) -> dict[str, float]:
-    return settings.model_dump(exclude={"newest_rows"})
+    own = settings.model_dump(exclude={"newest_rows"})
+    return {name: value for name, value in own.items() if value}
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -44,11 +44,11 @@ PAIRS = ((0, 1), (0, 2), (1, 2))
 PAIR_WEIGHT = 0.5
 """The strongest columns that interact, and how strongly, relative to the strongest column."""
 
-CYCLE, NOISE = 9.0, 0.25
+CYCLE, NOISE = 9.0, 0.15
 """Length, in months, of the wave in the months' levels, and noise on it. Being no divisor of 12, it gives a month of
 the year other levels from year to year: what was learnt of 'May' goes stale."""
 
-FOLLOWING, WANDER = 0.6, 3.0
+FOLLOWING, WANDER = 0.45, 2.0
 """Correlation of context columns with the months' levels; how far, in months, they wander from their trend."""
 
 LEAK = 1.8

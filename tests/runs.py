@@ -59,12 +59,18 @@ class ShopRun:
 
 def train_shop(directory: Path, text: str, rows: Callable[..., pd.DataFrame]) -> ShopRun:
     """Run every step on 3 000 made-up rows."""
+    path = directory / "orders.csv"
+    rows(3000).to_csv(path, sep=";", index=False)
+    return train_file(directory, text, path)
+
+
+def train_file(directory: Path, text: str, csv: Path) -> ShopRun:
+    """Run every step on the rows of a file."""
     run = ShopRun(directory, text)
     run.contract_file.write_text(text)
-    rows(3000).to_csv(run.csv, sep=";", index=False)
     settings, said = Settings(home=directory), list[str]()
     raw, typed = directory / "raw", directory / "typed"
-    ingestion.ingest(text, str(run.csv), raw, settings, said.append)
+    ingestion.ingest(text, str(csv), raw, settings, said.append)
     ingestion.validate(text, raw, typed, directory / "validation.html", said.append)
     ingestion.prepare(text, typed, run.gold, said.append)
     training.train(text, run.gold, run.model, 0, 0, settings, said.append)

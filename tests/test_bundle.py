@@ -125,23 +125,13 @@ def test_an_old_library_that_scores_the_same_is_accepted(copy: Path, monkeypatch
     assert bundles.load(copy).name == copy.name
 
 
-def test_same_inputs_same_name_and_bytes_in_another_process(shop_run: ShopRun, tmp_path: Path) -> None:
+def test_same_inputs_same_name_in_another_process(shop_run: ShopRun, tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from offers import ingestion, training; from offers.settings import Settings\n"
-        "contract, source, out = sys.argv[1:]\n"
-        "text = Path(contract).read_text(); s = Settings(home=Path(out))\n"
-        "raw, typed, g, m, r = (Path(out) / n for n in ('raw', 'typed', 'gold', 'model', 'result'))\n"
-        "quiet = lambda text: None\n"
-        "ingestion.ingest(text, source, raw, s, quiet); ingestion.validate(text, raw, typed, Path(out) / 'v.html', quiet)\n"
-        "ingestion.prepare(text, typed, g, quiet); training.train(text, g, m, 0, 0, s, quiet)\n"
-        "training.evaluate(text, g, m, '', r, s, quiet)\n"
-        "training.gate(text, g, m, r, Path(out) / 'verdict.json', Path(out) / 'page.html', quiet)\n"
-        "print(training.package(text, g, m, r, Path(out) / 'verdict.json', Path(out) / 'b', '', s, quiet))\n"
+        "import sys; from pathlib import Path; from tests.runs import train_file\n"
+        "print(train_file(Path(sys.argv[1]), Path(sys.argv[2]).read_text(), Path(sys.argv[3])).bundle.name)\n"
     )
-    arguments = [shop_run.contract_file, shop_run.csv, tmp_path]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, check=True
-    )
+    arguments = [str(path) for path in (tmp_path, shop_run.contract_file, shop_run.csv)]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == shop_run.bundle.name
 
 
@@ -171,7 +161,8 @@ def test_a_full_disk_leaves_nothing(shop_run: ShopRun, tmp_path: Path, monkeypat
 def test_a_killed_run_leaves_no_half_bundle(shop_run: ShopRun, tmp_path: Path) -> None:
     """Kill the writer when its first file appears; what is left is hidden and is no bundle."""
     script = (
-        "import sys, time; from pathlib import Path; from offers import bundle, training; from offers.settings import Settings\n"
+        "import sys, time; from pathlib import Path\n"
+        "from offers import bundle, training; from offers.settings import Settings\n"
         "bundle._write_samples = lambda *args: (print('half', flush=True), time.sleep(60))\n"
         "text, gold, model, result, verdict, out = sys.argv[1:]\n"
         "training.package(Path(text).read_text(), *map(Path, (gold, model, result, verdict, out)), '', Settings())\n"

@@ -34,6 +34,14 @@ def _first_cells(old: str, new: str) -> Callable[[str], str]:
     return lambda text: text.replace(old, new, 1)
 
 
+def _first_spending(value: str) -> Callable[[str], str]:
+    return lambda text: re.sub(r"(\n\d+;[^;]+;)[^;]+", rf"\g<1>{value}", text, count=1)
+
+
+def _first_outcome(value: str) -> Callable[[str], str]:
+    return lambda text: re.sub("(nein|ja)\n", f"{value}\n", text, count=1)
+
+
 def _shuffled(text: str) -> str:
     header, *rows = text.splitlines(keepends=True)
     return "".join([header, *rows[1500:], *rows[:1500]])
@@ -44,15 +52,15 @@ BROKEN = {
     "header only": (lambda text: text.splitlines(keepends=True)[0], "column names only"),
     "wrong separator": (lambda text: text.replace(";", "|"), r"separat.*'\|'|'\|'.*separat"),
     "missing column": (lambda text: text.replace("channel", "kanal", 1), "channel"),
-    "extra column": (lambda text: re.sub(r"$", ";1", text.rstrip("\n"), flags=re.MULTILINE) + "\n", "extra|unexpected|not in"),
-    "wrong type": (lambda text: re.sub(r"(\n\d+;[^;]+;)[^;]+", r"\1much", text, count=1), "column 'spending', row 1: expected a number, got 'much'"),
-    "out of range": (lambda text: re.sub(r"(\n\d+;[^;]+;)[^;]+", r"\g<1>99999", text, count=1), "column 'spending', row 1: expected at most 10000"),
+    "extra column": (lambda text: text.replace("\n", ";1\n"), "extra|unexpected|not in"),
+    "wrong type": (_first_spending("much"), "column 'spending', row 1: expected a number, got 'much'"),
+    "out of range": (_first_spending("99999"), "column 'spending', row 1: expected at most 10000"),
     "unknown category": (_first_cells(";web;", ";fax;"), "expected one of mail, phone, web, got 'fax'"),
-    "one class only": (lambda text: re.sub("nein$", "ja", text, flags=re.MULTILINE), "both outcomes.*'nein' never occurs"),
-    "target missing": (lambda text: re.sub("(nein|ja)\n", "\n", text, count=1), "column 'bought', row 1: expected a value"),
+    "one class only": (lambda text: text.replace("nein\n", "ja\n"), "both outcomes.*'nein' never occurs"),
+    "target missing": (_first_outcome(""), "column 'bought', row 1: expected a value"),
     "out of time order": (_shuffled, "column 'asked on', row 1501: expected rows in time order"),
     "ragged row": (lambda text: text + "only;three;cells\n", "row|line"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BROKEN)

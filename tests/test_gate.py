@@ -134,13 +134,13 @@ def test_figure_that_was_not_measured_fails(verdict_of, rule, measured):
 def test_line_says_rule_threshold_and_measured_value(verdict_of):
     windowed, folded = evaluation(WINDOWS, auc=0.78), evaluation(auc=0.78)
     line = verdict_of("metric: auc, at_least: 0.75", windowed)
-    assert (line.rule, line.threshold, line.measured) == ("auc, out of time", ">= 0.75", 0.78)
-    assert verdict_of("metric: auc, at_least: 0.75", folded).rule == "auc, out of fold"
+    assert (line.rule, line.threshold, line.measured) == ("AUC, out of time", ">= 0.75", 0.78)
+    assert verdict_of("metric: auc, at_least: 0.75", folded).rule == "AUC, out of fold"
     assert verdict_of("metric: log_loss, at_most: 0.3", folded).rule == "log loss, out of fold"
-    assert verdict_of("metric: auc, on: within_period, ceiling: 0.7", windowed).rule == "auc within a month"
-    assert verdict_of("metric: auc, on: each_window, at_least: 0.6", windowed).rule == "auc, lowest window"
+    assert verdict_of("metric: auc, on: within_period, ceiling: 0.7", windowed).rule == "AUC within a month"
+    assert verdict_of("metric: auc, on: each_window, at_least: 0.6", windowed).rule == "AUC, lowest window"
     line = verdict_of("metric: log_loss, better_than_baseline: true", evaluation(baseline={"log_loss": 0.28}))
-    assert line.threshold == "< 0.2800, the logistic baseline"
+    assert line.threshold == "< 0.2800 (baseline)"
 
 
 COLUMNS = [("age", 0.1, 0.55), ("leak", 0.6, 0.93), ("job", 0.15, 0.6), ("month", 0.1, 0.52), ("loan", 0.05, 0.5)]
@@ -158,12 +158,12 @@ def test_figure_too_good_to_be_true_names_the_suspects(verdict_of, rule, measure
     line = verdict_of(rule, measured)
     assert not line.passed
     assert line.note == "too good to be true: suspect leakage in leak, job, age"
-    assert line.threshold.endswith("else too good to be true")
+    assert line.threshold.endswith("(ceiling)")
 
 
 def test_without_champion_the_comparison_does_not_apply(verdict_of):
     line = verdict_of("metric: auc, not_worse_than_champion_by: 0.01", evaluation())
-    assert (line.passed, line.measured, line.word) == (None, None, "not applicable")
+    assert (line.passed, line.measured, line.word) == (None, None, "n/a")
     assert line.note == "there is no champion yet"
 
 
