@@ -1,35 +1,17 @@
 """The contract of a data set: columns, roles, time order, evaluation, gate. One YAML file drives everything."""
 
-import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
-from importlib.resources import files
 from itertools import chain
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
-from yaml.constructor import ConstructorError
+from pydantic import Field, model_validator
 
 from offers.errors import ContractError
+from offers.yaml_file import Kind, Problem, Section, Text, refuse
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-
-Problem = tuple[tuple[str | int, ...], str]
-"""Where a mistake stands, as a path of keys below the one that is checked, and what is wrong there."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _refuse(problems: Iterable[Problem]) -> None:
-    for key, problem in problems:
-        raise PydanticCustomError("contract", "{problem}", {"key": key, "problem": problem})
-
 
 class Role(StrEnum):
     """What a column is to the decision."""
@@ -47,11 +29,10 @@ class Role(StrEnum):
 INPUT_ROLES = (Role.CUSTOMER, Role.OFFER, Role.CONTEXT)
 
 ColumnType = Literal["integer", "number", "category", "boolean", "date", "text"]
-Text = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class Column(_Model):
+class Column(Section):
     """One column: its type, what it may hold, and its role.
 
     `missing` lists values that stand for "not known" (999 days, -1 years); `unknown` says what a category
@@ -94,7 +75,7 @@ class Column(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _refuse(chain(self._type_problems(), self._role_problems(), self._typical_problems()))
+        refuse(chain(self._type_problems(), self._role_problems(), self._typical_problems()))
         return self
 
     def _type_problems(self) -> Iterator[Problem]:
@@ -132,7 +113,7 @@ class Column(_Model):
             yield ("typical",), "'typical' is a share per value for categories and [low, high] for numbers"
 
 
-class CsvFormat(_Model):
+class CsvFormat(Section):
     """How the source file is written."""
 
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
@@ -141,7 +122,7 @@ class CsvFormat(_Model):
     encoding: str = "utf-8"
 
 
-class Source(_Model):
+class Source(Section):
     """Where the rows come from.
 
     `uri` is a file, http(s)://, s3:// or SQLAlchemy URL, or "simulated"; `member` the path inside a zip (zips
@@ -159,7 +140,7 @@ class Source(_Model):
     hint: str = ""
 
 
-class Target(_Model):
+class Target(Section):
     """The outcome: its column, the value that counts as acceptance, and when a label is mature."""
 
     column: str
@@ -168,7 +149,7 @@ class Target(_Model):
     matures_after_days: Annotated[float, Field(ge=0)] = 0
 
 
-class Timeline(_Model):
+class Timeline(Section):
     """Rows are in time order. `column` is a date, or a month whose name wraps into the next year from `start`."""
 
     column: str
@@ -176,7 +157,7 @@ class Timeline(_Model):
     until: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None
 
 
-class Evaluation(_Model):
+class Evaluation(Section):
     """How quality is estimated: out-of-time windows with refits where there is time order, else folds."""
 
     train_share: Share = 0.6
@@ -188,7 +169,7 @@ class Evaluation(_Model):
     smallest_segment: Annotated[int, Field(ge=1)] = 100
 
 
-class Calibration(_Model):
+class Calibration(Section):
     """Platt scaling of the margins that the model gave to the newest `rows` rows before it had seen them.
 
     `prior` is the weight, in rows, of the belief that the margins are right already.
@@ -198,7 +179,7 @@ class Calibration(_Model):
     prior: Annotated[float, Field(ge=0)] = 50
 
 
-class ModelSettings(_Model):
+class ModelSettings(Section):
     """XGBoost's parameters; an Optuna search starts from these. `newest_rows` limits the training rows."""
 
     trees: Annotated[int, Field(ge=1, le=5000)] = 300
@@ -214,7 +195,7 @@ class ModelSettings(_Model):
 Metric = Literal["auc", "average_precision", "log_loss", "brier", "ece", "ks", "lift", "precision", "recall", "f1"]
 
 
-class Rule(_Model):
+class Rule(Section):
     """One line of the gate.
 
     `on` says which figure: pooled over all windows (or folds), each window, or within periods. `ceiling` is the
@@ -231,7 +212,7 @@ class Rule(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _refuse(self._problems())
+        refuse(self._problems())
         return self
 
     def _problems(self) -> Iterator[Problem]:
@@ -245,7 +226,7 @@ class Rule(_Model):
             yield ("metric",), f"within periods only the auc is measured, not {self.metric}"
 
 
-class Simulation(_Model):
+class Simulation(Section):
     """The simulated world: acceptance rate and the spread, in logits, of customers and of periods."""
 
     rows: Annotated[int, Field(ge=100)] = 40000
@@ -255,7 +236,7 @@ class Simulation(_Model):
     periods: Annotated[int, Field(ge=1)] = 12
 
 
-class Contract(_Model):
+class Contract(Section):
     """Everything that is known of a data set before its first row arrives."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
@@ -290,7 +271,7 @@ class Contract(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _refuse(chain(self._name_problems(), self._segment_problems(), self._time_problems()))
+        refuse(chain(self._name_problems(), self._segment_problems(), self._time_problems()))
         return self
 
     def _name_problems(self) -> Iterator[Problem]:
@@ -371,31 +352,12 @@ class Contract(_Model):
             yield ("time", "until"), f"'until' {time.until} is before 'start' {time.start}"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which only true and false are booleans (no, yes and on are words) and a key stands once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise ConstructorError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp", ":int"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
+_FILE = Kind("contract", "offers.contracts", "name, source and columns", ContractError)
 
 
 def shipped() -> list[str]:
     """Names of the contracts that come with the package."""
-    return sorted(
-        path.name.removesuffix(".yaml") for path in files("offers.contracts").iterdir() if path.name.endswith(".yaml")
-    )
+    return _FILE.shipped()
 
 
 def load(where: str) -> Contract:
@@ -406,79 +368,14 @@ def load(where: str) -> Contract:
     ContractError
         no such contract, not YAML, or a key is unknown, missing or has a wrong value: names line and key
     """
-    return parse(*_text_of(where))
+    return parse(*_FILE.find(where))
 
 
 def text(where: str) -> str:
     """The YAML text that `load` would read, so that it can travel into a pipeline run."""
-    return _text_of(where)[0]
+    return _FILE.find(where)[0]
 
 
 def parse(yaml_text: str, origin: str = "contract") -> Contract:
     """Build a contract from YAML text; `origin` names the file in messages."""
-    try:
-        root = yaml.compose(yaml_text, Loader=_Loader)
-        content = yaml.load(yaml_text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ContractError(f"{origin}{line}: not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ContractError(f"{origin}: not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ContractError(f"{origin}: expected keys such as name, source and columns, got {type(content).__name__}")
-    try:
-        return Contract.model_validate(content)
-    except ValidationError as error:
-        raise ContractError("; ".join(_explain(root, origin, detail) for detail in error.errors()[:5])) from None
-
-
-def _text_of(where: str) -> tuple[str, str]:
-    if "\n" in where:
-        return where, "contract"
-    path = Path(where)
-    try:
-        if path.suffix in (".yaml", ".yml") or path.is_file():
-            return path.read_text("utf-8"), where
-        if where in shipped():
-            return (files("offers.contracts") / f"{where}.yaml").read_text("utf-8"), f"{where}.yaml"
-    except (OSError, UnicodeDecodeError) as error:
-        raise ContractError(f"contract {where}: can't be read: {error}") from None
-    raise ContractError(f"contract {where!r}: expected one of {', '.join(shipped())}, or the path of a YAML file")
-
-
-def _explain(root: yaml.Node | None, origin: str, detail: Any) -> str:
-    # Where a value may be of several types, pydantic puts the type that it tried, as in tuple[float, float].
-    location = [part for part in detail["loc"] if "[" not in str(part)]
-    line, path = _line_of(root, [*location, *detail.get("ctx", {}).get("key", ())])
-    key = ".".join(path) or "contract"
-    message = detail["msg"]
-    if detail["type"] == "extra_forbidden":
-        return f"{origin}, line {line}: unknown key '{key}'"
-    if detail["type"] == "missing":
-        return f"{origin}, line {line}: key '{key}' is missing"
-    got = "" if isinstance(detail["input"], dict | list | BaseModel) else f", got {detail['input']!r}"
-    if detail["type"] == "string_type" and isinstance(detail["input"], bool):
-        got += ": put it in quotes"
-    return f"{origin}, line {line}: {key}: {message[:1].lower() + message[1:]}{got}"
-
-
-def _line_of(root: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, list[str]]:
-    """The line of the deepest node on the way to `location`, and the way with columns by their name."""
-    node, line, path = root, 1, []
-    for part in location:
-        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-            named = isinstance(node, yaml.MappingNode) and next(
-                (v.value for k, v in node.value if k.value == "name"), None
-            )
-            path.append(str(named or part))
-            continue
-        path.append(str(part))
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == part), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-    return line, path
+    return _FILE.read(yaml_text, origin).into(Contract)

@@ -1,12 +1,14 @@
 """Every mistake that a caller can make, as one tree. The command line turns each into exit code 2.
 
 OffersError
-├── ContractError   the contract file is wrong
-├── SourceError     the data can't be had, or is not what the contract says it is
-├── DataError       the rows break the contract
-├── GateError       the gate can't be asked, or the candidate did not pass it
-├── BundleError     a model bundle is damaged, incomplete or foreign
-└── StorageError    a result can't be written or read
+├── ContractError    the contract file is wrong
+├── CatalogueError   the catalogue file is wrong, or does not fit the contract
+├── SourceError      the data can't be had, or is not what the contract says it is
+├── DataError        the rows break the contract
+├── GateError        the gate can't be asked, or the candidate did not pass it
+├── BundleError      a model bundle is damaged, incomplete or foreign
+├── PolicyError      the policy is asked for what it can't rank
+└── StorageError     a result can't be written or read
 """
 
 
@@ -16,6 +18,10 @@ class OffersError(Exception):
 
 class ContractError(OffersError):
     """The contract file is wrong: names its line and key."""
+
+
+class CatalogueError(OffersError):
+    """The catalogue file is wrong, or does not fit the contract: names its line and key."""
 
 
 class SourceError(OffersError):
@@ -32,6 +38,10 @@ class GateError(OffersError):
 
 class BundleError(OffersError):
     """A model bundle is damaged, incomplete, or made by libraries that score differently."""
+
+
+class PolicyError(OffersError):
+    """The policy is asked for what it can't rank: a column or a propensity is missing, an offer is unknown, k is 0."""
 
 
 class StorageError(OffersError):

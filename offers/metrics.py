@@ -8,6 +8,8 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 from offers.results import Figure, Scores
 
 _RELIABILITY_BINS = 10
+# Resampling makes distances between distributions larger: percentiles of these would miss the truth.
+_BIASED = ("ece", "ks")
 
 
 def reliability(labels: np.ndarray, propensity: np.ndarray, bins: int = _RELIABILITY_BINS) -> np.ndarray:
@@ -88,7 +90,7 @@ def score(labels: np.ndarray, propensity: np.ndarray, share: float, bootstrap: i
         positive_rate=round(rate, 6),
         mean_propensity=round(float(propensity.mean()), 6),
         lift_ceiling=round(lift_ceiling(rate, share), 6),
-        figures={name: _figure(value, [draw[name] for draw in draws if draw]) for name, value in values.items()},
+        figures=_with_intervals(values, draws, without=_BIASED),
     )
 
 
@@ -108,9 +110,7 @@ def differences(
         return {name: ours[name] - theirs[name] for name in ours}
 
     draws = _draws(difference, len(labels), bootstrap, seed)
-    return {
-        name: _figure(value, [draw[name] for draw in draws if draw]) for name, value in difference(slice(None)).items()
-    }
+    return _with_intervals(difference(slice(None)), draws)
 
 
 def within_periods(
@@ -137,6 +137,16 @@ def _draws(
     """Measure resamples of the rows, drawn with replacement."""
     generator = np.random.default_rng(seed)
     return [measure(generator.integers(0, n_rows, n_rows)) for _ in range(draws)]
+
+
+def _with_intervals(
+    values: dict[str, float], draws: list[dict[str, float]], without: tuple[str, ...] = ()
+) -> dict[str, Figure]:
+    known = [draw for draw in draws if draw]
+    return {
+        name: _figure(value, [] if name in without else [draw[name] for draw in known])
+        for name, value in values.items()
+    }
 
 
 def _figure(value: float, draws: list[float]) -> Figure:

@@ -164,30 +164,30 @@ class TestChampion:
         )
 
 
+@pytest.fixture(scope="module")
+def uci(uci_typed):
+    contract = contracts.load("bank-marketing")
+    dataset = Dataset.prepare(uci_typed, contract)
+    kinds = tuple("c" if column.type == "category" else "q" for column in contract.inputs)
+    return contract, dataset.encode(contract), dataset.labels, BoostedTrees(contract.model, kinds)
+
+
 @pytest.mark.slow
-class TestUci:
-    """The figures that the data's README names, on the real file."""
+def test_uci_out_of_time_over_five_alignments(uci):
+    contract, matrix, labels, learner = uci
+    known = labels[origin(contract, len(labels)) :]
+    auc, error = [], []
+    for alignment in (0, 100, 200, 300, 400):
+        propensity = rolling_propensity(learner, matrix, labels, contract, alignment)
+        scores = metrics.score(known, propensity, 0.1)
+        auc.append(scores["auc"].value)
+        error.append(scores["ece"].value)
+    assert np.mean(auc) >= 0.77, auc
+    assert np.mean(error) <= 0.04, error
 
-    @pytest.fixture(scope="class")
-    def uci(self, uci_typed):
-        contract = contracts.load("bank-marketing")
-        dataset = Dataset.prepare(uci_typed, contract)
-        kinds = tuple("c" if column.type == "category" else "q" for column in contract.inputs)
-        return contract, dataset.encode(contract), dataset.labels, BoostedTrees(contract.model, kinds)
 
-    def test_out_of_time_over_five_alignments(self, uci):
-        contract, matrix, labels, learner = uci
-        known = labels[origin(contract, len(labels)) :]
-        auc, error = [], []
-        for alignment in (0, 100, 200, 300, 400):
-            propensity = rolling_propensity(learner, matrix, labels, contract, alignment)
-            scores = metrics.score(known, propensity, 0.1)
-            auc.append(scores["auc"].value)
-            error.append(scores["ece"].value)
-        assert np.mean(auc) >= 0.77
-        assert np.mean(error) <= 0.04
-
-    def test_random_folds(self, uci):
-        contract, matrix, labels, learner = uci
-        propensity = folded_propensity(learner, matrix, labels, contract, seed=0)
-        assert roc_auc_score(labels, propensity) >= 0.798
+@pytest.mark.slow
+def test_uci_random_folds(uci):
+    contract, matrix, labels, learner = uci
+    propensity = folded_propensity(learner, matrix, labels, contract, seed=0)
+    assert roc_auc_score(labels, propensity) >= 0.798

@@ -1,0 +1,181 @@
+"""Strict YAML: the project's files, read into pydantic models, with every mistake explained by line and key."""
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
+from yaml.constructor import ConstructorError
+
+from offers.errors import OffersError
+
+Problem = tuple[tuple[str | int, ...], str]
+"""Where a mistake stands, as a path of keys below the one that is checked, and what is wrong there."""
+
+Text = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
+
+Content = TypeVar("Content", bound="Section")
+
+_SHOWN = 5
+_LABELS = ("name", "id", "reason")
+
+
+class Section(BaseModel):
+    """A part of a file: frozen, and without keys that nobody knows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def refuse(problems: Iterable[Problem]) -> None:
+    """Refuse a section, from one of its validators, for the first of its problems."""
+    for key, problem in problems:
+        raise PydanticCustomError("inconsistent", "{problem}", {"key": key, "problem": problem})
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are booleans (no, yes and on are words) and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise ConstructorError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp", ":int"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML text that was read; `origin` names it in messages."""
+
+    origin: str
+    noun: str
+    error: type[OffersError]
+    root: yaml.Node | None
+    content: dict[str, Any]
+
+    def into(self, kind: type[Content]) -> Content:
+        """Validate the content into a model; raises `error`, naming line and key of each mistake."""
+        try:
+            return kind.model_validate(self.content)
+        except ValidationError as error:
+            raise self.error("; ".join(self._explain(detail) for detail in error.errors()[:_SHOWN])) from None
+
+    def refuse(self, problems: Iterable[Problem]) -> None:
+        """Raise `error` if there is any problem, naming line and key of each."""
+        found = [self._at(key, problem) for key, problem in islice(problems, _SHOWN)]
+        if found:
+            raise self.error("; ".join(found))
+
+    def _explain(self, detail: Any) -> str:
+        # Where a value may be of several types, pydantic puts the type that it tried, as in tuple[float, float].
+        location = [part for part in detail["loc"] if "[" not in str(part)]
+        location += detail.get("ctx", {}).get("key", ())
+        message = detail["msg"]
+        if detail["type"] in ("extra_forbidden", "missing"):
+            line, key = self._place(location)
+            fault = f"unknown key '{key}'" if detail["type"] == "extra_forbidden" else f"key '{key}' is missing"
+            return f"{self.origin}, line {line}: {fault}"
+        got = "" if isinstance(detail["input"], dict | list | BaseModel) else f", got {detail['input']!r}"
+        if detail["type"] == "string_type" and isinstance(detail["input"], bool):
+            got += ": put it in quotes"
+        return self._at(location, f"{message[:1].lower() + message[1:]}{got}")
+
+    def _at(self, location: Sequence[str | int], problem: str) -> str:
+        line, key = self._place(location)
+        return f"{self.origin}, line {line}: {key}: {problem}"
+
+    def _place(self, location: Sequence[str | int]) -> tuple[int, str]:
+        line, path = _line_of(self.root, location)
+        return line, ".".join(path) or self.noun
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: its noun in messages, the package of the shipped ones, keys to expect, the error for mistakes."""
+
+    noun: str
+    package: str
+    keys: str
+    error: type[OffersError]
+
+    def shipped(self) -> list[str]:
+        """Names of the files that come with the package."""
+        names = (path.name for path in files(self.package).iterdir())
+        return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+    def find(self, where: str) -> tuple[str, str]:
+        """Text and origin of a shipped file by its name, of a file by its path, or of YAML text itself.
+
+        Raises
+        ------
+        OffersError
+            `error`: there is no such file, or it can't be read
+        """
+        if "\n" in where:
+            return where, self.noun
+        path = Path(where)
+        try:
+            if path.suffix in (".yaml", ".yml") or path.is_file():
+                return path.read_text("utf-8"), where
+            if where in self.shipped():
+                return (files(self.package) / f"{where}.yaml").read_text("utf-8"), f"{where}.yaml"
+        except (OSError, UnicodeDecodeError) as error:
+            raise self.error(f"{self.noun} {where}: can't be read: {error}") from None
+        expected = f"expected one of {', '.join(self.shipped())}, or the path of a YAML file"
+        raise self.error(f"{self.noun} {where!r}: {expected}")
+
+    def read(self, text: str, origin: str) -> Document:
+        """Read YAML text; raises `error` where it is not plain YAML with keys."""
+        try:
+            root = yaml.compose(text, Loader=_Loader)
+            content = yaml.load(text, Loader=_Loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            line = f", line {mark.line + 1}" if mark else ""
+            raise self.error(f"{origin}{line}: not valid YAML: {error.problem or error.context}") from None
+        except (yaml.YAMLError, ValueError) as error:
+            raise self.error(f"{origin}: not valid YAML: {error}") from None
+        except RecursionError:
+            raise self.error(f"{origin}: not valid YAML: nested too deeply") from None
+        if not isinstance(content, dict):
+            raise self.error(f"{origin}: expected keys such as {self.keys}, got {type(content).__name__}")
+        return Document(origin, self.noun, self.error, root, content)
+
+
+def _line_of(root: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, list[str]]:
+    """The line of the deepest node on the way to `location`, and the way with parts of a list by their label."""
+    node, line, path = root, 1, []
+    for part in location:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            path.append(_label(node) or str(part))
+            continue
+        path.append(str(part))
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == part), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+    return line, path
+
+
+def _label(node: yaml.Node) -> str | None:
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return next((str(v.value) for k, v in node.value if k.value in _LABELS), None)
