@@ -1,11 +1,13 @@
 """The command line. Exit codes: 0 done, 1 a fault of ours, 2 a mistake in what was given, 3 refused by the gate."""
 
 import sys
+from pathlib import Path
 
 import typer
 
 from cli import bundle, data, demo, pipeline
 from offers.errors import OffersError
+from offers.files import os_errors
 
 app = typer.Typer(
     name="offers", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -19,12 +21,10 @@ app.add_typer(bundle.app, name="bundle")
 def main() -> None:
     """Run the command; a user's mistake is one sentence on standard error and exit code 2."""
     try:
-        app()
+        with os_errors(Path.cwd()):
+            app()
     except OffersError as error:
         print(f"offers: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"offers: can't read or write {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("offers: interrupted; earlier results are untouched", file=sys.stderr)

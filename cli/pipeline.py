@@ -65,19 +65,15 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
 
 def finish(outcome: "local.Run", publish: str) -> None:  # noqa: F821
     """Print what a run has come to; raises for a mistake, exits with 3 where the gate refused."""
-    import shutil
-
     from cli.screen import console, gate_notes, gate_table, results_table
     from offers.errors import DataError
     from offers.gate import Verdict
     from offers.results import Evaluation
 
-    for step, artifact, name in (("validate", "violations", "validation.html"), ("gate", "report", "report.html")):
-        if page := outcome.artifact(step, artifact):
-            shutil.copyfile(page, outcome.directory / name)
+    violations, report = _page(outcome, "validate", "violations"), _page(outcome, "gate", "report")
     if outcome.mistake:
-        page = outcome.directory / "validation.html"
-        raise DataError(f"{outcome.mistake}{f' (all of it: {page})' if page.exists() else ''}")
+        refused = "prepare" in outcome.steps and outcome.steps["prepare"].state == "failed"
+        raise DataError(f"{outcome.mistake}{f' (all of it: {violations})' if refused else ''}")
     if not outcome.succeeded:
         console.print(f"[red]The run failed, and the fault is ours.[/red] Its log: {outcome.log}")
         raise typer.Exit(1)
@@ -90,7 +86,7 @@ def finish(outcome: "local.Run", publish: str) -> None:  # noqa: F821
     for note in gate_notes(decided):
         console.print(note, style="dim" if decided.passed else "red")
     console.print()
-    console.print(f"report  {outcome.directory / 'report.html'}", soft_wrap=True)
+    console.print(f"report  {report}", soft_wrap=True)
     if not decided.passed:
         console.print("[bold red]The gate refused this model; no bundle was made.[/bold red]")
         raise typer.Exit(3)
@@ -98,6 +94,21 @@ def finish(outcome: "local.Run", publish: str) -> None:  # noqa: F821
     assert packaged is not None
     name = next(path.name for path in packaged.iterdir())
     console.print(f"bundle  {publish.rstrip('/')}/{name}", soft_wrap=True)
+
+
+def _page(outcome: "local.Run", step: str, artifact: str) -> Path | None:  # noqa: F821
+    """Copy a page to where a browser finds it by its ending; on a full disk it stays where it is."""
+    import shutil
+
+    page = outcome.artifact(step, artifact)
+    if page is None:
+        return None
+    copy = outcome.directory / f"{artifact}.html"
+    try:
+        shutil.copyfile(page, copy)
+    except OSError:
+        return page
+    return copy
 
 
 def _fresh(parent: Path, name: str) -> Path:

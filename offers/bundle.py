@@ -6,7 +6,6 @@ holds the SHA-256 of every other file, so one changed byte anywhere is noticed. 
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -26,7 +25,7 @@ from offers.contract import Contract
 from offers.dataset import Dataset
 from offers.errors import BundleError, ContractError
 from offers.features import Encoder
-from offers.files import storage_error
+from offers.files import os_errors, sha256_of, sync
 from offers.gate import Verdict
 from offers.lineage import Parameters, TrainingData, git_commit, libraries
 from offers.model import Calibrator, PropensityModel
@@ -105,30 +104,26 @@ def write(
         the directory can't be written
     """
     contract = contracts.parse(contract_text)
-    try:
+    with os_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
-    except OSError as error:
-        raise storage_error(parent, error) from error
-    try:
-        for file, content in _contents(contract_text, model, evaluation, verdict, card).items():
-            (partial / file).write_bytes(content)
-        _write_samples(partial, contract, model, dataset)
-        manifest = Manifest(
-            format=1,
-            contract=contract.name,
-            files={path.name: _sha256(path) for path in sorted(partial.iterdir())},
-            data=data,
-            parameters=parameters,
-            libraries=libraries(),
-            git_commit=git_commit(),
-        ).to_bytes()
-        (partial / MANIFEST).write_bytes(manifest)
-        return _settle(partial, parent / name_of(manifest, contract.name))
-    except OSError as error:
-        raise storage_error(parent, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            for file, content in _contents(contract_text, model, evaluation, verdict, card).items():
+                (partial / file).write_bytes(content)
+            _write_samples(partial, contract, model, dataset)
+            manifest = Manifest(
+                format=1,
+                contract=contract.name,
+                files={path.name: sha256_of(path) for path in sorted(partial.iterdir())},
+                data=data,
+                parameters=parameters,
+                libraries=libraries(),
+                git_commit=git_commit(),
+            ).to_bytes()
+            (partial / MANIFEST).write_bytes(manifest)
+            return _settle(partial, parent / name_of(manifest, contract.name))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def load(path: Path, expected: str = "") -> Bundle:
@@ -257,7 +252,7 @@ def _check_files(path: Path, manifest: Manifest) -> None:
     if foreign := sorted(present - set(manifest.files)):
         raise BundleError(f"bundle {path}: {', '.join(foreign)} is not in the manifest: fetch the bundle again")
     for file, expected in manifest.files.items():
-        if (got := _sha256(path / file)) != expected:
+        if (got := sha256_of(path / file)) != expected:
             raise BundleError(
                 f"bundle {path}: {file} was changed: expected sha256 {expected[:16]}…, got {got[:16]}…: fetch it again"
             )
@@ -289,8 +284,7 @@ def _settle(partial: Path, final: Path) -> Path:
     """Verify a finished directory and move it into place in one step, its bytes on the disk first."""
     load(partial, expected=final.name)
     for file in partial.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+        sync(file)
     partial.chmod(0o755)
     try:
         partial.rename(final)
@@ -300,11 +294,6 @@ def _settle(partial: Path, final: Path) -> Path:
             raise
         load(final)
     return final
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _first_line(error: Exception) -> str:

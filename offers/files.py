@@ -1,18 +1,38 @@
-"""Files that the steps of a pipeline hand on, and what to say when they can't be written."""
+"""Files on this machine: what the steps of a pipeline hand on, and what to say when one can't be read or written."""
 
 import errno
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote
 
-import pandas as pd
 from pydantic import BaseModel
 
-from offers.errors import StorageError
+from offers.errors import OffersError, StorageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Record = TypeVar("Record", bound=BaseModel)
 
+_MAKE_ROOM = "make room and run again; earlier results are whole"
+_REASONS = {
+    errno.ENOSPC: f"the disk is full; {_MAKE_ROOM}",
+    errno.EDQUOT: f"the disk quota is used up; {_MAKE_ROOM}",
+    errno.EACCES: "no permission; check who owns it",
+    errno.EPERM: "no permission; check who owns it",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.ENOENT: "there is no such file or directory",
+    errno.ENOTDIR: "a part of this path is a file, not a directory; correct it",
+    errno.EISDIR: "expected a file, got a directory; name the file in it",
+    errno.ENOTEMPTY: "is there and not empty; choose another directory",
+}
 
-def save(directory: Path, name: str, content: BaseModel | pd.DataFrame) -> None:
+
+def save(directory: Path, name: str, content: "BaseModel | pd.DataFrame") -> None:
     """Write a record as JSON, or a table as Parquet, into a directory that is made where it is not there.
 
     Raises
@@ -20,14 +40,13 @@ def save(directory: Path, name: str, content: BaseModel | pd.DataFrame) -> None:
     StorageError
         the disk is full, or the directory can't be written
     """
-    try:
+    path = directory / name
+    with os_errors(path):
         directory.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, pd.DataFrame):
-            content.to_parquet(directory / name, index=False)
+        if isinstance(content, BaseModel):
+            path.write_text(content.model_dump_json(indent=1) + "\n", "utf-8")
         else:
-            (directory / name).write_text(content.model_dump_json(indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise storage_error(directory, error) from error
+            content.to_parquet(path, index=False)
 
 
 def read(directory: Path, name: str, kind: type[Record]) -> Record:
@@ -35,10 +54,39 @@ def read(directory: Path, name: str, kind: type[Record]) -> Record:
     return kind.model_validate_json((directory / name).read_text("utf-8"))
 
 
-def storage_error(where: Path, error: OSError) -> StorageError:
-    """Say in one sentence why a file could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
-            f"the disk is full while writing {where}: free some space and run again; earlier results are whole"
-        )
-    return StorageError(f"can't write {where}: {error.strerror or error}: expected a directory that can be written")
+@contextmanager
+def os_errors(where: Path, kind: type[OffersError] = StorageError) -> Iterator[None]:
+    """Turn an OSError into one sentence of `kind` that names the file, or else `where`, and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        raise kind(f"{error.filename2 or error.filename or where}: {reason}") from None
+
+
+def path_of(uri: str) -> Path:
+    """The path that a path or a file:// URI names."""
+    if not uri.startswith("file://"):
+        return Path(uri)
+    return Path(unquote(uri.removeprefix("file://").removeprefix("localhost")))
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or directory is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first dozen of many names, for a message."""
+    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:12])
+    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -26,11 +26,13 @@ def ingest(contract: str, source: str, raw: Path, settings: Settings, say: Say =
     """Fetch the rows as they are (bronze)."""
     from offers import sources
 
-    found = sources.ingest(contracts.load(contract), settings, source)
-    provenance = Provenance(origin=found.origin, source_sha256=found.sha256, rows=len(found.frame))
+    known = contracts.load(contract)
+    found = sources.ingest(known, settings, source)
+    origin = _lasting(found.origin) if found.sha256 != known.source.sha256 else known.source.file
+    provenance = Provenance(origin=origin, source_sha256=found.sha256, rows=len(found.frame))
     files.save(raw, ROWS, found.frame)
     files.save(raw, PROVENANCE, provenance)
-    say(f"{provenance.rows} rows from {provenance.origin}")
+    say(f"{provenance.rows} rows from {found.origin}")
     return provenance
 
 
@@ -86,6 +88,11 @@ def prepare(contract: str, typed: Path, gold: Path, say: Say = print) -> Trainin
 def read_gold(gold: Path, contract: Contract) -> Dataset:
     """Rows that `prepare` has left."""
     return Dataset.of_frame(pd.read_parquet(gold / ROWS), contract)
+
+
+def _lasting(origin: str) -> str:
+    """What stays true of an origin elsewhere: of a file on this machine its name, not its directory."""
+    return Path(origin).name if Path(origin).is_file() else origin
 
 
 def _refuse_too_few(dataset: Dataset, contract: Contract) -> None:

@@ -16,6 +16,7 @@ class S3Settings(BaseModel):
     endpoint: str = ""
     access_key: str = ""
     secret_key: SecretStr = SecretStr("")
+    session_token: SecretStr = SecretStr("")
     region: str = ""
     secure: bool = True
 
@@ -40,6 +41,7 @@ class Settings(BaseModel):
                 endpoint=endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"),
                 access_key=env.get("AWS_ACCESS_KEY_ID", ""),
                 secret_key=SecretStr(env.get("AWS_SECRET_ACCESS_KEY", "")),
+                session_token=SecretStr(env.get("AWS_SESSION_TOKEN", "")),
                 region=env.get("AWS_REGION", ""),
                 secure=not endpoint.startswith("http://"),
             ),

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ BLOCK = 8192
 REFERENCE_BLOCKS = 4
 CSV_ROWS = 100_000
 
-MISSING = (0.02, 0.15)
-"""Range of the share of missing values, for columns that may be missing."""
+MISSING, SIZES = (0.02, 0.15), (0.6, 1.4)
+"""Ranges of the share of missing values in a column that may be missing, and of a month's rows, relative to others."""
 
 SKEWED = 0.15
 """A typical range that begins this near to `min`, as a share of its length, makes a column skewed."""
@@ -40,9 +41,8 @@ WIDTH = 100.0
 DECAY = 0.6
 """Weight of each column's effect, relative to that of the next stronger one."""
 
-PAIRS = ((0, 1), (0, 2), (1, 2))
-PAIR_WEIGHT = 0.5
-"""The strongest columns that interact, and how strongly, relative to the strongest column."""
+PAIRS, PAIR_WEIGHT = ((0, 1), (0, 2)), 0.4
+"""Which columns interact, by the rank of their effects, and how strongly, relative to the strongest effect."""
 
 CYCLE, NOISE = 9.0, 0.15
 """Length, in months, of the wave in the months' levels, and noise on it. Being no divisor of 12, it gives a month of
@@ -125,8 +125,8 @@ class World:
     The logit of acceptance is an intercept, which makes the mean propensity `simulation.base_rate`; plus a customer
     part, effects and interactions of input columns with standard deviation `customer_spread`; plus, for contracts with
     `time`, a level for each month, autocorrelated with standard deviation `period_spread`. Context columns are then
-    constant within a month and drift with a trend of their own, about which they follow the level: at first with it,
-    in the end against it.
+    constant within a month: a trend of their own, about which they follow the level, in one direction at first and in
+    the other by the end, so that what was learnt of them goes stale.
 
     Examples
     --------
@@ -155,10 +155,11 @@ class World:
         Raises
         ------
         SourceError
-            rows or start is out of range, or a regime names a column or value that can't be shifted
+            rows, start or a seed is out of range, or a regime names a column or value that can't be shifted
         """
-        if rows < 1 or start < 0:
-            raise SourceError(f"a sample needs rows >= 1 and start >= 0, got rows {rows} and start {start}")
+        if rows < 1 or min(start, seed, self.seed) < 0:
+            got = f"rows {rows}, start {start}, seed {seed} in world {self.seed}"
+            raise SourceError(f"a sample needs rows >= 1, start >= 0 and seeds >= 0, got {got}")
         regimes = sorted(regimes, key=lambda regime: regime.at)
         self._check(regimes)
         stop = start + rows
@@ -175,7 +176,7 @@ class World:
                 if shift.column not in self._marginals:
                     able = ", ".join(self._marginals)
                     raise SourceError(f"column {shift.column!r} can't be shifted, expected one of {able}")
-                _shifted(self._marginals[shift.column], shift)
+                self._marginals[shift.column].shifted(shift)
 
     def _block(self, rows: Rows, seed: int, horizon: int, regimes: Sequence[Regime]) -> Values:
         """Values of rows that lie within one block, with '_propensity', '_accepted' and '_delay' (in days)."""
@@ -203,7 +204,7 @@ class World:
         values = marginal.at(uniform[name])
         for shift in regimes:
             if isinstance(shift, CovariateShift | ShareShift) and shift.column == name:
-                marginal = _shifted(marginal, shift)
+                marginal = marginal.shifted(shift)
                 values = np.where(rows >= shift.at, marginal.at(uniform[name]), values)
         values[uniform[f"_{name}"] < self._missing[name]] = np.nan
         return values
@@ -272,7 +273,7 @@ class World:
     @cached_property
     def _months(self) -> "_Months":
         months = _calendar(self.contract)
-        sizes = self._rng("sizes").uniform(0.6, 1.4, size=len(months))
+        sizes = self._rng("sizes").uniform(*SIZES, size=len(months))
         return _Months(months, np.cumsum(sizes) / sizes.sum())
 
     @cached_property
@@ -285,7 +286,8 @@ class World:
     @cached_property
     def _levels(self) -> Floats:
         """What each month adds to the logit."""
-        return self._path * (self.contract.simulation.period_spread if self.contract.time else 0.0)
+        spread = self.contract.simulation.period_spread if self.contract.time else 0.0
+        return spread * self._path
 
     @cached_property
     def _contexts(self) -> Values:
@@ -300,8 +302,8 @@ class World:
         months = np.arange(len(self._path))
         trend = self._months.standardised(months + WANDER * rng.standard_normal(len(months)))
         turning = np.cos(np.pi * months / len(months))
-        falling, against = rng.choice([-1.0, 1.0], size=2)
-        return against * FOLLOWING * turning * self._path + falling * math.sqrt(1 - FOLLOWING**2) * trend
+        weights = rng.choice([-1.0, 1.0], size=2) * (FOLLOWING, math.sqrt(1 - FOLLOWING**2))
+        return np.asarray(weights @ (turning * self._path, trend))
 
     @cached_property
     def _reference(self) -> Values:
@@ -388,6 +390,11 @@ class _Range:
         values = np.round(self._unbounded(np.clip(uniform, 1e-9, 1 - 1e-9)) + self.offset, digits)
         return np.clip(values, self.column.min, self.column.max) + 0.0
 
+    def shifted(self, shift: CovariateShift | ShareShift) -> "_Range":
+        if isinstance(shift, ShareShift):
+            raise SourceError(f"column {shift.column!r} is numeric, expected a CovariateShift of it, got {shift}")
+        return replace(self, offset=self.offset + shift.sigmas * self.sigma)
+
     @property
     def sigma(self) -> float:
         """Standard deviation of the column before any shift."""
@@ -400,7 +407,7 @@ class _Range:
         skewed = self.column.min is not None and low - self.column.min < SKEWED * (high - low)
         score: Callable[[Floats], Floats] = _exponential if skewed else ndtri
         first, last = score(np.array([0.05, 0.95]))
-        return low + (high - low) * (score(uniform) - first) / (last - first)
+        return np.asarray(low + (high - low) * (score(uniform) - first) / (last - first))
 
     @property
     def _bounds(self) -> tuple[float, float]:
@@ -423,10 +430,15 @@ class _Shares:
     def at(self, uniform: Floats) -> Floats:
         return np.searchsorted(np.cumsum(self.shares)[:-1], uniform, side="right").astype(np.float64)
 
-    def multiplied(self, code: int, factor: float) -> "_Shares":
-        share = min(1.0, factor * self.shares[code])
-        others = (1 - share) / (1 - self.shares[code])
-        return replace(self, shares=tuple(share if k == code else others * old for k, old in enumerate(self.shares)))
+    def shifted(self, shift: CovariateShift | ShareShift) -> "_Shares":
+        old = {label: share for label, share in zip(self.labels, self.shares, strict=True) if 0 < share < 1}
+        if isinstance(shift, CovariateShift) or shift.value not in old or shift.factor < 0:
+            able = f"a ShareShift of one of {list(old)} by a factor of at least 0"
+            raise SourceError(f"column {shift.column!r} is of labels, expected {able}, got {shift}")
+        share = min(1.0, shift.factor * old[shift.value])
+        others = (1 - share) / (1 - old[shift.value])
+        new = {label: others * share for label, share in old.items()} | {shift.value: share}
+        return replace(self, shares=tuple(new.get(label, 0.0) for label in self.labels))
 
 
 _Marginal = _Range | _Shares
@@ -440,20 +452,6 @@ def _marginal(column: Column) -> _Marginal:
     untold = max(0.0, 1 - sum(typical.values())) / max(1, len(labels) - len(typical))
     shares = np.array([typical.get(str(label), untold) for label in labels])
     return _Shares(labels, tuple(shares / shares.sum()))
-
-
-def _shifted(marginal: _Marginal, shift: CovariateShift | ShareShift) -> _Marginal:
-    match marginal, shift:
-        case _Range(), CovariateShift():
-            return replace(marginal, offset=marginal.offset + shift.sigmas * marginal.sigma)
-        case _Range(), ShareShift():
-            raise SourceError(f"column {shift.column!r} is numeric, expected a CovariateShift of it, got {shift}")
-        case _Shares(), ShareShift() if shift.value in marginal.labels and shift.factor >= 0:
-            code = marginal.labels.index(shift.value)
-            if 0 < marginal.shares[code] < 1:
-                return marginal.multiplied(code, shift.factor)
-    able = [label for label, share in zip(marginal.labels, marginal.shares, strict=True) if 0 < share < 1]
-    raise SourceError(f"column {shift.column!r}: expected a ShareShift of one of {able} by a factor >= 0, got {shift}")
 
 
 @dataclass(frozen=True)
@@ -527,13 +525,20 @@ def _customers(
     marginals: Mapping[str, _Marginal], reference: Values, spread: float, rng: np.random.Generator
 ) -> _Customers:
     effects = {name: _effect(marginals[name], values, rng) for name, values in reference.items()}
-    order = [str(name) for name in rng.permutation(list(effects))]
+    order = _in_turns([str(name) for name in rng.permutation(list(effects))], marginals)
     weighted: list[tuple[float, tuple[str, ...]]] = [(DECAY**rank, (name,)) for rank, name in enumerate(order)]
     weighted += [(PAIR_WEIGHT, (order[a], order[b])) for a, b in PAIRS if b < len(order)]
     weighted.sort(key=lambda term: -term[0])
     customers = _Customers(effects, tuple(term for _, term in weighted), np.array([weight for weight, _ in weighted]))
     drawn = customers.logit(reference, np.arange(BLOCK * REFERENCE_BLOCKS)).std()
     return replace(customers, weights=customers.weights * spread / (drawn or 1.0))
+
+
+def _in_turns(names: Sequence[str], marginals: Mapping[str, _Marginal]) -> list[str]:
+    """Let numbers and labels alternate, so that a linear model misses curves as well as interactions."""
+    numbers = [name for name in names if isinstance(marginals[name], _Range)]
+    labels = [name for name in names if name not in numbers]
+    return [name for turn in zip_longest(numbers, labels) for name in turn if name is not None]
 
 
 def _effect(marginal: _Marginal, reference: Floats, rng: np.random.Generator) -> _Effect:
@@ -582,8 +587,9 @@ class _Months:
         month = self.at(position)
         begin = self.first.astype(_SECONDS)
         length = ((self.first + 1).astype(_SECONDS) - begin).astype(np.float64)
-        passed = (position - (self.ends - self.shares)[month]) / self.shares[month]
-        return (begin[month] + (passed * length[month]).astype("timedelta64[s]")).astype(_NANOSECONDS)
+        passed: Floats = (position - (self.ends - self.shares)[month]) / self.shares[month]
+        moments = begin[month] + (passed * length[month]).astype("timedelta64[s]")
+        return np.asarray(moments.astype(_NANOSECONDS))
 
     def codes(self, position: Floats, names: Sequence[str]) -> Floats:
         """Find the place in `names` of the name of the month at each position."""
@@ -617,7 +623,7 @@ def _leaked(uniform: Floats, accepted: NDArray[np.bool_]) -> Floats:
 
 def _delay(uniform: Floats, longest: float) -> Floats:
     """Turn uniform numbers into exponential delays with a mean of a quarter of `longest`, truncated there; in days."""
-    return longest / 4 * -np.log1p(uniform * np.expm1(-4.0))
+    return -longest / 4 * np.log1p(uniform * math.expm1(-4.0))
 
 
 def _identifiers(column: Column, rows: Rows) -> Rows:
@@ -628,7 +634,7 @@ def _identifiers(column: Column, rows: Rows) -> Rows:
 
 def _typed(column: Column, values: Floats) -> NDArray[Any] | pd.Categorical:
     if column.type == "category":
-        codes = np.where(np.isnan(values), -1, values).astype(np.int64)
+        codes: Any = np.where(np.isnan(values), -1, values).astype(np.int64)
         return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(column.values)))
     if column.type == "number" or column.may_be_missing:
         return values

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -74,7 +75,7 @@ def run(
     state = Run(directory)
     command = [sys.executable, "-u", "-m", "pipelines.local", str(package), str(directory)]
     with (
-        state.log.open("w", encoding="utf-8") as log,
+        state.log.open("wb", buffering=0) as log,
         subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as child,
@@ -88,13 +89,12 @@ def run(
     return state
 
 
-def _kept(lines: IO[str], log: IO[str]) -> Iterator[str]:
+def _kept(lines: IO[str], log: RawIOBase) -> Iterator[str]:
     """Pass lines on, and write them to the log as long as the disk takes them."""
     for line in lines:
         plain = _COLOUR.sub("", line)
         with suppress(OSError):
-            log.write(plain)
-            log.flush()
+            log.write(plain.encode())
         yield plain
 
 

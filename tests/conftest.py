@@ -1,21 +1,24 @@
 """Fixtures of all rooms: a small made-up contract with rows to match, and the real data where it is there."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import settings
+from hypothesis import settings as hypothesis_settings
 
 from offers import contract as contracts
 from offers.contract import Contract
+from offers.settings import Settings
 from offers.validation import validate
+from tests.http_double import FileServer
 from tests.runs import ShopRun, train_shop
+from tests.s3_double import S3Double
 
-settings.register_profile("offers", deadline=None, derandomize=True, database=None)
-settings.load_profile("offers")
+hypothesis_settings.register_profile("offers", deadline=None, derandomize=True, database=None)
+hypothesis_settings.load_profile("offers")
 
 SHOP = """\
 name: shop
@@ -123,3 +126,36 @@ def shop_run(
 @pytest.fixture(scope="session")
 def shop_bundle(shop_run: ShopRun) -> Path:
     return shop_run.bundle
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """One file over http."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FileServer() as file:
+        yield file
+
+
+@pytest.fixture
+def s3() -> Iterator[S3Double]:
+    """An object store with the bucket `bank`."""
+    with S3Double("bank") as double:
+        yield double
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A directory that nobody may enter; even root is nobody."""
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(user)
+    folder.chmod(0o700)

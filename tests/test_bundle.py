@@ -125,12 +125,15 @@ def test_an_old_library_that_scores_the_same_is_accepted(copy: Path, monkeypatch
     assert bundles.load(copy).name == copy.name
 
 
-def test_same_inputs_same_name_in_another_process(shop_run: ShopRun, tmp_path: Path) -> None:
+def test_same_inputs_same_name_in_another_process_and_place(shop_run: ShopRun, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(shop_run.csv, elsewhere)
     script = (
         "import sys; from pathlib import Path; from tests.runs import train_file\n"
         "print(train_file(Path(sys.argv[1]), Path(sys.argv[2]).read_text(), Path(sys.argv[3])).bundle.name)\n"
     )
-    arguments = [str(path) for path in (tmp_path, shop_run.contract_file, shop_run.csv)]
+    arguments = [str(path) for path in (tmp_path, shop_run.contract_file, elsewhere / shop_run.csv.name)]
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == shop_run.bundle.name
 
@@ -153,7 +156,7 @@ def test_a_full_disk_leaves_nothing(shop_run: ShopRun, tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(StorageError, match="the disk is full while writing"):
+    with pytest.raises(StorageError, match="the disk is full; make room and run again; earlier results are whole"):
         shop_run.package(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -58,7 +58,7 @@ def test_broken_rows_stop_the_run_and_leave_earlier_results(shop_run: ShopRun, t
     assert "expected one of mail, phone, web, got 'fax' (3 rows)" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    page = next((tmp_path / "runs").iterdir()) / "validation.html"
+    page = next((tmp_path / "runs").iterdir()) / "violations.html"
     assert "fax" in page.read_text()
     assert list((tmp_path / "bundles").iterdir()) == [earlier]
 

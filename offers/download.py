@@ -1,0 +1,78 @@
+"""A download that goes on where an earlier try stopped, and is spared where the file is still the same."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from offers.errors import SourceError
+
+Progress = Callable[[int, int | None], None]
+"""Called with bytes done, and bytes in total or None."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An opened remote file: bytes from `offset` on, size of the whole where known, what tells versions apart."""
+
+    chunks: Iterator[bytes]
+    offset: int
+    total: int | None
+    version: str
+
+
+class RemoteFile(Protocol):
+    """A file on another machine. Both members raise SourceError for what the network or the server does wrong."""
+
+    @property
+    def shown(self) -> str:
+        """What messages call it: without user, password or signature."""
+        ...
+
+    def open(self, offset: int, version: str) -> AbstractContextManager[Reply]:
+        """Open from `offset` on where the file still is that version, else from the start."""
+        ...
+
+
+def download(remote: RemoteFile, part: Path, kept: str, checked: bool, progress: Progress | None) -> str | None:
+    """Download to `part`, from where an earlier try stopped.
+
+    Parameters
+    ----------
+    kept : version of the copy that is there already; empty where there is none
+    checked : whether the caller knows the checksum: without one, only a version makes it safe to go on
+
+    Returns
+    -------
+    str or None
+        version of the file, empty where the server tells none; None where it still is the one that is kept
+
+    Raises
+    ------
+    SourceError
+        the network or the server fails; what has arrived stays in `part` for the next try
+    OSError
+        `part` can't be written
+    """
+    note = part.with_suffix(".version")
+    version = note.read_text() if note.is_file() else ""
+    offset = part.stat().st_size if part.is_file() and (version or checked) else 0
+    with remote.open(offset, version) as reply:
+        if kept and reply.version == kept:
+            return None
+        with part.open("ab" if reply.offset else "wb") as file:
+            note.write_text(reply.version)
+            done = _save(reply, file, progress)
+    if reply.total is not None and done != reply.total:
+        raise SourceError(f"{remote.shown}: cut short at {done} of {reply.total} bytes; run again to go on from there")
+    return reply.version
+
+
+def _save(reply: Reply, file: BinaryIO, progress: Progress | None) -> int:
+    done = reply.offset
+    for chunk in reply.chunks:
+        done += file.write(chunk)
+        if progress:
+            progress(done, reply.total)
+    return done

@@ -1,0 +1,218 @@
+"""S3 through the minio client: a bucket as object store, an object as a file to download."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from io import BytesIO
+from pathlib import Path
+from xml.etree.ElementTree import ParseError
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+from urllib3.exceptions import HTTPError, PoolError
+from urllib3.response import BaseHTTPResponse
+
+from offers.directory import MANIFEST, checked, digests, new_directory, not_whole, refuse_difference, whole
+from offers.download import Reply
+from offers.errors import SourceError, StorageError
+from offers.files import os_errors, some, sync
+from offers.settings import S3Settings
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 20.0
+
+_KEYS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and what the bucket's policy allows"
+_REASONS = {
+    "NoSuchBucket": "there is no such bucket; create it, or correct the URI",
+    "NoSuchKey": "there is no such object",
+    "AccessDenied": f"access denied; {_KEYS}",
+    "InvalidAccessKeyId": f"the access key is unknown; {_KEYS}",
+    "SignatureDoesNotMatch": f"the secret key is wrong; {_KEYS}",
+}
+
+
+@dataclass(frozen=True)
+class S3Store:
+    """Objects in an S3 bucket under `prefix`, which may be empty."""
+
+    client: Minio
+    bucket: str
+    prefix: str
+
+    @property
+    def uri(self) -> str:
+        return "/".join(filter(None, ("s3:/", self.bucket, self.prefix)))
+
+    def put_directory(self, local: Path, key: str) -> None:
+        files, where = whole(local), f"{self.uri}/{key}"
+        present = self._names(key)
+        if MANIFEST in present:
+            refuse_difference(digests(files), {name: self._digest(f"{key}/{name}") for name in present}, where)
+            return
+        if strays := sorted(present - files.keys()):
+            raise StorageError(f"{where}: holds a half upload of something else ({some(strays)}); remove it")
+        for name in sorted(files, key=lambda name: (name == MANIFEST, name)):
+            with os_errors(files[name]), _errors(f"{where}/{name}"):
+                self.client.fput_object(self.bucket, self._name(f"{key}/{name}"), str(files[name]))
+
+    def get_directory(self, key: str, local: Path) -> None:
+        names = self._names(key)
+        if MANIFEST not in names:
+            raise not_whole(f"{self.uri}/{key}", len(names))
+        with os_errors(local), new_directory(local) as directory:
+            for name in sorted(names):
+                self._save(f"{key}/{name}", directory / name)
+
+    def exists(self, key: str) -> bool:
+        return self._has(key) or self._has(f"{key}/{MANIFEST}")
+
+    def keys(self, prefix: str = "") -> list[str]:
+        with _errors(f"{self.uri}/{prefix}"):
+            listed = self.client.list_objects(self.bucket, prefix=self._root + prefix, recursive=True)
+            names = [str(entry.object_name) for entry in listed]
+        return sorted(name.removeprefix(self._root) for name in names if not name.endswith("/"))
+
+    def read_bytes(self, key: str) -> bytes:
+        with self._opened(key) as response:
+            return response.read()
+
+    def write_bytes(self, key: str, content: bytes) -> None:
+        with _errors(f"{self.uri}/{key}"):
+            self.client.put_object(self.bucket, self._name(key), BytesIO(content), len(content))
+
+    @property
+    def _root(self) -> str:
+        return f"{self.prefix}/" if self.prefix else ""
+
+    def _name(self, key: str) -> str:
+        return self._root + checked(key)
+
+    def _names(self, key: str) -> set[str]:
+        return {name.removeprefix(f"{key}/") for name in self.keys(f"{checked(key)}/")}
+
+    def _has(self, key: str) -> bool:
+        # GET rather than HEAD: only its answer tells a missing bucket from a missing object.
+        with _errors(f"{self.uri}/{key}"):
+            try:
+                self.client.get_object(self.bucket, self._name(key)).close()
+            except S3Error as error:
+                if error.code == "NoSuchKey":
+                    return False
+                raise
+            return True
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[BaseHTTPResponse]:
+        with (
+            _errors(f"{self.uri}/{key}"),
+            closing(self.client.get_object(self.bucket, self._name(key))) as response,
+        ):
+            yield response
+
+    def _save(self, key: str, path: Path) -> None:
+        with self._opened(key) as response:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                shutil.copyfileobj(response, file)
+        sync(path)
+
+    def _digest(self, key: str) -> str:
+        with self._opened(key) as response:
+            return hashlib.file_digest(response, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class S3File:
+    """The object at the URI `shown`, to download."""
+
+    shown: str
+    settings: S3Settings
+
+    @contextmanager
+    def open(self, offset: int, version: str) -> Iterator[Reply]:
+        try:
+            with _errors(self.shown), closing(self._get(offset, version)) as response:
+                start = offset if response.status == HTTPStatus.PARTIAL_CONTENT else 0
+                length = response.headers.get("Content-Length")
+                total = start + int(length) if length else None
+                yield Reply(response.stream(), start, total, response.headers.get("ETag", ""))
+        except StorageError as error:
+            raise SourceError(str(error)) from None
+
+    def _get(self, offset: int, version: str) -> BaseHTTPResponse:
+        bucket, key = split(self.shown)
+        if not key:
+            raise StorageError(f"{self.shown!r}: expected s3://bucket/key, got no key")
+        client = connect(self.settings)
+        condition: dict[str, str | list[str] | tuple[str]] = {"If-Match": version} if offset and version else {}
+        try:
+            return client.get_object(bucket, key, offset, request_headers=condition)
+        except S3Error as error:
+            if not offset or error.code not in ("PreconditionFailed", "InvalidRange"):
+                raise
+            return client.get_object(bucket, key)
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of s3://bucket/key; the key may be empty."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise StorageError(f"{uri!r}: expected s3://bucket/key, got no bucket")
+    return bucket, key
+
+
+def connect(settings: S3Settings) -> Minio:
+    """A minio client that gives up within seconds; a StorageError where the endpoint is none."""
+    if not settings.endpoint:
+        raise StorageError("OFFERS_S3_ENDPOINT: expected http://host:9000 or https://host, but it is not set")
+    try:
+        return Minio(
+            settings.endpoint,
+            access_key=settings.access_key or None,
+            secret_key=settings.secret_key.get_secret_value(),
+            session_token=settings.session_token.get_secret_value() or None,
+            secure=settings.secure,
+            region=settings.region or None,
+            http_client=_pool(settings.secure),
+        )
+    except ValueError as error:
+        raise StorageError(
+            f"OFFERS_S3_ENDPOINT: expected http://host:9000 or https://host, got {settings.endpoint!r} ({error})"
+        ) from None
+
+
+def _pool(secure: bool) -> urllib3.PoolManager:
+    timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+    retries = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False)
+    ssl_context = None
+    if secure:
+        from httpx import create_ssl_context
+
+        ssl_context = create_ssl_context()
+    return urllib3.PoolManager(timeout=timeout, retries=retries, ssl_context=ssl_context)
+
+
+@contextmanager
+def _errors(where: str) -> Iterator[None]:
+    """Turn what the minio client raises into a StorageError of one sentence that begins with `where`."""
+    try:
+        yield
+    except S3Error as error:
+        reason = _REASONS.get(str(error.code), f"the object store says {error.code}: {error.message}")
+    except PoolError as error:
+        cause = str(getattr(error, "reason", error)).rpartition(": ")[2]
+        endpoint = f"{getattr(error.pool, 'host', '')}:{getattr(error.pool, 'port', '')}"
+        reason = f"no answer from {endpoint} ({cause}); check OFFERS_S3_ENDPOINT"
+    except HTTPError as error:
+        reason = f"the transfer was cut short ({error}); run again"
+    except (MinioException, ParseError) as error:
+        reason = f"expected the answer of an S3 server ({error}); check OFFERS_S3_ENDPOINT"
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return
+    raise StorageError(f"{where}: {reason}") from None
