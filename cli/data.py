@@ -1,9 +1,13 @@
 """offers data: fetch, validate, simulate and describe the rows of a contract."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from offers.contract import Contract
+    from offers.validation import Validation
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, validate, simulate and describe the rows of a contract.")
 
@@ -33,17 +37,13 @@ def fetch(contract: ContractOption = "bank-marketing", source: SourceOption = ""
 def validate(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
     """List every rule of the contract that the rows break."""
     from cli.screen import console, violations_table
-    from offers import contract as contracts
-    from offers import sources, validation
-    from offers.settings import Settings
+    from offers import validation
 
-    known = contracts.load(contract)
-    found = sources.ingest(known, Settings.from_env(), source)
-    checked = validation.validate(found.frame, known)
+    known, origin, checked = _validated(contract, source)
     if checked.violations:
         console.print(violations_table(checked.violations))
-        raise validation.refuse(known.name, len(found.frame), checked.violations)
-    console.print(f"{len(found.frame)} rows from {found.origin} keep to contract {known.name}")
+        raise validation.refuse(known.name, len(checked.frame), checked.violations)
+    console.print(f"{len(checked.frame)} rows from {origin} keep to contract {known.name}")
 
 
 @app.command()
@@ -67,16 +67,22 @@ def simulate(
 def describe(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
     """Show what each column holds and how acceptance goes through time."""
     from cli.screen import columns_table, console, periods_table
+    from offers import validation
+
+    known, origin, checked = _validated(contract, source)
+    if checked.violations:
+        raise validation.refuse(known.name, len(checked.frame), checked.violations)
+    console.print(f"[bold]{known.title}[/bold]: {len(checked.frame)} rows from {origin}")
+    console.print(columns_table(checked.frame, known))
+    if known.time is not None:
+        console.print(periods_table(checked.frame, known))
+
+
+def _validated(contract: str, source: str) -> "tuple[Contract, str, Validation]":
     from offers import contract as contracts
     from offers import sources, validation
     from offers.settings import Settings
 
     known = contracts.load(contract)
     found = sources.ingest(known, Settings.from_env(), source)
-    checked = validation.validate(found.frame, known)
-    if checked.violations:
-        raise validation.refuse(known.name, len(found.frame), checked.violations)
-    console.print(f"[bold]{known.title}[/bold]: {len(checked.frame)} rows from {found.origin}")
-    console.print(columns_table(checked.frame, known))
-    if known.time is not None:
-        console.print(periods_table(checked.frame, known))
+    return known, found.origin, validation.validate(found.frame, known)

@@ -1,11 +1,14 @@
 """offers pipeline: compile the training pipeline for Kubeflow, or run that very file here."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.data import ContractOption, SourceOption
+
+if TYPE_CHECKING:
+    from pipelines.local import Run
 
 app = typer.Typer(no_args_is_help=True, help="Compile the training pipeline, or run it on this machine.")
 
@@ -63,7 +66,7 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     finish(outcome, arguments["publish"])
 
 
-def finish(outcome: "local.Run", publish: str) -> None:  # noqa: F821
+def finish(outcome: "Run", publish: str) -> None:
     """Print what a run has come to; raises for a mistake, exits with 3 where the gate refused."""
     from cli.screen import console, gate_notes, gate_table, results_table
     from offers.errors import DataError
@@ -96,7 +99,7 @@ def finish(outcome: "local.Run", publish: str) -> None:  # noqa: F821
     console.print(f"bundle  {publish.rstrip('/')}/{name}", soft_wrap=True)
 
 
-def _page(outcome: "local.Run", step: str, artifact: str) -> Path | None:  # noqa: F821
+def _page(outcome: "Run", step: str, artifact: str) -> Path | None:
     """Copy a page to where a browser finds it by its ending; on a full disk it stays where it is."""
     import shutil
 
