@@ -13,6 +13,7 @@ from offers.yaml_file import Kind, Problem, Section, Text, refuse
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
+
 class Role(StrEnum):
     """What a column is to the decision."""
 

@@ -388,7 +388,8 @@ class _Range:
         low, high = self._bounds
         digits = 0 if self.column.type == "integer" else 3 - math.floor(math.log10(max(high - low, 1e-6)))
         values = np.round(self._unbounded(np.clip(uniform, 1e-9, 1 - 1e-9)) + self.offset, digits)
-        return np.clip(values, self.column.min, self.column.max) + 0.0
+        values = np.clip(values, self.column.min, self.column.max) + 0.0
+        return np.where(np.isin(values, self._codes), np.nan, values)
 
     def shifted(self, shift: CovariateShift | ShareShift) -> "_Range":
         if isinstance(shift, ShareShift):
@@ -398,7 +399,13 @@ class _Range:
     @property
     def sigma(self) -> float:
         """Standard deviation of the column before any shift."""
-        return float(replace(self, offset=0.0).at((np.arange(4096) + 0.5) / 4096).std())
+        return float(np.nanstd(replace(self, offset=0.0).at((np.arange(4096) + 0.5) / 4096)))
+
+    @property
+    def _codes(self) -> Floats:
+        """The numbers that stand for a missing value."""
+        numbers = [code.replace(",", ".") for code in self.column.missing]
+        return pd.to_numeric(pd.Series(numbers, dtype=object), errors="coerce").to_numpy(np.float64)
 
     def _unbounded(self, uniform: Floats) -> Floats:
         low, high = self._bounds
@@ -450,7 +457,7 @@ def _marginal(column: Column) -> _Marginal:
     labels: tuple[str | bool, ...] = column.values or (False, True)
     typical = column.typical if isinstance(column.typical, dict) else {}
     untold = max(0.0, 1 - sum(typical.values())) / max(1, len(labels) - len(typical))
-    shares = np.array([typical.get(str(label), untold) for label in labels])
+    shares = np.array([typical.get(str(label), untold) * (label not in column.missing) for label in labels])
     return _Shares(labels, tuple(shares / shares.sum()))
 
 
