@@ -8,6 +8,9 @@ OffersError
 ├── GateError        the gate can't be asked, or the candidate did not pass it
 ├── BundleError      a model bundle is damaged, incomplete or foreign
 ├── PolicyError      the policy is asked for what it can't rank
+├── RequestError     a request to a service breaks the contract
+│   └── RequestTooLarge  it holds more rows than one request may
+├── ServiceError     a service can't be started
 └── StorageError     a result can't be written or read
 """
 
@@ -42,6 +45,18 @@ class BundleError(OffersError):
 
 class PolicyError(OffersError):
     """The policy is asked for what it can't rank: a column or a propensity is missing, an offer is unknown, k is 0."""
+
+
+class RequestError(OffersError):
+    """A request to a service breaks the contract: names the field, what was expected and what arrived."""
+
+
+class RequestTooLarge(RequestError):  # noqa: N818
+    """A request holds more rows, or more bytes, than one request may."""
+
+
+class ServiceError(OffersError):
+    """A service can't be started: a port is taken, an address is not this machine's."""
 
 
 class StorageError(OffersError):

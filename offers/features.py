@@ -30,6 +30,16 @@ class Feature:
 
 
 @dataclass(frozen=True)
+class Coded:
+    """A category column whose words were looked up already: places in `Feature.values`, NaN where missing."""
+
+    places: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True)
 class Encoder:
     """Encodes typed rows; it has nothing to learn, so it follows from the contract alone."""
 
@@ -54,7 +64,7 @@ class Encoder:
         Parameters
         ----------
         rows : DataFrame, Arrow table or mapping from name to array; categories may be categorical,
-            dictionary-encoded or plain text
+            dictionary-encoded, `Coded` or plain text
 
         Returns
         -------
@@ -99,6 +109,8 @@ class Encoder:
             values = rows[feature.name]
         except KeyError:
             raise DataError(f"column '{feature.name}' is missing; expected {', '.join(self.names)}") from None
+        if isinstance(values, Coded):
+            return _Numbers(values.places)
         if not feature.values:
             return _Numbers(_as_numbers(values, feature.name))
         if isinstance(values, pa.ChunkedArray):

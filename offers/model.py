@@ -1,6 +1,7 @@
 """The model that training hands on and serving answers with: encoder, booster, calibrator."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,13 +60,35 @@ class PropensityModel:
     def propensity(self, rows: pd.DataFrame | Any, threads: int = 2) -> np.ndarray:
         """Score typed rows, a block at a time so that memory does not grow with their number.
 
+        Parameters
+        ----------
+        rows : DataFrame or Arrow table, or the columns of one request by name, which are scored in one go
+
         Returns
         -------
         ndarray, shape (n_rows,), float64, in (0, 1)
         """
+        if isinstance(rows, Mapping):
+            return self.calibrator(self.margin(rows, threads))
         out = np.empty(len(rows), np.float64)
         for start in range(0, len(rows), SCORING_BLOCK):
             block = slice(start, start + SCORING_BLOCK)
             part = rows.iloc[block] if isinstance(rows, pd.DataFrame) else rows[block]
-            out[block] = self.calibrator(margins(self.booster, self.encoder.encode(part, threads)))
+            out[block] = self.calibrator(self.margin(part, threads))
         return out
+
+    def margin(self, rows: pd.DataFrame | Any, threads: int = 2) -> np.ndarray:
+        """Log-odds before calibration, shape (n_rows,), float32."""
+        return margins(self.booster, self.encoder.encode(rows, threads))
+
+    def contributions(self, rows: pd.DataFrame | Any) -> np.ndarray:
+        """What each feature adds to a row's margin: Shapley values of trees, after Lundberg and others (2020).
+
+        Returns
+        -------
+        ndarray, shape (n_rows, n_features + 1), float32
+            log-odds; the last column is the bias, and a row sums to its margin but for rounding
+        """
+        types = self.encoder.feature_types
+        data = xgb.DMatrix(self.encoder.encode(rows), feature_types=types, enable_categorical=True)
+        return np.asarray(self.booster.predict(data, pred_contribs=True))

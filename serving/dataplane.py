@@ -1,0 +1,49 @@
+"""Between the protocols and the models: which model is meant, whether it is ready, what it is."""
+
+from importlib.metadata import version
+from typing import Any
+
+from serving.protocol import DataPlane, Model, ModelNotFound, ModelNotReady, ModelRepository
+
+
+class ServicePlane(DataPlane):
+    """KServe's data plane, with versions, and a readiness that follows the models'.
+
+    KServe's own says ready whatever the models say, loads a model that is not ready when it is asked for,
+    and knows no versions.
+    """
+
+    def __init__(self, models: list[Model]) -> None:
+        registry = ModelRepository()
+        for model in models:
+            registry.update(model)
+        super().__init__(registry)
+        self.draining = False
+
+    def metadata(self) -> dict[str, Any]:
+        return {"name": "offers", "version": version("offers"), "extensions": ["binary_tensor_data"]}
+
+    async def ready(self) -> bool:
+        """Whether every model is ready, and the service is not shutting down."""
+        models = self.model_registry.get_models().values()
+        return not self.draining and all([await model.healthy() for model in models])
+
+    async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
+        return bool(await self.get_model_from_registry(model_name).healthy())
+
+    async def get_model(self, name: str) -> Model:
+        model = self.get_model_from_registry(name)
+        if not await model.healthy():
+            raise ModelNotReady(name)
+        return model
+
+    async def model_metadata(self, model_name: str) -> dict[str, Any]:
+        model = self.get_model_from_registry(model_name)
+        described = await super().model_metadata(model_name)
+        return described | {"versions": [model.version], "platform": model.platform}
+
+    def check_version(self, model_name: str, wanted: str) -> None:
+        """Refuse a request for a version that is not the one served; an empty one means whichever is."""
+        served = self.get_model_from_registry(model_name).version
+        if wanted not in ("", served):
+            raise ModelNotFound(f"{model_name}, version {wanted} (here is version {served}),")

@@ -1,0 +1,126 @@
+"""A process that serves KServe models over REST and gRPC, on loopback unless it is told otherwise."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import orjson
+import uvicorn
+import uvloop
+
+from offers.errors import ServiceError
+from serving import rpc
+from serving.dataplane import ServicePlane
+from serving.protocol import Model
+from serving.rest import application
+from serving.telemetry import VERSION
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service listens; port 0 asks for a free one."""
+
+    host: str = "127.0.0.1"
+    http_port: int = 8080
+    grpc_port: int = 8081
+
+
+class Server:
+    """Serves models until it is stopped; answers what is under way then, for at most `grace` seconds."""
+
+    def __init__(self, models: list[Model], grace: float = 30) -> None:
+        self.plane = ServicePlane(models)
+        self.grace = grace
+        for model in models:
+            VERSION.labels(model.name, model.version).set(1)
+
+    async def start(self, wanted: Address) -> Address:
+        """Bind both ports and begin to answer.
+
+        Returns
+        -------
+        Address
+            with the ports that were bound
+
+        Raises
+        ------
+        ServiceError
+            a port is taken, or the host is not one of this machine
+        """
+        listener = _listen(wanted.host, wanted.http_port)
+        http_port = listener.getsockname()[1]
+        self._grpc = rpc.server(self.plane)
+        grpc_port = self._bind_grpc(wanted, listener)
+        config = uvicorn.Config(
+            application(self.plane),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=int(self.grace),
+        )
+        self._http = _Uvicorn(config)
+        await self._grpc.start()
+        self._serving = asyncio.create_task(self._http.serve([listener]))
+        self.bound = Address(wanted.host, http_port, grpc_port)
+        return self.bound
+
+    async def stop(self) -> None:
+        """Turn unready, take no new requests, answer those under way, then close."""
+        self.plane.draining = True
+        self._http.should_exit = True
+        await asyncio.gather(self._serving, self._grpc.stop(self.grace))
+
+    def _bind_grpc(self, wanted: Address, listener: socket.socket) -> int:
+        host = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
+        try:
+            return int(self._grpc.add_insecure_port(f"{host}:{wanted.grpc_port}"))
+        except RuntimeError:
+            listener.close()
+            raise _taken(wanted.host, wanted.grpc_port, "it is taken") from None
+
+
+def run(models: list[Model], wanted: Address) -> None:
+    """Serve until SIGTERM or SIGINT; print one line of JSON with the bound ports when requests are answered."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signalled(Server(models), wanted))
+
+
+async def _until_signalled(server: Server, wanted: Address) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    bound = await server.start(wanted)
+    models = server.plane.model_registry.get_models()
+    versions = {name: model.version for name, model in models.items()}
+    print(orjson.dumps(asdict(bound) | {"models": versions}).decode(), flush=True)
+    # What lives as long as the process need not be looked through by the collector, which would hold up requests.
+    gc.collect()
+    gc.freeze()
+    await stop.wait()
+    await server.stop()
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves the signals to us: uvicorn would end the process by raising the signal again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise _taken(host, port, error.strerror or str(error)) from None
+
+
+def _taken(host: str, port: int, reason: str) -> ServiceError:
+    return ServiceError(f"can't listen on port {port} of {host}: {reason}; name another port, or 0 for a free one")

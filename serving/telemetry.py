@@ -1,0 +1,93 @@
+"""What a service tells of itself: Prometheus metrics, and one line of JSON per request without personal data."""
+
+import logging
+import re
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from prometheus_client import Counter, Gauge, Histogram
+
+_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+REQUESTS = Counter("offers_requests", "Requests answered.", ["route", "status"])
+LATENCY = Histogram(
+    "offers_request_seconds", "Time from a request's arrival to its answer.", ["route"], buckets=_BUCKETS
+)
+IN_FLIGHT = Gauge("offers_requests_in_flight", "Requests that are being answered.")
+ROWS = Counter("offers_rows", "Rows that a model has answered.", ["model"])
+VERSION = Gauge("offers_model_version_info", "Always 1; names what a model was made from.", ["model", "version"])
+
+REQUEST_ID = "x-request-id"
+_QUIET = {"/", "/metrics", "/v2/health/live", "/v2/health/ready"}
+_PLAIN_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+log = logging.getLogger("offers.serving")
+
+
+@dataclass
+class Seen:
+    """What is known of a request when it has been answered."""
+
+    route: str
+    status: str = "cancelled"
+
+
+@contextmanager
+def observed(route: str, given_id: str = "") -> Iterator[Seen]:
+    """Count, time and log one request; a caller's own id is kept where it is a plain one, and made otherwise."""
+    request_id.set(given_id if _PLAIN_ID.fullmatch(given_id) else uuid.uuid4().hex)
+    seen, started = Seen(route), time.perf_counter()
+    IN_FLIGHT.inc()
+    try:
+        yield seen
+    finally:
+        seconds = time.perf_counter() - started
+        IN_FLIGHT.dec()
+        REQUESTS.labels(seen.route, seen.status).inc()
+        LATENCY.labels(seen.route).observe(seconds)
+        level = logging.DEBUG if seen.route in _QUIET else logging.INFO
+        if log.isEnabledFor(level):
+            fields = {"route": seen.route, "status": seen.status, "ms": round(seconds * 1e3, 3)}
+            log.log(level, "request", extra={"fields": fields})
+
+
+def log_fault(error: BaseException) -> None:
+    """Log where an unexpected exception came from; its text may quote a customer's data, so that stays out."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error("fault", extra={"fields": {"exception": type(error).__name__, "at": frames[-8:]}})
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+        }
+        if request_id.get():
+            line["request_id"] = request_id.get()
+        if record.exc_info and record.exc_info[0]:
+            line["exception"] = record.exc_info[0].__name__
+        return orjson.dumps(line | getattr(record, "fields", {}), default=str).decode()
+
+
+def configure_logging() -> None:
+    """Send every library's records to standard error as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.captureWarnings(True)
+    logging.getLogger("uvicorn.access").disabled = True
+    for name in ("kserve", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
