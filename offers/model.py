@@ -89,6 +89,6 @@ class PropensityModel:
         ndarray, shape (n_rows, n_features + 1), float32
             log-odds; the last column is the bias, and a row sums to its margin but for rounding
         """
-        types = self.encoder.feature_types
-        data = xgb.DMatrix(self.encoder.encode(rows), feature_types=types, enable_categorical=True)
+        matrix, types = self.encoder.encode(rows), self.encoder.feature_types
+        data = xgb.DMatrix(matrix, feature_types=types, enable_categorical=True, nthread=1)
         return np.asarray(self.booster.predict(data, pred_contribs=True))

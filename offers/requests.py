@@ -104,7 +104,7 @@ class RequestSchema:
         if n_rows > self.max_rows:
             raise RequestTooLarge(f"{where}: expected at most {self.max_rows} rows in a request, got {n_rows}")
         if n_rows == 0:
-            raise RequestError(f"{where}: expected 1 to {self.max_rows} rows, got none")
+            raise RequestError(f"{where}: expected at least one row, got none")
 
     def _check_names(self, names: Collection[Any], where: str) -> None:
         expected = ", ".join(self.fields)

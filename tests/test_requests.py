@@ -166,7 +166,7 @@ def test_a_wrong_value_is_named_with_its_row(case):
 
 WRONG_INSTANCES = {
     "no list": ({"age": 1}, "'instances': expected a list of objects, got an object"),
-    "none": ([], "'instances': expected 1 to 50 rows, got none"),
+    "none": ([], "'instances': expected at least one row, got none"),
     "a row of numbers": ([[1, 2, 3]], "row 1: expected an object with a value per column, got a list"),
     "a missing column": ([GOOD, {**GOOD, "visits": 1}, {"spending": 1}], "column 'visits', row 3: expected a value"),
     "an unknown column": (
@@ -189,7 +189,7 @@ WRONG_TENSORS = {
     "a missing column": (tensors(channel=None), "column 'channel': expected a value, but it is missing"),
     "an unknown column": ([*tensors(), Tensor("minutes", "FP64", [2])], "column 'minutes': not an input"),
     "a column twice": ([*tensors(), *tensors()], "column 'spending': expected one tensor, got 2"),
-    "no rows": (tensors(0), "the tensors: expected 1 to 50 rows, got none"),
+    "no rows": (tensors(0), "the tensors: expected at least one row, got none"),
     "other lengths": (
         tensors(visits=Tensor("visits", "INT8", [3], raw=b"\1\1\1")),
         "column 'visits': expected 2 rows as column 'spending' has, got 3",
