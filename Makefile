@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
 
-.PHONY: help setup demo test test-fast lint bench clean
+.PHONY: help setup demo serve test test-fast lint bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ setup: .venv/.installed ## Install the locked environment into .venv
 
 demo: setup ## Train, gate and package a model on real bank contacts (simulated ones where there is no network)
 	$(RUN) offers demo
+
+serve: setup ## Serve the newest bundle on loopback until Ctrl-C
+	$(RUN) offers serve
 
 test: setup ## Run every test, the slow ones included
 	$(RUN) pytest

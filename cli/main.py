@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from cli import bundle, data, demo, pipeline
+from cli import bundle, data, demo, pipeline, policy, serve
 from offers.errors import OffersError
 from offers.files import os_errors
 
@@ -13,9 +13,12 @@ app = typer.Typer(
     name="offers", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
 app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
+app.command("rank")(serve.rank)
 app.add_typer(data.app, name="data")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(policy.app, name="policy")
 
 
 def main() -> None:

@@ -63,11 +63,11 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     package = compile_pipeline("training", directory / "pipeline.yaml")
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)
-    finish(outcome, arguments["publish"])
+    return finish(outcome, publish or str(settings.home.resolve() / "bundles"))
 
 
-def finish(outcome: "Run", publish: str) -> None:
-    """Print what a run has come to; raises for a mistake, exits with 3 where the gate refused."""
+def finish(outcome: "Run", publish: str) -> str:
+    """Print what a run has come to and name its bundle; raises for a mistake, exits with 3 where the gate refused."""
     from cli.screen import console, gate_notes, gate_table, results_table
     from offers.errors import DataError
     from offers.gate import Verdict
@@ -97,6 +97,7 @@ def finish(outcome: "Run", publish: str) -> None:
     assert packaged is not None
     name = next(path.name for path in packaged.iterdir())
     console.print(f"bundle  {publish.rstrip('/')}/{name}", soft_wrap=True)
+    return f"{publish.rstrip('/')}/{name}"
 
 
 def _page(outcome: "Run", step: str, artifact: str) -> Path | None:

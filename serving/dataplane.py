@@ -33,7 +33,7 @@ class ServicePlane(DataPlane):
 
     async def get_model(self, name: str) -> Model:
         model = self.get_model_from_registry(name)
-        if not await model.healthy():
+        if not model.ready:
             raise ModelNotReady(name)
         return model
 

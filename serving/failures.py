@@ -40,7 +40,7 @@ def failure(error: Exception) -> Failure:
         return Failure(error.status_code, StatusCode.UNKNOWN, error.detail, dict(error.headers or {}))
     for kind, (status, code) in KINDS.items():
         if isinstance(error, kind):
-            return Failure(status, code, str(error))
+            return Failure(status, code, str(error), getattr(error, "headers", {}))
     log_fault(error)
     sentence = f"a fault of ours, not of the request: report request id {request_id.get()}"
     return Failure(500, StatusCode.INTERNAL, sentence)

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from offers import bundle as bundles
 from offers.bundle import Bundle
 from offers.contract import Column
 from offers.errors import OffersError, RequestError
-from offers.requests import MAX_ROWS, RequestSchema, Rows, Tensor, datatype
+from offers.requests import MAX_ROWS, RequestSchema, Rows, Tensor, datatype, shown
 from serving import server
 from serving.protocol import InferInput, InferOutput, InferRequest, InferResponse, Model
 from serving.telemetry import ROWS, configure_logging, request_id
@@ -22,6 +23,9 @@ from serving.telemetry import ROWS, configure_logging, request_id
 OUTPUT = "propensity"
 INLINE_ROWS = 256
 """Rows that are scored on the event loop, within 2 ms; more go to a thread, where they hold up no health check."""
+INLINE_EXPLAINED = 2
+MAX_EXPLAINED = 1000
+"""Rows that one request may have explained: each takes a hundred times as long as its score."""
 
 
 class Predictor(Model):
@@ -36,6 +40,7 @@ class Predictor(Model):
         super().__init__(name)
         self.bundle = bundle
         self.schema = RequestSchema(bundle.contract.inputs, max_rows)
+        self.explained = RequestSchema(bundle.contract.inputs, min(max_rows, MAX_EXPLAINED))
         # More threads cost a request of a dozen rows more than they bring, and starve the event loop.
         bundle.model.booster.set_param({"nthread": 1})
         self._pool = ThreadPoolExecutor(2, "scoring")
@@ -64,20 +69,20 @@ class Predictor(Model):
         if isinstance(payload, InferRequest):
             _check_outputs(payload)
             answer = partial(self._infer, payload, payload.id or request_id.get())
-            return await self._run(answer, _shape(payload.inputs))
-        return await self._run(partial(self._predict, payload), _length(payload))
+            return await self._run(answer, _shape(payload.inputs) <= INLINE_ROWS)
+        return await self._run(partial(self._predict, payload), _length(payload) <= INLINE_ROWS)
 
     async def explain(self, payload: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
         """Explain the rows of a V1 request: contributions, in log-odds, that sum with the bias to the margin."""
-        return await self._run(partial(self._explain, payload), 0 if _length(payload) < 16 else INLINE_ROWS + 1)
+        return await self._run(partial(self._explain, payload), _length(payload) <= INLINE_EXPLAINED)
 
-    async def _run(self, answer: Any, n_rows: int) -> Any:
-        if n_rows <= INLINE_ROWS:
+    async def _run(self, answer: Callable[[], Any], inline: bool) -> Any:
+        if inline:
             return answer()
         return await asyncio.get_running_loop().run_in_executor(self._pool, answer)
 
     def _predict(self, payload: dict[str, Any]) -> dict[str, Any]:
-        return {"predictions": self._score(self._instances(payload)).tolist()}
+        return {"predictions": self._score(_instances(payload, self.schema)).tolist()}
 
     def _infer(self, request: InferRequest, answer_id: str) -> InferResponse:
         propensity = self._score(self.schema.from_tensors([_tensor(item) for item in request.inputs]))
@@ -94,7 +99,7 @@ class Predictor(Model):
         )
 
     def _explain(self, payload: dict[str, Any]) -> dict[str, Any]:
-        rows = self._instances(payload)
+        rows = _instances(payload, self.explained)
         model = self.bundle.model
         propensity, margin, contributions = self._score(rows), model.margin(rows), model.contributions(rows)
         names = model.encoder.names
@@ -111,24 +116,25 @@ class Predictor(Model):
             "calibration": {"slope": model.calibrator.slope, "intercept": model.calibrator.intercept},
         }
 
-    def _instances(self, payload: dict[str, Any]) -> Rows:
-        for key in payload:
-            if key != "instances":
-                raise RequestError(f"the body: expected 'instances' alone, got {key[:60]!r} too")
-        if "instances" not in payload:
-            raise RequestError("the body: expected a list of objects as 'instances', but it is missing")
-        return self.schema.from_instances(payload["instances"])
-
     def _score(self, rows: Rows) -> np.ndarray:
         propensity = self.bundle.model.propensity(rows)
         ROWS.labels(self.name).inc(len(propensity))
         return propensity
 
 
+def _instances(payload: dict[str, Any], schema: RequestSchema) -> Rows:
+    for key in payload:
+        if key != "instances":
+            raise RequestError(f"the body: expected 'instances' alone, got {shown(key)} too")
+    if "instances" not in payload:
+        raise RequestError("the body: expected a list of objects as 'instances', but it is missing")
+    return schema.from_instances(payload["instances"])
+
+
 def _check_outputs(request: InferRequest) -> None:
     for output in request.request_outputs or []:
         if output.name != OUTPUT:
-            raise RequestError(f"'outputs': expected {OUTPUT!r}, got {output.name[:60]!r}")
+            raise RequestError(f"'outputs': expected {OUTPUT!r}, got {shown(output.name)}")
 
 
 def _limits(column: Column) -> dict[str, Any]:

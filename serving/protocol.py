@@ -7,9 +7,13 @@ try:
     from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model, ModelRepository
     from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
     from kserve.model import InferenceVerb
+    from kserve.predictor_config import PredictorConfig
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
-    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
+        GRPCInferenceServiceStub,
+        add_GRPCInferenceServiceServicer_to_server,
+    )
     from kserve.protocol.grpc.servicer import InferenceServicer
     from kserve.protocol.infer_type import RequestedOutput
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
@@ -22,6 +26,7 @@ MESSAGE_LIMIT = 8 * 2**20
 __all__ = [
     "MESSAGE_LIMIT",
     "DataPlane",
+    "GRPCInferenceServiceStub",
     "InferInput",
     "InferOutput",
     "InferRequest",
@@ -34,6 +39,7 @@ __all__ = [
     "ModelNotReady",
     "ModelRepository",
     "ModelRepositoryExtension",
+    "PredictorConfig",
     "RequestedOutput",
     "ServerNotReady",
     "add_GRPCInferenceServiceServicer_to_server",

@@ -283,7 +283,7 @@ def _parameters(item: dict[str, Any], where: str) -> dict[str, Any]:
     return _typed(item, "parameters", dict, where) if item.get("parameters") is not None else {}
 
 
-_NOUNS = {str: "text", list: "a list", dict: "an object"}
+_NOUNS: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
 
 
 def _typed(item: dict[str, Any], key: str, kind: type, where: str) -> Any:

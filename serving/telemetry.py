@@ -22,6 +22,8 @@ LATENCY = Histogram(
 )
 IN_FLIGHT = Gauge("offers_requests_in_flight", "Requests that are being answered.")
 ROWS = Counter("offers_rows", "Rows that a model has answered.", ["model"])
+PREDICTOR_FAILURES = Counter("offers_predictor_failures", "Calls that the predictor did not answer.", ["code"])
+FALLBACKS = Counter("offers_fallback_rows", "Rows that were ranked by value, without the predictor.", ["model"])
 VERSION = Gauge("offers_model_version_info", "Always 1; names what a model was made from.", ["model", "version"])
 
 REQUEST_ID = "x-request-id"
