@@ -73,7 +73,7 @@ def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:
 
 def show(prediction: dict[str, Any], console: Any) -> None:
     """Print the answer for one customer."""
-    from rich.table import Column, Table
+    from rich.table import Table
 
     versions = ", ".join(f"{name} {version}" for name, version in prediction["versions"].items() if version)
     console.print(f"\n[bold]{prediction['customer_id']}[/bold]  decision {prediction['decision_id']}", soft_wrap=True)
