@@ -19,7 +19,7 @@ help: ## Show this list
 
 setup: .venv/.installed ## Install the locked environment into .venv
 
-demo: setup ## Train, gate and package a model on real bank contacts (simulated ones where there is no network)
+demo: setup ## Train on real bank contacts (simulated ones where there is no network), rank offers by the model
 	$(RUN) offers demo
 
 serve: setup ## Serve the newest bundle on loopback until Ctrl-C

@@ -270,3 +270,11 @@ def test_path_that_can_not_be_read_is_refused(tmp_path: Path):
     for name in ("absent.yaml", "directory.yaml", "latin.yaml"):
         with pytest.raises(ContractError, match=f"{name}: can't be read"):
             contracts.load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/contract.md"])
+def test_the_example_of_the_documents_is_a_contract(document):
+    text = (Path(__file__).parents[1] / document).read_text("utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    contract = contracts.parse(example, document)
+    assert [column.name for column in contract.inputs] == ["income", "region", "channel"]
