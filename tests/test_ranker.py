@@ -47,7 +47,7 @@ CUSTOMER = {"spending": 600.0, "visits": 3, "region": "north", "member": True}
 GOOD = {"customer_id": "Maria", "customer": CUSTOMER, "context": {"rating": 4.5}}
 MAX_CUSTOMERS = 50
 FALLBACK = WARRANTIES.replace("{k: 2}", "{k: 2, fallback: value}")
-EXPLORING = WARRANTIES.replace("{k: 2}", "{k: 2, exploration: {kind: softmax, temperature: 5}}")
+EXPLORING = WARRANTIES.replace("{k: 2}", "{k: 2, exploration: {kind: softmax, temperature: 1000}}")
 
 
 def someone(customer_id: str, rating: float | None = 4.5, **customer: Any) -> dict[str, Any]:
