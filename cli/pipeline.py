@@ -93,11 +93,10 @@ def finish(outcome: "Run", publish: str) -> str:
     if not decided.passed:
         console.print("[bold red]The gate refused this model; no bundle was made.[/bold red]")
         raise typer.Exit(3)
-    packaged = outcome.artifact("package", "bundle")
-    assert packaged is not None
-    name = next(path.name for path in packaged.iterdir())
-    console.print(f"bundle  {publish.rstrip('/')}/{name}", soft_wrap=True)
-    return f"{publish.rstrip('/')}/{name}"
+    assert outcome.bundle is not None
+    bundle = f"{publish.rstrip('/')}/{outcome.bundle.name}"
+    console.print(f"bundle  {bundle}", soft_wrap=True)
+    return bundle
 
 
 def _page(outcome: "Run", step: str, artifact: str) -> Path | None:

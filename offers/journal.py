@@ -85,6 +85,10 @@ class Journal:
             raise StorageError(f"{self.store.uri}/{key}: an entry of the journal is never written over; try again")
         self.store.write_bytes(key, json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n")
 
+    def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "") -> None:
+        """Write what has come of a run."""
+        self.append(Outcome(at=self.clock(), run=run, succeeded=succeeded, bundle=bundle, note=note))
+
     def entries(self) -> list[Decision | Outcome]:
         """All entries, the oldest first.
 

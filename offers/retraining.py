@@ -59,15 +59,11 @@ class Retrainer:
                 self._begin(decision)
             return decision
 
-    def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "") -> None:
-        """Write what has come of a run."""
-        self.journal.append(Outcome(at=self.journal.clock(), run=run, succeeded=succeeded, bundle=bundle, note=note))
-
     def _begin(self, decision: Decision) -> None:
         try:
             self._start(decision.request, decision.run)
         except Exception as error:
-            self.ended(decision.run, succeeded=False, note=f"it could not be started: {error}")
+            self.journal.ended(decision.run, succeeded=False, note=f"it could not be started: {error}")
             raise
 
 

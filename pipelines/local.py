@@ -53,6 +53,12 @@ class Run:
         found = sorted((self.directory / "root").glob(f"*/{step}/{name}"))
         return found[-1] if found else None
 
+    @property
+    def bundle(self) -> Path | None:
+        """Path of the bundle that the run made, or None where the gate refused or the run failed."""
+        packaged = self.artifact("package", "bundle")
+        return next(packaged.iterdir()) if packaged is not None else None
+
 
 def run(
     package: Path, arguments: Mapping[str, Any], directory: Path, shown: Callable[[Run], None] = lambda run: None

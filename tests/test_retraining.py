@@ -80,7 +80,7 @@ def test_two_alarms_at_the_same_time_start_one_run(retrainer: Retrainer, starts:
 
 def test_a_cool_down_follows_a_run(retrainer: Retrainer, starts: Starts, clock: Clock) -> None:
     run = retrainer.ask(request(1)).run
-    retrainer.ended(run, succeeded=True, bundle="shop-0123456789abcdef")
+    retrainer.journal.ended(run, succeeded=True, bundle="shop-0123456789abcdef")
     clock.moment += timedelta(hours=20)
     decision = retrainer.ask(request(2, cause="schedule"))
     assert not decision.started
@@ -90,13 +90,13 @@ def test_a_cool_down_follows_a_run(retrainer: Retrainer, starts: Starts, clock: 
 
 
 def test_after_the_cool_down_a_run_starts_again(retrainer: Retrainer, clock: Clock) -> None:
-    retrainer.ended(retrainer.ask(request(1)).run, succeeded=True)
+    retrainer.journal.ended(retrainer.ask(request(1)).run, succeeded=True)
     clock.moment += timedelta(hours=25)
     assert retrainer.ask(request(2, cause="new data")).started
 
 
 def test_a_run_that_broke_down_starts_no_cool_down(retrainer: Retrainer, clock: Clock) -> None:
-    retrainer.ended(retrainer.ask(request(1)).run, succeeded=False, note="the disk is full")
+    retrainer.journal.ended(retrainer.ask(request(1)).run, succeeded=False, note="the disk is full")
     assert retrainer.ask(request(2)).started
 
 

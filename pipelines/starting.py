@@ -1,0 +1,61 @@
+"""Start the run that the journal decided on: on this machine, in a child process of a thread that waits for it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from offers.journal import Request
+from pipelines import local
+from pipelines.compilation import compile_pipeline
+
+Ended = Callable[[str, bool, str, str], None]
+"""Takes the run's name, whether it succeeded, the path of its bundle, and a note."""
+
+
+@dataclass
+class LocalRuns:
+    """Runs of the training pipeline on this machine.
+
+    Parameters
+    ----------
+    arguments : of the pipeline; `publish` is where a bundle that passed is stored
+    directory : below which each run has one of its name
+    ended : told when a run has ended, from a thread of its own
+    """
+
+    arguments: Mapping[str, Any]
+    directory: Path
+    ended: Ended
+    shown: Callable[[local.Run], None] = lambda run: None
+    _threads: list[Thread] = field(default_factory=list)
+
+    def __call__(self, request: Request, run: str) -> None:
+        """Start a run and come back at once."""
+        thread = Thread(target=self._run, args=(request, run), name=run, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def wait(self) -> None:
+        """Wait until all runs have ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, request: Request, run: str) -> None:
+        try:
+            done = self._pipeline(request, run)
+        except Exception as error:
+            self.ended(run, False, "", f"{type(error).__name__}: {error}")
+            raise
+        if not done.succeeded:
+            self.ended(run, False, "", done.mistake or f"a fault of ours; see {done.log}")
+        elif done.bundle is None:
+            self.ended(run, True, "", "the gate refused the new model; the present one stays")
+        else:
+            self.ended(run, True, f"{str(self.arguments['publish']).rstrip('/')}/{done.bundle.name}", "")
+
+    def _pipeline(self, request: Request, run: str) -> local.Run:
+        directory = self.directory / run
+        package = compile_pipeline("training", directory / "pipeline.yaml")
+        return local.run(package, self.arguments, directory, self.shown)
