@@ -4,9 +4,10 @@ from pathlib import Path
 
 from kfp.compiler import Compiler
 
+from pipelines.monitoring import monitoring
 from pipelines.training import training
 
-PIPELINES = {"training": training}
+PIPELINES = {"training": training, "monitoring": monitoring}
 
 
 def compile_pipeline(name: str, path: Path) -> Path:

@@ -17,6 +17,8 @@ from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import yaml
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
@@ -129,10 +131,20 @@ def _main(package: str, directory: str) -> None:
 
     arguments = json.loads(Path(directory, "arguments.json").read_text("utf-8"))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(Path(directory, "root")))
-    components.load_component_from_file(package)(**arguments)
+    components.load_component_from_text(_without_retries(Path(package).read_text("utf-8")))(**arguments)
     # kfp leaves threads of its executors behind that would hold the process for nothing.
     sys.stdout.flush()
     os._exit(0)
+
+
+def _without_retries(package: str) -> str:
+    """Drop the waits before retries: here a step fails by a mistake of the user's, not by a node that went away."""
+    documents = list(yaml.safe_load_all(package))
+    spec = documents[0]
+    for dag in (spec["root"], *spec["components"].values()):
+        for task in dag.get("dag", {}).get("tasks", {}).values():
+            task.pop("retryPolicy", None)
+    return yaml.safe_dump_all(documents)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,14 @@
 from kfp import dsl
 
 from components import training as steps
+from pipelines.placement import CONFIG, placed
 
 
-@dsl.pipeline(name="offers-training", description="From raw contacts to a gated, calibrated model bundle.")
+@dsl.pipeline(
+    name="offers-training",
+    description="From raw contacts to a gated, calibrated model bundle.",
+    pipeline_config=CONFIG,
+)
 def training(
     contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = ""
 ) -> bool:
@@ -25,20 +30,22 @@ def training(
     bool
         the gate's verdict
     """
-    raw = steps.ingest(contract=contract, source=source)
-    checked = steps.validate(contract=contract, raw=raw.outputs["raw"])
-    gold = steps.prepare(contract=contract, typed=checked.outputs["typed"]).outputs["gold"]
-    model = steps.train(contract=contract, gold=gold, trials=trials, seed=seed).outputs["model"]
-    measured = steps.evaluate(contract=contract, gold=gold, model=model, champion=champion)
+    raw = placed(steps.ingest(contract=contract, source=source)).outputs["raw"]
+    typed = placed(steps.validate(contract=contract, raw=raw)).outputs["typed"]
+    gold = placed(steps.prepare(contract=contract, typed=typed)).outputs["gold"]
+    model = placed(steps.train(contract=contract, gold=gold, trials=trials, seed=seed), minutes=240).outputs["model"]
+    measured = placed(steps.evaluate(contract=contract, gold=gold, model=model, champion=champion))
     evaluation = measured.outputs["evaluation"]
-    verdict = steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation)
+    verdict = placed(steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation))
     with dsl.If(verdict.outputs["Output"] == True, name="passed"):  # noqa: E712 - builds a condition
-        steps.package(
-            contract=contract,
-            gold=gold,
-            model=model,
-            evaluation=evaluation,
-            verdict=verdict.outputs["verdict"],
-            publish=publish,
+        placed(
+            steps.package(
+                contract=contract,
+                gold=gold,
+                model=model,
+                evaluation=evaluation,
+                verdict=verdict.outputs["verdict"],
+                publish=publish,
+            )
         )
     return verdict.outputs["Output"]

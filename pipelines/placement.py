@@ -1,0 +1,36 @@
+"""What each step asks of a cluster: resources, time, retries, rights, secrets. Local runs ignore it."""
+
+from typing import TypeVar
+
+from kfp import dsl, kubernetes
+
+Task = TypeVar("Task", bound=dsl.PipelineTask)
+
+USER = 10001
+"""Of the pipeline's image; no user of the host has it."""
+STORE_SECRET = "mlpipeline-minio-artifact"
+SETTINGS = "offers-settings"
+"""A ConfigMap in the namespace of the runs, with the endpoint of the object store."""
+
+DAY = 24 * 3600
+
+CONFIG = dsl.PipelineConfig(ttl_seconds_after_finished=7 * DAY, active_deadline_seconds=DAY // 4)
+
+
+def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:
+    """Give a step its place on a cluster.
+
+    Parameters
+    ----------
+    memory : limit, and half of it is asked for
+    minutes : after which the step is stopped
+    """
+    task.set_cpu_request("250m").set_cpu_limit("2").set_memory_request("512Mi").set_memory_limit(memory)
+    task.set_retry(2, backoff_duration="30s", backoff_factor=2)
+    kubernetes.set_timeout(task, minutes * 60)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.use_secret_as_env(
+        task, STORE_SECRET, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}, optional=True
+    )
+    kubernetes.use_config_map_as_env(task, SETTINGS, {"OFFERS_S3_ENDPOINT": "OFFERS_S3_ENDPOINT"}, optional=True)
+    return task
