@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from cli import bundle, data, demo, pipeline, policy, serve
+from cli import bundle, cluster, data, demo, pipeline, policy, serve
 from offers.errors import OffersError
 from offers.files import os_errors
 
@@ -16,6 +16,8 @@ app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("rank")(serve.rank)
 app.add_typer(data.app, name="data")
+for command in (cluster.submit, cluster.schedule, cluster.status, cluster.logs):
+    pipeline.app.command()(command)
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(policy.app, name="policy")

@@ -1,7 +1,7 @@
 """offers pipeline: compile the training pipeline for Kubeflow, or run that very file here."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,24 +46,28 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     from pipelines.compilation import compile_pipeline
 
     settings = Settings.from_env()
-    text = contracts.text(contract)
-    known = contracts.parse(text, contract)
+    known = contracts.load(contract)
     if champion:
         open_bundle(champion, settings)
     directory = _fresh(settings.home.resolve() / "runs", known.name)
-    arguments = {
-        "contract": contract if contract in contracts.shipped() else text,
-        "source": str(Path(source).resolve()) if source and Path(source).exists() else source,
-        "trials": trials,
-        "seed": seed,
-        "champion": champion,
-        "publish": publish or str(settings.home.resolve() / "bundles"),
-    }
+    arguments = training_arguments(contract, source, publish or str(settings.home.resolve() / "bundles"))
+    arguments |= {"trials": trials, "seed": seed, "champion": champion}
     console.print(f"[bold]{known.title}[/bold]")
     package = compile_pipeline("training", directory / "pipeline.yaml")
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)
-    return finish(outcome, publish or str(settings.home.resolve() / "bundles"))
+    return finish(outcome, arguments["publish"])
+
+
+def training_arguments(contract: str, source: str, publish: str) -> dict[str, Any]:
+    """Arguments of the training pipeline that make sense in another process or on another machine."""
+    from offers import contract as contracts
+
+    return {
+        "contract": contract if contract in contracts.shipped() else contracts.text(contract),
+        "source": str(Path(source).resolve()) if source and Path(source).exists() else source,
+        "publish": publish,
+    }
 
 
 def finish(outcome: "Run", publish: str) -> str:

@@ -22,21 +22,27 @@ class S3Settings(BaseModel):
 
 
 class Settings(BaseModel):
-    """Where things are. `home` holds downloads, runs and bundles; `data_dir` the files that a user has already."""
+    """Where things are.
+
+    `home` holds downloads, runs and bundles; `data_dir` the files that a user has already; `kubeflow` is the address
+    of Kubeflow Pipelines.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     home: Path = Path(".offers")
     data_dir: Path | None = None
+    kubeflow: str = "http://127.0.0.1:8888"
     s3: S3Settings = S3Settings()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """Read OFFERS_HOME, OFFERS_DATA_DIR, OFFERS_S3_ENDPOINT (http:// or https://) and AWS_* credentials."""
+        """Read OFFERS_HOME, OFFERS_DATA_DIR, OFFERS_KUBEFLOW_URL, OFFERS_S3_ENDPOINT (http or https) and AWS_*."""
         endpoint = env.get("OFFERS_S3_ENDPOINT", "")
         return cls(
             home=Path(env.get("OFFERS_HOME", ".offers")),
             data_dir=Path(env["OFFERS_DATA_DIR"]) if env.get("OFFERS_DATA_DIR") else None,
+            kubeflow=env.get("OFFERS_KUBEFLOW_URL") or "http://127.0.0.1:8888",
             s3=S3Settings(
                 endpoint=endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"),
                 access_key=env.get("AWS_ACCESS_KEY_ID", ""),

@@ -1,0 +1,56 @@
+"""What the steps of a run on a cluster have said, read from their pods."""
+
+from collections.abc import Iterator
+
+import urllib3
+from kubernetes import client, config
+
+from offers.errors import ServiceError
+
+RUN_LABEL = "pipeline/runid"
+
+
+def logs_of(run: str, namespace: str, api: client.CoreV1Api | None = None) -> Iterator[tuple[str, str]]:
+    """Names of a run's pods in the order of their beginning, each with the log of its step.
+
+    Raises
+    ------
+    ServiceError
+        no cluster answers, it refuses, or it has no pods of that run, which it deletes in the end
+    """
+    api = api or client.CoreV1Api(connect())
+    try:
+        pods = api.list_namespaced_pod(namespace, label_selector=f"{RUN_LABEL}={run}").items
+        if not pods:
+            raise ServiceError(
+                f"namespace {namespace!r} has no pods of run {run!r}; 'offers pipeline status' lists runs"
+            )
+        for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp):
+            if any(container.name == "main" for container in pod.spec.containers):
+                name = pod.metadata.name
+                yield name, api.read_namespaced_pod_log(name, namespace, container="main")
+    except client.ApiException as error:
+        raise ServiceError(f"the cluster answers {error.status} for the pods of run {run!r}: {error.reason}") from None
+    except urllib3.exceptions.HTTPError as error:
+        raise ServiceError(f"the cluster has gone away: {str(error)[:200]}") from None
+
+
+def connect() -> client.ApiClient:
+    """The cluster that this process runs in, or else the one that kubectl talks to.
+
+    Raises
+    ------
+    ServiceError
+        there is neither
+    """
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        try:
+            config.load_kube_config()
+        except (config.ConfigException, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ServiceError(
+                f"no cluster is configured: {reason}; 'kubectl config get-contexts' lists them"
+            ) from None
+    return client.ApiClient()
