@@ -1,4 +1,4 @@
-"""offers pipeline submit, schedule, status and logs: the training pipeline on a cluster."""
+"""offers pipeline submit, schedule, status, logs; offers deploy, rollback: what happens on a cluster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pipelines.kubeflow import Kubeflow
 
 KubeflowOption = Annotated[str, typer.Option(help="Address of Kubeflow Pipelines; OFFERS_KUBEFLOW_URL by default.")]
+ServiceOption = Annotated[str, typer.Option(help="NAMESPACE/NAME of the InferenceService.")]
+SmokeOption = Annotated[str, typer.Option(help="Where its predictor answers, for the golden rows.")]
+SecondsOption = Annotated[int, typer.Option(min=1, help="To wait for the service to be ready.")]
 PublishOption = Annotated[str, typer.Option(help="Where a bundle that passed goes: an s3:// URI.")]
 
 
@@ -108,6 +111,31 @@ def _arguments(contract: str, source: str, publish: str) -> dict[str, Any]:
             f"--publish {publish!r}: expected s3://bucket/prefix, which the steps on a cluster can reach"
         )
     return training_arguments(contract, source, publish)
+
+
+def deploy(
+    bundle: Annotated[str, typer.Argument(help="s3:// URI of the bundle.")],
+    service: ServiceOption = "offers/offers",
+    smoke_url: SmokeOption = "http://127.0.0.1:8085",
+    seconds: SecondsOption = 600,
+) -> None:
+    """Point a service on a cluster to a bundle, check its answers, and return where they are wrong."""
+    from components import inference
+    from offers.settings import Settings
+
+    inference.deploy(bundle, service, smoke_url, seconds, Settings.from_env(), typer.echo)
+
+
+def rollback(
+    service: ServiceOption = "offers/offers",
+    smoke_url: SmokeOption = "http://127.0.0.1:8085",
+    seconds: SecondsOption = 600,
+) -> None:
+    """Return a service on a cluster to the bundle before the present one."""
+    from components import inference
+    from offers.settings import Settings
+
+    inference.roll_back(service, smoke_url, seconds, Settings.from_env(), typer.echo)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("rank")(serve.rank)
+app.command("deploy")(cluster.deploy)
+app.command("rollback")(cluster.rollback)
 app.add_typer(data.app, name="data")
 for command in (cluster.submit, cluster.schedule, cluster.status, cluster.logs):
     pipeline.app.command()(command)

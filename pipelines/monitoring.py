@@ -19,6 +19,7 @@ def monitoring(
     since: str = "",
     until: str = "",
     as_of: str = "",
+    recalibrated: bool = False,
     trigger: str = "",
 ) -> bool:
     """Look at a period, report, and ask for a new model where two of three signals say so.
@@ -34,6 +35,8 @@ def monitoring(
     since : a moment in UTC such as 2024-05-31, or a span before `until` such as 7d; empty for all rows
     until : a moment; empty for `as_of`
     as_of : outcomes that came later do not count; empty for now
+    recalibrated : whether the bundle's scores have been recalibrated since it was trained; the cheaper remedy is
+        tried first
     trigger : URL of the service that takes requests for a new model; without it the verdict is only reported
 
     Returns
@@ -44,7 +47,13 @@ def monitoring(
     read = steps.collect(bundle=bundle, scored=scored, outcomes=outcomes, since=since, until=until, as_of=as_of)
     decisions = read.outputs["decisions"]
     found = steps.inspect(bundle=bundle, decisions=decisions)
-    judged = steps.judge(bundle=bundle, decisions=decisions, findings=found.outputs["findings"], store=store)
+    judged = steps.judge(
+        bundle=bundle,
+        decisions=decisions,
+        findings=found.outputs["findings"],
+        recalibrated=recalibrated,
+        store=store,
+    )
     with dsl.If(judged.outputs["Output"] == True, name="retraining-wanted"):  # noqa: E712 - builds a condition
         asked = steps.request_retraining(verdict=judged.outputs["verdict"], trigger=trigger)
     for task in (read, found, judged, asked):

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 
+from components.inference import connect
 from offers.errors import ServiceError
 
 RUN_LABEL = "pipeline/runid"
@@ -33,24 +34,3 @@ def logs_of(run: str, namespace: str, api: client.CoreV1Api | None = None) -> It
         raise ServiceError(f"the cluster answers {error.status} for the pods of run {run!r}: {error.reason}") from None
     except urllib3.exceptions.HTTPError as error:
         raise ServiceError(f"the cluster has gone away: {str(error)[:200]}") from None
-
-
-def connect() -> client.ApiClient:
-    """The cluster that this process runs in, or else the one that kubectl talks to.
-
-    Raises
-    ------
-    ServiceError
-        there is neither
-    """
-    try:
-        config.load_incluster_config()
-    except config.ConfigException:
-        try:
-            config.load_kube_config()
-        except (config.ConfigException, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ServiceError(
-                f"no cluster is configured: {reason}; 'kubectl config get-contexts' lists them"
-            ) from None
-    return client.ApiClient()

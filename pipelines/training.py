@@ -2,8 +2,11 @@
 
 from kfp import dsl
 
+from components import deploy as deployment
 from components import training as steps
 from pipelines.placement import CONFIG, placed
+
+DEPLOY_SECONDS = 600
 
 
 @dsl.pipeline(
@@ -12,9 +15,16 @@ from pipelines.placement import CONFIG, placed
     pipeline_config=CONFIG,
 )
 def training(
-    contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = ""
+    contract: str,
+    source: str = "",
+    trials: int = 0,
+    seed: int = 0,
+    champion: str = "",
+    publish: str = "",
+    service: str = "",
+    smoke_url: str = "",
 ) -> bool:
-    """Train, evaluate, gate and package.
+    """Train, evaluate, gate, package and, where a service is named, deploy.
 
     Parameters
     ----------
@@ -24,6 +34,8 @@ def training(
     seed : of everything random
     champion : path or URI of the bundle to beat
     publish : directory or s3:// URI below which a bundle that passed is stored under its name
+    service : NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none gets it by default
+    smoke_url : where the predictor of that service answers
 
     Returns
     -------
@@ -38,7 +50,7 @@ def training(
     evaluation = measured.outputs["evaluation"]
     verdict = placed(steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation))
     with dsl.If(verdict.outputs["Output"] == True, name="passed"):  # noqa: E712 - builds a condition
-        placed(
+        bundle = placed(
             steps.package(
                 contract=contract,
                 gold=gold,
@@ -47,5 +59,11 @@ def training(
                 verdict=verdict.outputs["verdict"],
                 publish=publish,
             )
-        )
+        ).outputs["Output"]
+        with dsl.If(service != "", name="served"):
+            placed(
+                deployment.deploy(
+                    bundle=bundle, publish=publish, service=service, smoke_url=smoke_url, seconds=DEPLOY_SECONDS
+                )
+            )
     return verdict.outputs["Output"]

@@ -1,0 +1,110 @@
+"""offers monitor: hold live decisions against the bundle that made them, and see whether that is still being done."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cli.data import ContractOption
+
+if TYPE_CHECKING:
+    from pipelines.local import Run
+
+app = typer.Typer(no_args_is_help=True, help="Watch live decisions: drift, performance, and the watching itself.")
+
+StoreOption = Annotated[
+    str, typer.Option(help="Where reports and statuses are left: a directory or s3:// URI; by default OFFERS_HOME.")
+]
+
+
+@app.command("run")
+def run_(
+    bundle: Annotated[str, typer.Option(help="The bundle that made the decisions: its path, name or s3:// URI.")],
+    scored: Annotated[str, typer.Option(help="Scored rows: a Parquet file, a directory of them, or s3://.")],
+    outcomes: Annotated[str, typer.Option(help="Outcomes, the same; without them performance is not judged.")] = "",
+    since: Annotated[str, typer.Option(help="A moment in UTC, or a span before --until such as 7d.")] = "",
+    until: Annotated[str, typer.Option(help="A moment in UTC; by default that of --as-of.")] = "",
+    as_of: Annotated[str, typer.Option(help="Outcomes that came later don't count; by default now.")] = "",
+    store: StoreOption = "",
+    trigger: Annotated[str, typer.Option(help="URL of the service to ask for a new model, where one is wanted.")] = "",
+) -> None:
+    """Run the monitoring pipeline on this machine. Exit code 3: it asks for action."""
+    from cli.pipeline import _fresh
+    from cli.screen import RunDisplay, console
+    from offers.decisions import Period
+    from offers.settings import Settings
+    from offers.training import open_bundle
+    from pipelines import local
+    from pipelines.compilation import compile_pipeline
+
+    settings = Settings.from_env()
+    known = open_bundle(bundle, settings).contract
+    Period.parse(since, until, as_of)
+    directory = _fresh(settings.home.resolve() / "runs", f"{known.name}-monitoring")
+    arguments = {
+        "bundle": bundle,
+        "scored": scored,
+        "outcomes": outcomes,
+        "since": since,
+        "until": until,
+        "as_of": as_of,
+        "store": store or str(settings.home.resolve()),
+        "trigger": trigger,
+    }
+    console.print(f"[bold]{known.title}[/bold]")
+    package = compile_pipeline("monitoring", directory / "pipeline.yaml")
+    with RunDisplay() as display:
+        outcome = local.run(package, arguments, directory, display.update)
+    finish(outcome)
+
+
+def finish(outcome: "Run") -> None:
+    """Print what a run has come to; raises for a mistake, exits with 3 where action is wanted."""
+    from cli.pipeline import _page
+    from cli.screen import console
+    from offers import monitoring
+    from offers.errors import DataError
+    from offers.monitoring_report import headline
+
+    report = _page(outcome, "judge", "report")
+    if outcome.mistake:
+        raise DataError(outcome.mistake)
+    if not outcome.succeeded:
+        console.print(f"[red]The run failed, and the fault is ours.[/red] Its log: {outcome.log}")
+        raise typer.Exit(1)
+    verdict = outcome.artifact("judge", "verdict")
+    assert verdict is not None
+    judged = monitoring.verdict_of(verdict)
+    console.print(f"\n[bold]{headline(judged.action)}[/bold]")
+    for reason in judged.reasons:
+        console.print(f"- {reason}", markup=False, soft_wrap=True)
+    console.print(f"\nreport  {report}", soft_wrap=True)
+    if judged.action != "none":
+        raise typer.Exit(3)
+
+
+@app.command()
+def status(
+    contract: ContractOption = "bank-marketing",
+    every: Annotated[str, typer.Option(help="How often a report is due: 12h, 1d, 2w.")] = "1d",
+    store: StoreOption = "",
+    form: Annotated[
+        Literal["text", "prometheus"], typer.Option("--format", help="For people, or for Prometheus.")
+    ] = "text",
+) -> None:
+    """Say when the monitor last reported. Exit code 3: it is overdue."""
+    from datetime import UTC, datetime
+
+    from offers import contract as contracts
+    from offers import heartbeat
+    from offers.decisions import span
+    from offers.settings import Settings
+    from offers.store import open_store
+
+    settings, name, due = Settings.from_env(), contracts.load(contract).name, span(every)
+    found, now = heartbeat.last(open_store(store or str(settings.home), settings), name), datetime.now(UTC)
+    if form == "prometheus":
+        typer.echo(heartbeat.prometheus(name, found, due, now), nl=False)
+    else:
+        typer.echo(heartbeat.sentence(name, found, due, now))
+    if heartbeat.overdue(found, due, now):
+        raise typer.Exit(3)

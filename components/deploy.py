@@ -1,0 +1,15 @@
+"""The component that points a service on a cluster to a bundle which has passed the gate."""
+
+from components.training import step
+
+
+@step
+def deploy(bundle: str, publish: str, service: str, smoke_url: str, seconds: int) -> None:
+    """Roll a bundle out, ask it a question, and return to the bundle before it where the answer is wrong."""
+    from functools import partial
+
+    from components import inference
+    from offers.settings import Settings
+
+    say = partial(print, "offers:", flush=True)
+    inference.deploy(f"{publish.rstrip('/')}/{bundle}", service, smoke_url, seconds, Settings.from_env(), say)

@@ -1,0 +1,310 @@
+"""Moving a service on a cluster to another bundle, and back, through the official client and a double of the API."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.inference import InferenceService, roll_out
+from offers import rollout
+from offers.errors import ServiceError
+from offers.s3 import S3Store, connect
+from pipelines.pods import logs_of
+from tests.http_double import FileServer
+from tests.kubernetes_double import SERVICES, KubernetesDouble
+from tests.runs import offers
+from tests.s3_double import S3Double
+from tests.services import serving
+
+OLD, NEW = "s3://bank/bundles/shop-0000000000000001", "s3://bank/bundles/shop-0000000000000002"
+PLACE = SERVICES.format("bank")
+
+
+def become(service: dict[str, Any], ready: bool, message: str = "") -> None:
+    service["status"] = {
+        "observedGeneration": service["metadata"]["generation"],
+        "conditions": [{"type": "Ready", "status": str(ready), "message": message}],
+    }
+
+
+def at_once(service: dict[str, Any]) -> None:
+    become(service, True)
+
+
+def never(service: dict[str, Any]) -> None:
+    become(service, rollout.bundle_of(service) != NEW, "0 of 2 pods are up")
+
+
+@pytest.fixture
+def double() -> Iterator[KubernetesDouble]:
+    with KubernetesDouble(at_once) as found:
+        found.add("offers", {"predictor": {"minReplicas": 2, "model": {"runtime": "offers-bundle", "storageUri": OLD}}})
+        yield found
+
+
+@pytest.fixture
+def service(double: KubernetesDouble) -> InferenceService:
+    return InferenceService(double.api(), "bank", "offers")
+
+
+def served(double: KubernetesDouble) -> tuple[str, str]:
+    found = double.services["offers"]
+    return rollout.bundle_of(found), found["metadata"]["annotations"].get(rollout.PREVIOUS, "")
+
+
+def fine(uri: str) -> None: ...
+
+
+def wrong(uri: str) -> None:
+    if uri == NEW:
+        raise ServiceError("golden row 3 scores 0.5, expected 0.1")
+
+
+def move(service: InferenceService, smoke: Any = fine, seconds: int = 5) -> list[str]:
+    said: list[str] = []
+    roll_out(service, rollout.forward(service.read(), NEW), smoke, seconds, said.append)
+    return said
+
+
+def test_a_service_moves_to_a_bundle_and_keeps_what_is_not_ours(
+    double: KubernetesDouble, service: InferenceService
+) -> None:
+    asked: list[str] = []
+    said = move(service, asked.append)
+    assert served(double) == (NEW, OLD)
+    assert asked == [NEW]
+    assert said[-1] == f"InferenceService bank/offers serves {NEW}"
+    found = double.services["offers"]
+    assert found["spec"]["predictor"]["minReplicas"] == 2
+    assert found["spec"]["predictor"]["model"]["runtime"] == "offers-bundle"
+    assert found["metadata"]["annotations"]["owner"] == "team"
+    assert double.owners["offers"] == {
+        ".spec.predictor.model.storageUri": "offers-rollout",
+        f".a.{rollout.PREVIOUS}": "offers-rollout",
+    }
+
+
+def test_the_same_bundle_again_leaves_the_way_back(double: KubernetesDouble, service: InferenceService) -> None:
+    move(service)
+    move(service)
+    assert served(double) == (NEW, OLD)
+
+
+def test_back_and_forth(double: KubernetesDouble, service: InferenceService) -> None:
+    move(service)
+    roll_out(service, rollout.back(service.read()), fine, 5, lambda text: None)
+    assert served(double) == (OLD, NEW)
+    roll_out(service, rollout.back(service.read()), fine, 5, lambda text: None)
+    assert served(double) == (NEW, OLD)
+
+
+def test_a_first_bundle_has_no_way_back(double: KubernetesDouble, service: InferenceService) -> None:
+    del double.services["offers"]["spec"]["predictor"]["model"]["storageUri"]
+    with pytest.raises(ServiceError, match="has had no bundle before its first: deploy one"):
+        rollout.back(service.read())
+    move(service)
+    assert served(double) == (NEW, "")
+    with pytest.raises(ServiceError, match=f"no bundle before {NEW}"):
+        rollout.back(service.read())
+
+
+def test_a_wrong_answer_returns_to_the_bundle_before(double: KubernetesDouble, service: InferenceService) -> None:
+    with pytest.raises(ServiceError, match=f"golden row 3 .*; InferenceService bank/offers has returned to {OLD}"):
+        move(service, wrong)
+    assert served(double) == (OLD, "")
+
+
+def test_a_bundle_that_never_gets_ready_returns_too(double: KubernetesDouble, service: InferenceService) -> None:
+    double.controller = never
+    with pytest.raises(ServiceError, match=f"not ready after 1 seconds: 0 of 2 pods are up; .* returned to {OLD}"):
+        move(service, seconds=1)
+    assert served(double)[0] == OLD
+
+
+def test_a_bundle_that_does_not_exist_returns_at_once(double: KubernetesDouble, service: InferenceService) -> None:
+    def missing(found: dict[str, Any]) -> None:
+        become(found, rollout.bundle_of(found) != NEW)
+        if rollout.bundle_of(found) == NEW:
+            found["status"]["modelStatus"] = {
+                "transitionStatus": "BlockedByFailedLoad",
+                "lastFailureInfo": {"message": f"no objects under {NEW}"},
+            }
+
+    double.controller = missing
+    with pytest.raises(ServiceError, match=f"can't take up its bundle: no objects under {NEW}; .* returned to {OLD}"):
+        move(service, seconds=60)
+
+
+def test_a_first_bundle_that_fails_says_that_there_is_nothing_to_return_to(
+    double: KubernetesDouble, service: InferenceService
+) -> None:
+    del double.services["offers"]["spec"]["predictor"]["model"]["storageUri"]
+    with pytest.raises(ServiceError, match=r"golden row 3 .*; there is no earlier bundle to return to"):
+        move(service, wrong)
+
+
+def test_it_waits_for_the_controller(double: KubernetesDouble, service: InferenceService) -> None:
+    double.controller = lambda found: None
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move, service, seconds=30)
+        with double.changed:
+            assert double.changed.wait_for(lambda: served(double)[0] == NEW, 10)
+        double.change("offers", lambda found: become(found, False, "pulling the image"))
+        assert not moving.done()
+        double.change("offers", at_once)
+        assert moving.result(20)[-1] == f"InferenceService bank/offers serves {NEW}"
+
+
+def test_a_stale_status_is_not_taken_for_the_new_one() -> None:
+    stale = {"metadata": {"generation": 3}, "status": {"observedGeneration": 2}}
+    become({"metadata": {"generation": 2}} | stale, True)
+    stale["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    assert rollout.state(stale) == ("waiting", "the controller has not seen the change yet")
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (401, "does not know who asks"),
+        (403, "the Role deploy-bundle grants it"),
+        (404, "'make deploy' makes it"),
+        (409, "somebody else changed it at the same time"),
+    ],
+)
+def test_a_refusal_changes_nothing(
+    double: KubernetesDouble, service: InferenceService, status: int, sentence: str
+) -> None:
+    double.refuse[f"PATCH {PLACE}/offers"] = status
+    with pytest.raises(ServiceError, match=f"can't change InferenceService bank/offers: .*{sentence}"):
+        move(service)
+    assert served(double) == (OLD, "")
+
+
+def test_an_unknown_service(double: KubernetesDouble) -> None:
+    with pytest.raises(ServiceError, match=r"can't read InferenceService bank/other: there is none of that name"):
+        InferenceService(double.api(), "bank", "other").read()
+
+
+def test_a_deleted_service(double: KubernetesDouble, service: InferenceService) -> None:
+    double.controller = lambda found: None
+    service.apply(rollout.forward(service.read(), NEW))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(service.wait, 30)
+        with double.changed:
+            assert double.changed.wait_for(lambda: double.told == 1, 10)
+            del double.services["offers"]
+            double.changed.notify_all()
+        with pytest.raises(ServiceError, match="offers was deleted while it was waited for"):
+            waiting.result(20)
+
+
+def test_a_watch_that_breaks_off(double: KubernetesDouble, service: InferenceService) -> None:
+    double.broken = True
+    with pytest.raises(ServiceError, match="can't watch InferenceService bank/offers: the cluster does not answer"):
+        service.wait(5)
+
+
+def test_nobody_there(double: KubernetesDouble) -> None:
+    api = double.api()
+    api.configuration.host = "http://127.0.0.1:9"
+    with pytest.raises(ServiceError, match="the cluster does not answer"):
+        InferenceService(api, "bank", "offers").read()
+
+
+def test_logs_come_in_the_order_of_the_steps(double: KubernetesDouble) -> None:
+    from kubernetes import client
+
+    for name, hour, container in (("train", 2, "main"), ("ingest", 1, "main"), ("driver", 0, "driver")):
+        double.pods.append(
+            {
+                "metadata": {
+                    "name": name,
+                    "creationTimestamp": f"2026-01-01T0{hour}:00:00Z",
+                    "labels": {"pipeline/runid": "r1"},
+                },
+                "spec": {"containers": [{"name": container, "image": "x:1"}]},
+            }
+        )
+    double.logs = {"train": "300 trees", "ingest": "41188 rows"}
+    assert list(logs_of("r1", "kubeflow", client.CoreV1Api(double.api()))) == [
+        ("ingest", "41188 rows"),
+        ("train", "300 trees"),
+    ]
+    with pytest.raises(ServiceError, match="namespace 'kubeflow' has no pods of run 'r2'"):
+        list(logs_of("r2", "kubeflow", client.CoreV1Api(double.api())))
+
+
+@pytest.fixture
+def environment(
+    double: KubernetesDouble, s3: S3Double, shop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the command line finds: a cluster by its kubeconfig, and a store with one bundle."""
+    S3Store(connect(s3.settings), "bank", "bundles").put_directory(shop_bundle, shop_bundle.name)
+    config = {
+        "current-context": "double",
+        "clusters": [{"name": "double", "cluster": {"server": double.url}}],
+        "contexts": [{"name": "double", "context": {"cluster": "double", "user": "me"}}],
+        "users": [{"name": "me", "user": {}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setenv("OFFERS_S3_ENDPOINT", f"http://{s3.endpoint}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("environment")
+def test_the_command_line_deploys_what_a_predictor_serves(
+    double: KubernetesDouble, shop_bundle: Path, tmp_path: Path
+) -> None:
+    uri = f"s3://bank/bundles/{shop_bundle.name}"
+    with serving("serving.predictor", tmp_path / "log", "--bundle", shop_bundle) as predictor:
+        done = offers(tmp_path, "deploy", uri, "--service", "bank/offers", "--smoke-url", predictor.url)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == f"InferenceService bank/offers serves {uri}"
+        assert served(double) == (uri, OLD)
+        missing = offers(tmp_path, "rollback", "--service", "bank/offers", "--smoke-url", predictor.url)
+        assert missing.returncode == 2
+        assert "bundles/shop-0000000000000001" in missing.stderr
+        assert served(double) == (uri, OLD)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("environment")
+def test_the_command_line_returns_where_another_bundle_answers(
+    double: KubernetesDouble, shop_bundle: Path, tmp_path: Path
+) -> None:
+    uri = f"s3://bank/bundles/{shop_bundle.name}"
+    with FileServer(content=b'{"versions": ["shop-0000000000000001"]}') as server:
+        url = server.url.removesuffix("/small.csv")
+        done = offers(tmp_path, "deploy", uri, "--service", "bank/offers", "--smoke-url", url, "--seconds", 1)
+    assert done.returncode == 2
+    assert "within 1 seconds, but shop-0000000000000001 is served" in done.stderr
+    assert f"InferenceService bank/offers has returned to {OLD}" in done.stderr
+    assert served(double)[0] == OLD
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_bundle_that_is_not_there_changes_nothing(double: KubernetesDouble, tmp_path: Path) -> None:
+    done = offers(tmp_path, "deploy", NEW, "--service", "bank/offers")
+    assert done.returncode == 2
+    assert NEW.removeprefix("s3://bank/") in done.stderr
+    assert not [request for request in double.requests if request[0] == "PATCH"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("bundles/shop-1",), "expected s3://bucket/prefix/name"),
+        ((NEW, "--service", "offers"), "expected NAMESPACE/NAME, as in offers/offers"),
+    ],
+)
+@pytest.mark.usefixtures("environment")
+def test_a_mistake_is_told_in_a_sentence(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    done = offers(tmp_path, "deploy", *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
