@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from cli import bundle, cluster, data, demo, pipeline, policy, serve
+from cli import bundle, cluster, data, demo, monitor, pipeline, policy, retrain, serve
 from offers.errors import OffersError
 from offers.files import os_errors
 
@@ -22,6 +22,8 @@ for command in (cluster.submit, cluster.schedule, cluster.status, cluster.logs):
     pipeline.app.command()(command)
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(monitor.app, name="monitor")
+app.add_typer(retrain.app, name="retrain")
 app.add_typer(policy.app, name="policy")
 
 

@@ -11,7 +11,7 @@ from offers.errors import StorageError
 from offers.store import Store
 
 Cause = Literal["alarm", "schedule", "new data", "manual"]
-Action = Literal["retrain", "recalibrate"]
+Action = Literal["none", "recalibrate", "retrain"]
 
 _PREFIX = "journal"
 
@@ -27,7 +27,8 @@ class _Record(BaseModel):
 class Request(_Record):
     """Somebody or something asks for a new model.
 
-    `id` is the same when the same request is sent again; `evidence` is what it rests on.
+    `id` is the same when the same request is sent again; `evidence` is what it rests on. The action "none" is a request
+    whose evidence falls short: it is written down, and nothing more.
     """
 
     id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -98,6 +99,13 @@ class Journal:
             the store is away, or an entry was changed by other hands
         """
         return [self._read(key) for key in self.store.keys(f"{_PREFIX}/{self.contract}/")]
+
+    def running(self) -> list[str]:
+        """Runs that were started and have not ended."""
+        entries = self.entries()
+        ended = {entry.run for entry in entries if isinstance(entry, Outcome)}
+        started = [entry.run for entry in entries if isinstance(entry, Decision) and entry.started]
+        return [run for run in started if run not in ended]
 
     def _read(self, key: str) -> Decision | Outcome:
         try:

@@ -79,6 +79,8 @@ def decide(request: Request, history: Sequence[Decision | Outcome], limits: Limi
     def decided(reason: str, run: str = "") -> Decision:
         return Decision(at=moment, request=request, started=bool(run), reason=reason, run=run)
 
+    if request.action == "none":
+        return decided("one signal of three is not enough; outcomes tell more: run the monitoring pipeline")
     started = [entry for entry in history if isinstance(entry, Decision) and entry.started]
     ended = {entry.run: entry for entry in history if isinstance(entry, Outcome)}
     if started:
@@ -90,6 +92,31 @@ def decide(request: Request, history: Sequence[Decision | Outcome], limits: Limi
             left = limits.cool_down - since
             return decided(f"{last.run} began {_spoken(since)} ago: the cool-down lasts another {_spoken(left)}")
     return decided(_because(request), run_name(request))
+
+
+def scheduled(
+    contract: str, history: Sequence[Decision | Outcome], every: timedelta, since: datetime, moment: datetime
+) -> Request | None:
+    """Ask for a new model where none was begun for a while; asks once a day at most.
+
+    Parameters
+    ----------
+    every : longest time between two runs
+    since : from when to count where no run was ever begun
+    """
+    last = max((entry.at for entry in history if isinstance(entry, Decision) and entry.started), default=since)
+    if moment - last < every:
+        return None
+    evidence = {"reasons": [f"the last run began {_spoken(moment - last)} ago, one is due every {_spoken(every)}"]}
+    return Request(id=f"schedule-{moment:%Y-%m-%d}", contract=contract, cause="schedule", evidence=evidence)
+
+
+def grown(contract: str, rows: int, trained_on: int, at_least: int, moment: datetime) -> Request | None:
+    """Ask for a new model where the source has grown by enough rows; asks once a day for the same rows at most."""
+    if rows - trained_on < at_least:
+        return None
+    evidence = {"reasons": [f"{rows} rows, {trained_on} when the present model was trained"]}
+    return Request(id=f"new-data-{rows}-{moment:%Y-%m-%d}", contract=contract, cause="new data", evidence=evidence)
 
 
 def run_name(request: Request) -> str:

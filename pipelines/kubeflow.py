@@ -68,14 +68,19 @@ class Kubeflow:
     def submit(self, package: Path, arguments: Mapping[str, Any], name: str) -> ClusterRun:
         """Start a run of a compiled pipeline, or find the one that has this name already."""
         with self._calls():
-            known = self._client.list_runs(filter=_named(name)).runs
-            if known:
-                return _run(known[0])
+            if known := self.find(name):
+                return known
             experiment = self._client.create_experiment(EXPERIMENT)
             begun = self._client.create_run_from_pipeline_package(
                 str(package), dict(arguments), run_name=name, experiment_id=experiment.experiment_id
             )
             return _run(begun.run_info)
+
+    def find(self, name: str) -> ClusterRun | None:
+        """The newest run of a name."""
+        with self._calls(f"run {name!r}"):
+            found = self._client.list_runs(filter=_named(name), sort_by="created_at desc").runs
+            return _run(found[0]) if found else None
 
     def schedule(self, package: Path, arguments: Mapping[str, Any], name: str, cron: str) -> str:
         """Run a compiled pipeline again and again, one run at a time, by a cron line of six fields; gives its id.

@@ -1,14 +1,16 @@
-"""Start the run that the journal decided on: on this machine, in a child process of a thread that waits for it."""
+"""Start the run that the journal decided on: on this machine, or on a cluster."""
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from offers.journal import Request
+from offers.journal import Journal, Request
 from pipelines import local
 from pipelines.compilation import compile_pipeline
+from pipelines.kubeflow import Kubeflow
 
 Ended = Callable[[str, bool, str, str], None]
 """Takes the run's name, whether it succeeded, the path of its bundle, and a note."""
@@ -59,3 +61,30 @@ class LocalRuns:
         directory = self.directory / run
         package = compile_pipeline("training", directory / "pipeline.yaml")
         return local.run(package, self.arguments, directory, self.shown)
+
+
+@dataclass
+class ClusterRuns:
+    """Runs of the training pipeline on a cluster.
+
+    Parameters
+    ----------
+    url : of Kubeflow Pipelines
+    arguments : of the pipeline
+    """
+
+    url: str
+    arguments: Mapping[str, Any]
+
+    def __call__(self, request: Request, run: str) -> None:
+        """Submit a run; one of its name that is there already is left alone."""
+        with tempfile.TemporaryDirectory() as directory:
+            package = compile_pipeline("training", Path(directory) / "training.yaml")
+            Kubeflow(self.url).submit(package, self.arguments, run)
+
+    def settle(self, journal: Journal) -> None:
+        """Write into the journal how runs have ended that it takes for running."""
+        for run in journal.running():
+            found = Kubeflow(self.url).find(run)
+            if found is not None and found.over:
+                journal.ended(run, found.state == "SUCCEEDED", note=found.error or found.state.lower())

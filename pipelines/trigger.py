@@ -1,7 +1,12 @@
 """The service that alarms are sent to: takes CloudEvents, asks for retraining, and shows the journal."""
 
-from collections.abc import Mapping
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast, get_args
 
+import anyio
 import anyio.to_thread
 import cloudevents.exceptions
 from cloudevents.http import CloudEvent, from_http
@@ -12,25 +17,52 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from offers.errors import OffersError, RequestError
-from offers.journal import Decision, Request
+from offers import alarm
+from offers.errors import OffersError, RequestError, ServiceError
+from offers.journal import Action, Decision, Request
 from offers.requests import shown
 from offers.retraining import Retrainer
 
-ALARM = "offers.drift.alarm"
 BODY_LIMIT = 2**20
 
+Chore = Callable[[], None]
 
-def application(retrainer: Retrainer) -> Starlette:
-    """Build the service around a retrainer; it is not bound to a port yet."""
+
+def application(retrainer: Retrainer, chores: Sequence[Chore] = (), every: float = 60) -> Starlette:
+    """Build the service around a retrainer; it is not bound to a port yet.
+
+    Parameters
+    ----------
+    chores : called one after another, every so many seconds; what one can't do is told, and the service goes on
+    """
     trigger = _Trigger(retrainer)
+
+    @asynccontextmanager
+    async def working(app: Starlette) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_work, chores, every)
+            yield
+            tasks.cancel_scope.cancel()
+
     routes = [
         Route("/", trigger.event, methods=["POST"]),
         Route("/journal", trigger.journal),
         Route("/metrics", trigger.metrics),
         Route("/healthz", trigger.alive),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _refused, OffersError: _mistake})
+    return Starlette(
+        routes=routes, lifespan=working, exception_handlers={HTTPException: _refused, OffersError: _mistake}
+    )
+
+
+async def _work(chores: Sequence[Chore], every: float) -> None:
+    while True:
+        for chore in chores:
+            try:
+                await anyio.to_thread.run_sync(chore)
+            except OffersError as error:
+                print(f"retraining: {error}", file=sys.stderr, flush=True)
+        await anyio.sleep(every)
 
 
 class _Trigger:
@@ -63,6 +95,23 @@ class _Trigger:
         return JSONResponse({"status": "alive"})
 
 
+def listener(host: str, port: int) -> socket.socket:
+    """Bind an address; port 0 asks for a free one.
+
+    Raises
+    ------
+    ServiceError
+        the port is taken, or the host is not one of this machine
+    """
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ServiceError(
+            f"can't listen on port {port} of {host}: {reason}; name another, or 0 for a free one"
+        ) from None
+
+
 def request_of(event: CloudEvent, contract: str) -> Request:
     """Turn an alarm into a request for a new model of a contract.
 
@@ -71,8 +120,8 @@ def request_of(event: CloudEvent, contract: str) -> Request:
     RequestError
         the event is no alarm, or one about another contract's bundle
     """
-    if event["type"] != ALARM:
-        raise RequestError(f"the event's type: expected {ALARM!r}, got {shown(event['type'])}")
+    if event["type"] != alarm.TYPE:
+        raise RequestError(f"the event's type: expected {alarm.TYPE!r}, got {shown(event['type'])}")
     if not isinstance(event.data, dict):
         raise RequestError(f"the event's data: expected an object, got {shown(event.data)}")
     bundle = event.data.get("bundle")
@@ -81,7 +130,21 @@ def request_of(event: CloudEvent, contract: str) -> Request:
     identity = f"{event['source']}#{event['id']}"
     if len(identity) > 200:
         raise RequestError(f"the event's source and id: expected at most 200 characters, got {len(identity)}")
-    return Request(id=identity, contract=contract, cause="alarm", evidence=event.data)
+    return Request(id=identity, contract=contract, cause="alarm", action=_action(event.data), evidence=event.data)
+
+
+def _action(data: dict[str, Any]) -> Action:
+    """What a verdict asks for, where the monitoring pipeline sent one; else two of the three signals decide."""
+    actions = get_args(Action)
+    if (action := data.get("action")) is not None:
+        if action not in actions:
+            raise RequestError(f"the event's 'action': expected one of {', '.join(actions)}, got {shown(action)}")
+        return cast(Action, action)
+    names, signals = ("data", "score", "performance"), data.get("signals")
+    if not isinstance(signals, dict) or any(type(signals.get(name)) not in (bool, type(None)) for name in names):
+        expected = f"expected true, false or null by {', '.join(names)}"
+        raise RequestError(f"the event's 'signals': {expected}, got {signals!r:.60}")
+    return "retrain" if sum(signals.get(name) is True for name in names) >= 2 else "none"
 
 
 def _event(headers: Mapping[str, str], body: bytes) -> CloudEvent:

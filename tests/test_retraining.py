@@ -9,7 +9,7 @@ import pytest
 from offers.directory import DirectoryStore
 from offers.errors import ServiceError, StorageError
 from offers.journal import Decision, Journal, Outcome, Request
-from offers.retraining import Limits, Retrainer, decide, run_name
+from offers.retraining import Limits, Retrainer, decide, grown, run_name, scheduled
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -125,6 +125,27 @@ def test_a_run_that_can_not_be_started_is_written_down(journal: Journal) -> None
 def test_names_of_runs_follow_from_the_request() -> None:
     assert run_name(request(1)) == run_name(request(1)) != run_name(request(2))
     assert run_name(request(1, action="recalibrate")).startswith("recalibrate-shop-")
+
+
+def test_a_schedule_counts_from_the_last_run(journal: Journal, retrainer: Retrainer) -> None:
+    week, began = timedelta(days=7), NOON - timedelta(days=3)
+    assert scheduled("shop", [], week, began, NOON) is None
+    due = scheduled("shop", [], week, began, NOON + timedelta(days=4))
+    assert due is not None
+    assert due.evidence["reasons"] == ["the last run began 7 days ago, one is due every 7 days"]
+    retrainer.ask(request(1, cause="manual"))
+    history = journal.entries()
+    assert scheduled("shop", history, week, began, NOON + timedelta(days=6)) is None
+    days = [scheduled("shop", history, week, began, NOON + timedelta(days=8, hours=hour)) for hour in (0, 1, 30)]
+    assert [day.id for day in days if day] == ["schedule-2026-03-09", "schedule-2026-03-09", "schedule-2026-03-10"]
+
+
+def test_new_rows_ask_once_there_are_enough() -> None:
+    assert grown("shop", 10_499, 10_000, 500, NOON) is None
+    asked = grown("shop", 10_500, 10_000, 500, NOON)
+    assert asked is not None
+    assert asked.evidence["reasons"] == ["10500 rows, 10000 when the present model was trained"]
+    assert grown("shop", 9_000, 10_000, 500, NOON) is None
 
 
 def test_an_empty_history_starts_a_run() -> None:

@@ -83,6 +83,33 @@ def test_an_alarm_that_is_sent_again_starts_nothing_more(client: httpx.Client, s
     assert 'offers_retraining_decisions_total{cause="alarm",started="true"} 3.0' in client.get("/metrics").text
 
 
+@pytest.mark.parametrize(
+    ("signals", "started"),
+    [
+        ({"data": True, "score": True, "performance": None}, True),
+        ({"data": True, "score": False, "performance": True}, True),
+        ({"data": False, "score": False, "performance": True}, False),
+        ({"data": True}, False),
+    ],
+)
+def test_two_signals_of_three_are_needed(
+    client: httpx.Client, starts: Starts, signals: dict[str, bool | None], started: bool
+) -> None:
+    headers, body = to_structured(event(DATA | {"signals": signals}))
+    decision = client.post("/", headers=headers, content=body).json()
+    assert decision["started"] is started
+    assert len(starts) == started
+    assert client.get("/journal").json()["entries"] == [decision]
+
+
+@pytest.mark.parametrize("action", ["retrain", "recalibrate", "none"])
+def test_a_verdict_decides_whatever_its_signals(client: httpx.Client, action: str) -> None:
+    headers, body = to_structured(event(DATA | {"signals": {"performance": True}, "action": action}))
+    decision = client.post("/", headers=headers, content=body).json()
+    assert decision["request"]["action"] == action
+    assert decision["started"] is (action != "none")
+
+
 def test_another_alarm_waits_for_the_run(client: httpx.Client, starts: Starts) -> None:
     for name in ("a1", "a2"):
         headers, body = to_structured(event(id=name))
@@ -98,6 +125,16 @@ def test_another_alarm_waits_for_the_run(client: httpx.Client, starts: Starts) -
         ([1], {}, "the event's data: expected an object, got a list"),
         ({}, {}, "the event's 'bundle': expected one of contract 'shop', got null"),
         ({"bundle": "bank-1"}, {}, "the event's 'bundle': expected one of contract 'shop', got 'bank-1'"),
+        (
+            DATA | {"signals": {"data": "yes"}},
+            {},
+            "the event's 'signals': expected true, false or null by data, score, performance, got {'data': 'yes'}",
+        ),
+        (
+            DATA | {"signals": []},
+            {},
+            "the event's 'signals': expected true, false or null by data, score, performance, got []",
+        ),
         (DATA, {"id": "x" * 200}, "the event's source and id: expected at most 200 characters, got 214"),
     ],
 )

@@ -1,0 +1,172 @@
+"""offers retrain: ask for a new model, wait for alarms that ask for one, read what was decided."""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.data import ContractOption, SourceOption
+
+if TYPE_CHECKING:
+    from offers.journal import Journal
+    from offers.retraining import Retrainer
+    from offers.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Ask for a new model, wait for alarms, read what was decided.")
+
+StoreOption = Annotated[
+    str, typer.Option(help="Where the journal is: a directory or s3:// URI; OFFERS_HOME by default.")
+]
+PublishOption = Annotated[str, typer.Option(help="Where a bundle that passed goes: a directory or s3:// URI.")]
+
+
+@app.command()
+def now(
+    contract: ContractOption = "bank-marketing",
+    source: SourceOption = "",
+    publish: PublishOption = "",
+    store: StoreOption = "",
+    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
+) -> None:
+    """Train a new model on this machine, unless a run is under way. Exit code 3: refused, by that or by the gate."""
+    import uuid
+
+    from cli.screen import RunDisplay
+    from offers.journal import Request
+    from offers.retraining import Retrainer
+    from offers.settings import Settings
+    from pipelines.starting import LocalRuns
+
+    settings = Settings.from_env()
+    journal = _journal(contract, store, settings)
+    evidence = {"reasons": [reason]} if reason else {}
+    request = Request(id=f"manual-{uuid.uuid4().hex}", contract=journal.contract, cause="manual", evidence=evidence)
+    with RunDisplay() as display:
+        arguments = _arguments(contract, source, publish, settings)
+        runs = LocalRuns(arguments, settings.home.resolve() / "runs", journal.ended, display.update)
+        decision = Retrainer(journal, runs).ask(request)
+        runs.wait()
+    typer.echo(decision.reason)
+    if not decision.started:
+        raise typer.Exit(3)
+    _tell(journal, decision.run)
+
+
+@app.command()
+def listen(
+    contract: ContractOption = "bank-marketing",
+    source: SourceOption = "",
+    publish: PublishOption = "",
+    store: StoreOption = "",
+    kubeflow: Annotated[
+        bool, typer.Option("--kubeflow", help="Run on the cluster at OFFERS_KUBEFLOW_URL instead of here.")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8095,
+    every: Annotated[str, typer.Option(help="Longest time between two runs, such as 7d; none by default.")] = "",
+    new_rows: Annotated[int, typer.Option(min=0, help="Ask for a run when the source has so many more; 0: never.")] = 0,
+    look_every: Annotated[str, typer.Option(help="How often to look at the clock and at the source.")] = "10m",
+    cool_down: Annotated[str, typer.Option(help="Time between two runs, unless a person asks.")] = "1d",
+) -> None:
+    """Take alarms over HTTP and start the training pipeline for them, until Ctrl-C."""
+    import json
+
+    import uvicorn
+
+    from offers.decisions import span
+    from offers.retraining import Limits, Retrainer
+    from offers.settings import Settings
+    from pipelines.starting import ClusterRuns, LocalRuns
+    from pipelines.trigger import application, listener
+
+    settings, chores = Settings.from_env(), list[Callable[[], None]]()
+    journal = _journal(contract, store, settings)
+    arguments = _arguments(contract, source, publish, settings)
+    if kubeflow:
+        runs = ClusterRuns(settings.kubeflow, arguments)
+        chores.append(lambda: runs.settle(journal))
+        start: Any = runs
+    else:
+        start = LocalRuns(arguments, settings.home.resolve() / "runs", journal.ended)
+    retrainer = Retrainer(journal, start, Limits(cool_down=span(cool_down)))
+    if every:
+        chores.append(_by_schedule(retrainer, span(every)))
+    if new_rows:
+        chores.append(_by_rows(retrainer, contract, source, new_rows, settings))
+    socket = listener(host, port)
+    typer.echo(json.dumps({"host": host, "http_port": socket.getsockname()[1], "contract": journal.contract}))
+    sys.stdout.flush()
+    config = uvicorn.Config(
+        application(retrainer, chores, span(look_every).total_seconds()), log_config=None, ws="none"
+    )
+    uvicorn.Server(config).run(sockets=[socket])
+
+
+@app.command()
+def journal(contract: ContractOption = "bank-marketing", store: StoreOption = "") -> None:
+    """Print every decision on retraining, and what came of it, a line of JSON each."""
+    from offers.settings import Settings
+
+    for entry in _journal(contract, store, Settings.from_env()).entries():
+        typer.echo(entry.model_dump_json())
+
+
+def _journal(contract: str, store: str, settings: "Settings") -> "Journal":
+    from offers import contract as contracts
+    from offers.journal import Journal
+    from offers.store import open_store
+
+    return Journal(open_store(store or str(settings.home.resolve()), settings), contracts.load(contract).name)
+
+
+def _arguments(contract: str, source: str, publish: str, settings: "Settings") -> dict[str, Any]:
+    from cli.pipeline import training_arguments
+
+    return training_arguments(contract, source, publish or str(settings.home.resolve() / "bundles"))
+
+
+def _tell(journal: "Journal", run: str) -> None:
+    from offers.errors import ServiceError
+
+    outcome = next(entry for entry in reversed(journal.entries()) if entry.kind == "outcome" and entry.run == run)
+    if not outcome.succeeded:
+        raise ServiceError(f"{run} failed: {outcome.note}")
+    typer.echo(f"bundle  {outcome.bundle}" if outcome.bundle else outcome.note)
+    if not outcome.bundle:
+        raise typer.Exit(3)
+
+
+def _by_schedule(retrainer: "Retrainer", every: Any) -> Callable[[], None]:
+    from offers.retraining import scheduled
+
+    journal = retrainer.journal
+    since = journal.clock()
+
+    def chore() -> None:
+        request = scheduled(journal.contract, journal.entries(), every, since, journal.clock())
+        if request is not None:
+            retrainer.ask(request)
+
+    return chore
+
+
+def _by_rows(
+    retrainer: "Retrainer", contract: str, source: str, new_rows: int, settings: "Settings"
+) -> Callable[[], None]:
+    from offers import contract as contracts
+    from offers import sources
+    from offers.retraining import grown
+    from offers.training import open_bundle
+
+    journal, known = retrainer.journal, contracts.load(contract)
+
+    def chore() -> None:
+        bundles = [entry.bundle for entry in journal.entries() if entry.kind == "outcome" and entry.bundle]
+        trained_on = open_bundle(bundles[-1], settings).manifest.data.rows if bundles else 0
+        rows = len(sources.ingest(known, settings, source).frame)
+        request = grown(journal.contract, rows, trained_on, new_rows, journal.clock())
+        if request is not None:
+            retrainer.ask(request)
+
+    return chore

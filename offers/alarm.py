@@ -1,0 +1,53 @@
+"""An alarm as a CloudEvent, sent to the service that takes requests for a new model."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import httpx
+from cloudevents.conversion import to_structured
+from cloudevents.http import CloudEvent
+
+from offers.errors import ServiceError
+
+TYPE = "offers.drift.alarm"
+_SECONDS = 30.0
+
+
+def send(trigger: str, source: str, identity: str, moment: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Send an alarm, and return what was decided.
+
+    Parameters
+    ----------
+    trigger : URL of the service
+    source : who raises the alarm, as a path
+    identity : the same when the same alarm is sent again, so that it starts one run at most
+    data : `bundle`, `signals` and `reasons` at least
+
+    Returns
+    -------
+    dict
+        the decision as the journal has it: `started`, `reason`, `run` and more
+
+    Raises
+    ------
+    ServiceError
+        the service can't be reached, or did not take the alarm
+    """
+    attributes = {"type": TYPE, "source": source, "id": identity, "time": moment.isoformat(), "subject": data["bundle"]}
+    headers, body = to_structured(CloudEvent(attributes, dict(data)))
+    try:
+        with httpx.Client(timeout=_SECONDS, trust_env=False) as client:
+            answer = client.post(trigger, content=body, headers=headers)
+            decision = answer.raise_for_status().json()
+    except httpx.HTTPStatusError:
+        said = " ".join(answer.text.split())[:200]
+        raise ServiceError(f"{trigger}: expected the alarm to be taken, got {answer.status_code} {said}") from None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ServiceError(
+            f"{trigger}: expected a service that takes alarms, got {error or type(error).__name__}: correct the URL, "
+            "or start the service"
+        ) from None
+    if not isinstance(decision, dict):
+        raise ServiceError(f"{trigger}: expected a decision, got something else: is it the trigger's URL?")
+    return decision
