@@ -1,31 +1,191 @@
 """offers demo: the whole product in one command, on real contacts where they can be had."""
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from offers.contract import Contract
+    from offers.journal import Decision, Journal
+    from offers.settings import Settings
+    from pipelines.starting import LocalRuns
+    from serving.local import Services
+
+CONTRACT = "bank-marketing"
+MOST_WINDOWS = 4
+"""Windows of shifted traffic that may pass before an alarm has to be there."""
+
 
 def demo() -> None:
-    """Train a model on real bank contacts, simulated ones where the file can't be had, and rank offers by it."""
-    from pathlib import Path
-
+    """Train, rank, watch the world change, train again: on real bank contacts, simulated ones where there are none."""
+    from cli import traffic
     from cli.pipeline import run
-    from cli.screen import console, download_progress, notice
-    from cli.serve import ask, show
+    from cli.screen import console
     from offers import contract as contracts
+    from offers.settings import Settings
+    from serving.local import Watch, services, sidecar_python
+
+    known, settings, python = contracts.load(CONTRACT), Settings.from_env(), sidecar_python()
+    source = _source(known, settings)
+    bundle = Path(run(known.name, source))
+    changed = traffic.shifted(known, MOST_WINDOWS * known.watch.window)
+    with _trigger(known, settings, traffic.contacts(known, settings, source, changed), bundle) as trigger:
+        console.print("\n[bold]Predictor, ranker and drift sidecar answer on loopback[/bold]")
+        with services(bundle, known.name, settings.home / "serve", watch=Watch(python, trigger.url)) as running:
+            _rank(running, known)
+            decision = _drift(running, trigger, known, bundle, changed)
+            console.print("\n[bold]A new model is trained on the contacts, the shifted ones among them[/bold]")
+            new = trigger.result(decision)
+        console.print("\n[bold]The new bundle is served[/bold]")
+        with services(new, known.name, settings.home / "serve", watch=Watch(python, trigger.url)) as running:
+            _rank(running, known)
+    console.print(
+        "\n'make serve' keeps the services up; 'offers retrain journal' tells why the model was trained again"
+    )
+
+
+@dataclass(frozen=True)
+class _Trigger:
+    """The service that alarms are sent to, in this process."""
+
+    url: str
+    journal: "Journal"
+    runs: "LocalRuns"
+
+    def decisions(self) -> "list[Decision]":
+        return [entry for entry in self.journal.entries() if entry.kind == "decision"]
+
+    def started(self) -> "Decision | None":
+        return next((decision for decision in self.decisions() if decision.started), None)
+
+    def result(self, decision: "Decision") -> Path:
+        from offers.errors import ServiceError
+
+        self.runs.wait()
+        outcome = next(e for e in self.journal.entries() if e.kind == "outcome" and e.run == decision.run)
+        if not outcome.bundle:
+            raise ServiceError(f"{outcome.run} made no bundle: {outcome.note}")
+        return Path(outcome.bundle)
+
+
+def _source(known: "Contract", settings: "Settings") -> str:
+    from cli.screen import console, download_progress, notice
     from offers import sources
     from offers.errors import SourceError
-    from offers.settings import Settings
-    from serving.local import services
-    from serving.question import example
 
-    known, settings, source = contracts.load("bank-marketing"), Settings.from_env(), ""
     try:
         with download_progress() as progress:
             sources.fetch(known, settings, progress=progress)
     except SourceError as error:
-        source = "simulated"
         said = "This demo goes on with a simulated world: its figures say nothing of real customers."
         console.print(notice("SIMULATED DATA", f"{error}\n{said}"))
-    bundle = run(known.name, source)
-    console.print("\n[bold]predictor and ranker answer a request on loopback[/bold]")
-    with services(Path(bundle), known.name, settings.home / "serve") as running:
-        for prediction in ask(running.ranker.url, example(known))["predictions"]:
-            show(prediction, console)
-    console.print("\n'make serve' keeps them up")
+        return "simulated"
+    return ""
+
+
+def _rank(running: "Services", known: "Contract") -> None:
+    from cli.screen import console
+    from cli.serve import ask, show
+    from serving.question import example
+
+    for prediction in ask(running.ranker.url, example(known))["predictions"]:
+        show(prediction, console)
+
+
+def _drift(
+    running: "Services", trigger: _Trigger, known: "Contract", bundle: Path, changed: "pd.DataFrame"
+) -> "Decision":
+    """Send customers as they were, then changed ones, until an alarm has started a training."""
+    import pandas as pd
+
+    from cli.screen import console
+    from cli.traffic import send
+    from offers.errors import ServiceError
+
+    assert running.drift is not None
+    ranker, drift, window = running.ranker.url, running.drift.url, known.watch.window
+    console.print(f"\n[bold]Customers like those of the training, {window} to a window[/bold]")
+    send(ranker, known, pd.read_parquet(bundle / "reference.parquet").sample(2 * window, random_state=0))
+    _await_windows(drift, 2)
+    if trigger.decisions():
+        raise ServiceError(f"an alarm came without drift: {drift}/report tells why")
+    console.print(f"2 windows, no alarm; {drift}/report shows them")
+    console.print("\n[bold]Customers of a simulated world: older, and more of them retired[/bold]")
+    for number in range(MOST_WINDOWS):
+        send(ranker, known, changed[number * window : (number + 1) * window])
+        _await_windows(drift, 3 + number)
+        if decision := _awaited(trigger.started, 3):
+            _tell(decision, number + 1)
+            return decision
+    raise ServiceError(f"no training was started in {MOST_WINDOWS} windows of changed customers: see {drift}/report")
+
+
+def _tell(decision: "Decision", windows: int) -> None:
+    from cli.screen import console
+
+    alarm = decision.request.evidence
+    breached = ", ".join(name for name, breached in alarm["signals"].items() if breached)
+    console.print(f"alarm after {windows} windows: {breached}")
+    for reason in alarm["reasons"][:5]:
+        console.print(f"- {reason}", style="dim", markup=False)
+    if (more := len(alarm["reasons"]) - 5) > 0:
+        console.print(f"- and {more} more", style="dim")
+    console.print(f"verdict: two of three signals are breached, so the model is trained again: {decision.run}")
+
+
+@contextmanager
+def _trigger(known: "Contract", settings: "Settings", contacts: Path, bundle: Path) -> Iterator[_Trigger]:
+    import uvicorn
+
+    from cli.pipeline import training_arguments
+    from cli.screen import RunDisplay
+    from offers.directory import DirectoryStore
+    from offers.journal import Journal
+    from offers.retraining import Retrainer
+    from pipelines.starting import LocalRuns
+    from pipelines.trigger import application, listener
+
+    # A journal of its own: the cool-down of an earlier demo must not hold this one up.
+    journal = Journal(DirectoryStore(contacts.parent), known.name)
+    display = RunDisplay()
+    arguments = training_arguments(known.name, str(contacts), str(bundle.parent))
+    runs = LocalRuns(arguments, settings.home.resolve() / "runs" / contacts.parent.name, journal.ended, display.update)
+    socket = listener("127.0.0.1", 0)
+    config = uvicorn.Config(application(Retrainer(journal, runs)), log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+    thread.start()
+    try:
+        with display:
+            yield _Trigger(f"http://127.0.0.1:{socket.getsockname()[1]}", journal, runs)
+    finally:
+        server.should_exit = True
+        thread.join()
+        runs.wait()
+
+
+def _await_windows(url: str, number: int) -> None:
+    from offers.errors import ServiceError
+
+    if not _awaited(lambda: _windows(url) >= number, 60):
+        raise ServiceError(f"{url}: expected {number} windows judged within a minute, got {_windows(url)}")
+
+
+def _windows(url: str) -> int:
+    import httpx
+
+    return int(httpx.get(f"{url}/report", timeout=10, trust_env=False).json()["windows"])
+
+
+def _awaited(found: Any, seconds: float) -> Any:
+    """Ask until there is an answer, for so long at most."""
+    deadline = time.monotonic() + seconds
+    while not (answer := found()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return answer

@@ -20,28 +20,39 @@ CatalogueOption = Annotated[
     str, typer.Option(help="Name of a shipped catalogue, or a YAML file; the contract's by default.")
 ]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port of the ranker on loopback; 0 for a free one.")]
+SinkOption = Annotated[
+    str,
+    typer.Option(
+        help="Where alarms are sent: the address of 'offers retrain listen', or another taker of CloudEvents."
+    ),
+]
 CustomerOption = Annotated[
     str, typer.Option(help="JSON file with an instance or a whole request; - for standard input.")
 ]
 UrlOption = Annotated[str, typer.Option(help="Where the ranker answers.")]
 
 
-def serve(bundle: BundleOption = "", catalogue: CatalogueOption = "", port: PortOption = 8080) -> None:
-    """Serve a bundle on loopback, predictor and ranker, until Ctrl-C."""
+def serve(
+    bundle: BundleOption = "", catalogue: CatalogueOption = "", port: PortOption = 8080, sink: SinkOption = ""
+) -> None:
+    """Serve a bundle on loopback, predictor, ranker and drift sidecar, until Ctrl-C."""
+    from offers import contract as contracts
     from offers.settings import Settings
-    from offers.training import open_bundle
-    from serving.local import services
+    from offers.training import bundle_path
+    from serving.local import Watch, services, sidecar_python
     from serving.question import example
 
     settings, stopped = Settings.from_env(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    found = open_bundle(bundle or _newest(settings), settings)
-    directory = settings.home / "serve"
-    with services(found.path.resolve(), catalogue or found.contract.name, directory, port) as running:
+    path = bundle_path(bundle or _newest(settings), settings).resolve()
+    # The predictor verifies the bundle; what is read here is only what to say.
+    contract = contracts.load(str(path / "contract.yaml"))
+    directory, watch = settings.home / "serve", Watch(sidecar_python(), sink)
+    with services(path, catalogue or contract.name, directory, port, watch) as running:
         request = directory / "request.json"
-        request.write_text(json.dumps(example(found.contract), indent=1) + "\n", "utf-8")
-        _introduce(running, found.name, request)
+        request.write_text(json.dumps(example(contract), indent=1) + "\n", "utf-8")
+        _introduce(running, request)
         _wait(running, stopped)
 
 
@@ -109,16 +120,19 @@ def _newest(settings: "Settings") -> str:
     return str(found[-1].parent)
 
 
-def _introduce(running: "Services", bundle: str, request: Path) -> None:
-    ranker, predictor = running.ranker.url, running.predictor.url
+def _introduce(running: "Services", request: Path) -> None:
+    ranker, predictor, drift = running.ranker, running.predictor, running.drift
+    assert drift is not None
     lines = {
-        "bundle": bundle,
-        "ranker": f"{ranker}/v1/models/offers:predict",
-        "predictor": f"{predictor}/v2/models/offers, gRPC on 127.0.0.1:{running.predictor.bound['grpc_port']}",
-        "metrics": f"{ranker}/metrics, {predictor}/metrics",
+        "bundle": drift.bound["bundle"],
+        "ranker": f"{ranker.url}/v1/models/offers:predict",
+        "page": f"{ranker.url}/docs",
+        "predictor": f"{predictor.url}/v2/models/offers, gRPC on 127.0.0.1:{predictor.bound['grpc_port']}",
+        "drift": f"{drift.url}/report",
+        "metrics": ", ".join(f"{service.url}/metrics" for service in (ranker, predictor, drift)),
         "logs": request.parent,
-        "try": f"curl -s {ranker}/v1/models/offers:predict -d @{request}",
-        "or": f"offers rank --url {ranker} --customer {request}",
+        "try": f"curl -s {ranker.url}/v1/models/offers:predict -d @{request}",
+        "or": f"offers rank --url {ranker.url} --customer {request}",
     }
     for name, line in lines.items():
         typer.echo(f"{name:<10}{line}")
@@ -132,11 +146,10 @@ def _wait(running: "Services", stopped: threading.Event) -> None:
         process.wait()
         stopped.set()
 
-    children = {"predictor": running.predictor.process, "ranker": running.ranker.process}
-    for child in children.values():
+    for child in running.processes.values():
         threading.Thread(target=watch, args=(child,), daemon=True).start()
     stopped.wait()
-    for name, child in children.items():
+    for name, child in running.processes.items():
         if child.poll() is not None:
             raise ServiceError(f"the {name} has ended with exit code {child.returncode}; its log tells why")
 

@@ -128,18 +128,26 @@ def package(
 
 def open_bundle(where: str, settings: Settings) -> "Bundle":
     """Load a bundle by path, by name in the local store, or from s3://…/<name>."""
-    from offers import bundle, store
+    from offers import bundle
 
+    path = bundle_path(where, settings)
+    return bundle.load(path, expected=path.name if where.startswith("s3://") else "")
+
+
+def bundle_path(where: str, settings: Settings) -> Path:
+    """Directory of a bundle, not verified yet; one in s3:// is fetched first."""
     if where.startswith("s3://"):
+        from offers import store
+
         prefix, _, name = where.rstrip("/").rpartition("/")
         local = settings.home / "fetched" / name
         if not local.is_dir():
             store.open_store(prefix, settings).get_directory(name, local)
-        return bundle.load(local, expected=name)
+        return local
     path = Path(where)
     if not path.exists() and (settings.home / "bundles" / where).is_dir():
         path = settings.home / "bundles" / where
-    return bundle.load(path)
+    return path
 
 
 def champion_of(bundle: "Bundle") -> "Champion":

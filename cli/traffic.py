@@ -1,0 +1,59 @@
+"""Traffic for the demo: customers as they were, and customers of a simulated world that has changed."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from cli.serve import ask
+from offers.contract import Contract, Role
+
+if TYPE_CHECKING:
+    from offers.settings import Settings
+
+BATCH = 250
+"""Customers of one request."""
+
+
+def send(ranker: str, contract: Contract, rows: pd.DataFrame) -> None:
+    """Ask a ranker about each row's customer."""
+    parts = {
+        part: [column.name for column in contract.inputs if column.role == role]
+        for part, role in (("customer", Role.CUSTOMER), ("context", Role.CONTEXT))
+    }
+    columns = [name for names in parts.values() for name in names]
+    plain = json.loads(rows[columns].to_json(orient="records", double_precision=15))
+    for start in range(0, len(plain), BATCH):
+        instances = [
+            {"customer_id": f"c{start + place}"}
+            | {part: {name: row[name] for name in names} for part, names in parts.items()}
+            for place, row in enumerate(plain[start : start + BATCH])
+        ]
+        ask(ranker, {"instances": instances})
+
+
+def shifted(contract: Contract, rows: int) -> pd.DataFrame:
+    """Contacts of a simulated world with older customers, with their outcomes, in the timeline's last month."""
+    from offers.simulate import CovariateShift, ShareShift, World
+
+    regimes = (CovariateShift(0, "age", 1.0), ShareShift(0, "job", "retired", 3.0))
+    frame = World(contract).sample(rows, regimes=regimes).frame
+    assert contract.time is not None
+    assert contract.time.until is not None
+    last = time.strftime("%b", time.strptime(contract.time.until, "%Y-%m")).lower()
+    months = pd.Categorical([last] * rows, categories=list(contract[contract.time.column].values))
+    return frame.assign(**{contract.time.column: months})
+
+
+def contacts(contract: Contract, settings: "Settings", source: str, newest: pd.DataFrame) -> Path:
+    """Write a file, in a directory of its own, of all contacts so far and behind them the newest ones."""
+    from offers import sources, validation
+    from offers.simulate import write_csv
+
+    so_far = validation.validate(sources.ingest(contract, settings, source).frame, contract).frame
+    path = Path(tempfile.mkdtemp(prefix="demo-", dir=settings.home.resolve())) / contract.source.file
+    write_csv(pd.concat([so_far, newest], ignore_index=True), contract, path)
+    return path
