@@ -29,14 +29,22 @@ from offers.files import os_errors, sha256_of, sync
 from offers.gate import Verdict
 from offers.lineage import Parameters, TrainingData, git_commit, libraries
 from offers.model import Calibrator, PropensityModel
+from offers.reference import SCORE, WATCH, Watch, watch_json, watched_columns
 from offers.results import Evaluation
 
 MANIFEST = "manifest.json"
-SCORE = "_propensity"
 GOLDEN_ROWS = 32
-REFERENCE_ROWS = 10_000
-_TOLERANCE = 1e-6
+REFERENCE_ROWS, NEWEST_ROWS = 30_000, 40_000
+EXPLAINED_ROWS = 1000
+FORMAT = 2
+TOLERANCE = 1e-6
 _NAME = re.compile(r"^[a-z][a-z0-9-]*-[0-9a-f]{16}$")
+
+
+class _Versioned(BaseModel):
+    """What a manifest of any version holds."""
+
+    format: int
 
 
 class Manifest(BaseModel):
@@ -112,7 +120,7 @@ def write(
                 (partial / file).write_bytes(content)
             _write_samples(partial, contract, model, dataset)
             manifest = Manifest(
-                format=1,
+                format=FORMAT,
                 contract=contract.name,
                 files={path.name: sha256_of(path) for path in sorted(partial.iterdir())},
                 data=data,
@@ -216,18 +224,31 @@ def _contents(
 
 
 def _write_samples(path: Path, contract: Contract, model: PropensityModel, dataset: Dataset) -> None:
-    """Write the reference sample for drift, evenly spread over the newest rows, and the golden rows."""
-    newest = np.arange(len(dataset))[-4 * REFERENCE_ROWS :]
-    spread = newest[np.unique(np.linspace(0, len(newest) - 1, REFERENCE_ROWS).astype(int))]
+    """Write what drift is watched by, with a sample evenly spread over the newest rows, and the golden rows."""
+    spread = reference_places(len(dataset))
     names = [column.name for column in contract.inputs]
     reference = dataset.frame[names].iloc[spread].reset_index(drop=True)
     reference.assign(**{SCORE: model.propensity(reference)}).to_parquet(path / "reference.parquet", index=False)
+    importance = model.importance(reference.iloc[_evenly(len(reference), EXPLAINED_ROWS)])
+    watch = watch_json(watched_columns(contract), Watch.of(contract), importance)
+    (path / WATCH).write_text(watch, "utf-8")
 
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, GOLDEN_ROWS).astype(int))
+    chosen = _evenly(len(dataset), GOLDEN_ROWS)
     rows = json.loads(dataset.frame[names].iloc[chosen].to_json(orient="records", double_precision=15))
     propensity = model.propensity(typed(pd.DataFrame(rows), model.encoder))
     content = {"rows": rows, "propensity": [float(value) for value in propensity]}
     (path / "golden.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def reference_places(rows: int) -> np.ndarray:
+    """Places of the rows that drift is measured from: evenly spread over the newest of the rows trained on."""
+    newest = np.arange(rows)[-NEWEST_ROWS:]
+    return np.asarray(newest[_evenly(len(newest), REFERENCE_ROWS)])
+
+
+def _evenly(rows: int, wanted: int) -> np.ndarray:
+    """Places of up to `wanted` rows, spread from the first to the last."""
+    return np.unique(np.linspace(0, rows - 1, wanted).astype(int))
 
 
 def _read_manifest(path: Path) -> tuple[Manifest, str]:
@@ -235,6 +256,7 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
         raise BundleError(f"bundle {path}: expected a directory, found {'a file' if path.exists() else 'nothing'}")
     try:
         content = (path / MANIFEST).read_bytes()
+        _check_format(path, content)
         manifest = Manifest.model_validate_json(content)
     except FileNotFoundError:
         raise BundleError(f"bundle {path}: {MANIFEST} is missing, so this is no bundle, or half of one") from None
@@ -243,6 +265,19 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
         where = ".".join(map(str, detail["loc"])) or "the file"
         raise BundleError(f"bundle {path}: {MANIFEST} is damaged or foreign: {where}: {detail['msg']}") from None
     return manifest, name_of(content, manifest.contract)
+
+
+def _check_format(path: Path, manifest: bytes) -> None:
+    """Refuse bundles of another version, before what they hold is looked at."""
+    found = _Versioned.model_validate_json(manifest).format
+    if found < FORMAT:
+        raise BundleError(
+            f"bundle {path} was written by an older version (format {found}, not {FORMAT}): train it again"
+        )
+    if found > FORMAT:
+        raise BundleError(
+            f"bundle {path} was written by a newer version (format {found}, not {FORMAT}): load it with that version"
+        )
 
 
 def _check_files(path: Path, manifest: Manifest) -> None:
@@ -262,7 +297,7 @@ def _check_golden(bundle: Bundle) -> None:
     rows, expected = golden(bundle.path)
     got = bundle.model.propensity(typed(rows, bundle.model.encoder))
     worst = int(np.argmax(np.abs(got - expected)))
-    if not np.allclose(got, expected, rtol=0, atol=_TOLERANCE):
+    if not np.allclose(got, expected, rtol=0, atol=TOLERANCE):
         here = libraries()
         differ = [
             f"{name} {made} (here {here[name]})"

@@ -193,6 +193,43 @@ class ModelSettings(Section):
     newest_rows: Annotated[int, Field(ge=500)] | None = None
 
 
+class Watching(Section):
+    """When scored rows have drifted: `offers.reference.Watch`, which explains each key, with the same defaults."""
+
+    window: Annotated[int, Field(ge=100)] = 1000
+    consecutive: Annotated[int, Field(ge=1, le=20)] = 2
+    p_value: Share = 0.2
+    false_discovery_rate: Share = 0.0005
+    ks: Share = 0.1
+    cramers_v: Share = 0.1
+    psi: Annotated[float, Field(gt=0)] = 0.1
+    share_ratio: Annotated[float, Field(gt=1)] = 1.3
+    share_difference: Share = 0.005
+    rate_ratio: Annotated[float, Field(gt=1)] = 1.2
+    attribution: Share = 0.9
+
+
+class Retraining(Section):
+    """When scores are recalibrated and models trained again: `offers.verdict` has the rule.
+
+    `cool_down` rows are scored between two trainings, `patience` rows where labels do not show harm. `labels` matured
+    labels, `outcomes` of them of each kind, are the fewest that performance is judged by, the `newest` ones at most;
+    a training waits for `labels` that the model has not learnt from. `surprise` is in standard deviations.
+    `platt_labels` is the number from which recalibration fits a slope beside the intercept.
+    """
+
+    cool_down: Annotated[int, Field(ge=1)] = 500
+    patience: Annotated[int, Field(ge=1)] = 2000
+    labels: Annotated[int, Field(ge=20)] = 100
+    outcomes: Annotated[int, Field(ge=1)] = 5
+    newest: Annotated[int, Field(ge=50)] = 1000
+    surprise: Annotated[float, Field(gt=0)] = 3
+    recalibrate: bool = True
+    recalibration_rows: Annotated[int, Field(ge=50)] = 500
+    platt_labels: Annotated[int, Field(ge=50)] = 500
+    prior: Annotated[float, Field(gt=0)] = 10
+
+
 Metric = Literal["auc", "average_precision", "log_loss", "brier", "ece", "ks", "lift", "precision", "recall", "f1"]
 
 
@@ -253,6 +290,8 @@ class Contract(Section):
     calibration: Calibration = Calibration()
     gate: Annotated[tuple[Rule, ...], Field(min_length=1)]
     simulation: Simulation = Simulation()
+    watch: Watching = Watching()
+    retraining: Retraining = Retraining()
 
     @cached_property
     def by_name(self) -> dict[str, Column]:

@@ -1,12 +1,172 @@
-"""How far two samples of a column lie apart."""
+"""How far two samples of a column lie apart, and whether chance alone would put them there.
+
+Distances are between samples; a p-value is the probability of a distance at least as large when both samples come from
+one distribution. With many rows a small distance is beyond chance, with few rows a large one is not: ask for both.
+"""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+Floats = NDArray[np.float64]
 
 _FLOOR = 1e-4
+_DRAWS = 1000
 
 
-def population_stability_index(reference: pd.Series, sample: pd.Series, bins: int = 10) -> float:
+def ks_distance(reference: ArrayLike, sample: ArrayLike) -> float:
+    """Kolmogorov-Smirnov distance: the largest gap between two cumulative distributions.
+
+    Parameters
+    ----------
+    reference, sample : numbers; NaN is left out
+
+    Returns
+    -------
+    float
+        in [0, 1]; NaN where one of them holds no number
+
+    Examples
+    --------
+    >>> ks_distance([1, 2, 3, 4], [3, 4, 5, 6])
+    0.5
+    """
+    return ks_distance_of_sorted(*(np.sort(_known(part)) for part in (reference, sample)))
+
+
+def ks_distance_of_sorted(reference: Floats, sample: Floats) -> float:
+    """`ks_distance` of numbers in rising order without NaN."""
+    if not reference.size or not sample.size:
+        return float("nan")
+    # The gap is largest just at, or just below, one of the sample's values.
+    above = np.searchsorted(reference, sample, side="right") / len(reference)
+    below = np.searchsorted(reference, sample, side="left") / len(reference)
+    at = np.searchsorted(sample, sample, side="right") / len(sample)
+    before = np.searchsorted(sample, sample, side="left") / len(sample)
+    return float(max(np.max(np.abs(above - at)), np.max(np.abs(below - before))))
+
+
+def ks_distance_of_counts(reference: ArrayLike, sample: ArrayLike) -> float:
+    """The largest gap between two cumulative distributions at the ends of bins: at most `ks_distance` of the numbers.
+
+    Parameters
+    ----------
+    reference, sample : rows per bin, the same bins in both, in rising order
+    """
+    gaps = np.abs(np.cumsum(_shares(reference)) - np.cumsum(_shares(sample)))
+    return float(np.max(gaps))
+
+
+def ks_p_value(distance: ArrayLike, reference_rows: ArrayLike, rows: ArrayLike) -> Floats:
+    """p-value of a Kolmogorov-Smirnov distance, as `scipy.stats.ks_2samp(..., method="asymp")` has it.
+
+    Parameters
+    ----------
+    distance : in [0, 1]; NaN gives NaN
+    reference_rows, rows : how many numbers each sample holds
+    """
+    large, small = (np.asarray(pick(reference_rows, rows), float) for pick in (np.maximum, np.minimum))
+    effective = np.round(large * small / np.maximum(large + small, 1))
+    return np.asarray(stats.kstwo.sf(distance, np.maximum(effective, 1)), float)
+
+
+def chi_squared_p_value(reference: ArrayLike, sample: ArrayLike) -> float:
+    """p-value of Pearson's chi-squared test, as `scipy.stats.chi2_contingency` has it, Yates' correction included.
+
+    Parameters
+    ----------
+    reference, sample : rows per category, the same categories in both; one that is absent from both is left out
+
+    Returns
+    -------
+    float
+        in [0, 1]; NaN where a sample is empty or there are fewer than two categories
+    """
+    table = np.array([reference, sample], float)
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2 or not table.sum(axis=1).all():
+        return float("nan")
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    gap = np.abs(table - expected)
+    freedom = table.shape[1] - 1
+    if freedom == 1:
+        gap = np.maximum(gap - 0.5, 0)
+    return float(special.chdtrc(freedom, np.sum(gap**2 / expected)))
+
+
+def share_p_values(reference: ArrayLike, reference_rows: ArrayLike, sample: ArrayLike, rows: ArrayLike) -> Floats:
+    """p-values of one share each: the likelihood-ratio test of a 2 x 2 table with Yates' correction.
+
+    A category that makes up 2 % and doubles hardly shows in a test over 12 categories; on its own it does. The
+    likelihood ratio keeps its level for rare categories, where Pearson's statistic does not.
+
+    Parameters
+    ----------
+    reference, sample : rows of the category, in each sample
+    reference_rows, rows : all rows of each sample, at least 1
+
+    Returns
+    -------
+    ndarray
+        two-sided p-values in [0, 1]; 1 for a category that is absent from both samples, or everywhere in both
+    """
+    a, m, x, n = (np.asarray(part, float) for part in (reference, reference_rows, sample, rows))
+    pooled = (a + x) / (m + n)
+    expected = pooled * n
+    gap = np.maximum(np.abs(x - expected) - 0.5, 0) * np.sign(x - expected)
+    cells = ((n, pooled, gap), (n, 1 - pooled, -gap), (m, pooled, -gap), (m, 1 - pooled, gap))
+    ratio = sum(_cell(size * share, change) for size, share, change in cells)
+    return np.asarray(special.chdtrc(1, np.maximum(2 * ratio, 0)), float)
+
+
+def false_discovery(p_values: ArrayLike, rate: float) -> NDArray[np.bool_]:
+    """Mark the discoveries, of which on average a share of `rate` at most is false: Benjamini and Hochberg (1995).
+
+    Parameters
+    ----------
+    p_values : shape (n,); NaN is a test that could not be made, and does not count
+    rate : in (0, 1)
+
+    Examples
+    --------
+    >>> false_discovery([0.001, 0.02, 0.2, 0.9], rate=0.05).tolist()
+    [True, True, False, False]
+    """
+    p = np.asarray(p_values, float)
+    made = np.sort(p[~np.isnan(p)])
+    passing = np.flatnonzero(made <= rate * np.arange(1, len(made) + 1) / max(len(made), 1))
+    return np.asarray(p <= made[passing[-1]], bool) if passing.size else np.zeros(p.shape, bool)
+
+
+def cramers_v(reference: ArrayLike, sample: ArrayLike) -> float:
+    """Cramér's V of category and sample, as if both samples had the same number of rows.
+
+    Then V squared is half the sum of (p - q)^2 / (p + q), so V depends on the shares alone and not on how many more
+    rows the reference has.
+
+    Parameters
+    ----------
+    reference, sample : rows per category, or shares, the same categories in both
+
+    Returns
+    -------
+    float
+        in [0, 1]: 0 for equal shares, 1 for samples without a common category; NaN where one is empty
+
+    Examples
+    --------
+    >>> round(cramers_v([500, 500], [60, 40]), 3)
+    0.101
+    """
+    p, q = _shares(reference), _shares(sample)
+    both = np.where(p + q > 0, p + q, 1)
+    return float(np.sqrt(np.sum((p - q) ** 2 / both) / 2))
+
+
+def population_stability_index(reference: "pd.Series[Any]", sample: "pd.Series[Any]", bins: int = 10) -> float:
     """Population stability index, sum of (p - q) ln(p / q) over bins.
 
     Numbers are cut at the reference's quantiles, categories by value; missing cells are a bin of their own.
@@ -15,18 +175,43 @@ def population_stability_index(reference: pd.Series, sample: pd.Series, bins: in
     if isinstance(reference.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(reference):
         words = [pd.Index(part.astype(str)) for part in (reference, sample)]
         values = words[0].union(words[1]).unique()
-        places = [values.get_indexer(part) for part in words]
-        n_bins = len(values)
+        counts = [np.bincount(values.get_indexer(part), minlength=len(values)) for part in words]
     else:
-        edges = _edges(reference.dropna().to_numpy(dtype=float), bins)
-        places = [_binned(part.to_numpy(dtype=float), edges) for part in (reference, sample)]
-        n_bins = len(edges) + 2
-    p, q = (np.maximum(np.bincount(place, minlength=n_bins) / len(place), _FLOOR) for place in places)
+        edges = bin_edges(reference.to_numpy(dtype=float), bins)
+        counts = [bin_counts(part.to_numpy(dtype=float), edges) for part in (reference, sample)]
+    return psi(*counts)
+
+
+def psi(reference: ArrayLike, sample: ArrayLike) -> float:
+    """Population stability index of rows per bin, the same bins in both."""
+    p, q = (np.maximum(_shares(part), _FLOOR) for part in (reference, sample))
     return float(np.sum((q - p) * np.log(q / p)))
 
 
-def _edges(known: np.ndarray, bins: int) -> np.ndarray:
-    """Upper ends of all bins but the last."""
+def psi_noise(reference: ArrayLike, rows: int, quantile: float = 0.99, seed: int = 0) -> float:
+    """What chance alone makes of the population stability index: a quantile of it between samples of one distribution.
+
+    Both samples are drawn again from the reference's shares, at their own sizes. Where no bin is rare this tends to
+    (1/n + 1/m) times the quantile of chi-squared with bins - 1 degrees of freedom; rare bins make it larger.
+
+    Parameters
+    ----------
+    reference : rows per bin of the reference
+    rows : size of the sample that is to be judged, at least 1
+    quantile : in (0, 1)
+    """
+    counts = np.asarray(reference, float)
+    if rows < 1 or not counts.sum():
+        return float("nan")
+    generator, shares = np.random.default_rng(seed), _shares(counts)
+    pairs = (generator.multinomial(size, shares, _DRAWS) / size for size in (int(counts.sum()), rows))
+    p, q = (np.maximum(part, _FLOOR) for part in pairs)
+    return float(np.quantile(np.sum((q - p) * np.log(q / p), axis=1), quantile))
+
+
+def bin_edges(values: Floats, bins: int = 10) -> Floats:
+    """Upper ends of all bins but the last, at quantiles of the values that are known."""
+    known = values[~np.isnan(values)]
     if not known.size:
         return known
     edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1]))
@@ -35,5 +220,92 @@ def _edges(known: np.ndarray, bins: int) -> np.ndarray:
     return np.concatenate([below, edges])
 
 
-def _binned(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="left"))
+def bin_counts(values: Floats, edges: Floats) -> NDArray[np.int64]:
+    """Rows per bin, shape (len(edges) + 2,); the last holds the missing ones."""
+    known = np.sort(values[~np.isnan(values)])
+    upto = np.searchsorted(known, edges, side="right")
+    return np.diff(np.concatenate([[0], upto, [len(known), len(values)]]))
+
+
+def attribution_ndcg(reference: ArrayLike, sample: ArrayLike) -> float:
+    """How well the features' importance keeps its order: normalised discounted cumulative gain of the ranks.
+
+    The features are ranked by their importance in the sample; each gains its importance in the reference, discounted by
+    the logarithm of its rank, and the sum is divided by that of the reference's own order (Järvelin and Kekäläinen,
+    2002). Features of nearly equal importance that change places cost almost nothing.
+
+    Parameters
+    ----------
+    reference, sample : mean |contribution| per feature, the same features in both, at least 0
+
+    Returns
+    -------
+    float
+        in (0, 1], 1 for the same order; NaN where the reference's importance is 0 throughout
+
+    Examples
+    --------
+    >>> round(attribution_ndcg([0.8, 0.3, 0.1], [0.1, 0.3, 0.8]), 2)
+    0.66
+    """
+    gain, order = np.asarray(reference, float), np.argsort(-np.asarray(sample, float), kind="stable")
+    discount = 1 / np.log2(np.arange(len(gain)) + 2)
+    best = float(np.sort(gain)[::-1] @ discount)
+    return float(gain[order] @ discount) / best if best > 0 else float("nan")
+
+
+def mean_p_value(reference: ArrayLike, sample: ArrayLike) -> float:
+    """p-value of a difference of means, by Welch's t-test.
+
+    Returns
+    -------
+    float
+        in [0, 1]; NaN where a sample has fewer than two numbers
+
+    Examples
+    --------
+    >>> round(mean_p_value([1, 2, 3, 4, 5], [2, 3, 4, 5, 6]), 3)
+    0.347
+    """
+    a, b = (np.asarray(part, np.float64) for part in (reference, sample))
+    if min(len(a), len(b)) < 2:
+        return float("nan")
+    parts = np.var(a, ddof=1) / len(a), np.var(b, ddof=1) / len(b)
+    gap, square = abs(float(np.mean(a) - np.mean(b))), float(sum(parts))
+    if square == 0:
+        return 0.0 if gap else 1.0
+    freedom = square**2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
+    return float(2 * special.stdtr(freedom, -gap / np.sqrt(square)))
+
+
+def wilson_interval(positives: int, rows: int, z: float = 1.96) -> tuple[float, float]:
+    """Interval of a share, 95 % by default, after Wilson (1927); (0, 1) where there are no rows.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in wilson_interval(10, 100)]
+    [0.055, 0.174]
+    """
+    if not rows:
+        return 0.0, 1.0
+    share, square = positives / rows, z**2 / rows
+    centre = (share + square / 2) / (1 + square)
+    half = z * np.sqrt(share * (1 - share) / rows + square / (4 * rows)) / (1 + square)
+    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def _cell(expected: Floats, gap: Floats) -> Floats:
+    """One cell's part of the log likelihood ratio."""
+    observed = expected + gap
+    return np.asarray(special.xlogy(observed, observed / np.where(expected > 0, expected, 1)), float)
+
+
+def _shares(counts: ArrayLike) -> Floats:
+    numbers = np.asarray(counts, float)
+    total = numbers.sum()
+    return np.asarray(numbers / total if total else np.full(numbers.shape, np.nan), float)
+
+
+def _known(values: ArrayLike) -> Floats:
+    numbers: Floats = np.asarray(values, np.float64)
+    return numbers[~np.isnan(numbers)]

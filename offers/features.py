@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandas.api.extensions import ExtensionDtype
 
-from offers.contract import Contract
 from offers.errors import BundleError, DataError
+
+if TYPE_CHECKING:
+    from offers.contract import Contract
 
 # Rows encoded at a time: the block of the matrix that is being written stays in the core's own cache.
 BLOCK = 16_384
@@ -46,7 +48,7 @@ class Encoder:
     features: tuple[Feature, ...]
 
     @classmethod
-    def of(cls, contract: Contract) -> "Encoder":
+    def of(cls, contract: "Contract") -> "Encoder":
         return cls(tuple(Feature(c.name, c.values, c.unknown == "missing") for c in contract.inputs))
 
     @property

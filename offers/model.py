@@ -92,3 +92,8 @@ class PropensityModel:
         matrix, types = self.encoder.encode(rows), self.encoder.feature_types
         data = xgb.DMatrix(matrix, feature_types=types, enable_categorical=True, nthread=1)
         return np.asarray(self.booster.predict(data, pred_contribs=True))
+
+    def importance(self, rows: pd.DataFrame | Any) -> dict[str, float]:
+        """Mean |contribution| of each feature to a row's margin, in log-odds, by name."""
+        mean = np.abs(self.contributions(rows)[:, :-1].astype(np.float64)).mean(axis=0)
+        return {name: float(value) for name, value in zip(self.encoder.names, mean, strict=True)}

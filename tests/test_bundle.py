@@ -35,6 +35,7 @@ def test_holds_what_serving_and_audit_need(shop_bundle: Path) -> None:
         "metrics.json",
         "model-card.md",
         "reference.parquet",
+        "watch.json",
     }
     loaded = bundles.load(shop_bundle)
     assert loaded.name == shop_bundle.name
@@ -53,6 +54,12 @@ def test_reference_scores_are_the_models(shop_bundle: Path) -> None:
     reference = pd.read_parquet(shop_bundle / "reference.parquet")
     model = bundles.load(shop_bundle).model
     np.testing.assert_array_equal(reference.pop(SCORE), model.propensity(bundles.typed(reference, model.encoder)))
+
+
+def test_reference_is_of_the_newest_rows() -> None:
+    assert bundles.reference_places(100).tolist() == list(range(100))
+    places = bundles.reference_places(100_000)
+    assert (places[0], places[-1], len(places)) == (60_000, 99_999, bundles.REFERENCE_ROWS)
 
 
 def test_golden_rows_go_through_json_to_the_same_bits(shop_bundle: Path) -> None:
@@ -91,6 +98,14 @@ def test_a_missing_manifest_makes_it_no_bundle(copy: Path) -> None:
 def test_a_foreign_file_is_named(copy: Path) -> None:
     (copy / "extra.bin").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"extra\.bin is not in the manifest"):
+        bundles.load(copy)
+
+
+@pytest.mark.parametrize(("version", "advice"), [(1, "an older version .* train it again"), (3, "a newer version")])
+def test_another_version_is_named(copy: Path, version: int, advice: str) -> None:
+    manifest = copy / MANIFEST
+    manifest.write_text(manifest.read_text().replace(f'"format": {bundles.FORMAT}', f'"format": {version}'))
+    with pytest.raises(BundleError, match=advice):
         bundles.load(copy)
 
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,20 @@ MISTAKES = {
     "bad checksum": ("file: orders.csv", "file: orders.csv\n  sha256: ABC", "sha256", "source.sha256: string should"),
     "bad name": ("name: shop", "name: My Shop", "name: My", "name: string should match pattern"),
 }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("window: 10", "watch.window: input should be greater than or equal to 100, got 10"),
+        ("share_ratio: 1", "watch.share_ratio: input should be greater than 1, got 1"),
+        ("false_discovery_rate: 0", "watch.false_discovery_rate: input should be greater than 0, got 0"),
+        ("windows: 500", "unknown key 'watch.windows'"),
+    ],
+)
+def test_watch_settings_are_checked(shop_yaml, settings, message):
+    with pytest.raises(ContractError, match=re.escape(message)):
+        contracts.parse(shop_yaml + f"watch: {{{settings}}}\n")
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
