@@ -1,4 +1,8 @@
-"""The command line. Exit codes: 0 done, 1 a fault of ours, 2 a mistake in what was given, 3 refused by the gate."""
+"""The command line.
+
+Exit codes: 0 done, 1 a fault of ours, 2 a mistake in what was given, 3 refused by the gate, or a monitor that asks for
+action or is overdue.
+"""
 
 import sys
 from pathlib import Path

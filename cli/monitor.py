@@ -29,7 +29,7 @@ def run_(
     trigger: Annotated[str, typer.Option(help="URL of the service to ask for a new model, where one is wanted.")] = "",
 ) -> None:
     """Run the monitoring pipeline on this machine. Exit code 3: it asks for action."""
-    from cli.pipeline import _fresh
+    from cli.pipeline import fresh
     from cli.screen import RunDisplay, console
     from offers.decisions import Period
     from offers.settings import Settings
@@ -40,7 +40,7 @@ def run_(
     settings = Settings.from_env()
     known = open_bundle(bundle, settings).contract
     Period.parse(since, until, as_of)
-    directory = _fresh(settings.home.resolve() / "runs", f"{known.name}-monitoring")
+    directory = fresh(settings.home.resolve() / "runs", f"{known.name}-monitoring")
     arguments = {
         "bundle": bundle,
         "scored": scored,
@@ -61,13 +61,13 @@ def run_(
 
 def finish(outcome: "Run") -> None:
     """Print what a run has come to; raises for a mistake, exits with 3 where action is wanted."""
-    from cli.pipeline import _page
+    from cli.pipeline import page
     from cli.screen import console
     from offers import monitoring
     from offers.errors import DataError
     from offers.monitoring_report import headline
 
-    report = _page(outcome, "judge", "report")
+    report = page(outcome, "judge", "report")
     if outcome.mistake:
         raise DataError(outcome.mistake)
     if not outcome.succeeded:

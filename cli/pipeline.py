@@ -49,7 +49,7 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     known = contracts.load(contract)
     if champion:
         open_bundle(champion, settings)
-    directory = _fresh(settings.home.resolve() / "runs", known.name)
+    directory = fresh(settings.home.resolve() / "runs", known.name)
     arguments = training_arguments(contract, source, publish or str(settings.home.resolve() / "bundles"))
     arguments |= {"trials": trials, "seed": seed, "champion": champion}
     console.print(f"[bold]{known.title}[/bold]")
@@ -77,7 +77,7 @@ def finish(outcome: "Run", publish: str) -> str:
     from offers.gate import Verdict
     from offers.results import Evaluation
 
-    violations, report = _page(outcome, "validate", "violations"), _page(outcome, "gate", "report")
+    violations, report = page(outcome, "validate", "violations"), page(outcome, "gate", "report")
     if outcome.mistake:
         refused = "prepare" in outcome.steps and outcome.steps["prepare"].state == "failed"
         raise DataError(f"{outcome.mistake}{f' (all of it: {violations})' if refused else ''}")
@@ -103,7 +103,7 @@ def finish(outcome: "Run", publish: str) -> str:
     return bundle
 
 
-def _page(outcome: "Run", step: str, artifact: str) -> Path | None:
+def page(outcome: "Run", step: str, artifact: str) -> Path | None:
     """Copy a page to where a browser finds it by its ending; on a full disk it stays where it is."""
     import shutil
 
@@ -118,7 +118,7 @@ def _page(outcome: "Run", step: str, artifact: str) -> Path | None:
     return copy
 
 
-def _fresh(parent: Path, name: str) -> Path:
+def fresh(parent: Path, name: str) -> Path:
     from datetime import datetime
 
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

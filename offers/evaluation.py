@@ -176,7 +176,7 @@ def evaluate(
         ),
         random_split=metrics.score(labels, random_split, share),
         segments=tuple(_segments(rows, known, scored["propensity"], contract)),
-        fairness=tuple(_fairness(rows, known, scored["propensity"], contract)),
+        fairness=tuple(fairness(rows, known, scored["propensity"], contract)),
         drift=tuple(_drift(dataset.frame, first, spans, contract)),
         columns=tuple(_columns(booster, matrix[first:], known, period, contract)),
         champion=_comparison(champion, predictions, contract, seed) if champion is not None else None,
@@ -244,7 +244,7 @@ def _segments(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, co
                 yield Segment(column=name, value=value, scores=scores)
 
 
-def _fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, contract: Contract) -> Iterator[Fairness]:
+def fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, contract: Contract) -> Iterator[Fairness]:
     chosen = metrics.contacted(propensity, contract.evaluation.contact_share)
     for column in contract.protected:
         cut = groups(rows[column.name], column).to_numpy()

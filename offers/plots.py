@@ -20,14 +20,14 @@ from offers import metrics
 from offers.results import Evaluation
 
 _INK, _GRID = "#1d2430", "#d8dce2"
-_STYLES: dict[str, dict[str, Any]] = {
+STYLES: dict[str, dict[str, Any]] = {
     "propensity": {"color": "#1f77c9", "linestyle": "-", "linewidth": 2.0},
     "baseline": {"color": "#7d8590", "linestyle": "--", "linewidth": 1.4},
     "champion": {"color": "#1a9467", "linestyle": "-.", "linewidth": 1.6},
 }
 _NAMES = {"propensity": "model", "baseline": "logistic baseline", "champion": "champion"}
 _WINDOWS = LinearSegmentedColormap.from_list("windows", ["#9455d3", "#d23f7c", "#c97a12"])
-_CEILING: dict[str, Any] = {"color": _INK, "linestyle": ":", "linewidth": 1.2}
+CEILING: dict[str, Any] = {"color": _INK, "linestyle": ":", "linewidth": 1.2}
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "offers",
@@ -106,7 +106,7 @@ def _roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
     if evaluation.champion is not None:
         scores["champion"] = evaluation.champion.scores
     lines = [
-        (f"{_NAMES[name]} {scores[name]['auc'].value:.3f}", _roc_points(predictions, name), _STYLES[name])
+        (f"{_NAMES[name]} {scores[name]['auc'].value:.3f}", _roc_points(predictions, name), STYLES[name])
         for name in _scorers(predictions)
     ]
     windows = [window for window in evaluation.windows if window.model.figures]
@@ -116,7 +116,7 @@ def _roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
 
     def draw(figure: Figure) -> None:
         axes = _square(figure, "refusals contacted (false positive rate)", "acceptances reached")
-        axes.plot([0, 1], [0, 1], **_CEILING)
+        axes.plot([0, 1], [0, 1], **CEILING)
         for number, (label, points, style) in enumerate(lines):
             axes.plot(*points, **style, label=label, zorder=3 - number / len(lines))
         _legend(figure, axes, "lower right", title="AUC")
@@ -128,7 +128,7 @@ def _roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
             "acceptance is high, not only from knowing whose."
         )
     alt = f"ROC curves with AUC: {', '.join(label for label, _, _ in lines)}."
-    return Plot("Ranking (ROC)", alt, caption, _svg("roc", draw))
+    return Plot("Ranking (ROC)", alt, caption, svg("roc", draw))
 
 
 def _reliability(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
@@ -138,10 +138,10 @@ def _reliability(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
 
     def draw(figure: Figure) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        top.plot([0, 1], [0, 1], **_CEILING, label="perfect")
-        top.vlines(mean, *_wilson(rate, rows), color=_STYLES["propensity"]["color"], linewidth=1)
+        top.plot([0, 1], [0, 1], **CEILING, label="perfect")
+        top.vlines(mean, *_wilson(rate, rows), color=STYLES["propensity"]["color"], linewidth=1)
         for name, (x, y, _) in bins.items():
-            top.plot(x, y, **_STYLES[name], marker="o", markersize=3.5, label=_NAMES[name])
+            top.plot(x, y, **STYLES[name], marker="o", markersize=3.5, label=_NAMES[name])
         top.set(ylabel="observed rate", xlim=(0, 1), ylim=(0, 1.02))
         top.legend(loc="upper left")
         _in_percent(top.xaxis, top.yaxis)
@@ -155,12 +155,12 @@ def _reliability(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
         "On the dotted line a propensity is the rate that is observed, and can be multiplied by money. The upright "
         "lines are 95% Wilson intervals, the bars the rows in each bin (square-root scale). "
         f"Mean gap (ECE): {evaluation.model['ece'].value:.3f}.",
-        _svg("reliability", draw),
+        svg("reliability", draw),
     )
 
 
 def _row_bars(axes: Axes, places: np.ndarray, rows: np.ndarray) -> None:
-    axes.bar(places, np.sqrt(rows), width=0.09, color=_STYLES["propensity"]["color"], alpha=0.35)
+    axes.bar(places, np.sqrt(rows), width=0.09, color=STYLES["propensity"]["color"], alpha=0.35)
     for place, count in zip(places, rows, strict=True):
         axes.text(place, np.sqrt(count), _short(count), ha="center", va="bottom", fontsize=6.5)
     axes.set(ylim=(0, 1.6 * np.sqrt(rows.max())), yticks=[])
@@ -175,12 +175,12 @@ def _gains(predictions: pd.DataFrame, evaluation: Evaluation, share: float) -> P
 
     def draw(figure: Figure) -> None:
         axes = _square(figure, "customers contacted, best first", "acceptances reached")
-        axes.plot([0, model.positive_rate, 1], [0, 1, 1], **_CEILING, label="perfect model")
+        axes.plot([0, model.positive_rate, 1], [0, 1, 1], **CEILING, label="perfect model")
         for name in _scorers(predictions):
-            axes.plot(*_gain_points(labels, predictions[name].to_numpy()), **_STYLES[name], label=_NAMES[name])
+            axes.plot(*_gain_points(labels, predictions[name].to_numpy()), **STYLES[name], label=_NAMES[name])
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, label="at random")
         axes.axvline(share, color=_INK, linewidth=0.6)
-        axes.plot([share], [reached], "o", color=_STYLES["propensity"]["color"], markersize=5)
+        axes.plot([share], [reached], "o", color=STYLES["propensity"]["color"], markersize=5)
         axes.legend(loc="lower right")
 
     return Plot(
@@ -189,7 +189,7 @@ def _gains(predictions: pd.DataFrame, evaluation: Evaluation, share: float) -> P
         f"with a perfect model {share * model.lift_ceiling:.1%}.",
         f"The best {best} of the customers hold {reached:.1%} of the acceptances: lift {model['lift'].value:.2f}. "
         f"No model can be above the dotted line, which allows a lift of {model.lift_ceiling:.2f} there.",
-        _svg("gains", draw),
+        svg("gains", draw),
     )
 
 
@@ -224,17 +224,17 @@ def _scores(predictions: pd.DataFrame) -> Plot:
         f"Scores {'by window' if names else 'by outcome'}",
         f"Distribution of propensities; means: {means}.",
         f"Mean propensity: {means}. {reading}",
-        _svg("scores", draw),
+        svg("scores", draw),
     )
 
 
 def _auc_by_period(parts: Sequence[tuple[str, pd.DataFrame]]) -> Plot:
     def draw(figure: Figure) -> None:
-        axes = _timeline(figure, [period for period, _ in parts])
-        axes.axhline(0.5, **_CEILING)
+        axes = timeline(figure, [period for period, _ in parts])
+        axes.axhline(0.5, **CEILING)
         for name in _scorers(parts[0][1]):
             axes.plot(
-                [_auc(part, name) for _, part in parts], **_STYLES[name], marker="o", markersize=3, label=_NAMES[name]
+                [_auc(part, name) for _, part in parts], **STYLES[name], marker="o", markersize=3, label=_NAMES[name]
             )
         axes.set_ylabel("AUC within the month")
         axes.legend(loc="best")
@@ -245,7 +245,7 @@ def _auc_by_period(parts: Sequence[tuple[str, pd.DataFrame]]) -> Plot:
         f"AUC of the model by month: {values}.",
         "Within one month the level of acceptance can't help, so this is how well customers are told apart. "
         "The dotted line is chance; months with few rows swing by several hundredths.",
-        _svg("auc-by-month", draw),
+        svg("auc-by-month", draw),
     )
 
 
@@ -255,10 +255,10 @@ def _rate_by_period(parts: Sequence[tuple[str, pd.DataFrame]]) -> Plot:
     low, high = _wilson(observed, np.array([len(part) for _, part in parts]))
 
     def draw(figure: Figure) -> None:
-        axes = _timeline(figure, [period for period, _ in parts])
+        axes = timeline(figure, [period for period, _ in parts])
         axes.vlines(range(len(parts)), low, high, color=_INK, linewidth=0.8)
         axes.plot(observed, "s", color=_INK, markersize=3.5, label="observed rate, 95% interval")
-        axes.plot(expected, **_STYLES["propensity"], marker="o", markersize=3, label="mean propensity")
+        axes.plot(expected, **STYLES["propensity"], marker="o", markersize=3, label="mean propensity")
         axes.set(ylabel="acceptance", ylim=(0, None))
         _in_percent(axes.yaxis)
         axes.legend(loc="best")
@@ -271,12 +271,12 @@ def _rate_by_period(parts: Sequence[tuple[str, pd.DataFrame]]) -> Plot:
         f"Observed rate for mean propensity by month: {values}.",
         "Where the line leaves the marks, propensities were too high or too low in that month: the price of learning "
         "from outcomes that are already past.",
-        _svg("rate-by-month", draw),
+        svg("rate-by-month", draw),
     )
 
 
 def _scorers(predictions: pd.DataFrame) -> list[str]:
-    return [name for name in _STYLES if name in predictions]
+    return [name for name in STYLES if name in predictions]
 
 
 def _auc(part: pd.DataFrame, name: str) -> float:
@@ -331,7 +331,7 @@ def _square(figure: Figure, across: str, up: str) -> Axes:
     return axes
 
 
-def _timeline(figure: Figure, periods: Sequence[str]) -> Axes:
+def timeline(figure: Figure, periods: Sequence[str]) -> Axes:
     axes = figure.add_subplot()
     step = -(-len(periods) // _MOST_TICKS)
     axes.set_xticks(range(0, len(periods), step), periods[::step])
@@ -339,7 +339,7 @@ def _timeline(figure: Figure, periods: Sequence[str]) -> Axes:
     return axes
 
 
-def _svg(name: str, draw: Callable[[Figure], None]) -> str:
+def svg(name: str, draw: Callable[[Figure], None]) -> str:
     """Draw, and make the SVG fit to stand in a page: ids of its own, ink and grid in the page's colours."""
     with rc_context(_RC):
         figure = Figure(figsize=_SIZE, layout="constrained", facecolor="none")

@@ -39,7 +39,7 @@ def training_report(
     from offers import plots
 
     smallest = contract.evaluation.smallest_segment
-    return _HTML.get_template("training.html").render(
+    return HTML.get_template("training.html").render(
         _context(contract, evaluation, verdict, facts),
         windows=tables.windows(evaluation, _within(predictions, smallest)),
         curves=plots.curves(predictions, evaluation, contract.evaluation.contact_share),
@@ -49,7 +49,7 @@ def training_report(
 
 def validation_report(contract: Contract, origin: str, rows: int, violations: Sequence[Violation]) -> str:
     """Write what is wrong with `rows` rows from `origin` as one HTML page that loads nothing."""
-    return _HTML.get_template("validation.html").render(
+    return HTML.get_template("validation.html").render(
         contract=contract, origin=origin, rows=rows, violations=violations, table=tables.violations(violations, rows)
     )
 
@@ -158,6 +158,6 @@ def _environment(**options: Any) -> Environment:
     return environment
 
 
-_HTML = _environment(autoescape=True)
+HTML = _environment(autoescape=True)
 _MARKDOWN = _environment(autoescape=False, finalize=_escaped, keep_trailing_newline=True)
 _MARKDOWN.filters["table"] = _markdown_table

@@ -1,6 +1,8 @@
 """Ask a predictor for its golden rows: does it serve this bundle, and score as the bundle was made to?"""
 
+import json
 import time
+from typing import Any
 
 import httpx
 import numpy as np
@@ -28,7 +30,7 @@ def smoke(url: str, bundle: Bundle, seconds: float, model: str = "offers") -> No
     """
     _await_version(url.rstrip("/"), bundle.name, seconds, model)
     rows, expected = bundles.golden(bundle.path)
-    instances = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
+    instances = json.loads(rows.to_json(orient="records", double_precision=15))
     answer = _call("POST", f"{url.rstrip('/')}/v1/models/{model}:predict", {"instances": instances})
     got = np.array(answer.get("predictions", []), dtype=float)
     if got.shape != expected.shape:
@@ -54,7 +56,7 @@ def _await_version(url: str, wanted: str, seconds: float, model: str) -> None:
             time.sleep(0.2)
 
 
-def _call(method: str, url: str, body: object = None) -> dict[str, object]:
+def _call(method: str, url: str, body: object = None) -> dict[str, Any]:
     try:
         answer = httpx.request(method, url, json=body, timeout=10, trust_env=False)
         content = answer.json()

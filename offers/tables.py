@@ -77,17 +77,17 @@ def quality(evaluation: Evaluation, contract: Contract) -> Table:
     """Every figure of model, baseline and champion on the same rows, then of the random split."""
     split = "out of time" if contract.time else "optimistic: random split"
     columns = [
-        _names(contract),
-        _scores(Cell("Model", split, "model"), evaluation.model),
-        _scores(Cell("Logistic baseline", split), evaluation.baseline),
+        figure_names(contract),
+        scores(Cell("Model", split, "model"), evaluation.model),
+        scores(Cell("Logistic baseline", split), evaluation.baseline),
     ]
     if evaluation.champion is not None:
         columns += [
-            _scores(Cell("Champion", split), evaluation.champion.scores),
+            scores(Cell("Champion", split), evaluation.champion.scores),
             _differences(Cell("Model minus champion"), evaluation.champion.differences),
         ]
     if contract.time is not None:
-        columns.append(_scores(Cell("Model", "optimistic: random split", "optimistic"), evaluation.random_split))
+        columns.append(scores(Cell("Model", "optimistic: random split", "optimistic"), evaluation.random_split))
     head, *rows = zip(*columns, strict=True)
     return Table(head, tuple(rows))
 
@@ -208,7 +208,7 @@ def _rule(rule: RuleVerdict) -> Row:
     )
 
 
-def _names(contract: Contract) -> list[Cell]:
+def figure_names(contract: Contract) -> list[Cell]:
     top = f" at the best {100 * contract.evaluation.contact_share:g}%"
     names = {
         name: (label + top if name in ("lift", "precision", "recall", "f1") else label, note)
@@ -223,7 +223,7 @@ def _names(contract: Contract) -> list[Cell]:
     ]
 
 
-def _scores(head: Cell, scores: Scores) -> list[Cell]:
+def scores(head: Cell, scores: Scores) -> list[Cell]:
     return [
         head,
         Cell(count(scores.rows)),
