@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from prometheus_client import REGISTRY, exposition
 from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -22,7 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from offers.errors import RequestError, RequestTooLarge
 from offers.requests import shown
 from serving.dataplane import ServicePlane
+from serving.docs import HEADERS, PAGE
 from serving.failures import failure
+from serving.openapi import document
 from serving.protocol import (
     MESSAGE_LIMIT,
     InferInput,
@@ -46,7 +49,9 @@ def application(plane: ServicePlane) -> ASGIApp:
     rest = _Rest(plane)
     gets: dict[str, Endpoint] = {
         "/": rest.alive,
+        "/docs": rest.docs,
         "/metrics": rest.metrics,
+        "/openapi.json": rest.openapi,
         "/v1/models": rest.models,
         f"/v1{_MODEL}": rest.model_ready,
         "/v2": rest.server,
@@ -61,11 +66,19 @@ def application(plane: ServicePlane) -> ASGIApp:
         f"/v1{_MODEL}:explain": rest.explain,
         **{f"/v2{_MODEL}{part}/infer": rest.infer for part in ("", _VERSION)},
     }
-    # The longer paths first: a model's name in /v1/models/{model_name} would take in ":predict".
     routes = [_route(path, endpoint, "POST") for path, endpoint in posts.items()]
     routes += [_route(path, endpoint, "GET") for path, endpoint in gets.items()]
     app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, Exception), _refuse))
     return Observed(app)
+
+
+class _ModelName(StringConvertor):
+    """Else the name in /v1/models/{model_name} would take in ":predict"."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("model", _ModelName())
 
 
 class Observed:
@@ -93,6 +106,13 @@ class Observed:
 class _Rest:
     def __init__(self, plane: ServicePlane) -> None:
         self.plane = plane
+        self._document = document(plane.model_registry.get_models().values())
+
+    async def docs(self, request: Request) -> Response:
+        return Response(PAGE, headers=HEADERS, media_type="text/html")
+
+    async def openapi(self, request: Request) -> Response:
+        return _json(self._document)
 
     async def alive(self, request: Request) -> Response:
         return _json(await self.plane.live())
@@ -166,7 +186,7 @@ def _route(path: str, endpoint: Endpoint, method: str) -> Route:
         except Exception as error:
             return _answer(error)
 
-    return Route(path, named, methods=[method], name=path)
+    return Route(path.replace("{model_name}", "{model_name:model}"), named, methods=[method], name=path)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -272,7 +292,7 @@ def _input(item: Any, place: int) -> InferInput:
 
 
 def _list(content: dict[str, Any], key: str) -> list[Any]:
-    items = _typed(content, key, list, "the body")
+    items: list[Any] = _typed(content, key, list, "the body")
     for place, item in enumerate(items):
         if not isinstance(item, dict):
             raise RequestError(f"{key}[{place}]: expected an object, got {shown(item)}")
