@@ -1,0 +1,104 @@
+"""Starts the drift sidecar: `python -m serving.drift --bundle DIR --state DIR [--sink URL]`."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+
+from offers.errors import DataError, OffersError, ServiceError
+from offers.watching import SCORE, Reference, Streak
+from serving.drift import bundle as bundles
+from serving.drift import log, server
+from serving.drift.alarms import Sink
+from serving.drift.ledger import Ledger
+from serving.drift.monitor import Monitor
+from serving.drift.rows import Rows
+from serving.drift.state import Damaged, StateFile
+
+WAITING_WINDOWS, WAITING_ROWS = 4, 10_000
+"""What may wait at most while a window is judged: so many windows, or rows where that is more."""
+
+
+def main() -> None:
+    """Watch a bundle; a mistake in what was given is one sentence on standard error and exit code 2."""
+    given = _arguments()
+    log.configure()
+    try:
+        with server.bound(given.host, given.port) as listener:
+            server.run(_monitor(given), listener)
+    except OffersError as error:
+        print(f"drift: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m serving.drift", description="Watch the rows that a bundle has scored.")
+    parser.add_argument("--bundle", required=True, type=Path, help="directory of the bundle that scores the rows")
+    parser.add_argument("--state", required=True, type=Path, help="directory that keeps the watch over a restart")
+    parser.add_argument("--sink", default="", help="where alarms are posted as CloudEvents; by default they are logged")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8090, help="0 for a free one")
+    parser.add_argument("--sink_timeout", type=float, default=10.0, help="seconds that the sink has for its answer")
+    parser.add_argument("--sink_pause", type=float, default=1.0, help="seconds before the second try; doubles")
+    return parser.parse_args()
+
+
+def _monitor(given: argparse.Namespace) -> Monitor:
+    sink = _sink(given.sink, given.sink_pause, given.sink_timeout) if given.sink else None
+    watched = bundles.load(given.bundle)
+    state = StateFile(given.state, _schema(watched.reference))
+    rows, ledger = _resumed(state, watched)
+    # What can't be written now can't be written later either; better to know before the first event.
+    state.save(rows.all(), ledger.to_json())
+    # Takes many seconds: what was given wrongly has been told by now.
+    from serving.drift.judge import Judge
+
+    return Monitor(Judge(watched), rows, ledger, state, sink)
+
+
+def _sink(url: str, pause: float, timeout: float) -> Sink:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+        raise ServiceError(f"--sink: expected http://host:port/path, without a password, got {url[:80]!r}")
+    return Sink(url, pause, timeout)
+
+
+def _schema(reference: Reference) -> pa.Schema:
+    kinds = {column.name: pa.string() if column.kind == "category" else pa.float64() for column in reference.columns}
+    return pa.schema(kinds | {SCORE: pa.float64()})
+
+
+def _resumed(state: StateFile, watched: bundles.Watched) -> tuple[Rows, Ledger]:
+    """Go on where the last process stopped, or begin afresh and say why."""
+    reference = watched.reference
+    window = reference.watch.window
+    limit = window + max(WAITING_WINDOWS * window, WAITING_ROWS)
+    try:
+        found = state.load()
+        if found:
+            Streak.from_dict(reference.watch, found[1].streak)
+    except (Damaged, DataError) as error:
+        log.say("state is damaged: beginning afresh", logging.ERROR, reason=str(error), kept=str(state.set_aside()))
+        found = None
+    if found is None:
+        return Rows(limit), Ledger(watched.name, Streak(reference.watch).to_dict())
+    rows, ledger = found
+    if ledger.bundle == watched.name:
+        log.say("going on", bundle=watched.name, windows=ledger.windows, waiting_rows=len(rows))
+        return Rows(limit, [rows]), ledger
+    waiting = [alarm for alarm in ledger.alarms if alarm.delivered is None]
+    log.say(
+        "another bundle: beginning afresh", logging.WARNING,
+        bundle=watched.name, before=ledger.bundle, rows_left=len(rows), alarms_kept=len(waiting),
+    )  # fmt: skip
+    return Rows(limit), Ledger(watched.name, Streak(reference.watch).to_dict(), alarms=waiting)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Judges one window: Alibi Detect's p-values, the model's scores and attributions, and what they come to."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+from offers.watching import SCORE, Reference, WatchedColumn, WindowReport, at_mix, at_reference_offers, examine
+from serving.drift.bundle import Watched
+from serving.drift.detector import Detector
+from serving.drift.histograms import Histogram, histogram
+
+EXPLAINED_ROWS = 200
+_OTHER = 1e-4
+_SMALLEST = 1e-9
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one window has shown.
+
+    Attributes
+    ----------
+    histograms : of each column and of the score at the reference's offers
+    served_otherwise : share of rows whose propensity is not what the bundle's model gives them, in [0, 1]
+    """
+
+    report: WindowReport
+    histograms: dict[str, Histogram]
+    served_otherwise: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        histograms = {name: histogram.to_dict() for name, histogram in self.histograms.items()}
+        return self.report.to_dict() | {"histograms": histograms, "served_otherwise": self.served_otherwise}
+
+
+class Judge:
+    """Knows the bundle, and nothing of windows that came before."""
+
+    def __init__(self, watched: Watched) -> None:
+        self.watched = watched
+        self.reference: Reference = at_mix(watched.reference, self._propensity)
+        self.detector = Detector(watched.reference)
+
+    def __call__(self, scored: pd.DataFrame) -> Judgement:
+        """Judge the rows of a window, with their propensities as `_propensity`."""
+        rows, served = scored.drop(columns=SCORE), scored[SCORE].to_numpy()
+        model = self.watched.model
+        at_reference = self.watched.typed(at_reference_offers(self.reference, rows))
+        propensity = model.propensity(at_reference)
+        report = examine(
+            self.reference,
+            rows,
+            propensity,
+            model.importance(at_reference.iloc[_evenly(len(rows))]),
+            self.detector.p_values(rows),
+        )
+        otherwise = np.abs(self._propensity(rows) - served) > _OTHER
+        return Judgement(report, self._histograms(rows, propensity), float(otherwise.mean()))
+
+    def _propensity(self, rows: pd.DataFrame) -> np.ndarray:
+        return self.watched.model.propensity(self.watched.typed(rows))
+
+    def _histograms(self, rows: pd.DataFrame, propensity: np.ndarray) -> dict[str, Histogram]:
+        frame = self.reference.frame
+        found = {c.name: histogram(c, frame[c.name], rows[c.name]) for c in self.reference.columns}
+        odds = (
+            pd.Series(logit(np.clip(part, _SMALLEST, 1 - _SMALLEST)))
+            for part in (self.reference.propensity, propensity)
+        )
+        # Most propensities are small: in log-odds they don't share one bar.
+        return found | {SCORE: histogram(WatchedColumn(SCORE, "number"), *odds, lambda value: f"{expit(value):.1%}")}
+
+
+def _evenly(rows: int) -> np.ndarray:
+    return np.unique(np.linspace(0, rows - 1, EXPLAINED_ROWS).astype(int))
