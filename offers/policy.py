@@ -35,11 +35,15 @@ _AFTER_RULES = {
 class Pairs:
     """The eligible (customer, offer) pairs of a request, by customer, ready for one predictor call.
 
+    Offers that differ in value or in rules alone are one to the model, so that such pairs share a row.
+
     Attributes
     ----------
-    columns : each input column of the contract, shape (n_pairs,); words as object, other types as numbers
-    customer, offer : ndarray of int, shape (n_pairs,)
-        the pair's row in the request and place in `Policy.offers`
+    columns : each input column of the contract, shape (n_rows,); words as object, other types as numbers
+    customer, offer : ndarray of int, shape (n_rows,)
+        the row's customer in the request, and the place in `Policy.offers` of the first offer that it stands for
+    row : ndarray of int, shape (n_customers, n_offers)
+        the row of each pair; it means nothing where the pair is not eligible
     asked, eligible : ndarray of bool, shape (n_customers, n_offers)
     judgement : what the rules say
     weight : ndarray, shape (n_customers, n_offers)
@@ -49,6 +53,7 @@ class Pairs:
     columns: dict[str, np.ndarray]
     customer: np.ndarray
     offer: np.ndarray
+    row: np.ndarray
     asked: np.ndarray
     eligible: np.ndarray
     judgement: Judgement
@@ -89,6 +94,7 @@ class Policy:
             for column in contract.inputs
             if column.role == Role.OFFER
         }
+        self._variant, self._variants = _alike(self.offers, self._attributes)
         self._value, self._cost, self._weight, self._lever = (
             np.array([getattr(offer, key) for offer in self.offers]) for key in ("value", "cost", "weight", "lever")
         )
@@ -129,12 +135,17 @@ class Policy:
         coded = {name: codes(self._inputs[name], given[name])[:, None] for name in self._coded}
         asked, judgement = self._asked(offers, shape), self._eligibility.judge(coded, shape)
         eligible = asked & judgement.allowed
-        customer, offer = np.nonzero(eligible)
+        wanted = np.zeros((shape[0], len(self._variants)), bool)
+        for place, variant in enumerate(self._variant.tolist()):
+            wanted[:, variant] |= eligible[:, place]
+        customer, variant = np.nonzero(wanted)
+        offer = self._variants[variant]
         joined = {
             name: _words(column, given[name])[customer] if name in given else self._attributes[name][offer]
             for name, column in self._inputs.items()
         }
-        return Pairs(joined, customer, offer, asked, eligible, judgement, self._weigh(coded, shape))
+        row = (wanted.cumsum().reshape(wanted.shape) - 1)[:, self._variant]
+        return Pairs(joined, customer, offer, row, asked, eligible, judgement, self._weigh(coded, shape))
 
     def arbitrate(
         self, pairs: Pairs, propensity: np.ndarray, k: Places = None, keys: Sequence[str] | None = None
@@ -148,7 +159,7 @@ class Policy:
         Parameters
         ----------
         pairs : from `expand`
-        propensity : ndarray, shape (n_pairs,), in [0, 1], calibrated
+        propensity : ndarray, shape (n_rows,), in [0, 1], calibrated
         k : places in an answer, 1 at least
         keys : the key of each customer's decision; only exploration needs it, and the same key draws the same offer
 
@@ -315,6 +326,17 @@ def _attribute(offers: Sequence[Offer], name: str, in_words: bool) -> np.ndarray
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
+def _alike(offers: Sequence[Offer], attributes: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """For each offer the number of its variant, and for each variant the place of its first offer."""
+    first: dict[tuple[object, ...], int] = {}
+    # A missing number is not equal to itself: as text it is.
+    keys = [tuple(str(values[place]) for values in attributes.values()) for place in range(len(offers))]
+    for place, key in enumerate(keys):
+        first.setdefault(key, place)
+    variants = list(first.values())
+    return np.array([variants.index(first[key]) for key in keys]), np.array(variants)
+
+
 def _context_weights(
     offers: Sequence[Offer], contract: Contract, attributes: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[int, Test, float]]:
@@ -333,12 +355,12 @@ def _one_each(name: str, values: Sized, n_customers: int) -> None:
 def _dense(pairs: Pairs, propensity: np.ndarray) -> np.ndarray:
     values = np.asarray(propensity, np.float64)
     if values.shape != (len(pairs),):
-        raise PolicyError(f"propensity: expected one for each of {len(pairs)} pairs, got shape {values.shape}")
+        raise PolicyError(f"propensity: expected one for each of {len(pairs)} rows, got shape {values.shape}")
     within = (values >= 0) & (values <= 1)
     if not within.all():
         raise PolicyError(f"propensity: expected numbers from 0 to 1, got {values[~within][0]}")
     dense = np.full(pairs.eligible.shape, np.nan)
-    dense[pairs.eligible] = values
+    dense[pairs.eligible] = values[pairs.row[pairs.eligible]]
     return dense
 
 

@@ -49,13 +49,6 @@ class RankedOffer(NamedTuple):
     action_probability: float
     reasons: tuple[str, ...]
 
-    def arithmetic(self) -> str:
-        """The score as a sum that a person can follow."""
-        if self.propensity is None or self.score is None:
-            return f"{self.offer.value:.2f} EUR"
-        product = f"{self.propensity:.4f} * {self.weight:g} * {self.offer.value:.2f} EUR * {self.offer.lever:g}"
-        return f"{product} - {self.offer.cost:.2f} EUR = {self.score:.2f} EUR"
-
 
 class WithheldOffer(NamedTuple):
     """An offer that is not in the answer, and why. `score` is None where it was not scored."""

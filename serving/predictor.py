@@ -1,24 +1,21 @@
 """The predictor: contract columns to calibrated propensities, by the model of one verified bundle."""
 
-import argparse
 import asyncio
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from offers import bundle as bundles
 from offers.bundle import Bundle
-from offers.contract import Column
-from offers.errors import OffersError, RequestError
-from offers.requests import MAX_ROWS, RequestSchema, Rows, Tensor, datatype, shown
+from offers.requests import MAX_ROWS, RequestSchema, Rows
 from serving import server
-from serving.protocol import InferInput, InferOutput, InferRequest, InferResponse, Model
-from serving.telemetry import ROWS, configure_logging, request_id
+from serving.payload import Payload, answered, check_outputs, claimed_rows, described, instances, tensors
+from serving.protocol import InferRequest, InferResponse, Model
+from serving.telemetry import ROWS
 
 OUTPUT = "propensity"
 INLINE_ROWS = 256
@@ -26,6 +23,8 @@ INLINE_ROWS = 256
 INLINE_EXPLAINED = 2
 MAX_EXPLAINED = 1000
 """Rows that one request may have explained: each takes a hundred times as long as its score."""
+
+T = TypeVar("T")
 
 
 class Predictor(Model):
@@ -51,55 +50,38 @@ class Predictor(Model):
         return self.bundle.name
 
     def get_input_types(self) -> list[dict[str, Any]]:
-        return [
-            {"name": column.name, "datatype": datatype(column), "shape": [-1], "parameters": _limits(column)}
-            for column in self.bundle.contract.inputs
-        ]
+        return list(map(described, self.bundle.contract.inputs))
 
     def get_output_types(self) -> list[dict[str, Any]]:
         return [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}]
 
     async def predict(
-        self,
-        payload: dict[str, Any] | InferRequest,
-        headers: dict[str, str] | None = None,
-        response_headers: dict[str, str] | None = None,
+        self, payload: Payload, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
     ) -> dict[str, Any] | InferResponse:
         """Score the rows of a V1 or V2 request."""
+        inline = claimed_rows(payload) <= INLINE_ROWS
         if isinstance(payload, InferRequest):
-            _check_outputs(payload)
-            answer = partial(self._infer, payload, payload.id or request_id.get())
-            return await self._run(answer, _shape(payload.inputs) <= INLINE_ROWS)
-        return await self._run(partial(self._predict, payload), _length(payload) <= INLINE_ROWS)
+            check_outputs(payload, OUTPUT)
+            return await self._run(partial(self._infer, payload), inline)
+        return await self._run(partial(self._predict, payload), inline)
 
     async def explain(self, payload: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
         """Explain the rows of a V1 request: contributions, in log-odds, that sum with the bias to the margin."""
-        return await self._run(partial(self._explain, payload), _length(payload) <= INLINE_EXPLAINED)
+        return await self._run(partial(self._explain, payload), claimed_rows(payload) <= INLINE_EXPLAINED)
 
-    async def _run(self, answer: Callable[[], Any], inline: bool) -> Any:
+    async def _run(self, answer: Callable[[], T], inline: bool) -> T:
         if inline:
             return answer()
         return await asyncio.get_running_loop().run_in_executor(self._pool, answer)
 
     def _predict(self, payload: dict[str, Any]) -> dict[str, Any]:
-        return {"predictions": self._score(_instances(payload, self.schema)).tolist()}
+        return {"predictions": self._score(self.schema.from_instances(instances(payload))).tolist()}
 
-    def _infer(self, request: InferRequest, answer_id: str) -> InferResponse:
-        propensity = self._score(self.schema.from_tensors([_tensor(item) for item in request.inputs]))
-        output = InferOutput(OUTPUT, [len(propensity)], "FP64", propensity)
-        if request.from_grpc:
-            output.set_data_from_numpy(propensity, binary_data=request.use_binary_outputs)
-        return InferResponse(
-            answer_id,
-            self.name,
-            [output],
-            model_version=self.version,
-            use_binary_outputs=request.use_binary_outputs,
-            requested_outputs=request.request_outputs,
-        )
+    def _infer(self, request: InferRequest) -> InferResponse:
+        return answered(request, self, OUTPUT, "FP64", self._score(self.schema.from_tensors(tensors(request))))
 
     def _explain(self, payload: dict[str, Any]) -> dict[str, Any]:
-        rows = _instances(payload, self.explained)
+        rows = self.explained.from_instances(instances(payload))
         model = self.bundle.model
         propensity, margin, contributions = self._score(rows), model.margin(rows), model.contributions(rows)
         names = model.encoder.names
@@ -122,64 +104,16 @@ class Predictor(Model):
         return propensity
 
 
-def _instances(payload: dict[str, Any], schema: RequestSchema) -> Rows:
-    for key in payload:
-        if key != "instances":
-            raise RequestError(f"the body: expected 'instances' alone, got {shown(key)} too")
-    if "instances" not in payload:
-        raise RequestError("the body: expected a list of objects as 'instances', but it is missing")
-    return schema.from_instances(payload["instances"])
-
-
-def _check_outputs(request: InferRequest) -> None:
-    for output in request.request_outputs or []:
-        if output.name != OUTPUT:
-            raise RequestError(f"'outputs': expected {OUTPUT!r}, got {shown(output.name)}")
-
-
-def _limits(column: Column) -> dict[str, Any]:
-    """What KServe's metadata has no place for: labels, range, unit, and whether a value may be missing."""
-    found = {
-        "labels": list(column.values) or None,
-        "min": column.min,
-        "max": column.max,
-        "unit": column.unit,
-        "may_be_missing": column.may_be_missing,
-    }
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _tensor(item: InferInput) -> Tensor:
-    return Tensor(item.name, item.datatype, item.shape, item.data, item._raw_data)
-
-
-def _length(payload: dict[str, Any]) -> int:
-    rows = payload.get("instances")
-    return len(rows) if isinstance(rows, list) else 0
-
-
-def _shape(inputs: list[InferInput]) -> int:
-    return max((item.shape[0] for item in inputs if item.shape and isinstance(item.shape[0], int)), default=0)
-
-
 def main() -> None:
     """Serve a bundle; a mistake in what was given is one sentence on standard error and exit code 2."""
-    parser = argparse.ArgumentParser("python -m serving.predictor", description=__doc__)
+    parser = server.parser("predictor", __doc__, grpc_port=8081)
     parser.add_argument("--bundle", type=Path, default=Path("/mnt/models"), help="directory of the bundle")
     parser.add_argument("--expected", default="", help="the name that the bundle has to have")
-    parser.add_argument("--name", default="offers", help="name of the model in addresses")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--http_port", type=int, default=8080, help="0 for a free one")
-    parser.add_argument("--grpc_port", type=int, default=8081, help="0 for a free one")
     parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="the most rows of one request")
     given = parser.parse_args()
-    configure_logging()
-    try:
+    with server.starting("predictor"):
         predictor = Predictor(given.name, bundles.load(given.bundle, given.expected), given.max_rows)
         server.run([predictor], server.Address(given.host, given.http_port, given.grpc_port))
-    except OffersError as error:
-        print(f"predictor: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

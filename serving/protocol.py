@@ -15,7 +15,7 @@ try:
         add_GRPCInferenceServiceServicer_to_server,
     )
     from kserve.protocol.grpc.servicer import InferenceServicer
-    from kserve.protocol.infer_type import RequestedOutput
+    from kserve.protocol.infer_type import RequestedOutput, deserialize_bytes_tensor
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 finally:
     sys.argv = _arguments
@@ -43,5 +43,6 @@ __all__ = [
     "RequestedOutput",
     "ServerNotReady",
     "add_GRPCInferenceServiceServicer_to_server",
+    "deserialize_bytes_tensor",
     "messages",
 ]

@@ -1,28 +1,33 @@
 """The ranker: customers and their context to ranked offers with reasons, by a catalogue and the predictor."""
 
-import argparse
 import asyncio
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
+import orjson
 
 from offers import catalogue as catalogues
 from offers import contract as contracts
 from offers.contract import Contract
-from offers.errors import OffersError, RequestError, ServiceError
+from offers.errors import ServiceError
 from offers.policy import Policy
 from offers.ranking import RankedOffer, Ranking, Reason, WithheldOffer
 from offers.requests import MAX_ROWS
+from offers.settings import Settings
+from offers.store import open_store
 from serving import server
-from serving.protocol import InferRequest, Model, PredictorConfig
+from serving.feed import Feed, ScoredRows, events, parquet_files
+from serving.payload import Payload, answered, check_outputs, claimed_rows, tensors
+from serving.protocol import InferRequest, InferResponse, Model, PredictorConfig
 from serving.question import Question, QuestionSchema
 from serving.scoring import PredictorAway, PredictorClient, Scores
-from serving.telemetry import FALLBACKS, ROWS, configure_logging, log
+from serving.telemetry import FALLBACKS, ROWS, log
 
+OUTPUT = "decision"
 MAX_CUSTOMERS = 1000
 INLINE_CUSTOMERS = 32
 """Customers that are answered on the event loop; more go to a thread, where they hold up no health check."""
@@ -31,19 +36,42 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A question, and the V2 request that it came in, None for V1: the answer takes the same form."""
+
+    question: Question
+    request: InferRequest | None
+
+
+@dataclass(frozen=True)
 class Scored:
     """A question with its scores: None where the predictor is away, or where there was nothing to score."""
 
-    question: Question
+    asked: Asked
     scores: Scores | None
     fallback: bool
+
+    @property
+    def question(self) -> Question:
+        return self.asked.question
 
 
 class Ranker(Model):
     """KServe's transformer: asks the predictor once per request, whatever the number of customers and offers.
 
-    It is ready while the predictor is, and answers all the same while that is away: by the catalogue's fallback, or
-    with 503.
+    It is ready while the predictor is and takes the contract's inputs, and answers all the same while that is away:
+    by the catalogue's fallback, or with 503.
+
+    V1 answers with a prediction per customer. V2 asks by tensors (see `serving.question`) and answers with one,
+    `decision`, BYTES of shape [n]: for each customer the JSON object that would be the prediction in V1. A ranking
+    has lists of offers in it, each with its reasons, which no tensor holds.
+
+    Parameters
+    ----------
+    name : of the model, and of the predictor's
+    config : where the predictor is, and how long to wait for it
+    max_customers : the most customers of one request
+    feeds : told of the first-ranked pair of each customer; nothing of a fallback
     """
 
     platform = "offers_ranker"
@@ -55,6 +83,7 @@ class Ranker(Model):
         contract: Contract,
         config: PredictorConfig,
         max_customers: int = MAX_CUSTOMERS,
+        feeds: Sequence[Feed] = (),
     ) -> None:
         super().__init__(name)
         n_rows = max_customers * len(policy.offers)
@@ -64,8 +93,11 @@ class Ranker(Model):
                 f" {MAX_ROWS}, which is what the predictor takes: lower max_customers"
             )
         self.policy = policy
+        self.contract = contract
         self.schema = QuestionSchema(policy, contract, max_customers)
         self.predictor = PredictorClient(config, name, contract)
+        self.feeds = feeds
+        self._places = {offer.id: place for place, offer in enumerate(policy.offers)}
         self.ready = True
 
     @property
@@ -77,29 +109,29 @@ class Ranker(Model):
         return f"{self.policy.catalogue.name}-{self.policy.catalogue.version}"
 
     async def healthy(self) -> bool:
-        return self.ready and await self.predictor.ready()
+        """Whether it can rank; raises `PredictorAway` or `ForeignPredictor` with the reason where it can't."""
+        await self.predictor.check()
+        return bool(self.ready)
 
-    async def preprocess(
-        self, payload: dict[str, Any] | InferRequest, headers: dict[str, str] | None = None
-    ) -> Question:
-        """Check a V1 request and join its customers with the offers that they may get."""
-        if isinstance(payload, InferRequest):
-            raise RequestError(f"the ranker speaks V1 alone: expected POST /v1/models/{self.name}:predict, got V2")
-        instances = payload.get("instances")
-        n_customers = len(instances) if isinstance(instances, list) else 0
-        return await _beside(n_customers, lambda: self.schema.read(payload))
+    def get_input_types(self) -> list[dict[str, Any]]:
+        return self.schema.tensors()
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        return [{"name": OUTPUT, "datatype": "BYTES", "shape": [-1]}]
+
+    async def preprocess(self, payload: Payload, headers: dict[str, str] | None = None) -> Asked:
+        """Check a V1 or V2 request, and join its customers with the offers that they may get."""
+        return await _beside(claimed_rows(payload), lambda: self._asked(payload))
 
     async def predict(
-        self,
-        payload: Question,
-        headers: dict[str, str] | None = None,
-        response_headers: dict[str, str] | None = None,
+        self, payload: Asked, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
     ) -> Scored:
         """Score all pairs in one call; raises `PredictorAway` where the catalogue declares no fallback."""
-        if not len(payload.pairs):
+        pairs = payload.question.pairs
+        if not len(pairs):
             return Scored(payload, None, fallback=False)
         try:
-            return Scored(payload, await self.predictor.score(payload.pairs.columns), fallback=False)
+            return Scored(payload, await self.predictor.score(pairs.columns), fallback=False)
         except PredictorAway:
             if self.policy.catalogue.policy.fallback is None:
                 raise
@@ -107,29 +139,66 @@ class Ranker(Model):
 
     async def postprocess(
         self, result: Scored, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
-    ) -> dict[str, Any]:
-        """Arbitrate, and write the answer."""
+    ) -> dict[str, Any] | InferResponse:
+        """Arbitrate, write the answer, and tell the feeds."""
         question = result.question
-        answer = await _beside(len(question), lambda: self._answer(result))
+        answer, first = await _beside(len(question), lambda: self._decide(result))
         ROWS.labels(self.name).inc(len(question))
         if result.fallback:
             FALLBACKS.labels(self.name).inc(len(question))
+        if first is not None:
+            for feed in self.feeds:
+                feed.offer(first)
         fields = {"decision_ids": question.decision_ids, "pairs": len(question.pairs), "fallback": result.fallback}
         log.info("decisions", extra={"fields": fields})
         return answer
 
-    def _answer(self, scored: Scored) -> dict[str, Any]:
+    def _asked(self, payload: Payload) -> Asked:
+        if isinstance(payload, InferRequest):
+            check_outputs(payload, OUTPUT)
+            return Asked(self.schema.read_tensors(tensors(payload)), payload)
+        return Asked(self.schema.read(payload), None)
+
+    def _decide(self, scored: Scored) -> tuple[dict[str, Any] | InferResponse, ScoredRows | None]:
+        rankings = self._rankings(scored)
+        predictions, request = self._predictions(scored, rankings), scored.asked.request
+        first = self._first(scored.question, scored.scores, rankings) if self.feeds and scored.scores else None
+        if request is None:
+            return {"predictions": predictions}, first
+        decisions = np.array(list(map(orjson.dumps, predictions)), object)
+        return answered(request, self, OUTPUT, "BYTES", decisions), first
+
+    def _predictions(self, scored: Scored, rankings: Sequence[Ranking]) -> list[dict[str, Any]]:
         question = scored.question
         common = {"versions": self._versions(scored.scores), "fallback": scored.fallback}
         heads = zip(question.customer_ids, question.decision_ids, question.as_of, strict=True)
-        return {
-            "predictions": [
-                {"customer_id": customer_id, "decision_id": decision_id, "as_of": as_of}
-                | common
-                | {"offers": list(map(_ranked, ranking.ranked)), "withheld": list(map(_withheld, ranking.withheld))}
-                for (customer_id, decision_id, as_of), ranking in zip(heads, self._rankings(scored), strict=True)
-            ]
-        }
+        return [
+            {"customer_id": customer_id, "decision_id": decision_id, "as_of": as_of}
+            | common
+            | {"offers": list(map(_ranked, ranking.ranked)), "withheld": list(map(_withheld, ranking.withheld))}
+            for (customer_id, decision_id, as_of), ranking in zip(heads, rankings, strict=True)
+        ]
+
+    def _first(self, question: Question, scores: Scores, rankings: Sequence[Ranking]) -> ScoredRows:
+        """One pair for each customer who was scored: the first in rank, or any where all offers were withheld.
+
+        Leaving those out would look like drift: they are not like the others.
+        """
+        eligible = question.pairs.eligible
+        customers = np.flatnonzero(eligible.any(axis=1))
+        places = eligible.argmax(axis=1)
+        for row, ranking in enumerate(rankings):
+            if ranking.ranked:
+                places[row] = self._places[ranking.ranked[0].offer.id]
+        pair = question.pairs.row[customers, places[customers]]
+        return ScoredRows(
+            scores.version,
+            [datetime.now(UTC)] * len(customers),
+            [question.decision_ids[row] for row in customers],
+            [question.customer_ids[row] for row in customers],
+            {name: values[pair] for name, values in question.pairs.columns.items()},
+            scores.propensity[pair],
+        )
 
     def _rankings(self, scored: Scored) -> list[Ranking]:
         question = scored.question
@@ -179,31 +248,35 @@ def _told(reason: Reason) -> dict[str, Any]:
 
 def main() -> None:
     """Serve a catalogue; a mistake in what was given is one sentence on standard error and exit code 2."""
-    parser = argparse.ArgumentParser("python -m serving.ranker", description=__doc__)
+    parser = server.parser("ranker", __doc__, grpc_port=8082)
     origin = parser.add_mutually_exclusive_group(required=True)
     origin.add_argument("--bundle", default="", help="directory of the predictor's bundle, for its contract")
     origin.add_argument("--contract", default="", help="name of a shipped contract, or a YAML file")
     parser.add_argument(
         "--catalogue", default="", help="name of a shipped catalogue, or a file; by default the contract's"
     )
-    parser.add_argument("--name", default="offers", help="name of both models in addresses")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--http_port", type=int, default=8080, help="0 for a free one")
-    parser.add_argument("--grpc_port", type=int, default=8082, help="0 for a free one")
     parser.add_argument("--predictor_host", default="127.0.0.1:8081", help="host and port of the predictor's gRPC")
     parser.add_argument("--predictor_timeout", type=float, default=1.0, help="seconds for a call and its retry")
     parser.add_argument("--max_customers", type=int, default=MAX_CUSTOMERS, help="the most customers of one request")
+    parser.add_argument("--drift_url", default="", help="where the drift sidecar takes events of scored rows")
+    parser.add_argument("--scored_dir", default="", help="directory, or s3:// prefix, for Parquet files of scored rows")
     given = parser.parse_args()
-    configure_logging()
-    try:
+    with server.starting("ranker"):
         contract = contracts.load(f"{given.bundle}/contract.yaml" if given.bundle else given.contract)
         policy = Policy(catalogues.load(given.catalogue or contract.name, contract), contract)
         config = PredictorConfig(given.predictor_host, "grpc-v2", False, given.predictor_timeout, 1)
-        ranker = Ranker(given.name, policy, contract, config, given.max_customers)
-        server.run([ranker], server.Address(given.host, given.http_port, given.grpc_port))
-    except OffersError as error:
-        print(f"ranker: {error}", file=sys.stderr)
-        sys.exit(2)
+        feeds = _feeds(given.drift_url, given.scored_dir)
+        ranker = Ranker(given.name, policy, contract, config, given.max_customers, feeds)
+        server.run([ranker], server.Address(given.host, given.http_port, given.grpc_port), *feeds)
+
+
+def _feeds(drift_url: str, scored_dir: str) -> list[Feed]:
+    feeds = []
+    if drift_url:
+        feeds.append(Feed("drift", events(drift_url), batch=500, seconds=1))
+    if scored_dir:
+        feeds.append(Feed("files", parquet_files(open_store(scored_dir, Settings.from_env())), batch=5000, seconds=30))
+    return feeds
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from serving.protocol import (
     MESSAGE_LIMIT,
     InferenceServicer,
     ModelRepositoryExtension,
+    ServerNotReady,
     add_GRPCInferenceServiceServicer_to_server,
     messages,
 )
@@ -40,9 +41,12 @@ class _Servicer(InferenceServicer):
         super().__init__(plane, ModelRepositoryExtension(plane.model_registry))
         self.plane = plane
 
+    async def ServerReady(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+        return messages.ServerReadyResponse(ready=await _holds(self.plane.ready()))
+
     async def ModelReady(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
         self.plane.check_version(request.name, request.version)
-        return await super().ModelReady(request, context)
+        return messages.ModelReadyResponse(ready=await _holds(self.plane.model_ready(request.name)))
 
     async def ModelMetadata(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
         self.plane.check_version(request.name, request.version)
@@ -66,6 +70,14 @@ class _Servicer(InferenceServicer):
 
     async def RepositoryModelUnload(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
         raise NotImplementedError("a service keeps the model that it was started with")
+
+
+async def _holds(asked: Awaitable[bool]) -> bool:
+    """Whether it is ready; the protocol has no place for the reason why not, which REST tells."""
+    try:
+        return await asked
+    except ServerNotReady:
+        return False
 
 
 class _Observed(ServerInterceptor):

@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 
 from offers.contract import Contract
+from offers.requests import datatype
 from serving.protocol import (
     MESSAGE_LIMIT,
     GRPCInferenceServiceStub,
@@ -41,6 +42,14 @@ class PredictorAway(ServerNotReady):
         self.code = code
 
 
+class ForeignPredictor(ServerNotReady):
+    """The predictor takes other inputs than the contract says."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__()
+        self.error_msg = sentence
+
+
 @dataclass(frozen=True)
 class Scores:
     """Propensities, shape (n_rows,), float64, and the version of the model that they come from."""
@@ -55,6 +64,9 @@ class PredictorClient:
     def __init__(self, config: PredictorConfig, model: str, contract: Contract) -> None:
         self.config = config
         self.model = model
+        self._contract = contract.name
+        self._inputs = {column.name: datatype(column) for column in contract.inputs}
+        self._foreign = ""
         self._frames = {
             column.name: {value: _frame(value or "") for value in (*column.values, None)}
             for column in contract.inputs
@@ -76,13 +88,45 @@ class PredictorClient:
             log.warning("predictor away", extra={"fields": {"code": error.code}})
             raise
 
-    async def ready(self) -> bool:
-        """Whether the predictor is there and ready."""
+    async def check(self) -> None:
+        """Refuse a predictor that can't score this contract.
+
+        It is asked each time, for another may answer at its address by now.
+
+        Raises
+        ------
+        PredictorAway
+            it is not there, or not ready
+        ForeignPredictor
+            its inputs are not the contract's: names the first that differs
+        """
+        asked = {"timeout": self.config.timeout}
         try:
-            asked = messages.ModelReadyRequest(name=self.model)
-            return bool((await self._stub.ModelReady(asked, timeout=self.config.timeout)).ready)
-        except grpc.aio.AioRpcError:
-            return False
+            state, described = await asyncio.gather(
+                self._stub.ModelReady(messages.ModelReadyRequest(name=self.model), **asked),
+                self._stub.ModelMetadata(messages.ModelMetadataRequest(name=self.model), **asked),
+            )
+        except grpc.aio.AioRpcError as error:
+            raise PredictorAway(error.code().name) from None
+        if not state.ready:
+            raise PredictorAway("NOT_READY")
+        self._compare({item.name: item.datatype for item in described.inputs}, ", ".join(described.versions))
+
+    def _compare(self, found: dict[str, str], versions: str) -> None:
+        names = [*self._inputs, *found]
+        differing = next((name for name in names if found.get(name) != self._inputs.get(name)), None)
+        foreign = ""
+        if differing is not None:
+            there, here = (inputs.get(differing, "no column") for inputs in (found, self._inputs))
+            foreign = (
+                f"the predictor serves {versions or 'a model'}, where {differing!r} is {there}; contract"
+                f" {self._contract} has {here}: give both services the same bundle"
+            )
+        if foreign not in ("", self._foreign):
+            log.warning("foreign predictor", extra={"fields": {"reason": foreign}})
+        self._foreign = foreign
+        if foreign:
+            raise ForeignPredictor(foreign)
 
     @cached_property
     def _stub(self) -> Any:

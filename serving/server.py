@@ -1,23 +1,26 @@
 """A process that serves KServe models over REST and gRPC, on loopback unless it is told otherwise."""
 
+import argparse
 import asyncio
 import contextlib
 import gc
 import signal
 import socket
+import sys
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 
 import orjson
 import uvicorn
 import uvloop
 
-from offers.errors import ServiceError
+from offers.errors import OffersError, ServiceError
 from serving import rpc
 from serving.dataplane import ServicePlane
 from serving.protocol import Model
 from serving.rest import application
-from serving.telemetry import VERSION
+from serving.telemetry import VERSION, configure_logging
 
 
 @dataclass(frozen=True)
@@ -85,25 +88,54 @@ class Server:
             raise _taken(wanted.host, wanted.grpc_port, "it is taken") from None
 
 
-def run(models: list[Model], wanted: Address) -> None:
-    """Serve until SIGTERM or SIGINT; print one line of JSON with the bound ports when requests are answered."""
+def parser(name: str, description: str | None, grpc_port: int) -> argparse.ArgumentParser:
+    """What every service can be told on its command line: the name of its model, and where to listen."""
+    found = argparse.ArgumentParser(f"python -m serving.{name}", description=description)
+    found.add_argument("--name", default="offers", help="name of the model in addresses")
+    found.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    found.add_argument("--http_port", type=int, default=8080, help="0 for a free one")
+    found.add_argument("--grpc_port", type=int, default=grpc_port, help="0 for a free one")
+    return found
+
+
+@contextlib.contextmanager
+def starting(name: str) -> Iterator[None]:
+    """Log as JSON lines; turn a mistake in what was given into one sentence on standard error and exit code 2."""
+    configure_logging()
+    try:
+        yield
+    except OffersError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(models: list[Model], wanted: Address, *beside: AbstractAsyncContextManager[object]) -> None:
+    """Serve until SIGTERM or SIGINT; print one line of JSON with the bound ports when requests are answered.
+
+    What is to run `beside` the models is entered before the first request, and left after the last.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_signalled(Server(models), wanted))
+        runner.run(_until_signalled(Server(models), wanted, beside))
 
 
-async def _until_signalled(server: Server, wanted: Address) -> None:
+async def _until_signalled(
+    server: Server, wanted: Address, beside: tuple[AbstractAsyncContextManager[object], ...]
+) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    bound = await server.start(wanted)
-    models = server.plane.model_registry.get_models()
-    versions = {name: model.version for name, model in models.items()}
-    print(orjson.dumps(asdict(bound) | {"models": versions}).decode(), flush=True)
-    # What lives as long as the process need not be looked through by the collector, which would hold up requests.
-    gc.collect()
-    gc.freeze()
-    await stop.wait()
-    await server.stop()
+    async with contextlib.AsyncExitStack() as entered:
+        for context in beside:
+            await entered.enter_async_context(context)
+        bound = await server.start(wanted)
+        models = server.plane.model_registry.get_models()
+        versions = {name: model.version for name, model in models.items()}
+        print(orjson.dumps(asdict(bound) | {"models": versions}).decode(), flush=True)
+        # What lives as long as the process need not be looked through by the collector, which would hold up requests.
+        gc.collect()
+        gc.freeze()
+        await stop.wait()
+        await server.stop()
 
 
 class _Uvicorn(uvicorn.Server):

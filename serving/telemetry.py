@@ -24,6 +24,12 @@ IN_FLIGHT = Gauge("offers_requests_in_flight", "Requests that are being answered
 ROWS = Counter("offers_rows", "Rows that a model has answered.", ["model"])
 PREDICTOR_FAILURES = Counter("offers_predictor_failures", "Calls that the predictor did not answer.", ["code"])
 FALLBACKS = Counter("offers_fallback_rows", "Rows that were ranked by value, without the predictor.", ["model"])
+FEED_QUEUE = Gauge("offers_feed_queue_rows", "Scored rows that wait to be sent on.", ["feed"])
+FEED_SENT = Counter("offers_feed_sent_rows", "Scored rows that were sent on.", ["feed"])
+FEED_DROPPED = Counter(
+    "offers_feed_dropped_rows", "Scored rows that were given up: queue full, or a batch not taken.", ["feed"]
+)
+FEED_FAILURES = Counter("offers_feed_failures", "Batches of scored rows that were not taken.", ["feed"])
 VERSION = Gauge("offers_model_version_info", "Always 1; names what a model was made from.", ["model", "version"])
 
 REQUEST_ID = "x-request-id"
@@ -91,5 +97,5 @@ def configure_logging() -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
     logging.getLogger("uvicorn.access").disabled = True
-    for name in ("kserve", "uvicorn.error"):
+    for name in ("httpx", "kserve", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -2,11 +2,9 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,43 +23,35 @@ from offers import contract as contracts
 from offers.contract import Contract
 from offers.errors import RequestError, ServiceError
 from offers.policy import Policy
-from offers.ranking import Ranking
 from serving import rest
 from serving.dataplane import ServicePlane
-from serving.protocol import (
-    InferenceServicer,
-    PredictorConfig,
-    add_GRPCInferenceServiceServicer_to_server,
-    messages,
-)
+from serving.protocol import GRPCInferenceServiceStub, PredictorConfig, messages
 from serving.question import QuestionSchema, example
 from serving.ranker import INLINE_CUSTOMERS, Ranker
 from serving.scoring import Scores
 from serving.server import Address, Server
+from tests.rankers import (
+    CROWD,
+    CUSTOMER,
+    EXPLORING,
+    FALLBACK,
+    GOOD,
+    MAX_CUSTOMERS,
+    PREDICT,
+    Scripted,
+    asking,
+    counted,
+    nobody,
+    policy_of,
+    ranking,
+    scripted,
+    someone,
+    told,
+    typed,
+)
 from tests.runs import offers
 from tests.services import DEADLINE, Service, command, serving
 from tests.warranties import WARRANTIES
-
-PREDICT = "/v1/models/offers:predict"
-CUSTOMER = {"spending": 600.0, "visits": 3, "region": "north", "member": True}
-GOOD = {"customer_id": "Maria", "customer": CUSTOMER, "context": {"rating": 4.5}}
-MAX_CUSTOMERS = 50
-FALLBACK = WARRANTIES.replace("{k: 2}", "{k: 2, fallback: value}")
-EXPLORING = WARRANTIES.replace("{k: 2}", "{k: 2, exploration: {kind: softmax, temperature: 1000}}")
-
-
-def someone(customer_id: str, rating: float | None = 4.5, **customer: Any) -> dict[str, Any]:
-    return {"customer_id": customer_id, "customer": CUSTOMER | customer, "context": {"rating": rating}}
-
-
-CROWD = [
-    someone("A"),
-    someone("B", None, region="south", spending=9000.5),
-    someone("C", member=False),
-    someone("D", visits=0),
-    someone("E", visits=99, region="south", spending=1.0),
-    someone("F", region="Atlantis", rating=1.0),
-]
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +73,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(
     predictor: Service, catalogue: Path, shop_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    where = ("--predictor_host", f"127.0.0.1:{predictor.grpc_port}", "--predictor_timeout", DEADLINE)
-    what = ("--bundle", shop_bundle, "--catalogue", catalogue, "--max_customers", MAX_CUSTOMERS)
-    with serving("serving.ranker", tmp_path_factory.mktemp("ranker") / "log", *what, *where) as service:
+    with ranking(predictor, shop_bundle, catalogue, tmp_path_factory.mktemp("ranker") / "log") as service:
         yield service
 
 
@@ -100,10 +88,6 @@ def policy(shop_contract: Contract) -> Policy:
     return policy_of(shop_contract, WARRANTIES)
 
 
-def policy_of(contract: Contract, text: str) -> Policy:
-    return Policy(catalogues.parse(text, contract), contract)
-
-
 def ranked(client: httpx.Client, *instances: dict[str, Any]) -> list[dict[str, Any]]:
     answer = client.post(PREDICT, json={"instances": instances})
     assert answer.status_code == 200, answer.text
@@ -114,51 +98,6 @@ def refused(answer: httpx.Response, sentence: str, status: int = 400) -> None:
     assert answer.status_code == status, answer.text
     assert list(answer.json()) == ["error"]
     assert answer.json()["error"].startswith(sentence)
-
-
-def typed(instances: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """The columns of CROWD as the policy takes them, written down by hand."""
-
-    def number(value: Any) -> float:
-        return float("nan") if value is None or value == 99 else float(value)
-
-    flat = [instance["customer"] | instance["context"] for instance in instances]
-    words = {"north": "north", "south": "south", "Atlantis": None}
-    columns = {
-        name: np.array([number(row[name]) for row in flat]) for name in ("spending", "visits", "member", "rating")
-    }
-    return columns | {"region": np.array([words[row["region"]] for row in flat], object)}
-
-
-def told(ranking: Ranking) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A ranking as the service has to write it."""
-    shown = [
-        {
-            "offer_id": entry.offer.id,
-            "rank": entry.rank,
-            "propensity": entry.propensity,
-            "value": entry.offer.value,
-            "score": entry.score,
-            "action_probability": entry.action_probability,
-            "reasons": list(entry.reasons),
-        }
-        for entry in ranking.ranked
-    ]
-    withheld = [
-        {
-            "offer_id": entry.offer.id,
-            "score": entry.score,
-            "action_probability": entry.action_probability,
-            "reasons": [reason._asdict() for reason in entry.reasons],
-        }
-        for entry in ranking.withheld
-    ]
-    return shown, withheld
-
-
-def counted(service: Service, series: str) -> float:
-    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{series} "))
 
 
 def test_the_answer_is_the_policys_on_the_bundles_propensities(client, shop_bundle, policy):
@@ -303,7 +242,7 @@ BAD_BODIES = {
     "no instances": ("{}", "the body: expected a list of objects as 'instances', but it is missing"),
     "instances of another kind": (
         '{"instances": {}}',
-        "the body: expected a list of objects as 'instances', got an obj",
+        "'instances': expected a list of objects, got an object",
     ),
     "empty instances": ('{"instances": []}', "'instances': expected 1 to 50 customers in a request, got none"),
     "something else": ('{"instances": [], "k": 3}', "the body: expected 'instances' alone, got 'k' too"),
@@ -334,8 +273,7 @@ def test_too_many_customers(client):
     refused(answer, "'instances': expected 1 to 50 customers in a request, got 51", 413)
 
 
-def test_v2_and_other_models_are_refused(client):
-    refused(client.post("/v2/models/offers/infer", json={"inputs": []}), "the ranker speaks V1 alone")
+def test_other_models_are_refused(client):
     refused(client.post("/v1/models/other:predict", json={"instances": [GOOD]}), "Model with name other", 404)
 
 
@@ -368,66 +306,10 @@ def test_logs_and_metrics_name_the_request_and_the_decision_and_nobody(service, 
     assert counted(service, 'offers_rows_total{model="offers"}') - rows == 1
 
 
-class Scripted(InferenceServicer):
-    """A predictor that does to each call what it is told to next; then it gives every row 0.25."""
-
-    def __init__(self, *script: str) -> None:
-        self.script, self.rows = list(script), list[int]()
-
-    async def ModelReady(self, request, context):  # noqa: N802
-        return messages.ModelReadyResponse(ready=True)
-
-    async def ModelInfer(self, request, context):  # noqa: N802
-        act = self.script.pop(0) if self.script else "answer"
-        n_rows = request.inputs[0].shape[0]
-        self.rows.append(n_rows)
-        if act == "hang":
-            await asyncio.Event().wait()
-        if act in grpc.StatusCode.__members__:
-            await context.abort(grpc.StatusCode[act], "column 'age', row 1: expected a number, got Maria")
-        values = {"short": [0.25] * (n_rows - 1), "NaN": [np.nan] * n_rows}.get(act, [0.25] * n_rows)
-        output = {"name": "propensity", "datatype": "FP64", "shape": [len(values)]}
-        raw = [np.array(values, "<f8").tobytes()]
-        return messages.ModelInferResponse(model_version="scripted", outputs=[output], raw_output_contents=raw)
-
-
-@asynccontextmanager
-async def scripted(servicer: Scripted, port: int = 0) -> AsyncIterator[int]:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    add_GRPCInferenceServiceServicer_to_server(servicer, server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    try:
-        yield bound
-    finally:
-        await server.stop(None)
-
-
-def asking(
-    contract: Contract, catalogue: str, port: int, test: Callable[[httpx.AsyncClient], Awaitable[None]], timeout: float
-) -> Awaitable[None]:
-    """Run a test against a ranker in this process, whose predictor is on `port`."""
-
-    async def call() -> None:
-        config = PredictorConfig(f"127.0.0.1:{port}", "grpc-v2", False, timeout, 1)
-        server = Server([Ranker("offers", policy_of(contract, catalogue), contract, config)], grace=DEADLINE)
-        bound = await server.start(Address(http_port=0, grpc_port=0))
-        try:
-            url = f"http://127.0.0.1:{bound.http_port}"
-            async with httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
-                await asyncio.wait_for(test(client), DEADLINE)
-        finally:
-            await server.stop()
-
-    return call()
-
-
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port that is taken, and where nobody listens."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
+    with nobody() as port:
+        yield port
 
 
 def test_without_predictor_and_fallback_try_later(shop_contract, closed_port):
@@ -436,7 +318,8 @@ def test_without_predictor_and_fallback_try_later(shop_contract, closed_port):
         refused(answer, "the predictor does not answer (UNAVAILABLE): try again in 1 s", 503)
         assert answer.headers["retry-after"] == "1"
         assert (await client.get("/v2/health/ready")).status_code == 503
-        assert (await client.get("/v2/models/offers/ready")).status_code == 503
+        sentence = "the predictor does not answer (UNAVAILABLE): try again in 1 s"
+        refused(await client.get("/v2/models/offers/ready"), sentence, 503)
         assert (await client.get("/v2/health/live")).status_code == 200
         metrics = (await client.get("/metrics")).text
         assert 'offers_predictor_failures_total{code="UNAVAILABLE"}' in metrics
@@ -520,6 +403,66 @@ def test_a_predictor_that_comes_back_is_found_again(shop_contract):
         await asking(shop_contract, WARRANTIES, port, there_away_and_back, DEADLINE)
 
     asyncio.run(whole())
+
+
+OTHERS = {
+    "a column less": ({"rating": None}, "where 'rating' is no column; contract shop has FP64"),
+    "another datatype": ({"channel": "INT64"}, "where 'channel' is INT64; contract shop has BYTES"),
+    "a column more": ({"income": "FP64"}, "where 'income' is FP64; contract shop has no column"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_predictor_of_another_contract(case, shop_contract, caplog):
+    changes, difference = OTHERS[case]
+    servicer = Scripted()
+    own = dict(servicer.inputs)
+    sentence = f"the predictor serves scripted, {difference}: give both services the same bundle"
+
+    async def test(client: httpx.AsyncClient) -> None:
+        async def statuses() -> set[int]:
+            paths = ("/v2/health/ready", "/v2/models/offers/ready", "/v1/models/offers")
+            answers = [await client.get(path) for path in paths]
+            assert {answer.json().get("error") for answer in answers} == {answers[0].json().get("error")}
+            return {answer.status_code for answer in answers}
+
+        assert await statuses() == {200}
+        servicer.inputs = {name: kind for name, kind in (own | changes).items() if kind}
+        assert await statuses() == {503}
+        refused(await client.get("/v2/health/ready"), sentence, 503)
+        assert (await client.get("/v2/health/live")).status_code == 200
+        servicer.inputs = own
+        assert await statuses() == {200}
+
+    async def both() -> None:
+        async with scripted(servicer) as port:
+            await asking(shop_contract, WARRANTIES, port, test)
+
+    with caplog.at_level("WARNING", "offers.serving"):
+        asyncio.run(both())
+    assert [record.fields for record in caplog.records if record.message == "foreign predictor"] == [
+        {"reason": sentence}
+    ]
+
+
+def test_grpc_says_not_ready_where_rest_says_why(shop_contract):
+    servicer = Scripted()
+    servicer.inputs["income"] = "FP64"
+
+    async def both() -> None:
+        async with scripted(servicer) as port:
+            config = PredictorConfig(f"127.0.0.1:{port}", "grpc-v2", False, DEADLINE, 1)
+            server = Server([Ranker("offers", policy_of(shop_contract, WARRANTIES), shop_contract, config)])
+            bound = await server.start(Address(http_port=0, grpc_port=0))
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{bound.grpc_port}") as channel:
+                stub = GRPCInferenceServiceStub(channel)
+                assert not (await stub.ServerReady(messages.ServerReadyRequest())).ready
+                assert not (await stub.ModelReady(messages.ModelReadyRequest(name="offers"))).ready
+                del servicer.inputs["income"]
+                assert (await stub.ServerReady(messages.ServerReadyRequest())).ready
+            await server.stop()
+
+    asyncio.run(asyncio.wait_for(both(), DEADLINE))
 
 
 def test_exploration_can_be_replayed_from_the_answer(shop_contract):
@@ -618,7 +561,11 @@ def served(
     process = subprocess.Popen([*call, "--port", "0"], stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
     try:
         assert process.stdout is not None
-        yield process, dict(process.stdout.readline().strip().split(maxsplit=1) for _ in range(7))
+        said: dict[str, str] = {}
+        while "or" not in said and (line := process.stdout.readline()):
+            name, value = line.split(maxsplit=1)
+            said[name] = value.strip()
+        yield process, said
     finally:
         process.terminate()
         process.communicate(timeout=DEADLINE)
