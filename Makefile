@@ -17,12 +17,17 @@ help: ## Show this list
 	$(UV) sync --locked --quiet --python $(PYTHON)
 	@touch $@
 
-setup: .venv/.installed ## Install the locked environment into .venv
+# Alibi Detect and KServe can't share an environment.
+.venv-drift/.installed: serving/drift/pyproject.toml serving/drift/uv.lock | .venv/.installed
+	UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-drift $(UV) sync --project serving/drift --locked --quiet --python $(PYTHON)
+	@touch $@
 
-demo: setup ## Train on real bank contacts (simulated ones where there is no network), rank offers by the model
+setup: .venv/.installed .venv-drift/.installed ## Install the locked environments into .venv and .venv-drift
+
+demo: setup ## Train on real bank contacts (simulated where there is no network), rank, see drift, train again
 	$(RUN) offers demo
 
-serve: setup ## Serve the newest bundle on loopback until Ctrl-C
+serve: setup ## Serve the newest bundle on loopback, with the drift sidecar, until Ctrl-C
 	$(RUN) offers serve
 
 test: setup ## Run every test, the slow ones included
@@ -41,4 +46,4 @@ bench: setup ## Measure speed and memory beside their floors, print a table of m
 	$(RUN) python -m tests.bench
 
 clean: ## Remove the environment and everything that runs have left
-	rm -rf .venv .uv .offers
+	rm -rf .venv .venv-drift .uv .offers

@@ -3,49 +3,61 @@
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from cli.serve import ask
 from offers.contract import Contract, Role
 
 if TYPE_CHECKING:
+    from offers.bundle import Bundle
     from offers.settings import Settings
 
 BATCH = 250
 """Customers of one request."""
 
 
+def batches(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Rows in pieces, one for each request."""
+    return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+
+
 def send(ranker: str, contract: Contract, rows: pd.DataFrame) -> None:
-    """Ask a ranker about each row's customer."""
+    """Ask a ranker about each row's customer, in one request."""
     parts = {
         part: [column.name for column in contract.inputs if column.role == role]
         for part, role in (("customer", Role.CUSTOMER), ("context", Role.CONTEXT))
     }
     columns = [name for names in parts.values() for name in names]
     plain = json.loads(rows[columns].to_json(orient="records", double_precision=15))
-    for start in range(0, len(plain), BATCH):
-        instances = [
-            {"customer_id": f"c{start + place}"}
-            | {part: {name: row[name] for name in names} for part, names in parts.items()}
-            for place, row in enumerate(plain[start : start + BATCH])
-        ]
-        ask(ranker, {"instances": instances})
+    instances = [
+        {"customer_id": f"c{place}"} | {part: {name: row[name] for name in names} for part, names in parts.items()}
+        for place, row in enumerate(plain)
+    ]
+    ask(ranker, {"instances": instances})
 
 
-def shifted(contract: Contract, rows: int) -> pd.DataFrame:
-    """Contacts of a simulated world with older customers, with their outcomes, in the timeline's last month."""
+def shifted(bundle: "Bundle", rows: int) -> pd.DataFrame:
+    """Contacts with customers of a simulated world, older than before, in the timeline's last month.
+
+    Who the customers are has changed, how they decide has not: outcomes are drawn by the bundle's own propensities.
+    """
     from offers.simulate import CovariateShift, ShareShift, World
 
+    contract = bundle.contract
     regimes = (CovariateShift(0, "age", 1.0), ShareShift(0, "job", "retired", 3.0))
     frame = World(contract).sample(rows, regimes=regimes).frame
     assert contract.time is not None
     assert contract.time.until is not None
     last = time.strftime("%b", time.strptime(contract.time.until, "%Y-%m")).lower()
     months = pd.Categorical([last] * rows, categories=list(contract[contract.time.column].values))
-    return frame.assign(**{contract.time.column: months})
+    frame = frame.assign(**{contract.time.column: months})
+    accepted = np.random.default_rng(0).random(rows) < bundle.model.propensity(frame)
+    return frame.assign(**{contract.target.column: accepted})
 
 
 def contacts(contract: Contract, settings: "Settings", source: str, newest: pd.DataFrame) -> Path:

@@ -30,7 +30,7 @@ from offers.findings import (
     Volume,
     Window,
 )
-from offers.watching import Reference, Streak, WindowReport, at_reference_offers, examine
+from offers.watching import Reference, Streak, WindowReport, at_mix, at_reference_offers, examine
 
 # Propensities are logged as float64 or float32: a difference above this is another score.
 _SAME = 1e-5
@@ -156,7 +156,7 @@ def drift(decisions: Decisions, bundle: Bundle) -> Drift:
 
     Values that break the contract are judged as well, as missing ones or as values never seen.
     """
-    reference = Reference.of_bundle(bundle.path)
+    reference = at_mix(Reference.of_bundle(bundle.path), lambda rows: _typed_propensity(rows, bundle))
     watch, rows = reference.watch, decisions.period
     count, left_out = divmod(len(rows), watch.window)
     streak, windows = Streak(watch), []
@@ -253,6 +253,10 @@ def _examined(part: pd.DataFrame, bundle: Bundle, reference: Reference, seed: in
     return examine(reference, rows, model.propensity(typed), model.importance(typed))
 
 
+def _typed_propensity(rows: pd.DataFrame, bundle: Bundle) -> np.ndarray:
+    return bundle.model.propensity(bundles.typed(rows, bundle.model.encoder))
+
+
 def _column_quality(rows: pd.DataFrame, bundle: Bundle) -> Iterator[ColumnQuality]:
     reference = pd.read_parquet(bundle.path / "reference.parquet")
     for column in bundle.contract.inputs:
@@ -271,7 +275,7 @@ def _share(marked: pd.Series) -> float:
 
 
 def _differing(rows: pd.DataFrame, bundle: Bundle) -> int:
-    ours = bundle.model.propensity(bundles.typed(rows, bundle.model.encoder))
+    ours = _typed_propensity(rows, bundle)
     return int((np.abs(ours - rows[SCORE].to_numpy()) > _SAME).sum())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from offers import drift
 from offers.errors import DataError
 from offers.reference import Watch
-from offers.window import Counts, Finding, Test, WindowReport
+from offers.window import Counts, Finding, Test, WindowReport, outlined
 
 SIGNALS = ("data", "score", "rate", "attribution")
 
@@ -68,11 +68,10 @@ class Streak:
         before = self.runs if report.bundle == self.bundle else {}
         findings = list(report.findings())
         runs = {finding.name: Run.of(finding, before.get(finding.name)) for finding in findings if finding.suspect}
-        alarms = {
-            signal: reasons
-            for signal in SIGNALS
-            if (reasons := tuple(self._alarms([f for f in findings if f.signal == signal], runs)))
-        }
+        alarms: dict[str, tuple[str, ...]] = {}
+        for finding in outlined(self._alarming(findings, runs)):
+            reason = f"{finding.reason}; {runs[finding.name].windows} windows in a row"
+            alarms[finding.signal] = (*alarms.get(finding.signal, ()), reason)
         return replace(self, bundle=report.bundle, runs=runs, alarms=alarms)
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,8 +94,8 @@ class Streak:
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"the streak is not one that this version writes ({error!r}); begin a new one") from None
 
-    def _alarms(self, findings: list[Finding], runs: Mapping[str, Run]) -> Iterator[str]:
-        """Reasons of the runs that are long enough, and together beyond chance among all that was tested."""
+    def _alarming(self, findings: list[Finding], runs: Mapping[str, Run]) -> Iterator[Finding]:
+        """Findings whose run is long enough, and beyond chance among everything that was tested."""
         lasting = [
             run if (run := runs.get(finding.name)) and run.windows >= self.watch.consecutive else None
             for finding in findings
@@ -105,10 +104,10 @@ class Streak:
             np.nan if finding.p_value is None else run.p_value if run else 1.0
             for finding, run in zip(findings, lasting, strict=True)
         ]
-        alarming = drift.false_discovery(p_values, self.watch.false_discovery_rate)
-        for finding, run, found in zip(findings, lasting, alarming, strict=True):
-            if run and found:
-                yield f"{finding.reason}; {run.windows} windows in a row"
+        beyond = drift.false_discovery(p_values, self.watch.false_discovery_rate)
+        for finding, run, far in zip(findings, lasting, beyond, strict=True):
+            if run and (far or finding.p_value is None):
+                yield finding
 
 
 def _p_value(test: Test, reference: Counts, counts: Counts) -> float | None:

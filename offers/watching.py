@@ -6,7 +6,7 @@ row, and that all their rows together are beyond chance when every respect that 
 Hochberg's false-discovery rate. So a rare value that doubles is found, and noise is not, whatever the windows' size.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,7 @@ __all__ = (
     "Watch",
     "WatchedColumn",
     "WindowReport",
+    "at_mix",
     "at_reference_offers",
     "examine",
     "examine_labels",
@@ -94,6 +95,19 @@ def at_reference_offers(reference: Reference, rows: pd.DataFrame, seed: int = 0)
     drawn = np.random.default_rng(seed).integers(0, len(reference), len(rows))
     offers = reference.frame[ours].iloc[drawn].set_axis(rows.index)
     return rows.assign(**{name: offers[name] for name in ours})
+
+
+def at_mix(reference: Reference, propensity: Callable[[pd.DataFrame], Floats], seed: int = 1) -> Reference:
+    """The reference with the propensities of its rows at offers drawn from its own mix.
+
+    Windows are scored at drawn offers, which don't go with their rows as the reference's own offers do with theirs;
+    so the reference is scored in the same way.
+
+    Parameters
+    ----------
+    propensity : scores rows such as `at_reference_offers` gives
+    """
+    return replace(reference, propensity=propensity(at_reference_offers(reference, reference.frame, seed)))
 
 
 def examine_labels(labels: NDArray[Any], reference_positives: int, reference_rows: int, watch: Watch) -> RateReport:

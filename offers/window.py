@@ -1,6 +1,6 @@
 """What one window of scored rows shows beside the reference."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -83,8 +83,9 @@ class ScoreReport:
 class Finding:
     """One thing that was tested in a window. `reason` is what to say of it if it is drift.
 
-    `p_value` is None where nothing could be tested. `counts` and `reference_counts` are rows per bin, per label, or
-    with one value and without it: what has to be added up to test several windows together.
+    `p_value` is None where there was no test. `counts` and `reference_counts` are rows per bin, per label, or
+    with one value and without it: what has to be added up to test several windows together. `part_of` is the finding
+    about the whole column, for the share of one value.
     """
 
     signal: str
@@ -96,6 +97,13 @@ class Finding:
     reason: str
     counts: Counts = ()
     reference_counts: Counts = ()
+    part_of: str = ""
+
+
+def outlined(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Leave out the shares of columns that are named as a whole."""
+    named = {finding.name: finding for finding in findings}
+    return (finding for finding in named.values() if finding.part_of not in named)
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ class WindowReport:
         for column in self.of_list("watched"):
             breached[column.name] = column.distribution_breached
             breached |= {f"{column.name}={share.label}": share.breached for share in column.shares}
-        return tuple(finding.reason for finding in self.findings() if breached[finding.name])
+        return tuple(finding.reason for finding in outlined(f for f in self.findings() if breached[f.name]))
 
     def of_list(self, name: List) -> tuple[ColumnReport, ...]:
         return tuple(column for column in self.columns if column.list == name)
@@ -144,8 +152,7 @@ class WindowReport:
         rises = rate.rate > rate.reference
         yield Finding("rate", "_rate", "other", rate.p_value, rate.suspect, rises, _rate_reason(rate))
         order = f"the features' importance has changed its order, NDCG {_figure(self.attribution)}"
-        p_value = None if self.attribution is None else float(not self.attribution_breached)
-        yield Finding("attribution", "_attribution", "other", p_value, self.attribution_breached, True, order)
+        yield Finding("attribution", "_attribution", "other", None, self.attribution_breached, True, order)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
@@ -184,6 +191,7 @@ def _column_findings(column: ColumnReport, rows: int, reference_rows: int) -> It
             f"{column.name}: {share.label} in {share.share:.1%} of rows, {share.reference_share:.1%} in the reference",
             (share.count, rows - share.count),
             (share.reference_count, reference_rows - share.reference_count),
+            part_of=column.name,
         )
 
 

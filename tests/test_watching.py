@@ -214,6 +214,13 @@ def test_a_rare_value_that_doubles_is_seen_where_the_whole_column_is_not():
     )
 
 
+def test_a_column_that_is_named_as_a_whole_is_named_once():
+    moved = examined(rows(1000, 1, [0.1, 0.1, 0.2, 0.6]))
+    assert all(share(moved, "job", label).breached for label in ("clerk", "nurse", "pilot"))
+    assert [reason.split(" ")[0] for reason in moved.reasons] == ["job"]
+    assert [reason.split(" ")[0] for reason in after(moved, moved).reasons] == ["job"]
+
+
 def test_missing_cells_are_a_rate_of_their_own_and_leave_the_distribution_alone():
     report = examined(window(age=lambda frame: frame["age"].where(np.arange(1000) % 20 > 0)))
     age = column(report, "age")

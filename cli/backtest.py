@@ -1,0 +1,128 @@
+"""offers backtest: replay history, and compare when models are trained again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.data import ContractOption, SourceOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from offers.backtest import Line, Result
+    from offers.replay import History
+
+
+def backtest(
+    contract: ContractOption = "bank-marketing",
+    source: SourceOption = "",
+    delay: Annotated[
+        list[int] | None, typer.Option(min=0, help="Rows after which a label is known; repeat it.")
+    ] = None,
+    shift: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Rows by which blocks begin later; repeat it. By default five, a fifth block apart."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the trainings.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 2,
+    picture: Annotated[Path | None, typer.Option(help="Draw the first delay's results: an SVG or PNG file.")] = None,
+) -> None:
+    """Replay the rows in time order under each policy of retraining, and compare quality with what it took.
+
+    Results are kept below OFFERS_HOME, so that a stopped run goes on where it was.
+    """
+    from cli.screen import console
+    from offers import backtest as compared
+    from offers.errors import ContractError
+    from offers.settings import Settings
+
+    if picture is not None and picture.suffix not in (".svg", ".png"):
+        raise ContractError(f"picture {picture}: expected a name that ends in .svg or .png")
+    home = Settings.from_env().home / "backtest"
+    history, origin = _history(contract, source, seed, home / "boosters")
+    delays, known = delay or [0], history.contract
+    shifts = shift or [n * known.evaluation.refit_every // 5 for n in range(5)]
+    console.print(f"[bold]{known.title}[/bold]: {len(history.dataset)} rows from {origin}")
+    with _progress() as done:
+        results = compared.compare(history, compared.cases(known, shifts, delays), home, workers, done)
+    for late in delays:
+        here = [result for result in results if result.delay == late]
+        lines = compared.summary(here)
+        console.print(_table(lines, late))
+        if picture is not None and late == delays[0]:
+            _draw(here, lines, picture)
+            console.print(f"picture: {picture}")
+
+
+def _history(contract: str, source: str, seed: int, boosters: Path) -> "tuple[History, str]":
+    from offers import contract as contracts
+    from offers import sources, validation
+    from offers.dataset import Dataset
+    from offers.replay import History
+    from offers.settings import Settings
+
+    known = contracts.load(contract)
+    found = sources.ingest(known, Settings.from_env(), source)
+    checked = validation.validate(found.frame, known)
+    if checked.violations:
+        raise validation.refuse(known.name, len(checked.frame), checked.violations)
+    return History(known, Dataset.prepare(checked.frame, known), boosters, seed), found.origin
+
+
+def _draw(results: "Sequence[Result]", lines: "Sequence[Line]", picture: Path) -> None:
+    from offers.backtest_plot import draw
+
+    draw(results, lines, picture)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on a terminal; elsewhere a line for every tenth case."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cli.screen import console
+
+    columns = (
+        TextColumn("replay"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[name]}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("replay", name="")
+
+        def done(n: int, total: int, name: str) -> None:
+            progress.update(task, completed=n, total=total, name=name)
+            if not console.is_terminal and n % 10 == 0:
+                console.print(f"{n} of {total} replays {name}")
+
+        yield done
+
+
+def _table(lines: "Sequence[Line]", delay: int) -> "Table":
+    from rich.table import Table
+
+    late = f"labels known {delay} rows later" if delay else "labels known at once"
+    title = f"\n{late}; means over {lines[0].alignments} block alignments\n"
+    title += "AUC of all rows, and by window; log-loss; trainings (fits), recalibrations"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
+    windows = [f"w{n}" for n in range(1, len(lines[0].windows) + 1)]
+    for heading in ("trained again", "AUC", "range", *windows, "ECE", "loss", "fits", "recal"):
+        table.add_column(heading, justify="left" if heading == "trained again" else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(
+            line.policy.replace("recalibration", "recal."),
+            f"{line.auc:.3f}",
+            f"{line.lowest_auc:.3f}-{line.highest_auc:.3f}",
+            *(f"{auc:.2f}".removeprefix("0") for auc in line.windows),
+            f"{line.ece:.3f}",
+            f"{line.log_loss:.3f}",
+            f"{line.retrainings:.1f}",
+            f"{line.recalibrations:.1f}",
+            style="bold" if line.policy == "two of three + recalibration" else "",
+        )
+    return table
