@@ -2,8 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
+IMAGES := offers-serving:serving offers-pipeline-python:components offers-drift:serving/drift
+COMMIT = $(shell $(RUN) python -c 'from offers.lineage import git_commit; print(git_commit())')
 
-.PHONY: help setup demo serve test test-fast lint bench clean
+.PHONY: help setup demo serve test test-fast lint images up deploy status down bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +43,24 @@ lint: setup ## Check style, types and the arrows between the rooms
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(RUN) lint-imports
+
+images: setup ## Build the images, tagged by commit, and print their sizes
+	@commit=$(COMMIT); for image in $(IMAGES); do \
+	  docker build $(if $(PIP_INDEX_URL),--build-arg PIP_INDEX_URL) --build-arg GIT_COMMIT=$$commit \
+	    --file $${image#*:}/Dockerfile --tag $${image%%:*}:$$commit . || exit 1; done; \
+	docker image ls --format '{{.Repository}}:{{.Tag}}  {{.Size}}' | grep ":$$commit "
+
+up: ## Make a kind cluster with Kubeflow Pipelines and KServe
+	manifests/cluster.sh up
+
+deploy: setup ## Load the images into the cluster and apply overlays/kind
+	manifests/cluster.sh deploy $(COMMIT)
+
+status: ## Show what runs on the cluster
+	manifests/cluster.sh status
+
+down: ## Delete the cluster
+	manifests/cluster.sh down
 
 bench: setup ## Measure speed and memory beside their floors, print a table of medians
 	$(RUN) python -m tests.bench

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from cli import bundle, cluster, data, demo, monitor, pipeline, policy, retrain, serve
+from cli import backtest, bundle, cluster, data, demo, monitor, pipeline, policy, retrain, serve
 from offers.errors import OffersError
 from offers.files import os_errors
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("rank")(serve.rank)
+app.command("backtest")(backtest.backtest)
 app.command("deploy")(cluster.deploy)
 app.command("rollback")(cluster.rollback)
 app.add_typer(data.app, name="data")

@@ -27,7 +27,7 @@ from offers.errors import BundleError, ContractError
 from offers.features import Encoder
 from offers.files import os_errors, sha256_of, sync
 from offers.gate import Verdict
-from offers.lineage import Parameters, TrainingData, git_commit, libraries
+from offers.lineage import Parameters, Recalibration, TrainingData, git_commit, libraries
 from offers.model import Calibrator, PropensityModel
 from offers.reference import SCORE, WATCH, Watch, watch_json, watched_columns
 from offers.results import Evaluation
@@ -59,6 +59,12 @@ class Manifest(BaseModel):
     parameters: Parameters
     libraries: dict[str, str]
     git_commit: str
+    recalibration: Recalibration | None = None
+
+    @property
+    def trained_rows(self) -> int:
+        """Rows that the trees were trained on; the calibrator may have seen more."""
+        return self.recalibration.trained_rows if self.recalibration else self.data.rows
 
     def to_bytes(self) -> bytes:
         return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
@@ -98,6 +104,7 @@ def write(
     card: str,
     data: TrainingData,
     parameters: Parameters,
+    recalibration: Recalibration | None = None,
 ) -> Path:
     """Write a bundle below `parent`, whole or not at all, and verify it by loading it.
 
@@ -127,6 +134,7 @@ def write(
                 parameters=parameters,
                 libraries=libraries(),
                 git_commit=git_commit(),
+                recalibration=recalibration,
             ).to_bytes()
             (partial / MANIFEST).write_bytes(manifest)
             return _settle(partial, parent / name_of(manifest, contract.name))
@@ -345,6 +353,7 @@ def show(bundle: Bundle) -> dict[str, Any]:
         "evaluated by": bundle.evaluation.scheme,
         **{name.replace("_", " "): str(figure) for name, figure in bundle.evaluation.model.figures.items()},
         "data": f"{data.rows} rows, {data.positives} positive, {data.first_period} to {data.last_period}",
+        "recalibrates": bundle.manifest.recalibration.parent if bundle.manifest.recalibration else "no other bundle",
         "source": data.origin,
         "data fingerprint": data.fingerprint,
         "parameters": ", ".join(f"{key} {value}" for key, value in parameters.model.model_dump().items()),

@@ -52,6 +52,13 @@ class Parameters(_Record):
     trials: int
 
 
+class Recalibration(_Record):
+    """What a recalibrated model comes from: the bundle that has its trees, and the rows these were trained on."""
+
+    parent: str
+    trained_rows: int
+
+
 @cache
 def libraries() -> dict[str, str]:
     """Versions of the libraries that a score depends on."""
