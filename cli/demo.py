@@ -21,8 +21,8 @@ CONTRACT = "bank-marketing"
 QUIET_WINDOWS = 4
 """Windows without drift that are waited for."""
 CHANGED_ROWS = 2500
-"""Changed customers, among whom an alarm has to come. Three fifths of them are a whole number of the evaluation's blocks:
-where blocks begin moves an AUC by more than the new rows do, and the figures before and after should compare."""
+"""Changed customers, among whom an alarm has to come. Three fifths of them are a whole number of the evaluation's
+blocks: where blocks begin moves an AUC by more than the new rows do, and figures before and after should compare."""
 LOOK_SECONDS = 2.0
 """To wait for what a batch brings about, before the next one."""
 

@@ -30,7 +30,7 @@ from offers.model import PropensityModel, margins
 from offers.reference import SCORE, Known, Reference, Watch, WatchedColumn, watched_columns
 from offers.streak import Streak
 from offers.verdict import Action, Signals
-from offers.watching import at_reference_offers, examine
+from offers.watching import MIX_SEED, at_reference_offers, examine
 from offers.window import WindowReport
 
 Trigger = Literal["never", "rows", "month", "drift", "two of three"]
@@ -112,12 +112,13 @@ class History:
         return lru_cache(_KEPT)(self._uncalibrated_reference)
 
     def _uncalibrated_reference(self, rows: int) -> tuple[Reference, np.ndarray]:
-        """The reference of the trees that were trained on the first `rows` rows, with its margins."""
+        """The reference of the trees that were trained on the first `rows` rows, with its margins, as of `at_mix`."""
         places, watch = reference_places(rows), Watch.of(self.contract)
         booster = self._learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
-        margin = margins(booster, self.matrix[places])
         frame = self.frame.iloc[places]
-        return Reference(watched_columns(self.contract), watch, frame, expit(margin.astype(float))), margin
+        unscored = Reference(watched_columns(self.contract), watch, frame, np.zeros(len(frame)))
+        margin = margins(booster, self.encoder.encode(at_reference_offers(unscored, frame, seed=MIX_SEED), threads=1))
+        return replace(unscored, propensity=expit(margin.astype(float))), margin
 
     @cached_property
     def _learner(self) -> "_KeptTrees":

@@ -33,6 +33,7 @@ from offers.window import ColumnReport, RateReport, ScoreReport, ShareReport, Wi
 
 __all__ = (
     "MISSING",
+    "MIX_SEED",
     "SCORE",
     "SIGNALS",
     "UNSEEN",
@@ -47,6 +48,9 @@ __all__ = (
     "examine_labels",
     "watched_columns",
 )
+
+MIX_SEED = 1
+"""Of the reference's offers; windows have others, so that both are drawn by themselves."""
 
 
 def examine(
@@ -97,7 +101,7 @@ def at_reference_offers(reference: Reference, rows: pd.DataFrame, seed: int = 0)
     return rows.assign(**{name: offers[name] for name in ours})
 
 
-def at_mix(reference: Reference, propensity: Callable[[pd.DataFrame], Floats], seed: int = 1) -> Reference:
+def at_mix(reference: Reference, propensity: Callable[[pd.DataFrame], Floats], seed: int = MIX_SEED) -> Reference:
     """The reference with the propensities of its rows at offers drawn from its own mix.
 
     Windows are scored at drawn offers, which don't go with their rows as the reference's own offers do with theirs;
