@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 KubeflowOption = Annotated[str, typer.Option(help="Address of Kubeflow Pipelines; OFFERS_KUBEFLOW_URL by default.")]
 ServiceOption = Annotated[str, typer.Option(help="NAMESPACE/NAME of the InferenceService.")]
+DeployOption = Annotated[
+    str, typer.Option(help="NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none by default.")
+]
 SmokeOption = Annotated[str, typer.Option(help="Where its predictor answers, for the golden rows.")]
 SecondsOption = Annotated[int, typer.Option(min=1, help="To wait for the service to be ready.")]
 PublishOption = Annotated[str, typer.Option(help="Where a bundle that passed goes: an s3:// URI.")]
@@ -28,6 +31,8 @@ def submit(
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     champion: Annotated[str, typer.Option(help="The bundle to beat: its s3:// URI.")] = "",
     name: Annotated[str, typer.Option(help="Of the run; a name that is there already starts no second one.")] = "",
+    service: DeployOption = "",
+    smoke_url: SmokeOption = "",
     kubeflow: KubeflowOption = "",
 ) -> None:
     """Start the training pipeline on a cluster and print the id of its run."""
@@ -35,6 +40,7 @@ def submit(
 
     known = _name(contract)
     arguments = _arguments(contract, source, publish) | {"trials": trials, "seed": seed, "champion": champion}
+    arguments |= {"service": service, "smoke_url": smoke_url}
     name = name or f"train-{known}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     client = _kubeflow(kubeflow)
     with _package() as package:
@@ -48,11 +54,14 @@ def schedule(
     cron: Annotated[str, typer.Option(help="Six fields: second minute hour day month weekday.")],
     contract: ContractOption = "bank-marketing",
     source: SourceOption = "",
+    service: DeployOption = "",
+    smoke_url: SmokeOption = "",
     kubeflow: KubeflowOption = "",
 ) -> None:
     """Train again and again on a cluster, one run at a time; replaces the contract's schedule if it has one."""
     name = f"train-{_name(contract)}"
-    arguments, client = _arguments(contract, source, publish), _kubeflow(kubeflow)
+    arguments = _arguments(contract, source, publish) | {"service": service, "smoke_url": smoke_url}
+    client = _kubeflow(kubeflow)
     with _package() as package:
         made = client.schedule(package, arguments, name, cron)
     typer.echo(f"{made}  {name}  {cron}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.cluster import DeployOption, SmokeOption
 from cli.data import ContractOption, SourceOption
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def listen(
     kubeflow: Annotated[
         bool, typer.Option("--kubeflow", help="Run on the cluster at OFFERS_KUBEFLOW_URL instead of here.")
     ] = False,
+    service: DeployOption = "",
+    smoke_url: SmokeOption = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8095,
     every: Annotated[str, typer.Option(help="Longest time between two runs, such as 7d; none by default.")] = "",
@@ -84,7 +87,7 @@ def listen(
     journal = _journal(contract, store, settings)
     arguments = _arguments(contract, source, publish, settings)
     if kubeflow:
-        runs = ClusterRuns(settings.kubeflow, arguments)
+        runs = ClusterRuns(settings.kubeflow, arguments | {"service": service, "smoke_url": smoke_url})
         chores.append(lambda: runs.settle(journal))
         start: Any = runs
     else:

@@ -175,6 +175,7 @@ def _handler(double: KubernetesDouble) -> type[BaseHTTPRequestHandler]:
             self.send_response(200)
             self.send_header("content-type", "application/json")
             self.send_header("transfer-encoding", "chunked")
+            self.send_header("connection", "close")
             self.end_headers()
             self.close_connection = True
             with suppress(OSError):
