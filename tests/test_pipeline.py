@@ -100,7 +100,8 @@ def test_steps_hand_on_what_kubeflow_shows(tmp_path: Path) -> None:
     assert outputs["evaluate"] == {"curves": "ClassificationMetrics", "evaluation": "Artifact", "figures": "Metrics"}
     assert outputs["gate"] == {"report": "HTML", "rules": "Markdown", "verdict": "Artifact"}
     condition = spec["components"]["comp-condition-1"]["dag"]["tasks"]
-    assert set(condition) == {"package"}
+    assert set(condition) == {"package", "condition-2"}
+    assert set(spec["components"]["comp-condition-2"]["dag"]["tasks"]) == {"deploy"}
     images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
     assert len(images) == 1
     assert "pip install" not in json.dumps(spec["deploymentSpec"])
