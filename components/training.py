@@ -1,4 +1,4 @@
-"""Components of the training pipeline.
+"""Components of the pipelines that make a bundle: by training, or by recalibration.
 
 The image is read when the pipeline is compiled: OFFERS_PIPELINE_IMAGE names the one that carries this package.
 """
@@ -73,6 +73,19 @@ def train(contract: str, gold: Input[Dataset], trials: int, seed: int, model: Ou
 
     say = partial(print, "offers:", flush=True)
     training.train(contract, Path(gold.path), Path(model.path), trials, seed, Settings.from_env(), say)
+
+
+@step
+def recalibrate(contract: str, gold: Input[Dataset], parent: str, model: Output[Model]) -> None:
+    """Keep a bundle's trees, and fit their calibrator to the rows that have come since."""
+    from functools import partial
+    from pathlib import Path
+
+    from offers import training
+    from offers.settings import Settings
+
+    say = partial(print, "offers:", flush=True)
+    training.recalibrate(contract, Path(gold.path), parent, Path(model.path), Settings.from_env(), say)
 
 
 @step

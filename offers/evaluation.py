@@ -39,6 +39,8 @@ from offers.results import (
 from offers.segments import groups
 
 Progress = Callable[[str], None]
+Recalibrated = Callable[[np.ndarray], np.ndarray]
+"""The champion's propensities on the evaluated rows, to those of a candidate that has its trees."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,14 @@ def evaluate(
     champion: Champion | None = None,
     seed: int = 0,
     progress: Progress = lambda text: None,
+    recalibrated: Recalibrated | None = None,
 ) -> tuple[Evaluation, pd.DataFrame]:
     """Estimate how the model will do on rows to come.
 
     Parameters
     ----------
     booster : the candidate's own trees, for the share that each column has in them
+    recalibrated : where the candidate has the champion's trees and a calibrator of its own
 
     Returns
     -------
@@ -133,22 +137,25 @@ def evaluate(
     kinds = tuple(Encoder.of(contract).feature_types)
     trees, logistic = BoostedTrees(settings, kinds, seed), Logistic(settings, kinds)
     first = origin(contract, len(labels))
-    if contract.time is None:
-        scored = {
-            name: folded_propensity(learner, matrix, labels, contract, seed)
-            for name, learner in (("propensity", trees), ("baseline", logistic))
-        }
-        random_split = scored["propensity"]
-    else:
-        scored = {
-            name: rolling_propensity(learner, matrix, labels, contract, progress=partial(_told, progress, name))
-            for name, learner in (("propensity", trees), ("baseline", logistic))
-        }
-        progress("random split, for comparison")
-        random_split = folded_propensity(trees, matrix, labels, contract, seed)
+    scored: dict[str, np.ndarray] = {}
     if champion is not None:
         progress(f"champion {champion.name} on the same rows")
         scored["champion"] = champion_propensity(champion, dataset, matrix, contract)
+    if recalibrated is not None:
+        scored["propensity"] = recalibrated(scored["champion"])
+    for name, learner in (("propensity", trees), ("baseline", logistic)):
+        if name in scored:
+            continue
+        if contract.time is None:
+            scored[name] = folded_propensity(learner, matrix, labels, contract, seed)
+        else:
+            told = partial(_told, progress, name)
+            scored[name] = rolling_propensity(learner, matrix, labels, contract, progress=told)
+    if contract.time is None and recalibrated is None:
+        random_split = scored["propensity"]
+    else:
+        progress("random split, for comparison")
+        random_split = folded_propensity(trees, matrix, labels, contract, seed)
 
     progress("bootstrap intervals")
     measure = partial(metrics.score, share=share, bootstrap=contract.evaluation.bootstrap, seed=seed)

@@ -55,6 +55,37 @@ def recalibrate(parent: Bundle, dataset: Dataset) -> tuple[PropensityModel, Reca
     return replace(parent.model, calibrator=calibrator), Recalibration(parent=parent.name, trained_rows=rows)
 
 
+def prequential_propensity(parent: Bundle, dataset: Dataset, propensity: np.ndarray) -> np.ndarray:
+    """Propensities as recalibrations of the parent would have given them, one every `refit_every` rows.
+
+    Each block of rows newer than the parent is scored by its trees, with a calibrator for the newer rows before that
+    block; the first block by the parent as it is. Rows that the parent was made from keep what refits gave them, so
+    that no row profits from having been learnt.
+
+    Parameters
+    ----------
+    dataset : as for `recalibrate`
+    propensity : ndarray, shape (n_scored,), of the parent on the newest rows, from
+        `offers.evaluation.champion_propensity`
+
+    Returns
+    -------
+    ndarray, shape (n_scored,), in (0, 1)
+    """
+    contract, calibrator = parent.contract, parent.model.calibrator
+    first, learnt, n_rows = parent.manifest.data.rows, parent.manifest.trained_rows, len(dataset)
+    margin, labels = parent.model.margin(dataset.frame.iloc[learnt:]), dataset.labels[learnt:]
+    newer = np.full(n_rows, np.nan)
+    for begin in range(first, n_rows, contract.evaluation.refit_every):
+        if begin > first:
+            known = slice(0, begin - learnt)
+            calibrator = refit(parent.model.calibrator, margin[known], labels[known], contract.retraining)
+        block = slice(begin, begin + contract.evaluation.refit_every)
+        newer[block] = calibrator(margin[block.start - learnt : block.stop - learnt])
+    newer = newer[n_rows - len(propensity) :]
+    return np.where(np.isnan(newer), propensity, newer)
+
+
 def refit(parent: Calibrator, margin: np.ndarray, labels: np.ndarray, settings: Retraining) -> Calibrator:
     """Fit a calibrator anew on the newest matured labels, starting from the one that serves.
 

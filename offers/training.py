@@ -1,10 +1,11 @@
-"""The pipeline's steps on models, file to file: train, evaluate, gate, package.
+"""The pipelines' steps on models, file to file: train or recalibrate, evaluate, gate, package.
 
 Each step is a process of its own, so each function imports what it alone needs: the libraries of all of them take
 longer to load than most steps run.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,10 @@ import pandas as pd
 from offers import contract as contracts
 from offers import files
 from offers import gate as gates
-from offers.errors import GateError
+from offers.errors import ContractError, GateError
 from offers.gate import Verdict
 from offers.ingestion import DATA, Say, read_gold
-from offers.lineage import Parameters, TrainingData, git_commit, libraries
+from offers.lineage import Parameters, Recalibration, TrainingData, git_commit, libraries
 from offers.results import Evaluation
 from offers.settings import Settings
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 _ROC_POINTS = 200
 
 # Names of the files in the directories that these steps hand on.
-PARAMETERS, EVALUATION, PREDICTIONS = "parameters.json", "evaluation.json", "predictions.parquet"
+PARAMETERS, RECALIBRATION = "parameters.json", "recalibration.json"
+EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,62 @@ def train(contract: str, gold: Path, model: Path, trials: int, seed: int, settin
     say(f"{chosen.trees} trees, calibration slope {calibrator.slope:.3f}, intercept {calibrator.intercept:+.3f}")
 
 
+def recalibrate(contract: str, gold: Path, parent: str, model: Path, settings: Settings, say: Say = print) -> None:
+    """Give the trees of a bundle a calibrator for the rows that have come since they were trained.
+
+    Parameters
+    ----------
+    parent : path, name or s3:// URI of the bundle
+
+    Raises
+    ------
+    ContractError
+        the contract's inputs are no longer those of the bundle
+    DataError
+        the rows do not begin with the bundle's, or too few are newer
+    """
+    from offers import bundle, recalibration
+    from offers.features import Encoder
+
+    known, serving = contracts.load(contract), open_bundle(parent, settings)
+    if known.name != serving.contract.name or Encoder.of(known) != serving.model.encoder:
+        raise ContractError(
+            f"contract {known.name}: expected the inputs of bundle {serving.name}, got others: train a new model"
+        )
+    fitted, lineage = recalibration.recalibrate(serving, read_gold(gold, known))
+    bundle.save_model(fitted, model)
+    files.save(model, PARAMETERS, serving.manifest.parameters)
+    files.save(model, RECALIBRATION, lineage)
+    before, after = serving.model.calibrator, fitted.calibrator
+    say(
+        f"calibration slope {before.slope:.3f} to {after.slope:.3f},"
+        f" intercept {before.intercept:+.3f} to {after.intercept:+.3f}"
+    )
+
+
 def evaluate(
     contract: str, gold: Path, model: Path, champion: str, result: Path, settings: Settings, say: Say = print
 ) -> tuple[Evaluation, Curves]:
-    """Estimate quality on rows that the scoring models had not seen."""
-    from offers import bundle, evaluation
+    """Estimate quality on rows that the scoring models had not seen.
+
+    Raises
+    ------
+    GateError
+        a recalibrated model is to meet another champion than the bundle that has its trees
+    """
+    from offers import bundle, evaluation, recalibration
 
     known, parameters = contracts.load(contract), files.read(model, PARAMETERS, Parameters)
-    dataset = read_gold(gold, known)
-    rival = champion_of(open_bundle(champion, settings)) if champion else None
+    dataset, lineage = read_gold(gold, known), _lineage(model)
+    serving = open_bundle(champion, settings) if champion else None
+    rival = champion_of(serving) if serving else None
+    recalibrated = None
+    if lineage is not None:
+        recalibrated = partial(recalibration.prequential_propensity, _parent(lineage, serving), dataset)
     booster = bundle.load_model(model).booster
-    found, scored = evaluation.evaluate(dataset, known, parameters.model, booster, rival, parameters.seed, say)
+    found, scored = evaluation.evaluate(
+        dataset, known, parameters.model, booster, rival, parameters.seed, say, recalibrated
+    )
     files.save(result, EVALUATION, found)
     files.save(result, PREDICTIONS, scored)
     say(f"AUC {found.model.figures.get('auc', 'not measured')}")
@@ -83,7 +130,7 @@ def gate(contract: str, gold: Path, model: Path, result: Path, verdict: Path, pa
     known, found = contracts.load(contract), files.read(result, EVALUATION, Evaluation)
     decided = gates.decide(found, known)
     verdict.write_text(decided.model_dump_json(indent=1) + "\n", "utf-8")
-    facts = _facts(files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters))
+    facts = _facts(files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters), _lineage(model))
     scored = pd.read_parquet(result / PREDICTIONS)
     page.write_text(report.training_report(known, found, scored, decided, facts), "utf-8")
     failed = [rule.rule for rule in decided.rules if rule.passed is False]
@@ -117,9 +164,10 @@ def package(
     if not decided.passed:
         raise GateError(f"the gate did not pass this candidate of {known.name}, so it is not packaged: see the report")
     data, parameters = files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters)
-    card = report.model_card(known, found, decided, _facts(data, parameters))
+    lineage = _lineage(model)
+    card = report.model_card(known, found, decided, _facts(data, parameters, lineage))
     fitted, dataset = bundle.load_model(model), read_gold(gold, known)
-    path = bundle.write(directory, text, fitted, dataset, found, decided, card, data, parameters)
+    path = bundle.write(directory, text, fitted, dataset, found, decided, card, data, parameters, lineage)
     if publish:
         store.open_store(publish, settings).put_directory(path, path.name)
     say(f"bundle {path.name}")
@@ -158,8 +206,24 @@ def champion_of(bundle: "Bundle") -> "Champion":
     return Champion(bundle.name, bundle.model, parameters.model, parameters.seed, data.rows, data.fingerprint)
 
 
-def _facts(data: TrainingData, parameters: Parameters) -> dict[str, str]:
+def _lineage(model: Path) -> Recalibration | None:
+    """Where a recalibrated model comes from; None of one that was trained."""
+    return files.read(model, RECALIBRATION, Recalibration) if (model / RECALIBRATION).exists() else None
+
+
+def _parent(lineage: Recalibration, champion: "Bundle | None") -> "Bundle":
+    if champion is None or champion.name != lineage.parent:
+        raise GateError(
+            f"expected {lineage.parent} as the champion, whose trees this model has, "
+            f"got {champion.name if champion else 'none'}: name that one"
+        )
+    return champion
+
+
+def _facts(data: TrainingData, parameters: Parameters, lineage: Recalibration | None) -> dict[str, str]:
+    trees = f"those of {lineage.parent}, from the first {lineage.trained_rows} rows" if lineage else "trained anew"
     return {
+        "trees": trees,
         "source": data.origin,
         "source sha256": data.source_sha256 or "not a file",
         "rows": f"{data.rows}, {data.positives} positive",

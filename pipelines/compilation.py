@@ -5,9 +5,10 @@ from pathlib import Path
 from kfp.compiler import Compiler
 
 from pipelines.monitoring import monitoring
+from pipelines.recalibration import recalibration
 from pipelines.training import training
 
-PIPELINES = {"training": training, "monitoring": monitoring}
+PIPELINES = {"training": training, "recalibration": recalibration, "monitoring": monitoring}
 
 
 def compile_pipeline(name: str, path: Path) -> Path:

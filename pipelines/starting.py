@@ -18,11 +18,11 @@ Ended = Callable[[str, bool, str, str], None]
 
 @dataclass
 class LocalRuns:
-    """Runs of the training pipeline on this machine.
+    """Runs of the training or the recalibration pipeline on this machine.
 
     Parameters
     ----------
-    arguments : of the pipeline; `publish` is where a bundle that passed is stored
+    arguments : of both pipelines; `publish` is where a bundle that passed is stored
     directory : below which each run has one of its name
     ended : told when a run has ended, from a thread of its own
     """
@@ -55,22 +55,23 @@ class LocalRuns:
         elif done.bundle is None:
             self.ended(run, True, "", "the gate refused the new model; the present one stays")
         else:
-            self.ended(run, True, f"{str(self.arguments['publish']).rstrip('/')}/{done.bundle.name}", "")
+            self.ended(run, True, _published(self.arguments, done.bundle.name), "")
 
     def _pipeline(self, request: Request, run: str) -> local.Run:
         directory = self.directory / run
-        package = compile_pipeline("training", directory / "pipeline.yaml")
-        return local.run(package, self.arguments, directory, self.shown)
+        pipeline, arguments = _asked(request, self.arguments)
+        package = compile_pipeline(pipeline, directory / "pipeline.yaml")
+        return local.run(package, arguments, directory, self.shown)
 
 
 @dataclass
 class ClusterRuns:
-    """Runs of the training pipeline on a cluster.
+    """Runs of the training or the recalibration pipeline on a cluster.
 
     Parameters
     ----------
     url : of Kubeflow Pipelines
-    arguments : of the pipeline
+    arguments : of both pipelines; `publish` is where a bundle that passed is stored
     """
 
     url: str
@@ -78,9 +79,10 @@ class ClusterRuns:
 
     def __call__(self, request: Request, run: str) -> None:
         """Submit a run; one of its name that is there already is left alone."""
+        pipeline, arguments = _asked(request, self.arguments)
         with tempfile.TemporaryDirectory() as directory:
-            package = compile_pipeline("training", Path(directory) / "training.yaml")
-            Kubeflow(self.url).submit(package, self.arguments, run)
+            package = compile_pipeline(pipeline, Path(directory) / f"{pipeline}.yaml")
+            Kubeflow(self.url).submit(package, arguments, run)
 
     def settle(self, journal: Journal) -> None:
         """Write into the journal how runs have ended that it takes for running."""
@@ -88,3 +90,14 @@ class ClusterRuns:
             found = Kubeflow(self.url).find(run)
             if found is not None and found.over:
                 journal.ended(run, found.state == "SUCCEEDED", note=found.error or found.state.lower())
+
+
+def _asked(request: Request, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name the pipeline that a request asks for, with its arguments."""
+    if request.action != "recalibrate":
+        return "training", dict(arguments)
+    return "recalibration", {**arguments, "parent": _published(arguments, str(request.evidence["bundle"]))}
+
+
+def _published(arguments: Mapping[str, Any], bundle: str) -> str:
+    return f"{str(arguments['publish']).rstrip('/')}/{bundle}"

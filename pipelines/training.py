@@ -2,11 +2,9 @@
 
 from kfp import dsl
 
-from components import deploy as deployment
 from components import training as steps
+from pipelines.candidate import judged, prepared
 from pipelines.placement import CONFIG, placed
-
-DEPLOY_SECONDS = 600
 
 
 @dsl.pipeline(
@@ -42,28 +40,6 @@ def training(
     bool
         the gate's verdict
     """
-    raw = placed(steps.ingest(contract=contract, source=source)).outputs["raw"]
-    typed = placed(steps.validate(contract=contract, raw=raw)).outputs["typed"]
-    gold = placed(steps.prepare(contract=contract, typed=typed)).outputs["gold"]
+    gold = prepared(contract, source)
     model = placed(steps.train(contract=contract, gold=gold, trials=trials, seed=seed), minutes=240).outputs["model"]
-    measured = placed(steps.evaluate(contract=contract, gold=gold, model=model, champion=champion))
-    evaluation = measured.outputs["evaluation"]
-    verdict = placed(steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation))
-    with dsl.If(verdict.outputs["Output"] == True, name="passed"):  # noqa: E712 - builds a condition
-        bundle = placed(
-            steps.package(
-                contract=contract,
-                gold=gold,
-                model=model,
-                evaluation=evaluation,
-                verdict=verdict.outputs["verdict"],
-                publish=publish,
-            )
-        ).outputs["Output"]
-        with dsl.If(service != "", name="served"):
-            placed(
-                deployment.deploy(
-                    bundle=bundle, publish=publish, service=service, smoke_url=smoke_url, seconds=DEPLOY_SECONDS
-                )
-            )
-    return verdict.outputs["Output"]
+    return judged(contract, gold, model, champion, publish, service, smoke_url)

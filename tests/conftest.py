@@ -14,7 +14,7 @@ from offers.contract import Contract
 from offers.settings import Settings
 from offers.validation import validate
 from tests.http_double import FileServer
-from tests.runs import ShopRun, train_shop
+from tests.runs import ShiftedRun, ShopRun, recalibrate_shifted, train_shop
 from tests.s3_double import S3Double
 
 hypothesis_settings.register_profile("offers", deadline=None, derandomize=True, database=None)
@@ -121,6 +121,11 @@ def shop_run(
     tmp_path_factory: pytest.TempPathFactory, shop_yaml: str, shop_rows: Callable[..., pd.DataFrame]
 ) -> ShopRun:
     return train_shop(tmp_path_factory.mktemp("shop"), shop_yaml, shop_rows)
+
+
+@pytest.fixture(scope="session")
+def shifted_run(tmp_path_factory: pytest.TempPathFactory, shop_yaml: str) -> ShiftedRun:
+    return recalibrate_shifted(tmp_path_factory.mktemp("shifted"), shop_yaml)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from offers import contract as contracts
 from offers import ingestion, training
 from offers.settings import Settings
+from offers.simulate import RateShift, Sample, World, write_csv
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def train_shop(directory: Path, text: str, rows: Callable[..., pd.DataFrame]) ->
     return train_file(directory, text, path)
 
 
-def train_file(directory: Path, text: str, csv: Path) -> ShopRun:
-    """Run every step on the rows of a file."""
+def train_file(directory: Path, text: str, csv: Path, parent: str = "") -> ShopRun:
+    """Run every step on the rows of a file; where a parent is named, its recalibration takes the place of training."""
     run = ShopRun(directory, text)
     run.contract_file.write_text(text)
     settings, said = Settings(home=directory), list[str]()
@@ -73,11 +75,41 @@ def train_file(directory: Path, text: str, csv: Path) -> ShopRun:
     ingestion.ingest(text, str(csv), raw, settings, said.append)
     ingestion.validate(text, raw, typed, directory / "validation.html", said.append)
     ingestion.prepare(text, typed, run.gold, said.append)
-    training.train(text, run.gold, run.model, 0, 0, settings, said.append)
-    training.evaluate(text, run.gold, run.model, "", run.result, settings, said.append)
+    if parent:
+        training.recalibrate(text, run.gold, parent, run.model, settings, said.append)
+    else:
+        training.train(text, run.gold, run.model, 0, 0, settings, said.append)
+    training.evaluate(text, run.gold, run.model, parent, run.result, settings, said.append)
     training.gate(text, run.gold, run.model, run.result, run.verdict, directory / "report.html", said.append)
     run.package(directory / "bundles")
     return run
+
+
+@dataclass(frozen=True)
+class ShiftedRun:
+    """A world in which acceptance rises all at once: a bundle from before, and one recalibrated after it.
+
+    `sample` holds the rows of both in time order, and newer ones that neither has seen.
+    """
+
+    sample: Sample
+    parent: ShopRun
+    child: ShopRun
+
+
+def recalibrate_shifted(directory: Path, shop: str) -> ShiftedRun:
+    """Train on 3 000 rows, let 1 500 follow after the shift, and recalibrate on them."""
+    text = shop.replace("refit_every: 100", "refit_every: 250")
+    text += "simulation: {base_rate: 0.2, customer_spread: 1.5, period_spread: 0}\n"
+    contract = contracts.parse(text)
+    sample = World(contract).sample(8000, regimes=[RateShift(at=3000, logits=1.5)])
+    runs = list[ShopRun]()
+    for name, rows in (("parent", 3000), ("child", 4500)):
+        (directory / name).mkdir()
+        csv = directory / name / "orders.csv"
+        write_csv(sample.frame.iloc[:rows], contract, csv)
+        runs.append(train_file(directory / name, text, csv, str(runs[0].bundle) if runs else ""))
+    return ShiftedRun(sample, *runs)
 
 
 def offers(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

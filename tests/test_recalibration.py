@@ -4,12 +4,13 @@ import pytest
 from scipy.special import expit, logit
 
 from offers import bundle as bundles
+from offers import metrics, training
 from offers.contract import Retraining
 from offers.dataset import Dataset
-from offers.errors import DataError
+from offers.errors import ContractError, DataError, GateError
 from offers.ingestion import read_gold
 from offers.model import Calibrator
-from offers.recalibration import recalibrate, refit
+from offers.recalibration import prequential_propensity, recalibrate, refit
 
 PARENT = Calibrator(0.8, -0.3)
 
@@ -100,3 +101,115 @@ def test_foreign_or_too_few_rows_are_refused(shop_run):
     dataset.labels[0] = 1 - dataset.labels[0]
     with pytest.raises(DataError, match="begin with the 3000 rows"):
         recalibrate(parent, dataset)
+
+
+# A recalibration goes through the same steps and the same gate as a new model.
+
+
+@pytest.fixture(scope="module")
+def parent(shifted_run):
+    return bundles.load(shifted_run.parent.bundle)
+
+
+@pytest.fixture(scope="module")
+def child(shifted_run):
+    return bundles.load(shifted_run.child.bundle)
+
+
+@pytest.fixture(scope="module")
+def dataset(shifted_run, parent):
+    return read_gold(shifted_run.child.gold, parent.contract)
+
+
+@pytest.fixture(scope="module")
+def scored(shifted_run):
+    return pd.read_parquet(shifted_run.child.result / "predictions.parquet")
+
+
+def test_the_new_bundle_names_its_parent_and_has_passed(parent, child):
+    assert child.name != parent.name
+    assert child.manifest.recalibration.parent == parent.name
+    assert child.manifest.trained_rows == 3000
+    assert child.manifest.data.rows == 4500
+    assert child.manifest.parameters == parent.manifest.parameters
+    assert child.verdict.passed
+    assert [rule.rule for rule in child.verdict.rules] == [rule.rule for rule in parent.verdict.rules]
+    assert child.evaluation.champion.champion == parent.name
+    assert parent.name in (child.path / "model-card.md").read_text("utf-8")
+
+
+def test_rows_to_come_are_scored_closer_to_the_truth(shifted_run, parent, child):
+    rows, truth = shifted_run.sample.frame.iloc[4500:], shifted_run.sample.propensity[4500:]
+    labels = rows["bought"].to_numpy(dtype=np.int8)
+    before, after = (bundle.model.propensity(rows) for bundle in (parent, child))
+    assert after.mean() == pytest.approx(truth.mean(), abs=0.05)
+    assert before.mean() < truth.mean() - 0.15
+    assert np.abs(after - truth).mean() < np.abs(before - truth).mean() * 0.7
+    old, new = (metrics.score(labels, propensity, 0.1) for propensity in (before, after))
+    assert new["ece"].value < old["ece"].value / 2
+    assert new["log_loss"].value < old["log_loss"].value - 0.02
+    assert new["auc"].value == pytest.approx(old["auc"].value, abs=1e-6)
+
+
+def test_the_evaluation_sees_the_gain(child, scored):
+    differences = child.evaluation.champion.differences
+    assert differences["log_loss"].high < 0
+    newest = scored[scored["row"] >= 3500]
+    assert newest["propensity"].mean() == pytest.approx(newest["label"].mean(), abs=0.03)
+    assert newest["champion"].mean() < newest["label"].mean() - 0.1
+
+
+def test_rows_that_the_parent_has_learnt_are_scored_by_refits(parent, dataset, scored):
+    seen = scored[scored["row"] < 3000]
+    np.testing.assert_array_equal(seen["propensity"], seen["champion"])
+    assert not np.allclose(seen["propensity"], parent.model.propensity(dataset.frame.iloc[seen["row"]]))
+
+
+def test_the_parent_scores_the_first_newer_block_and_ranks_every_one(parent, dataset, scored):
+    step = parent.contract.evaluation.refit_every
+    margin = parent.model.margin(dataset.frame)
+    for begin in range(3000, 4500, step):
+        block = scored[(scored["row"] >= begin) & (scored["row"] < begin + step)]
+        ranks = pd.Series(margin[block["row"]]).rank()
+        np.testing.assert_array_equal(block["propensity"].rank(), ranks)
+        np.testing.assert_array_equal(block["champion"].rank(), ranks)
+        assert (block["propensity"] == block["champion"]).all() == (begin == 3000)
+
+
+@pytest.mark.parametrize("at", [3260, 4000])
+def test_later_labels_change_no_earlier_propensity(parent, dataset, scored, at):
+    labels = dataset.labels.copy()
+    labels[at:] = 1 - labels[at:]
+    theirs, ours = scored["champion"].to_numpy(), scored["propensity"].to_numpy()
+    got = prequential_propensity(parent, Dataset(dataset.frame, labels, dataset.periods), theirs)
+    step, first = parent.contract.evaluation.refit_every, scored["row"].iloc[0]
+    known = (at // step + 1) * step - first
+    np.testing.assert_array_equal(got[:known], ours[:known])
+    assert (got[known:] != ours[known:]).all()
+
+
+def test_a_recalibrated_parent_does_not_profit_from_what_its_calibrator_has_learnt(child, dataset, scored):
+    theirs = scored["champion"].to_numpy()
+    np.testing.assert_array_equal(prequential_propensity(child, dataset, theirs), theirs)
+
+
+def test_evaluated_on_few_rows_it_has_learnt_from_all_that_are_newer(parent, dataset, scored):
+    newest = scored["champion"].to_numpy()[-700:]
+    got = prequential_propensity(parent, dataset, newest)
+    np.testing.assert_array_equal(got, scored["propensity"].to_numpy()[-700:])
+
+
+@pytest.mark.parametrize("champion", ["", "child"])
+def test_another_champion_than_the_parent_is_refused(shifted_run, settings, tmp_path, champion):
+    run = shifted_run.child
+    where = str(run.bundle) if champion else ""
+    with pytest.raises(GateError, match=f"got {run.bundle.name if champion else 'none'}: name that one"):
+        training.evaluate(run.text, run.gold, run.model, where, tmp_path, settings, lambda text: None)
+
+
+def test_a_contract_with_other_inputs_is_refused(shifted_run, settings, tmp_path):
+    run = shifted_run.child
+    text = run.text.replace("values: [mail, phone, web]", "values: [mail, phone, web, fax]")
+    with pytest.raises(ContractError, match="got others: train a new model"):
+        training.recalibrate(text, run.gold, str(shifted_run.parent.bundle), tmp_path, settings, lambda text: None)
+    assert list(tmp_path.iterdir()) == []

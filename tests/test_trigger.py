@@ -1,6 +1,7 @@
 """Alarms that arrive over HTTP as CloudEvents, and what they start."""
 
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,11 +16,11 @@ from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent
 
 from offers.directory import DirectoryStore
-from offers.journal import Journal, Request
+from offers.journal import Journal, Outcome, Request
 from offers.retraining import Retrainer
 from pipelines.starting import LocalRuns
 from pipelines.trigger import BODY_LIMIT, application
-from tests.runs import ShopRun
+from tests.runs import ShiftedRun, ShopRun
 
 ATTRIBUTES = {"type": "offers.drift.alarm", "source": "/offers/drift", "id": "a1", "subject": "shop-1"}
 DATA = {
@@ -186,3 +187,24 @@ def test_an_alarm_leads_to_a_new_bundle_and_both_are_in_the_journal(shop_run: Sh
     assert outcome["run"] == decision["run"]
     assert outcome["bundle"] == f"{bundles}/{shop_run.bundle.name}"
     assert (bundles / shop_run.bundle.name / "manifest.json").exists()
+
+
+@pytest.mark.slow
+def test_an_alarm_that_asks_for_recalibration_leads_to_a_bundle_with_the_same_trees(
+    shifted_run: ShiftedRun, tmp_path: Path
+) -> None:
+    parent, child, published = shifted_run.parent, shifted_run.child, tmp_path / "bundles"
+    shutil.copytree(parent.bundle, published / parent.bundle.name)
+    arguments = {"contract": child.text, "source": str(child.csv), "publish": str(published)}
+    journal = Journal(DirectoryStore(tmp_path), "shop")
+    runs = LocalRuns(arguments, tmp_path / "runs", journal.ended)
+    evidence = {"bundle": parent.bundle.name}
+    request = Request(id="a1", contract="shop", cause="alarm", action="recalibrate", evidence=evidence)
+    decision = Retrainer(journal, runs).ask(request)
+    runs.wait()
+    outcome = journal.entries()[-1]
+    assert outcome.run == decision.run
+    assert isinstance(outcome, Outcome)
+    assert outcome.bundle == f"{published}/{child.bundle.name}", outcome.note
+    booster = (published / child.bundle.name / "booster.ubj").read_bytes()
+    assert booster == (parent.bundle / "booster.ubj").read_bytes()

@@ -1,0 +1,43 @@
+"""What pipelines that make a bundle have in common: rows before there is a candidate, the gate after."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components import deploy as deployment
+from components import training as steps
+from pipelines.placement import placed
+
+DEPLOY_SECONDS = 600
+
+
+def prepared(contract: str, source: str) -> Any:
+    """Add the steps on data to a pipeline; returns the rows to learn from."""
+    raw = placed(steps.ingest(contract=contract, source=source)).outputs["raw"]
+    typed = placed(steps.validate(contract=contract, raw=raw)).outputs["typed"]
+    return placed(steps.prepare(contract=contract, typed=typed)).outputs["gold"]
+
+
+def judged(contract: str, gold: Any, model: Any, champion: str, publish: str, service: str, smoke_url: str) -> Any:
+    """Add evaluation and gate to a pipeline, then packaging and deployment of what passed; returns the verdict."""
+    measured = placed(steps.evaluate(contract=contract, gold=gold, model=model, champion=champion))
+    evaluation = measured.outputs["evaluation"]
+    verdict = placed(steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation))
+    with dsl.If(verdict.outputs["Output"] == True, name="passed"):  # noqa: E712 - builds a condition
+        bundle = placed(
+            steps.package(
+                contract=contract,
+                gold=gold,
+                model=model,
+                evaluation=evaluation,
+                verdict=verdict.outputs["verdict"],
+                publish=publish,
+            )
+        ).outputs["Output"]
+        with dsl.If(service != "", name="served"):
+            placed(
+                deployment.deploy(
+                    bundle=bundle, publish=publish, service=service, smoke_url=smoke_url, seconds=DEPLOY_SECONDS
+                )
+            )
+    return verdict.outputs["Output"]

@@ -1,0 +1,41 @@
+"""The recalibration pipeline: a new calibrator for the trees that serve, through the same gate as a new model."""
+
+from kfp import dsl
+
+from components import training as steps
+from pipelines.candidate import judged, prepared
+from pipelines.placement import CONFIG, placed
+
+
+@dsl.pipeline(
+    name="offers-recalibration",
+    description="From newer contacts to a gated bundle with the same trees and a new calibrator.",
+    pipeline_config=CONFIG,
+)
+def recalibration(
+    contract: str,
+    parent: str,
+    source: str = "",
+    publish: str = "",
+    service: str = "",
+    smoke_url: str = "",
+) -> bool:
+    """Recalibrate, evaluate against the parent, gate, package and, where a service is named, deploy.
+
+    Parameters
+    ----------
+    contract : name of a shipped contract, or the text of one
+    parent : path or URI of the bundle whose trees are kept, the champion to meet
+    source : where the rows are, instead of the contract's own source; they begin with the parent's
+    publish : directory or s3:// URI below which a bundle that passed is stored under its name
+    service : NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none gets it by default
+    smoke_url : where the predictor of that service answers
+
+    Returns
+    -------
+    bool
+        the gate's verdict
+    """
+    gold = prepared(contract, source)
+    model = placed(steps.recalibrate(contract=contract, gold=gold, parent=parent)).outputs["model"]
+    return judged(contract, gold, model, parent, publish, service, smoke_url)
