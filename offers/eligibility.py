@@ -29,10 +29,9 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Compiled:
-    """A rule, the offers that it is about (shape (n_offers,)), and its reasons: fails, can't be told."""
+    """A rule, and its reasons: fails, can't be told."""
 
     test: Test
-    about: np.ndarray
     reasons: tuple[Reason, Reason]
 
 
@@ -49,9 +48,8 @@ class Eligibility:
     ) -> None:
         rules = _rules(catalogue, offers)
         self.columns = frozenset[str]().union(*(rule.columns for rule, _, _ in rules))
-        self._rules = [
-            _Compiled(compiled(rule, contract, attributes), about, _reasons(rule, kind)) for rule, kind, about in rules
-        ]
+        self._rules = [_Compiled(compiled(rule, contract, attributes), _reasons(rule, kind)) for rule, kind, _ in rules]
+        self._about = np.array([about for _, _, about in rules], bool).reshape(len(rules), 1, len(offers))
 
     def judge(self, columns: Mapping[str, np.ndarray], shape: tuple[int, int]) -> Judgement:
         """Hold customers against every rule.
@@ -61,12 +59,11 @@ class Eligibility:
         columns : codes of customer and context columns, shape (n_customers, 1)
         shape : (n_customers, n_offers)
         """
-        withheld, untold = np.empty((2, len(self._rules), *shape), bool)
+        holds, fails = np.empty((2, len(self._rules), *shape), bool)
         for place, rule in enumerate(self._rules):
-            holds, fails = rule.test(columns)
-            np.logical_and(rule.about, ~holds, out=withheld[place])
-            np.logical_and(withheld[place], ~fails, out=untold[place])
-        return Judgement(withheld, untold)
+            holds[place], fails[place] = rule.test(columns)
+        withheld = self._about & ~holds
+        return Judgement(withheld, withheld & ~fails)
 
     def reasons(self, judgement: Judgement, asked: np.ndarray) -> Iterator[tuple[Reason, ...]]:
         """Reasons of each pair that was asked for and is withheld, by customer, then by offer."""
@@ -74,7 +71,7 @@ class Eligibility:
         customer, offer, rule = np.nonzero(withheld)
         table = [reason for rule in self._rules for reason in rule.reasons]
         found = 2 * rule + judgement.untold[rule, customer, offer]
-        counts = np.count_nonzero(withheld, axis=2)
+        counts = withheld.sum(axis=2)
         return split([table[place] for place in found.tolist()], counts[counts > 0])
 
 

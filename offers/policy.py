@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from offers.catalogue import BEYOND_K, FAMILY_LIMIT, NOT_WORTH_ITS_COST, Catalogue, Offer
-from offers.contract import Column, Contract, Role
+from offers.contract import Contract, Role
 from offers.eligibility import Eligibility, Judgement
 from offers.errors import PolicyError
 from offers.features import Coded
@@ -89,15 +89,19 @@ class Policy:
         self.offers = tuple(sorted(catalogue.offers, key=lambda offer: (-offer.value, offer.id)))
         self._places = {offer.id: place for place, offer in enumerate(self.offers)}
         self._inputs = {column.name: column for column in contract.inputs}
+        self._words = {column.name: np.array([*column.values, None], object) for column in contract.inputs}
         self._attributes = {
             column.name: _attribute(self.offers, column.name, column.type == "category")
             for column in contract.inputs
             if column.role == Role.OFFER
         }
         self._variant, self._variants = _alike(self.offers, self._attributes)
+        self._is_variant = self._variant[:, None] == np.arange(len(self._variants))
         self._value, self._cost, self._weight, self._lever = (
             np.array([getattr(offer, key) for offer in self.offers]) for key in ("value", "cost", "weight", "lever")
         )
+        self._factors = np.array([self._value, -self._cost])
+        self._bits_of_lever = (self._lever > 1) * _bit("RAISED_BY_LEVER") + (self._lever < 1) * _bit("LOWERED_BY_LEVER")
         self._limits = [
             (np.array([offer.family == family.name for offer in self.offers]), family.limit)
             for family in catalogue.families
@@ -135,14 +139,12 @@ class Policy:
         coded = {name: codes(self._inputs[name], given[name])[:, None] for name in self._coded}
         asked, judgement = self._asked(offers, shape), self._eligibility.judge(coded, shape)
         eligible = asked & judgement.allowed
-        wanted = np.zeros((shape[0], len(self._variants)), bool)
-        for place, variant in enumerate(self._variant.tolist()):
-            wanted[:, variant] |= eligible[:, place]
+        wanted = eligible @ self._is_variant
         customer, variant = np.nonzero(wanted)
         offer = self._variants[variant]
         joined = {
-            name: _words(column, given[name])[customer] if name in given else self._attributes[name][offer]
-            for name, column in self._inputs.items()
+            name: self._plain(name, given[name])[customer] if name in given else self._attributes[name][offer]
+            for name in self._inputs
         }
         row = (wanted.cumsum().reshape(wanted.shape) - 1)[:, self._variant]
         return Pairs(joined, customer, offer, row, asked, eligible, judgement, self._weigh(coded, shape))
@@ -205,9 +207,16 @@ class Policy:
         if absent := [name for name in wanted if name not in columns]:
             raise PolicyError(f"column {absent[0]!r} is missing; expected {', '.join(wanted)}")
         given = {name: columns[name] for name in wanted}
-        for name, values in given.items():
-            _one_each(f"column {name!r}", values, len(given[wanted[0]]))
+        if len(set(map(len, given.values()))) > 1:
+            for name, values in given.items():
+                _one_each(f"column {name!r}", values, len(given[wanted[0]]))
         return given
+
+    def _plain(self, name: str, values: np.ndarray | Coded) -> np.ndarray:
+        if not isinstance(values, Coded):
+            return np.asarray(values)
+        # Of a number and NaN, fmax takes the number: what is missing finds the table's last entry, None.
+        return np.asarray(self._words[name][np.fmax(values.places, -1).astype(np.intp)])
 
     def _asked(self, offers: Sequence[Collection[str] | None] | None, shape: tuple[int, int]) -> np.ndarray:
         asked = np.ones(shape, bool)
@@ -225,7 +234,7 @@ class Policy:
         return self._places[offer_id]
 
     def _weigh(self, coded: Mapping[str, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        weights = np.tile(self._weight, (shape[0], 1))
+        weights = np.repeat(self._weight[None], shape[0], axis=0)
         for place, test, weight in self._context_weights:
             holds, _ = test(coded)
             weights[:, place] = np.where(holds[:, 0], weight, weights[:, place])
@@ -236,19 +245,20 @@ class Policy:
     ) -> np.ndarray:
         places = np.arange(len(self.offers))
         is_best, is_first = places == best[:, None], places == first[:, None]
+        factors = np.empty((3, *valid.shape))
+        factors[0], factors[1:] = P, self._factors[:, None]
+        highest_P, highest_value, lowest_cost = _stands_out(factors, valid)
         found = {
             "HIGHEST_SCORE": is_best,
             "DRAWN_TO_EXPLORE": is_first & ~is_best,
             "BY_SCORE": ~(is_best | is_first),
-            "HIGHEST_PROPENSITY": _stands_out(P, valid),
-            "HIGHEST_VALUE": _stands_out(self._value, valid),
-            "LOWEST_COST": _stands_out(-self._cost, valid),
+            "HIGHEST_PROPENSITY": highest_P,
+            "HIGHEST_VALUE": highest_value,
+            "LOWEST_COST": lowest_cost,
             "RAISED_BY_CONTEXT": weight > self._weight,
             "LOWERED_BY_CONTEXT": weight < self._weight,
-            "RAISED_BY_LEVER": self._lever > 1,
-            "LOWERED_BY_LEVER": self._lever < 1,
         }
-        bits = np.zeros(valid.shape, np.int64)
+        bits = np.repeat(self._bits_of_lever[None], len(valid), axis=0)
         for code, where in found.items():
             bits += where * _bit(code)
         return bits
@@ -297,7 +307,7 @@ class Policy:
             map(_why, candidates.why_here[customer, offer].tolist()),
             strict=True,
         )
-        return split(_made(RankedOffer, fields), np.count_nonzero(rank, axis=1))
+        return split(_made(RankedOffer, fields), (rank > 0).sum(axis=1))
 
     def _withheld(self, pairs: Pairs, candidates: _Candidates, fate: np.ndarray) -> Iterator[tuple[WithheldOffer, ...]]:
         customer, offer = np.nonzero(fate)
@@ -309,14 +319,7 @@ class Policy:
             candidates.action_probability[customer, offer].tolist(),
             strict=True,
         )
-        return split(_made(WithheldOffer, fields), np.count_nonzero(fate, axis=1))
-
-
-def _words(column: Column, values: np.ndarray | Coded) -> np.ndarray:
-    if not isinstance(values, Coded):
-        return np.asarray(values)
-    table = np.array([*column.values, None], object)
-    return np.asarray(table[np.nan_to_num(values.places, nan=-1).astype(np.intp)])
+        return split(_made(WithheldOffer, fields), (fate > 0).sum(axis=1))
 
 
 def _attribute(offers: Sequence[Offer], name: str, in_words: bool) -> np.ndarray:
@@ -365,12 +368,13 @@ def _dense(pairs: Pairs, propensity: np.ndarray) -> np.ndarray:
 
 
 def _stands_out(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Where a candidate has the highest of values that are not all the same."""
-    high = np.where(valid, values, -np.inf).max(axis=1, keepdims=True)
-    low = np.where(valid, values, np.inf).min(axis=1, keepdims=True)
+    """Where a candidate has the highest of its customer's values that are not all the same."""
+    high = np.where(valid, values, -np.inf).max(axis=-1, keepdims=True)
+    low = np.where(valid, values, np.inf).min(axis=-1, keepdims=True)
     return np.asarray((values == high) & (high > low))
 
 
+@cache
 def _bit(code: str) -> int:
     return 1 << WHY_HERE.index(code)
 

@@ -1,5 +1,6 @@
 """The service that alarms are sent to: takes CloudEvents, asks for retraining, and shows the journal."""
 
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -125,7 +126,7 @@ def request_of(event: CloudEvent, contract: str) -> Request:
     if not isinstance(event.data, dict):
         raise RequestError(f"the event's data: expected an object, got {shown(event.data)}")
     bundle = event.data.get("bundle")
-    if not isinstance(bundle, str) or not bundle.startswith(f"{contract}-"):
+    if not isinstance(bundle, str) or not re.fullmatch(rf"{re.escape(contract)}-[0-9a-f]{{16}}", bundle):
         raise RequestError(f"the event's 'bundle': expected one of contract {contract!r}, got {shown(bundle)}")
     identity = f"{event['source']}#{event['id']}"
     if len(identity) > 200:
