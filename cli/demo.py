@@ -51,9 +51,8 @@ def demo() -> None:
         console.print("\n[bold]The new bundle is served[/bold]")
         with services(new, known.name, settings.home / "serve", watch=Watch(python, trigger.url)) as running:
             _rank(running, known)
-    console.print(
-        "\n'make serve' keeps the services up; 'offers retrain journal' tells why the model was trained again"
-    )
+    console.print("\n'make serve' keeps the services up; why the model was trained again, decision by decision:")
+    console.print(f".venv/bin/offers retrain journal --store {trigger.journal.store.uri}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
