@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.bench_material import Material
 
-PARTS = ("training", "drift", "serving", "memory")
+PARTS = ("training", "drift", "serving", "memory", "images")
 
 
 def main() -> None:

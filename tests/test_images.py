@@ -2,32 +2,39 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
-import yaml
 
-from offers import bundle as bundles
+from cli.traffic import send
 from offers import contract as contracts
-from offers.lineage import git_commit
+from offers.contract import Contract
+from offers.validation import validate
 from serving.question import example
+from tests.containers import (
+    DOCKERFILES,
+    LOCKED_DOWN,
+    MOST_MEGABYTES,
+    Container,
+    Pod,
+    built,
+    described,
+    docker,
+    engine_answers,
+    pod,
+)
 from tests.runs import offers
+from tests.sidecar import until
 from tests.warranties import WARRANTIES
 
 pytestmark = [pytest.mark.slow, pytest.mark.container]
 
-ROOT = Path(__file__).resolve().parents[1]
-MOST_MEGABYTES = {"offers-serving": 700, "offers-pipeline-python": 1200}
-DOCKERFILES = {"offers-serving": "serving/Dockerfile", "offers-pipeline-python": "components/Dockerfile"}
-LOCKED_DOWN = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 TRAINING = """
 import json, sys
 from docker.types import Mount
@@ -44,33 +51,16 @@ components.load_component_from_file(given["package"])(**given["arguments"])
 """
 
 
-def docker(*arguments: object, **options: Any) -> str:
-    done = subprocess.run(["docker", *map(str, arguments)], capture_output=True, text=True, check=False, **options)
-    assert done.returncode == 0, f"docker {' '.join(map(str, arguments))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
 @pytest.fixture(scope="session")
 def images() -> dict[str, str]:
-    """Names with tags of the images of this tree: those of OFFERS_IMAGE_TAG, or else built now."""
-    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+    if not engine_answers():
         pytest.skip("no container engine answers 'docker info': the images are NOT tested; start one to test them")
-    if tag := os.environ.get("OFFERS_IMAGE_TAG"):
-        return {name: f"{name}:{tag}" for name in DOCKERFILES}
-    index = ["--build-arg", "PIP_INDEX_URL"] if "PIP_INDEX_URL" in os.environ else []
-    for name, file in DOCKERFILES.items():
-        tag, commit = f"{name}:{git_commit()}", f"GIT_COMMIT={git_commit()}"
-        docker("build", "--quiet", "--file", ROOT / file, "--build-arg", commit, *index, "--tag", tag, ROOT)
-    return {name: f"{name}:{git_commit()}" for name in DOCKERFILES}
+    return built()
 
 
 @pytest.fixture(params=sorted(DOCKERFILES))
 def image(images: dict[str, str], request: pytest.FixtureRequest) -> str:
     return images[request.param]
-
-
-def described(image: str) -> dict[str, Any]:
-    return json.loads(docker("image", "inspect", image))[0]
 
 
 def test_the_size_is_within_its_limit(image: str) -> None:
@@ -106,7 +96,7 @@ def source() -> str:
 
 
 def test_training_in_containers_gives_the_bundle_of_a_local_run(
-    images: dict[str, str], source: str, tmp_path: Path
+    images: dict[str, str], source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("docker", reason="kfp's DockerRunner needs the package 'docker'")
     package, root, stored = tmp_path / "training.yaml", tmp_path / "root", tmp_path / "stored"
@@ -130,72 +120,29 @@ def test_training_in_containers_gives_the_bundle_of_a_local_run(
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
     here = tmp_path / "here"
     here.mkdir()
+    monkeypatch.setenv("OFFERS_GIT_COMMIT", images["offers-pipeline-python"].partition(":")[2])
     done = offers(here, "pipeline", "run", "--source", source)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in stored.iterdir()] == [path.name for path in (here / "bundles").iterdir()]
 
 
-@dataclass(frozen=True)
-class Container:
-    """A service in a container, and what it said when it began to answer."""
-
-    name: str
-    process: subprocess.Popen[str]
-    bound: dict[str, Any]
-
-    def url(self, port: int) -> str:
-        return "http://" + docker("port", self.name, port).splitlines()[0]
-
-
-@contextmanager
-def container(name: str, image: str, options: list[object], command: list[str]) -> Iterator[Container]:
-    """Run a service until its test is over; SIGTERM has to end it with exit code 0."""
-    call = ["docker", "run", "--rm", "--name", name, *LOCKED_DOWN, *map(str, options), image, *command]
-    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        yield Container(name, process, json.loads(line))
-        docker("kill", "--signal=TERM", name)
-        assert process.wait(60) == 0
-    finally:
-        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
-        process.communicate()
-
-
-def arguments(file: str, *path: Any) -> list[str]:
-    """Command and arguments of a container, as the manifests give them to the cluster."""
-    found = yaml.safe_load((ROOT / "manifests" / "base" / file).read_text("utf-8"))
-    for key in path:
-        found = found[key]
-    return [*found["command"], *(argument.replace("{{.Name}}", "offers") for argument in found["args"])]
-
-
 @pytest.fixture(scope="module")
-def pod(
-    images: dict[str, str], shop_bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Container, Container]]:
-    """Predictor and ranker as in a pod: one network, one volume with the bundle, and the manifests' arguments."""
+def running(images: dict[str, str], shop_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     catalogue = tmp_path_factory.mktemp("catalogue") / "warranties.yaml"
     catalogue.write_text(WARRANTIES)
-    image, models = images["offers-serving"], f"--volume={shop_bundle}:/mnt/models:ro"
-    name = f"offers-test-{os.getpid()}"
-    command = arguments("serving-runtime.yaml", "spec", "containers", 0)
-    published = ["--publish=127.0.0.1::8080", "--publish=127.0.0.1::8085"]
-    with container(name, image, [models, *published], command) as predictor:
-        theirs = arguments("inference-service.yaml", "spec", "predictor", "containers", 0)
-        mine = [argument for argument in theirs if not argument.startswith(("--drift_url", "--scored_dir"))]
-        options = [models, f"--network=container:{name}", f"--volume={catalogue}:/etc/warranties.yaml:ro"]
-        with container(f"{name}-ranker", image, options, [*mine, "--catalogue=/etc/warranties.yaml"]) as ranker:
-            yield predictor, ranker
+    with pod(images, shop_bundle, catalogue) as found:
+        yield found
 
 
-def test_the_pair_answers_a_customer(pod: tuple[Container, Container], shop_bundle: Path) -> None:
-    predictor, _ = pod
+@pytest.fixture(params=["predictor", "ranker", "drift"])
+def one(running: Pod, request: pytest.FixtureRequest) -> Container:
+    found: Container = getattr(running, request.param)
+    return found
+
+
+def test_the_pair_answers_a_customer(running: Pod, shop_bundle: Path) -> None:
     question = example(contracts.parse((shop_bundle / "contract.yaml").read_text("utf-8")))
-    answer = httpx.post(f"{predictor.url(8080)}/v1/models/offers:predict", json=question, timeout=30)
+    answer = httpx.post(f"{running.url(8080)}/v1/models/offers:predict", json=question, timeout=30)
     assert answer.status_code == 200, answer.text
     (prediction,) = answer.json()["predictions"]
     assert prediction["versions"]["model"] == shop_bundle.name
@@ -204,29 +151,53 @@ def test_the_pair_answers_a_customer(pod: tuple[Container, Container], shop_bund
     assert prediction["offers"]
 
 
-def test_the_predictor_reproduces_the_golden_rows(pod: tuple[Container, Container], shop_bundle: Path) -> None:
-    predictor, _ = pod
+def test_the_predictor_reproduces_the_golden_rows(running: Pod, shop_bundle: Path) -> None:
     content = json.loads((shop_bundle / "golden.json").read_text("utf-8"))
-    answer = httpx.post(
-        f"{predictor.url(8085)}/v1/models/offers:predict", json={"instances": content["rows"]}, timeout=30
-    )
+    question = {"instances": content["rows"]}
+    answer = httpx.post(f"{running.url(8085)}/v1/models/offers:predict", json=question, timeout=30)
     assert answer.json()["predictions"] == pytest.approx(content["propensity"], abs=1e-6)
-    assert predictor.bound["models"] == {"offers": bundles.load(shop_bundle).name}
+    assert running.predictor.bound["models"] == {"offers": shop_bundle.name}
 
 
-def test_both_run_as_nobody_in_particular(pod: tuple[Container, Container]) -> None:
-    for one in pod:
-        assert docker("exec", one.name, "id", "-u").strip() == "10001"
-        refused = subprocess.run(["docker", "exec", one.name, "touch", "/opt/x"], capture_output=True, check=False)
-        assert refused.returncode != 0
-
-
-def test_the_health_check_of_the_image_tells_the_truth(
-    pod: tuple[Container, Container], images: dict[str, str]
+def test_customers_who_have_changed_raise_an_alarm(
+    running: Pod, shop_bundle: Path, shop_contract: Contract, shop_rows: Callable[..., pd.DataFrame]
 ) -> None:
-    check = described(images["offers-serving"])["Config"]["Healthcheck"]["Test"][1:]
-    docker("exec", pod[0].name, *check)
+    asked = validate(shop_rows(1000), shop_contract).frame
+    asked = asked[asked["visits"] > 0]
+    richer = asked.assign(spending=asked["spending"] + 2000)
+
+    def ask(rows: pd.DataFrame, windows: int) -> dict[str, Any]:
+        before = watched()["windows"]
+        while watched()["windows"] < before + windows:
+            send(running.url(8080), shop_contract, rows[:500])
+        return watched()
+
+    def watched() -> dict[str, Any]:
+        report: dict[str, Any] = httpx.get(f"{running.url(8090)}/report", timeout=30).json()
+        return report
+
+    assert ask(asked, 1)["alarms"] == []
+    ask(richer, shop_contract.watch.consecutive + 1)
+    until(watched, lambda report: any(alarm["delivered"] for alarm in report["alarms"]))
+    alarm = json.loads(running.sink.said())
+    assert alarm["data"]["bundle"] == shop_bundle.name
+    columns = {column["name"]: column for column in alarm["data"]["window"]["columns"]}
+    assert columns["spending"]["breached"]
+
+
+def test_each_runs_as_nobody_in_particular(one: Container) -> None:
+    assert docker("exec", one.name, "id", "-u").strip() == "10001"
+    refused = subprocess.run(["docker", "exec", one.name, "touch", "/opt/x"], capture_output=True, check=False)
+    assert refused.returncode != 0
+
+
+@pytest.mark.parametrize(("name", "service"), [("offers-serving", "predictor"), ("offers-drift", "drift")])
+def test_the_health_check_of_the_image_tells_the_truth(
+    running: Pod, images: dict[str, str], name: str, service: str
+) -> None:
+    check = described(images[name])["Config"]["Healthcheck"]["Test"][1:]
+    docker("exec", getattr(running, service).name, *check)
     alone = subprocess.run(
-        ["docker", "run", "--rm", *LOCKED_DOWN, images["offers-serving"], *check], capture_output=True, check=False
+        ["docker", "run", "--rm", *LOCKED_DOWN, images[name], *check], capture_output=True, check=False
     )
     assert alone.returncode != 0
