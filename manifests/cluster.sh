@@ -1,49 +1,121 @@
 #!/usr/bin/env bash
-# A kind cluster with the platform and Offers on it. Only kind, docker and kubectl are needed.
+# Offers on a cluster. Every command may be run again, and goes on from where it stopped.
 #
-#   manifests/cluster.sh up              make the cluster and install the platform
-#   manifests/cluster.sh deploy TAG      load the images of that tag, apply overlays/kind, deploy no bundle yet
-#   manifests/cluster.sh bundle NAME     serve this bundle of the bucket, and wait until it answers
-#   manifests/cluster.sh status          what runs, what is ready
-#   manifests/cluster.sh down            delete the cluster and all that is in it
+#   manifests/cluster.sh up          a kind cluster where there is none, our images, the platform, the base
+#   manifests/cluster.sh platform    cert-manager, KServe and Kubeflow Pipelines alone
+#   manifests/cluster.sh deploy      the images and manifests of this commit; trains and serves the first bundle
+#   manifests/cluster.sh status      what is well and what is not: exit code 2 where something is wrong
+#   manifests/cluster.sh down        delete the kind cluster and all that is in it
+#   manifests/cluster.sh images      build the images of this commit that are missing, print all their sizes
+#
+# OFFERS_CLUSTER    name of a kind cluster, 'offers' by default; one that exists is used
+# OFFERS_CONTEXT    context of kubectl, in place of kind's: a cluster that kind does not manage
+# OFFERS_SOURCE     rows of the first training, in place of the contract's own source; 'simulated' needs no network
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-CLUSTER=${OFFERS_CLUSTER:-offers}
-IMAGES=(offers-serving offers-pipeline-python offers-drift)
-kubectl() { command kubectl --context "kind-$CLUSTER" "$@"; }
-say() { printf '== %s\n' "$*"; }
+CONTEXT=${OFFERS_CONTEXT:-kind-${OFFERS_CLUSTER:-offers}}
+CLUSTER=${CONTEXT#kind-}
+IMAGES=(offers-serving:serving offers-pipeline-python:components offers-drift:serving/drift)
+PREDICT=/v1/models/offers:predict
+STEP=
 
-ready() { # NAMESPACE: wait for every deployment in it
-    kubectl -n "$1" wait --for=condition=Available --timeout=15m deployment --all
-}
+kubectl() { command kubectl --context "$CONTEXT" "$@"; }
+apply() { kubectl apply --server-side "$@" > /dev/null; }
+await() { kubectl wait "$@" > /dev/null; }
+rolled_out() { kubectl -n offers rollout status --timeout=10m "deployment/$1" > /dev/null; }
+here() { type -P "$1" > /dev/null; }
+of_kind() { [[ $CONTEXT == kind-* ]]; }
+exists() { kind get clusters 2> /dev/null | grep -x -- "$CLUSTER" > /dev/null; }
+step() { STEP=$*; printf '== %s\n' "$*"; }
 
-up() {
-    if ! kind get clusters | grep -qx "$CLUSTER"; then
-        kind create cluster --name "$CLUSTER" --config kind-config.yaml --wait 3m
+stopped() {
+    local code=$?
+    if ((code)) && [[ -n $STEP ]]; then
+        printf '\noffers: stopped at the step "%s"; the lines above say why.\n' "$STEP" >&2
+        printf 'What was done before it stays, and the same command goes on from there.\n' >&2
     fi
-    say "cert-manager"
-    kubectl apply --server-side -k manifests/platform/cert-manager
-    ready cert-manager
-    say "KServe"
-    kubectl apply --server-side -k manifests/platform/kserve
-    ready kserve
-    say "Kubeflow Pipelines"
-    kubectl apply --server-side -k manifests/platform/pipelines-crds
-    kubectl wait --for=condition=Established --timeout=2m crd/applications.app.k8s.io
-    kubectl apply --server-side -k manifests/platform/pipelines
-    ready kubeflow
+}
+trap stopped EXIT
+
+# shellcheck source=manifests/preflight.sh
+source manifests/preflight.sh
+# shellcheck source=manifests/status.sh
+source manifests/status.sh
+
+commit() { # as offers.lineage tells it
+    local head
+    head=$(git rev-parse HEAD 2> /dev/null) || head=unknown
+    [[ $head == unknown || -z $(git status --porcelain -uno) ]] || head+=-dirty
+    echo "${OFFERS_GIT_COMMIT:-$head}"
 }
 
-overlay() { # TAG: overlays/kind with the images of this tag, as a directory below build/
-    local directory=build/deploy name
+images() {
+    local image name arguments
+    for image in "${IMAGES[@]}"; do
+        name=${image%%:*}
+        # The tag of a tree with changes says nothing of what is in the image.
+        if [[ $TAG != *-dirty && $TAG != unknown ]] && built "$name"; then continue; fi
+        step "image $name:$TAG"
+        arguments=(--build-arg "GIT_COMMIT=$TAG")
+        [[ -z ${PIP_INDEX_URL:-} ]] || arguments+=(--build-arg PIP_INDEX_URL)
+        docker build "${arguments[@]}" --file "${image#*:}/Dockerfile" --tag "$name:$TAG" .
+    done
+    docker image ls --filter "reference=offers-*:$TAG" --format '{{.Repository}}:{{.Tag}}  {{.Size}}'
+}
+
+load() {
+    local image names=()
+    if ! of_kind; then
+        step "images: kind does not manage $CONTEXT, whose nodes must have or find those of tag $TAG"
+        return
+    fi
+    step "load the images of tag $TAG"
+    [[ $TAG != *-dirty ]] ||
+        echo "The tree has changes: pods that run this tag already keep what they have; commit to be sure."
+    for image in "${IMAGES[@]}"; do names+=("${image%%:*}:$TAG"); done
+    kind load docker-image --name "$CLUSTER" "${names[@]}"
+}
+
+cluster() {
+    if exists; then
+        step "cluster $CLUSTER is there"
+    else
+        step "cluster $CLUSTER"
+        kind create cluster --name "$CLUSTER" --config kind-config.yaml --wait 5m
+    fi
+}
+
+available() { # NAMESPACE: wait for every deployment in it
+    await -n "$1" --for=condition=Available --timeout=20m deployment --all
+}
+
+platform() {
+    step "cert-manager"
+    apply -k manifests/platform/cert-manager
+    available cert-manager
+    # Its webhook is refused until the API server knows the authority behind its certificate.
+    await --for='jsonpath={.webhooks[0].clientConfig.caBundle}' --timeout=5m \
+        validatingwebhookconfiguration/cert-manager-webhook
+    step "KServe"
+    apply -k manifests/platform/kserve
+    available kserve
+    step "Kubeflow Pipelines, some minutes"
+    apply -k manifests/platform/pipelines-crds
+    await --for=condition=Established --timeout=2m crd/applications.app.k8s.io
+    apply -k manifests/platform/pipelines
+    available kubeflow
+}
+
+overlay() { # overlays/kind with the images of this tag, as a directory below build/
+    local directory=build/deploy image
     mkdir -p "$directory"
     {
         echo "apiVersion: kustomize.config.k8s.io/v1beta1"
         echo "kind: Kustomization"
         echo "resources: [../../manifests/overlays/kind]"
         echo "images:"
-        for name in "${IMAGES[@]}"; do echo "  - {name: $name, newTag: $1}"; done
+        for image in "${IMAGES[@]}"; do echo "  - {name: ${image%%:*}, newTag: $TAG}"; done
         sed -n '/^replacements:/,$p' manifests/overlays/kind/kustomization.yaml
     } > "$directory/kustomization.yaml"
     echo "$directory"
@@ -58,44 +130,167 @@ credentials() { # the object store's own, as KServe and our pods read them
         kubectl annotate --local -f - -o yaml serving.kserve.io/s3-endpoint=seaweedfs.kubeflow:9000 \
             serving.kserve.io/s3-usehttps=0 serving.kserve.io/s3-region=us-east-1 \
             serving.kserve.io/s3-verifyssl=0 serving.kserve.io/s3-usevirtualbucket=false |
-        kubectl apply --server-side -f -
+        apply -f -
 }
 
-deploy() {
-    local tag=$1 name
-    for name in "${IMAGES[@]}"; do
-        kind load docker-image --name "$CLUSTER" "$name:$tag"
-    done
-    kubectl apply --server-side -f manifests/base/namespace.yaml
+base() {
+    local directory deployment
+    step "credentials of the object store"
+    apply -f manifests/base/namespace.yaml
     credentials
-    kubectl -n offers delete job bucket --ignore-not-found
-    kubectl apply --server-side -k "$(overlay "$tag")"
-    kubectl -n offers wait --for=condition=Complete --timeout=5m job/bucket
-    kubectl -n offers rollout status --timeout=5m deployment/retraining-trigger
+    step "manifests of overlays/kind"
+    directory=$(overlay)
+    kubectl -n offers delete job bucket --ignore-not-found > /dev/null
+    apply -k "$directory"
+    step "bucket"
+    await -n offers --for=condition=Complete --timeout=5m job/bucket || {
+        kubectl -n offers logs job/bucket --tail=5 >&2
+        return 1
+    }
+    step "trigger, Prometheus and Grafana"
+    for deployment in retraining-trigger prometheus grafana; do
+        rolled_out "$deployment"
+    done
 }
 
-bundle() {
+service() { # JSONPATH of the InferenceService
+    kubectl -n offers get inferenceservice offers -o "jsonpath=$1"
+}
+
+offers() { # in the trigger's pod, which reaches Kubeflow and names the image of a run
+    kubectl -n offers exec deployment/retraining-trigger -c trigger -- offers "$@"
+}
+
+train() {
+    local number=0 id name state=FAILED said failed of_run
+    # A name finds the run of an attempt before: one that goes on is waited for, one that has ended is followed.
+    while [[ $state =~ ^(SUCCEEDED|SKIPPED|FAILED|CANCELED)$ ]]; do
+        number=$((number + 1))
+        said=$(offers pipeline submit --name "first-${TAG:0:12}-$number" --source "${OFFERS_SOURCE:-}" \
+            --publish s3://offers/bundles --service offers/offers --smoke-url http://predictor.offers.svc:8085)
+        read -r id name state <<< "$said"
+    done
+    step "training run $name, some minutes: $(url 30088 8888)/#/runs/details/$id"
+    of_run=pipeline/runid=$id
+    await -n kubeflow --for=condition=Completed --timeout=3h workflows.argoproj.io -l "$of_run"
+    state=$(kubectl -n kubeflow get workflows.argoproj.io -l "$of_run" -o 'jsonpath={.items[*].status.phase}')
+    [[ $state != Succeeded || -z $(service '{.spec.predictor.model.storageUri}') ]] || return 0
+    if [[ $state == Succeeded ]]; then
+        echo "offers: the gate refused the model, so nothing is served; the report of its step says by which rule" >&2
+        return 1
+    fi
+    echo "offers: the training run has ended as $state; what its failed steps said last:" >&2
+    for failed in $(kubectl -n kubeflow get pods -l "$of_run" --field-selector=status.phase=Failed -o name); do
+        kubectl -n kubeflow logs --tail=5 -c main "$failed" >&2 || true
+    done
+    echo "Where the contacts can't be fetched: OFFERS_SOURCE=simulated make deploy" >&2
+    return 1
+}
+
+# Waits until the service has taken up what it was told: until its controller has seen that, it is as ready as before.
+taken_up() {
     local generation
-    generation=$(kubectl -n offers patch inferenceservice offers --type merge -o 'jsonpath={.metadata.generation}' \
-        --patch "{\"spec\":{\"predictor\":{\"model\":{\"storageUri\":\"s3://offers/bundles/$1\"}}}}")
-    # Until its controller has seen the change, the service is as ready as it was before.
-    kubectl -n offers wait --for="jsonpath={.status.observedGeneration}=$generation" --timeout=2m inferenceservice/offers
-    kubectl -n offers rollout status --timeout=10m deployment/offers-predictor
-    kubectl -n offers wait --for=condition=Ready --timeout=2m inferenceservice/offers
+    generation=$(service '{.metadata.generation}') &&
+        await -n offers --for="jsonpath={.status.observedGeneration}=$generation" --timeout=2m \
+            inferenceservice/offers &&
+        rolled_out offers-predictor &&
+        await -n offers --for=condition=Ready --timeout=2m inferenceservice/offers
 }
 
-status() {
-    kubectl get nodes
-    kubectl -n offers get inferenceservices,deployments,pods,services
-    kubectl -n kubeflow get deployments
+serve() {
+    local uri
+    uri=$(service '{.spec.predictor.model.storageUri}')
+    if [[ -z $uri ]]; then
+        step "no bundle is served yet: train one on the cluster"
+        train
+        uri=$(service '{.spec.predictor.model.storageUri}')
+    fi
+    step "serve bundle ${uri##*/}"
+    taken_up || {
+        bundle "$uri" False >&2
+        return 1
+    }
+}
+
+inside() { # PYTHON: run it beside the ranker
+    kubectl -n offers exec deployment/offers-predictor -c transformer-container -i -- python -c "$1"
+}
+
+ask() {
+    local url
+    url=$(url 30080 8080)$PREDICT
+    step "ask the ranking API"
+    inside "
+import json
+from offers import contract
+from serving.question import example
+print(json.dumps(example(contract.load('/mnt/models/contract.yaml')), indent=1))" < /dev/null > build/request.json
+    if [[ -n $(published 30080) ]]; then
+        curl --silent --show-error --fail --retry 30 --retry-delay 1 --retry-all-errors \
+            --data @build/request.json --output build/answer.json "$url"
+    else
+        inside "
+import sys, urllib.request
+asked = urllib.request.urlopen('http://127.0.0.1:8080$PREDICT', sys.stdin.buffer.read(), timeout=30)
+print(asked.read().decode())" < build/request.json > build/answer.json
+    fi
+    links
+    printf '\n%s\n' "curl -s $url -d @build/request.json"
+}
+
+# Where a browser finds it.
+
+published() { # NODE_PORT: the address that kind leads to it, nothing where its configuration was another
+    docker port "$CLUSTER-control-plane" "$1/tcp" 2> /dev/null | sed -n 1p || true
+}
+
+url() { # NODE_PORT LOCAL_PORT
+    local address
+    address=$(published "$1")
+    echo "http://${address:-127.0.0.1:$2}"
+}
+
+link() { # TITLE NAMESPACE SERVICE PORT NODE_PORT LOCAL_PORT
+    local forward=
+    [[ -n $(published "$5") ]] || forward="  after: kubectl --context $CONTEXT -n $2 port-forward service/$3 $6:$4"
+    printf '%-19s %s%s\n' "$1" "$(url "$5" "$6")" "$forward"
+}
+
+links() {
+    echo
+    link "Kubeflow Pipelines" kubeflow ml-pipeline-ui 80 30088 8888
+    link "Grafana" offers grafana 3000 30030 3000
+    link "ranking API" offers ranker-node-port 80 30080 8080
 }
 
 case "${1:-}:$#" in
-    up:1 | status:1) "$1" ;;
-    deploy:2 | bundle:2) "$1" "$2" ;;
-    down:1) kind delete cluster --name "$CLUSTER" ;;
+    up:1 | platform:1 | deploy:1 | status:1 | down:1 | images:1) ;;
     *)
-        sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+        sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0" >&2
         exit 2
         ;;
+esac
+TAG=$(commit)
+preflight "$1"
+case $1 in
+    up)
+        cluster
+        images
+        load
+        platform
+        base
+        links
+        printf "\nThe ranking API answers once a bundle is served: 'make deploy' trains and serves the first.\n"
+        ;;
+    deploy)
+        load
+        base
+        serve
+        ask
+        ;;
+    down)
+        step "delete cluster $CLUSTER"
+        kind delete cluster --name "$CLUSTER"
+        ;;
+    *) "$1" ;;
 esac

@@ -1,0 +1,104 @@
+# shellcheck shell=bash
+# What a command of cluster.sh needs, looked at before it touches anything: all that is missing, a sentence each.
+
+MEMORY=7680 # MiB: a machine of 8 GiB, less what its kernel keeps
+ENGINE=
+PROBLEMS=()
+
+problem() { PROBLEMS+=("$*"); }
+
+program() { # NAME WHY
+    here "$1" || problem "$1 is not installed: $2"
+}
+
+engine() { # asks docker for its memory and its directory
+    program docker "kind runs its nodes in it, see https://docs.docker.com/get-docker/"
+    here docker || return 0
+    # Without an engine the client answers with zeros, and exit code 0.
+    ENGINE=$(docker info --format '{{.MemTotal}} {{.DockerRootDir}}' 2> /dev/null | grep '^[1-9]') ||
+        problem "the docker engine does not answer 'docker info': start it, or name another in DOCKER_HOST"
+}
+
+room() {
+    local memory=$((${ENGINE%% *} >> 20)) root=${ENGINE#* } free least=20
+    ((memory >= MEMORY)) ||
+        problem "docker has $memory MiB of memory, and Kubeflow Pipelines beside Offers needs $MEMORY: give it more"
+    # Docker Desktop keeps its directory in a virtual machine, whose disk is a file on this one.
+    [[ -d $root ]] || root=.
+    if exists; then least=5; fi
+    free=$(df -Pk "$root" | awk 'NR == 2 {print int($4 / 1048576)}')
+    ((free >= least)) ||
+        problem "the disk of $root has $free GiB free, and images need $least: 'docker system prune' frees some"
+}
+
+ports() {
+    local port
+    while read -r port; do
+        if (: <> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
+            problem "port $port of 127.0.0.1 is taken: stop what listens there, or change it in kind-config.yaml"
+        fi
+    done < <(sed -n 's/.*hostPort: \([0-9]*\).*/\1/p' kind-config.yaml)
+}
+
+answers() {
+    local said
+    here kubectl || return 0
+    said=$(kubectl get --raw=/readyz --request-timeout=10s 2>&1) ||
+        problem "no cluster answers as context $CONTEXT (${said##*$'\n'}): 'make up' makes one;" \
+            "OFFERS_CLUSTER names another of kind's, OFFERS_CONTEXT any other context"
+}
+
+definitions() {
+    local found
+    found=$(kubectl get --ignore-not-found -o name \
+        crd inferenceservices.serving.kserve.io workflows.argoproj.io 2> /dev/null) || return 0
+    [[ $found == *inferenceservices* ]] || problem "the cluster has no KServe: 'make platform' installs it"
+    [[ $found == *workflows* ]] || problem "the cluster has no Kubeflow Pipelines: 'make platform' installs them"
+}
+
+built() { # NAME: whether there is this image, of this very commit
+    docker image inspect "$1:$TAG" > /dev/null 2>&1
+}
+
+all_built() {
+    local image missing=
+    for image in "${IMAGES[@]}"; do
+        built "${image%%:*}" || missing+=" ${image%%:*}"
+    done
+    [[ -z $missing ]] || problem "no image of tag $TAG for$missing: 'make images' builds them"
+}
+
+preflight() { # COMMAND
+    case $1 in
+        up)
+            of_kind || problem "OFFERS_CONTEXT names $CONTEXT, which is there: 'make platform', then 'make deploy'"
+            engine
+            [[ -z $ENGINE ]] || room
+            program kind "see https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
+            if here kind && exists; then answers; else ports; fi
+            ;;
+        platform | status) answers ;;
+        deploy)
+            answers
+            ((${#PROBLEMS[@]})) || definitions
+            if of_kind; then
+                engine
+                [[ -z $ENGINE ]] || all_built
+                program kind "it loads the images, see https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
+            fi
+            program curl "it asks the ranking API"
+            ;;
+        down)
+            of_kind || problem "OFFERS_CONTEXT names $CONTEXT, which kind did not make: delete it by its own means"
+            program kind "nothing else deletes its clusters"
+            ;;
+        images) engine ;;
+    esac
+    [[ $1 == down || $1 == images ]] || program kubectl "see https://kubernetes.io/docs/tasks/tools/"
+    [[ $1 != up && $1 != platform ]] || program git "kubectl fetches Kubeflow's manifests with it"
+    if ((${#PROBLEMS[@]})); then
+        printf "offers: %s\n" "${PROBLEMS[@]}" >&2
+        printf "Nothing was touched.\n" >&2
+        exit 2
+    fi
+}
