@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from xgboost import XGBClassifier
@@ -17,7 +18,7 @@ from xgboost import XGBClassifier
 from offers import catalogue as catalogues
 from offers import contract as contracts
 from offers.catalogue import Offer
-from offers.contract import Contract
+from offers.contract import Contract, ModelSettings
 from tests.bench_kserve import Model, PredictorConfig, serve
 
 
@@ -79,7 +80,7 @@ class Predictor(Model):
         return {"predictions": self.pipeline.predict_proba(frame)[:, 1].tolist()}
 
 
-def fit(contract: Contract, rows: pd.DataFrame) -> Pipeline:
+def fit(contract: Contract, rows: pd.DataFrame, library: str) -> Pipeline:
     """Fit as many trees of the same depth, on the same rows, as the bundle's model has."""
     words = [column.name for column in contract.inputs if column.type == "category"]
     numbers = [column.name for column in contract.inputs if column.type != "category"]
@@ -89,27 +90,44 @@ def fit(contract: Contract, rows: pd.DataFrame) -> Pipeline:
             ("numbers", "passthrough", numbers),
         ]
     )
-    settings = contract.model
-    trees = XGBClassifier(
-        n_estimators=settings.trees,
-        max_depth=settings.depth,
-        learning_rate=settings.learning_rate,
-        subsample=settings.row_share,
-        colsample_bytree=settings.column_share,
+    newest = rows.tail(contract.model.newest_rows or len(rows))
+    pipeline = make_pipeline(columns, TREES[library](contract.model))
+    return pipeline.fit(newest[words + numbers], newest[contract.target.column])
+
+
+def _xgboost(model: ModelSettings) -> XGBClassifier:
+    return XGBClassifier(
+        n_estimators=model.trees,
+        max_depth=model.depth,
+        learning_rate=model.learning_rate,
+        subsample=model.row_share,
+        colsample_bytree=model.column_share,
     )
-    newest = rows.tail(settings.newest_rows or len(rows))
-    return make_pipeline(columns, trees).fit(newest[words + numbers], newest[contract.target.column])
+
+
+def _scikit_learn(model: ModelSettings) -> HistGradientBoostingClassifier:
+    return HistGradientBoostingClassifier(
+        max_iter=model.trees,
+        max_depth=model.depth,
+        learning_rate=model.learning_rate,
+        max_features=model.column_share,
+        early_stopping=False,
+    )
+
+
+TREES = {"xgboost": _xgboost, "scikit-learn": _scikit_learn}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m tests.bench_stock", description=__doc__)
     parser.add_argument("--contract", help="name of a shipped contract, which is that of its catalogue too")
     parser.add_argument("--rows", type=Path, help="Parquet file to fit on, for the predictor")
+    parser.add_argument("--trees", choices=TREES, help="library that grows them, for the predictor")
     parser.add_argument("--predictor_host", help="host and port of the predictor's REST, for the transformer")
     given, _ = parser.parse_known_args()
     contract = contracts.load(given.contract)
     if given.rows is not None:
-        serve(Predictor(fit(contract, pd.read_parquet(given.rows))))
+        serve(Predictor(fit(contract, pd.read_parquet(given.rows), given.trees)))
         return
     catalogue = catalogues.load(given.contract, contract)
     serve(Transformer(catalogue.offers, catalogue.policy.k), PredictorConfig(given.predictor_host))
