@@ -204,17 +204,21 @@ def _capacity(material: Material, ranker: Target, seconds: float = 5.0, long: fl
         met = ranker.meet(lambda port, n=n: closed_loop(port, requests, n, seconds))
         rate = max(rate, met.load.rate)
         _add(found, met, f"{n} at a time")
-    while (
-        met := ranker.meet(lambda port: constant_rate(port, requests, rate, 2 * seconds))
-    ).load.rate < KEEPING_UP * rate:
+    while True:
+        met = _offered(ranker, requests, rate, 2 * seconds)
+        if met.load.rate >= KEEPING_UP * rate:
+            break
         _add(found, met, f"{rate:.0f}/s, constant: falls behind")
         rate *= 0.95
     _add(found, met, f"{rate:.0f}/s, constant: capacity")
     rate *= 0.8
-    met = ranker.meet(lambda port: constant_rate(port, requests, rate, long))
-    _add(found, met, f"{rate:.0f}/s, constant: 80 %")
+    _add(found, _offered(ranker, requests, rate, long), f"{rate:.0f}/s, constant: 80 %")
     console.print(found)
     console.print("to reach at the constant rate, waiting to be sent included: no error, p99 <= 50 ms\n")
+
+
+def _offered(target: Target, requests: list[bytes], rate: float, seconds: float) -> Met:
+    return target.meet(lambda port: constant_rate(port, requests, rate, seconds))
 
 
 def _by_turns(spell: Spell, theirs: Target, ours: Target, rounds: int) -> tuple[Met, Met]:
