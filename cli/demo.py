@@ -2,11 +2,11 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipelines.starting import LocalRuns
     from serving.local import Services
 
+T = TypeVar("T")
 CONTRACT = "bank-marketing"
 QUIET_WINDOWS = 4
 """Windows without drift that are waited for."""
@@ -184,7 +185,7 @@ def _windows(url: str) -> int:
     return int(httpx.get(f"{url}/report", timeout=10, trust_env=False).json()["windows"])
 
 
-def _awaited(found: Any, seconds: float) -> Any:
+def _awaited(found: Callable[[], T], seconds: float) -> T:
     """Ask until there is an answer, for so long at most."""
     deadline = time.monotonic() + seconds
     while not (answer := found()) and time.monotonic() < deadline:

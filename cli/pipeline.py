@@ -36,8 +36,8 @@ def run_(
     run(contract, source, trials, seed, champion, publish)
 
 
-def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = "") -> None:
-    """Run the pipeline, show its progress and results; raises where it was refused or failed."""
+def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = "") -> str:
+    """Run the pipeline, show its progress and results, name its bundle; raises where it was refused or failed."""
     from cli.screen import RunDisplay, console
     from offers import contract as contracts
     from offers.settings import Settings

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -77,7 +77,7 @@ def download_progress() -> Iterator[Callable[[int, int | None], None]]:
     """A bar that appears with the first bytes that arrive."""
     columns = (TextColumn("download"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: list = []
+        tasks: list[TaskID] = []
 
         def arrived(done: int, total: int | None) -> None:
             if not tasks:

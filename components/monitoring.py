@@ -54,7 +54,7 @@ def judge(
     from offers.settings import Settings
 
     say = partial(print, "offers:", flush=True)
-    paths = (Path(artifact.path) for artifact in (decisions, findings, verdict, report))
+    paths = Path(decisions.path), Path(findings.path), Path(verdict.path), Path(report.path)
     judged = monitoring.judge(bundle, *paths, recalibrated, store, Settings.from_env(), say)
     return judged.action == "retrain"
 

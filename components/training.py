@@ -132,8 +132,8 @@ def gate(
     from offers.report import markdown_gate
 
     say = partial(print, "offers:", flush=True)
-    paths = (Path(artifact.path) for artifact in (gold, model, evaluation, verdict, report))
-    decided = training.gate(contract, *paths, say)
+    measured = Path(gold.path), Path(model.path), Path(evaluation.path)
+    decided = training.gate(contract, *measured, Path(verdict.path), Path(report.path), say)
     Path(rules.path).write_text(markdown_gate(decided))
     return decided.passed
 
@@ -156,7 +156,7 @@ def package(
     from offers.settings import Settings
 
     say = partial(print, "offers:", flush=True)
-    paths = (Path(artifact.path) for artifact in (gold, model, evaluation, verdict, bundle))
-    name = training.package(contract, *paths, publish, Settings.from_env(), say)
+    judged = Path(gold.path), Path(model.path), Path(evaluation.path), Path(verdict.path)
+    name = training.package(contract, *judged, Path(bundle.path), publish, Settings.from_env(), say)
     bundle.metadata["bundle"] = name
     return name

@@ -39,7 +39,7 @@ class ServicePlane(DataPlane):
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
         model = self.get_model_from_registry(model_name)
-        described = await super().model_metadata(model_name)
+        described: dict[str, Any] = await super().model_metadata(model_name)
         return described | {"versions": [model.version], "platform": model.platform}
 
     def check_version(self, model_name: str, wanted: str) -> None:

@@ -1,6 +1,6 @@
 """The ledger as Prometheus metrics, so that what is scraped and what is reported can't differ."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -58,7 +58,7 @@ class Figures(Collector):
 
 def _columns(columns: list[dict[str, Any]]) -> Iterator[Metric]:
     """Effect, p-value and shares of each column in the last window."""
-    figures = {
+    figures: dict[str, tuple[str, Callable[[dict[str, Any]], float | None]]] = {
         "p_value": ("Alibi Detect's p-value.", lambda column: column["p_value"]),
         "distance": ("KS distance of numbers, Cramer's V of categories.", _distance),
         "psi": ("Population stability index.", lambda column: column["psi"]),
@@ -75,7 +75,8 @@ def _columns(columns: list[dict[str, Any]]) -> Iterator[Metric]:
 
 
 def _distance(column: dict[str, Any]) -> float | None:
-    return column["ks"] if column["kind"] == "number" else column["cramers_v"]
+    distance: float | None = column["ks"] if column["kind"] == "number" else column["cramers_v"]
+    return distance
 
 
 def _scores(latest: dict[str, Any]) -> Iterator[Metric]:

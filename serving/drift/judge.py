@@ -67,12 +67,13 @@ class Judge:
     def _histograms(self, rows: pd.DataFrame, propensity: np.ndarray) -> dict[str, Histogram]:
         frame = self.reference.frame
         found = {c.name: histogram(c, frame[c.name], rows[c.name]) for c in self.reference.columns}
-        odds = (
-            pd.Series(logit(np.clip(part, _SMALLEST, 1 - _SMALLEST)))
-            for part in (self.reference.propensity, propensity)
-        )
         # Most propensities are small: in log-odds they don't share one bar.
+        odds = _log_odds(self.reference.propensity), _log_odds(propensity)
         return found | {SCORE: histogram(WatchedColumn(SCORE, "number"), *odds, lambda value: f"{expit(value):.1%}")}
+
+
+def _log_odds(propensity: np.ndarray) -> pd.Series:
+    return pd.Series(logit(np.clip(propensity, _SMALLEST, 1 - _SMALLEST)))
 
 
 def _evenly(rows: int) -> np.ndarray:
