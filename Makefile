@@ -2,13 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
-IMAGES := offers-serving:serving offers-pipeline-python:components offers-drift:serving/drift
-COMMIT = $(shell $(RUN) python -c 'from offers.lineage import git_commit; print(git_commit())')
 
-.PHONY: help setup demo serve test test-fast lint images up deploy status down bench clean
+.PHONY: help setup demo serve test test-fast lint images up platform deploy status down e2e bench clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 .uv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Offers needs Python 3.11; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=/path/to/python3.11")'
@@ -33,10 +31,10 @@ serve: setup ## Serve the newest bundle on loopback, with the drift sidecar, unt
 	$(RUN) offers serve
 
 test: setup ## Run every test, the slow ones included
-	$(RUN) pytest
+	PYTHONDONTWRITEBYTECODE= $(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## Run the tests that take seconds
-	$(RUN) pytest -m "not slow"
+	PYTHONDONTWRITEBYTECODE= $(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: setup ## Check style, types and the arrows between the rooms
 	$(RUN) ruff check .
@@ -44,23 +42,26 @@ lint: setup ## Check style, types and the arrows between the rooms
 	$(RUN) mypy
 	$(RUN) lint-imports
 
-images: setup ## Build the images, tagged by commit, and print their sizes
-	@commit=$(COMMIT); for image in $(IMAGES); do \
-	  docker build $(if $(PIP_INDEX_URL),--build-arg PIP_INDEX_URL) --build-arg GIT_COMMIT=$$commit \
-	    --file $${image#*:}/Dockerfile --tag $${image%%:*}:$$commit . || exit 1; done; \
-	docker image ls --format '{{.Repository}}:{{.Tag}}  {{.Size}}' | grep ":$$commit "
+images: ## Build the images, tagged by commit, and print their sizes
+	manifests/cluster.sh images
 
-up: ## Make a kind cluster with Kubeflow Pipelines and KServe
+up: ## Make a kind cluster with the platform and Offers on it; OFFERS_CLUSTER names one that is there
 	manifests/cluster.sh up
 
-deploy: setup ## Load the images into the cluster and apply overlays/kind
-	manifests/cluster.sh deploy $(COMMIT)
+platform: ## Install cert-manager, KServe and Kubeflow Pipelines on the cluster
+	manifests/cluster.sh platform
 
-status: ## Show what runs on the cluster
+deploy: ## Put this commit on the cluster, train and serve the first bundle, ask for offers
+	manifests/cluster.sh deploy
+
+status: ## Say what is well on the cluster, and what to do where it is not
 	manifests/cluster.sh status
 
-down: ## Delete the cluster
+down: ## Delete the kind cluster and all that is in it
 	manifests/cluster.sh down
+
+e2e: setup ## Prove all of it on the cluster that kubectl points at
+	$(RUN) pytest tests/e2e
 
 bench: setup ## Measure speed and memory beside their floors, print a table of medians
 	$(RUN) python -m tests.bench

@@ -121,16 +121,21 @@ overlay() { # overlays/kind with the images of this tag, as a directory below bu
     echo "$directory"
 }
 
-credentials() { # the object store's own, as KServe and our pods read them
+credentials() { # the object store's own, as KServe, our pods and the steps of pipelines read them
     local key secret
     key=$(kubectl -n kubeflow get secret mlpipeline-minio-artifact -o 'jsonpath={.data.accesskey}' | base64 -d)
     secret=$(kubectl -n kubeflow get secret mlpipeline-minio-artifact -o 'jsonpath={.data.secretkey}' | base64 -d)
-    kubectl -n offers create secret generic object-store --dry-run=client -o yaml \
-        --from-file=AWS_ACCESS_KEY_ID=<(printf %s "$key") --from-file=AWS_SECRET_ACCESS_KEY=<(printf %s "$secret") |
+    keys kubeflow offers-object-store | apply -f -
+    keys offers object-store |
         kubectl annotate --local -f - -o yaml serving.kserve.io/s3-endpoint=seaweedfs.kubeflow:9000 \
             serving.kserve.io/s3-usehttps=0 serving.kserve.io/s3-region=us-east-1 \
             serving.kserve.io/s3-verifyssl=0 serving.kserve.io/s3-usevirtualbucket=false |
         apply -f -
+}
+
+keys() { # NAMESPACE NAME: a Secret with the key and the secret of `credentials`
+    kubectl -n "$1" create secret generic "$2" --dry-run=client -o yaml \
+        --from-file=AWS_ACCESS_KEY_ID=<(printf %s "$key") --from-file=AWS_SECRET_ACCESS_KEY=<(printf %s "$secret")
 }
 
 base() {

@@ -57,5 +57,5 @@ def monitoring(
     with dsl.If(judged.outputs["Output"] == True, name="retraining-wanted"):  # noqa: E712 - builds a condition
         asked = steps.request_retraining(verdict=judged.outputs["verdict"], trigger=trigger)
     for task in (read, found, judged, asked):
-        placed(task).set_caching_options(enable_caching=False)
+        placed(task)
     return judged.outputs["Output"]

@@ -8,7 +8,8 @@ Task = TypeVar("Task", bound=dsl.PipelineTask)
 
 USER = 10001
 """Of the pipeline's image; no user of the host has it."""
-STORE_SECRET = "mlpipeline-minio-artifact"
+STORE_SECRET = "offers-object-store"
+"""In the namespace of the runs, with the keys of the object store; there is none where the steps have a role."""
 SETTINGS = "offers-settings"
 """A ConfigMap in the namespace of the runs, with the endpoint of the object store."""
 
@@ -26,11 +27,12 @@ def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:
     minutes : after which the step is stopped
     """
     task.set_cpu_request("250m").set_cpu_limit("2").set_memory_request("512Mi").set_memory_limit(memory)
+    # The cache knows a step by its arguments, and behind a source's name are other rows today than yesterday.
+    task.set_caching_options(enable_caching=False)
     task.set_retry(2, backoff_duration="30s", backoff_factor=2)
     kubernetes.set_timeout(task, minutes * 60)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
-    kubernetes.use_secret_as_env(
-        task, STORE_SECRET, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}, optional=True
-    )
+    keys = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    kubernetes.use_secret_as_env(task, STORE_SECRET, keys, optional=True)
     kubernetes.use_config_map_as_env(task, SETTINGS, {"OFFERS_S3_ENDPOINT": "OFFERS_S3_ENDPOINT"}, optional=True)
     return task

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from offers.lineage import git_commit
+from pipelines.placement import STORE_SECRET
 from tests.cluster_double import OURS, PLATFORM, ClusterDouble, Object, deployment, named
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,9 +219,14 @@ def test_from_nothing_to_a_ranked_answer(tree: Path, machine: ClusterDouble) -> 
         "== trigger, Prometheus and Grafana",
     ]
     assert "'make deploy' trains and serves the first" in done.stdout
-    (secret,) = (yaml.safe_load(one) for one in machine.applied if "kind: Secret" in one)
-    assert secret["data"] == {"AWS_ACCESS_KEY_ID": "bWluaW8=", "AWS_SECRET_ACCESS_KEY": "bWluaW8xMjM="}
-    assert secret["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] == "seaweedfs.kubeflow:9000"
+    piped = [yaml.safe_load(one) for one in machine.applied if "kind: Secret" in one]
+    secrets = {secret["metadata"]["name"]: secret for secret in piped}
+    for secret in (secrets[name] for name in (STORE_SECRET, "object-store")):
+        assert secret["data"] == {"AWS_ACCESS_KEY_ID": "bWluaW8=", "AWS_SECRET_ACCESS_KEY": "bWluaW8xMjM="}
+    assert secrets[STORE_SECRET]["metadata"]["namespace"] == "kubeflow"
+    assert (
+        secrets["object-store"]["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] == "seaweedfs.kubeflow:9000"
+    )
 
     machine.published = {"30080": machine.address, "30030": "127.0.0.1:3000", "30088": "127.0.0.1:8888"}
     done = run(tree, machine, "deploy")

@@ -26,7 +26,7 @@ from offers.retraining import Retrainer
 from offers.settings import Settings
 from offers.simulate import ConceptShift, CovariateShift, RateShift, Regime
 from offers.store import open_store
-from pipelines.compilation import compile_pipeline
+from pipelines.compilation import PIPELINES, compile_pipeline
 from tests.live import LiveRows, live, train_club
 from tests.test_trigger import Starts, served
 
@@ -189,13 +189,20 @@ def test_where_there_is_no_trigger_nobody_is_asked(look: Callable[..., Looked]) 
     assert said == ["no trigger is named, so nobody was asked for a new model"]
 
 
-def test_no_step_is_taken_from_the_cache_and_retraining_is_gated_on_a_truth(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PIPELINES)
+def test_no_step_is_taken_from_the_cache(name: str, tmp_path: Path) -> None:
+    spec = next(yaml.safe_load_all(compile_pipeline(name, tmp_path / "pipeline.yaml").read_text()))
+    parts = [spec["root"], *spec["components"].values()]
+    tasks = {name: task for part in parts if "dag" in part for name, task in part["dag"]["tasks"].items()}
+    steps = {name: task for name, task in tasks.items() if not name.startswith("condition-")}
+    assert len(steps) >= 4
+    assert all(task["cachingOptions"] == {} for task in steps.values())
+
+
+def test_retraining_is_gated_on_a_truth(tmp_path: Path) -> None:
     spec = next(yaml.safe_load_all(compile_pipeline("monitoring", tmp_path / "monitoring.yaml").read_text()))
-    condition = spec["components"]["comp-condition-1"]["dag"]["tasks"]
-    assert set(condition) == {"request-retraining"}
-    tasks = spec["root"]["dag"]["tasks"] | condition
-    assert all(task["cachingOptions"] == {} for name, task in tasks.items() if name != "condition-1")
-    trigger = tasks["condition-1"]["triggerPolicy"]["condition"]
+    assert set(spec["components"]["comp-condition-1"]["dag"]["tasks"]) == {"request-retraining"}
+    trigger = spec["root"]["dag"]["tasks"]["condition-1"]["triggerPolicy"]["condition"]
     assert trigger == "inputs.parameter_values['pipelinechannel--judge-Output'] == true"
 
 

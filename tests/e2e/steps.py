@@ -1,0 +1,173 @@
+"""The loop, step by step: each waits for what it has brought about, and fails with what was seen last."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import httpx
+import pandas as pd
+import pytest
+
+from cli.serve import ask
+from cli.traffic import batches, send
+from components.inference import InferenceService
+from offers.contract import Contract
+from offers.errors import ServiceError
+from offers.smoke import smoke
+from offers.store import Store
+from offers.training import open_bundle
+from pipelines.kubeflow import ClusterRun, Kubeflow
+from serving.question import example
+from tests.e2e.awaiting import await_that
+from tests.e2e.cluster import BUNDLES, CONTRACT, NAME, NAMESPACE, Cluster
+
+SOURCE = "simulated"
+SMOKE_URL = "http://predictor.offers.svc:8085"
+"""Where the deploy step of a pipeline, inside the cluster, asks for golden rows."""
+RUN, READY, ANSWER, ALARM, START = 2700, 900, 300, 300, 180
+"""Seconds: of a training run, of a roll-out, for an answer, for an alarm, for Kubeflow to show or stop a run."""
+RANKER, PREDICTOR, SIDECAR = 8080, 8085, 8090
+"""Ports of a serving pod."""
+LOGS = f"kubectl -n {NAMESPACE} logs deployment/{NAME}-predictor --all-containers"
+JOURNAL = f"kubectl -n {NAMESPACE} logs deployment/retraining-trigger, and its /journal"
+
+
+def submit(cluster: Cluster, seed: int) -> str:
+    """Start the training pipeline, which deploys what passes; gives the id of the run."""
+    what = ("--contract", CONTRACT, "--source", SOURCE, "--seed", seed, "--name", f"e2e-{seed}")
+    where = ("--publish", BUNDLES, "--service", _service(cluster), "--smoke-url", SMOKE_URL)
+    return cluster.offers("pipeline", "submit", *what, *where, seconds=120).split()[0]
+
+
+def await_run(kubeflow: Kubeflow, run_id: str, seconds: float) -> ClusterRun:
+    """Wait for the end of a run, and fail where that is no success."""
+    look_at = f"{kubeflow.url}/#/runs/details/{run_id}, and offers pipeline logs {run_id}"
+    ended = await_that(f"the end of run {run_id}", lambda: _ended(kubeflow.run(run_id)), seconds, look_at)
+    if ended.state != "SUCCEEDED":
+        pytest.fail(f"run {run_id}: expected SUCCEEDED, got {_told(ended)}; look at: {look_at}", pytrace=False)
+    return ended
+
+
+def bundles(store: Store) -> set[str]:
+    """Names of all bundles that a store holds whole."""
+    keys = store.keys()
+    return {key.partition("/")[0] for key in keys if key.endswith("/manifest.json")}
+
+
+def await_bundle(store: Store, before: Collection[str], seconds: float) -> str:
+    """Wait for a bundle that was not there before; gives its name."""
+
+    def look() -> tuple[str | None, str]:
+        found = bundles(store)
+        return next(iter(found - set(before)), None), f"{len(found)} bundles, all from before"
+
+    return await_that(f"a new bundle in {store.uri}", look, seconds, "the log of the run's step package")
+
+
+def await_served(service: InferenceService, uri: str, seconds: float) -> None:
+    """Wait until a service is ready with a bundle."""
+
+    def look() -> tuple[bool | None, str]:
+        found = service.read()
+        has, ready = uri_of(found), _ready(found)
+        is_ready = ready.get("status") == "True"
+        seen = f"storageUri {has or 'unset'}, " + ("ready" if is_ready else f"not ready: {ready.get('message')}")
+        return (True if is_ready and has == uri else None), seen
+
+    look_at = f"kubectl -n {service.namespace} get inferenceservice {service.name} -o yaml, and {LOGS}"
+    await_that(f"{service} to be ready with {uri}", look, seconds, look_at)
+
+
+def await_answer(ranker: str, contract: Contract, bundle: str, seconds: float) -> dict[str, Any]:
+    """Wait until a customer's offers are ranked by a bundle; gives the answer."""
+
+    def look() -> tuple[dict[str, Any] | None, str]:
+        prediction: dict[str, Any] = ask(ranker, example(contract))["predictions"][0]
+        served, fallback = prediction["versions"]["model"], prediction["fallback"]
+        seen = f"an answer by {'the fallback' if fallback else served}"
+        return (prediction if served == bundle and not fallback else None), seen
+
+    return await_that(f"an answer by {bundle}", look, seconds, LOGS)
+
+
+def await_alarm(ranker: str, sidecar: str, contract: Contract, rows: pd.DataFrame, seconds: float) -> dict[str, Any]:
+    """Send customers, a batch with each look, until the sidecar has an alarm of two signals, which asks for a model."""
+    waiting = batches(rows)
+
+    def look() -> tuple[dict[str, Any] | None, str]:
+        if (batch := next(waiting, None)) is not None:
+            send(ranker, contract, batch)
+        report = _report(sidecar)
+        loud = (alarm for alarm in report["alarms"] if all(alarm["signals"][name] for name in ("data", "score")))
+        return next(loud, None), f"{report['windows']} windows, signals {report['signals']}, events {report['events']}"
+
+    what = f"an alarm after {len(rows)} changed customers"
+    return await_that(what, look, seconds, f"kubectl -n {NAMESPACE} port-forward deployment/{NAME}-predictor 8090")
+
+
+def await_retraining(cluster: Cluster, before: Collection[str], seconds: float) -> ClusterRun:
+    """Wait for a run of the trigger whose id was not there before."""
+
+    def look() -> tuple[ClusterRun | None, str]:
+        runs = [run for run in cluster.kubeflow.runs(50) if run.id not in before]
+        asked = (run for run in runs if run.name.startswith(f"retrain-{CONTRACT}-"))
+        decisions = [entry for entry in cluster.journal.entries() if entry.kind == "decision"]
+        decided = f"the trigger's last decision: {decisions[-1].reason if decisions else 'none'}"
+        return next(asked, None), f"new runs: {', '.join(run.name for run in runs) or 'none'}; {decided}"
+
+    return await_that("a retraining run in Kubeflow", look, seconds, JOURNAL)
+
+
+def stop(kubeflow: Kubeflow, run: ClusterRun, seconds: float) -> ClusterRun:
+    """End a run, so that it deploys nothing later."""
+    httpx.post(f"{kubeflow.url}/apis/v2beta1/runs/{run.id}:terminate", timeout=30, trust_env=False).raise_for_status()
+    look_at = f"{kubeflow.url}/#/runs/details/{run.id}"
+    return await_that(f"run {run.name} to stop", lambda: _ended(kubeflow.run(run.id)), seconds, look_at)
+
+
+def roll_back(cluster: Cluster, predictor: str) -> None:
+    """Return to the bundle before by the command that people use."""
+    cluster.offers("rollback", "--service", _service(cluster), "--smoke-url", predictor, "--seconds", 600, seconds=1300)
+
+
+def check_served(cluster: Cluster, name: str) -> None:
+    """The service is ready with a bundle, its predictor scores golden rows as training did, customers are answered."""
+    uri = f"{BUNDLES}/{name}"
+    await_served(cluster.service, uri, READY)
+    bundle = open_bundle(uri, cluster.settings)
+    with cluster.pod(RANKER, PREDICTOR) as (ranker, predictor):
+        smoke(predictor, bundle, ANSWER)
+        answer = await_answer(ranker, bundle.contract, name, ANSWER)
+    assert all(0 < offer["propensity"] < 1 for offer in answer["offers"])
+    assert answer["offers"]
+
+
+def uri_of(service: Mapping[str, Any]) -> str:
+    """URI of the bundle that an InferenceService is told to have; empty before its first."""
+    return str(service["spec"]["predictor"]["model"].get("storageUri", ""))
+
+
+def _ready(service: Mapping[str, Any]) -> dict[str, Any]:
+    conditions = service.get("status", {}).get("conditions", [])
+    return next((one for one in conditions if one["type"] == "Ready"), {"message": "it has no such condition yet"})
+
+
+def _service(cluster: Cluster) -> str:
+    return f"{cluster.service.namespace}/{cluster.service.name}"
+
+
+def _ended(run: ClusterRun) -> tuple[ClusterRun | None, str]:
+    return (run if run.over else None), _told(run)
+
+
+def _told(run: ClusterRun) -> str:
+    steps = ", ".join(f"{task.name} {task.state}" for task in run.tasks)
+    return f"{run.state}{f' ({run.error})' if run.error else ''}, steps: {steps or 'none yet'}"
+
+
+def _report(sidecar: str) -> dict[str, Any]:
+    try:
+        answer = httpx.get(f"{sidecar}/report", params={"format": "json"}, timeout=10, trust_env=False)
+        content: dict[str, Any] = answer.raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise ServiceError(f"the sidecar at {sidecar} gives no report: {error or type(error).__name__}") from None
+    return content
