@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
-from xml.etree.ElementTree import ParseError
+from typing import Any
+from xml.etree.ElementTree import ParseError, fromstring
 
 import urllib3
 from minio import Minio
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import Provider, StaticProvider, WebIdentityProvider
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError, PoolError
 from urllib3.response import BaseHTTPResponse
@@ -25,13 +28,17 @@ from offers.settings import S3Settings
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
 
-_KEYS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and what the bucket's policy allows"
+_KEYS = (
+    "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the role AWS_ROLE_ARN,"
+    " and what the bucket's policy allows"
+)
 _REASONS = {
     "NoSuchBucket": "there is no such bucket; create it, or correct the URI",
     "NoSuchKey": "there is no such object",
     "AccessDenied": f"access denied; {_KEYS}",
     "InvalidAccessKeyId": f"the access key is unknown; {_KEYS}",
     "SignatureDoesNotMatch": f"the secret key is wrong; {_KEYS}",
+    "ExpiredToken": f"the session token has expired; {_KEYS}",
 }
 
 
@@ -166,15 +173,16 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def connect(settings: S3Settings) -> Minio:
-    """A minio client that gives up within seconds; a StorageError where the endpoint is none."""
+    """A minio client that gives up within seconds; a StorageError where the endpoint is none.
+
+    It signs with the keys of the settings, or else with those of their role, which it asks for when it needs them.
+    """
     if not settings.endpoint:
         raise StorageError("OFFERS_S3_ENDPOINT: expected http://host:9000 or https://host, but it is not set")
     try:
         return Minio(
             settings.endpoint,
-            access_key=settings.access_key or None,
-            secret_key=settings.secret_key.get_secret_value(),
-            session_token=settings.session_token.get_secret_value() or None,
+            credentials=_credentials(settings),
             secure=settings.secure,
             region=settings.region or None,
             http_client=_pool(settings.secure),
@@ -185,7 +193,99 @@ def connect(settings: S3Settings) -> Minio:
         ) from None
 
 
-def _pool(secure: bool) -> urllib3.PoolManager:
+def _credentials(settings: S3Settings) -> Provider:
+    secret = settings.secret_key.get_secret_value()
+    if settings.access_key and secret:
+        return StaticProvider(settings.access_key, secret, settings.session_token.get_secret_value() or None)
+    return _Role(settings)
+
+
+class _Role(WebIdentityProvider):
+    """Keys of a role for the token of a service account, asked for again shortly before they expire."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        sts = _sts(settings)
+        super().__init__(
+            jwt_provider_func=self._token,
+            sts_endpoint=sts,
+            role_arn=settings.role_arn,
+            role_session_name="offers",
+            http_client=_pool(not sts.startswith("http://"), _Sts),
+        )
+
+    def retrieve(self) -> Credentials:
+        try:
+            return super().retrieve()
+        except (ParseError, ValueError) as error:
+            raise StorageError(
+                f"{_sts(self._settings)}: expected the keys of role {self._settings.role_arn} ({error}); "
+                "check AWS_REGION and AWS_ENDPOINT_URL_STS"
+            ) from None
+
+    def _token(self) -> dict[str, str]:
+        file = self._settings.token_file
+        if file is None or not self._settings.role_arn:
+            raise _no_credentials(self._settings)
+        try:
+            return {"access_token": file.read_text("utf-8").strip()}
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{file}: expected the token of the service account ({error}); check AWS_WEB_IDENTITY_TOKEN_FILE"
+            ) from None
+
+
+class _Sts(urllib3.PoolManager):
+    """Asks in the body what the minio client asks in the address: addresses are logged, and the token is a secret."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> BaseHTTPResponse:  # type: ignore[override]
+        where, _, question = url.partition("?")
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        try:
+            answer = super().urlopen(method, where, redirect=False, body=question, headers=form)
+        except HTTPError as error:
+            remedy = "check AWS_REGION, AWS_ENDPOINT_URL_STS and the way to it"
+            raise StorageError(f"{where}: no answer ({_cause(error)}); {remedy}") from None
+        if answer.status != HTTPStatus.OK:
+            remedy = "check AWS_ROLE_ARN, and whom that role trusts"
+            raise StorageError(f"{where}: the role is refused: {_refusal(answer)}; {remedy}")
+        return answer
+
+
+def _cause(error: HTTPError) -> str:
+    return str(getattr(error, "reason", error)).rpartition(": ")[2]
+
+
+def _sts(settings: S3Settings) -> str:
+    if settings.sts or not settings.region:
+        return settings.sts or "https://sts.amazonaws.com"
+    return f"https://sts.{settings.region}.amazonaws.com{'.cn' if settings.region.startswith('cn-') else ''}"
+
+
+def _refusal(answer: BaseHTTPResponse) -> str:
+    try:
+        error = fromstring(answer.data)
+    except ParseError:
+        return f"it answers {answer.status}"
+    return f"{error.findtext('{*}Error/{*}Code')}: {error.findtext('{*}Error/{*}Message')}"
+
+
+def _no_credentials(settings: S3Settings) -> StorageError:
+    known = {
+        "AWS_ACCESS_KEY_ID": settings.access_key,
+        "AWS_SECRET_ACCESS_KEY": settings.secret_key.get_secret_value(),
+        "AWS_ROLE_ARN": settings.role_arn,
+        "AWS_WEB_IDENTITY_TOKEN_FILE": settings.token_file,
+    }
+    key, secret, role, token = known
+    found = ", ".join(name for name, value in known.items() if value)
+    return StorageError(
+        f"credentials of the object store: expected {key} and {secret}, or {role} and {token}, which EKS sets for "
+        f"an annotated service account; got {f'only {found}' if found else 'none of them'}"
+    )
+
+
+def _pool(secure: bool, kind: type[urllib3.PoolManager] = urllib3.PoolManager) -> urllib3.PoolManager:
     timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
     retries = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False)
     ssl_context = None
@@ -193,7 +293,7 @@ def _pool(secure: bool) -> urllib3.PoolManager:
         from httpx import create_ssl_context
 
         ssl_context = create_ssl_context()
-    return urllib3.PoolManager(timeout=timeout, retries=retries, ssl_context=ssl_context)
+    return kind(timeout=timeout, retries=retries, ssl_context=ssl_context)
 
 
 @contextmanager
@@ -204,9 +304,8 @@ def _errors(where: str) -> Iterator[None]:
     except S3Error as error:
         reason = _REASONS.get(str(error.code), f"the object store says {error.code}: {error.message}")
     except PoolError as error:
-        cause = str(getattr(error, "reason", error)).rpartition(": ")[2]
         endpoint = f"{getattr(error.pool, 'host', '')}:{getattr(error.pool, 'port', '')}"
-        reason = f"no answer from {endpoint} ({cause}); check OFFERS_S3_ENDPOINT"
+        reason = f"no answer from {endpoint} ({_cause(error)}); check OFFERS_S3_ENDPOINT"
     except HTTPError as error:
         reason = f"the transfer was cut short ({error}); run again"
     except (MinioException, ParseError) as error:

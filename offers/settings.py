@@ -9,7 +9,11 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 
 class S3Settings(BaseModel):
-    """How to reach the object store; `secure` means https."""
+    """How to reach the object store; `secure` means https.
+
+    Where there are no keys, the role `role_arn` is asked for at `sts`, by the token in `token_file`; an empty `sts` is
+    the region's own.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -17,6 +21,9 @@ class S3Settings(BaseModel):
     access_key: str = ""
     secret_key: SecretStr = SecretStr("")
     session_token: SecretStr = SecretStr("")
+    role_arn: str = ""
+    token_file: Path | None = None
+    sts: str = ""
     region: str = ""
     secure: bool = True
 
@@ -38,7 +45,7 @@ class Settings(BaseModel):
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
         """Read OFFERS_HOME, OFFERS_DATA_DIR, OFFERS_KUBEFLOW_URL, OFFERS_S3_ENDPOINT (http or https) and AWS_*."""
-        endpoint = env.get("OFFERS_S3_ENDPOINT", "")
+        endpoint, token = env.get("OFFERS_S3_ENDPOINT", ""), env.get("AWS_WEB_IDENTITY_TOKEN_FILE", "")
         return cls(
             home=Path(env.get("OFFERS_HOME", ".offers")),
             data_dir=Path(env["OFFERS_DATA_DIR"]) if env.get("OFFERS_DATA_DIR") else None,
@@ -48,6 +55,9 @@ class Settings(BaseModel):
                 access_key=env.get("AWS_ACCESS_KEY_ID", ""),
                 secret_key=SecretStr(env.get("AWS_SECRET_ACCESS_KEY", "")),
                 session_token=SecretStr(env.get("AWS_SESSION_TOKEN", "")),
+                role_arn=env.get("AWS_ROLE_ARN", ""),
+                token_file=Path(token) if token else None,
+                sts=env.get("AWS_ENDPOINT_URL_STS", ""),
                 region=env.get("AWS_REGION", ""),
                 secure=not endpoint.startswith("http://"),
             ),

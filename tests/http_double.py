@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Self
 
+from tests.services import DEADLINE
 from tests.small import LARGE
 
 
@@ -66,7 +67,7 @@ class FileServer:
         if self.stall is not None:
             sent = self.stall
             self.stalled.set()
-            self.go_on.wait(30)
+            self.go_on.wait(DEADLINE)
             handler.wfile.write(body[sent:])
 
     def _ranged(self, asked: str | None, condition: str | None) -> tuple[bytes, int, dict[str, str]]:

@@ -227,26 +227,29 @@ def test_every_container_says_what_it_needs_and_what_it_may_take(objects: tuple[
             assert 0 < asked <= allowed <= quantity(most[resource])
 
 
-def requests(objects: tuple[Object, ...], resource: str, extra: int = 0) -> Decimal:
-    """All that long-running pods ask for, with `extra` serving pods that a roll-out adds."""
+def total(objects: tuple[Object, ...], kind: str, resource: str, extra: int = 0) -> Decimal:
+    """Sum of all pods' `requests` or `limits`, with `extra` serving pods beside those that are asked for."""
     (service,) = of(objects, "InferenceService")
-    total = Decimal(0)
+    found = Decimal(0)
     for pod in pods(objects):
         number = service["spec"]["predictor"]["minReplicas"] + extra if pod["kind"] == "Pod" else 1
-        total += number * sum(quantity(one["resources"]["requests"][resource]) for one in pod["spec"]["containers"])
-    return total
+        found += number * sum(quantity(one["resources"][kind][resource]) for one in pod["spec"]["containers"])
+    return found
 
 
-def test_a_roll_out_fits_the_quota(objects: tuple[Object, ...]) -> None:
-    (quota,) = of(objects, "ResourceQuota")
-    for resource in ("cpu", "memory"):
-        assert requests(objects, resource, extra=1) <= quantity(quota["spec"]["hard"][f"requests.{resource}"])
+@pytest.mark.parametrize("kind", ["requests", "limits"])
+@pytest.mark.parametrize("resource", ["cpu", "memory"])
+def test_a_roll_out_fits_the_quota(objects: tuple[Object, ...], kind: str, resource: str) -> None:
+    """One new pod more than replicas, and the old pods, which count for as long as they take to end."""
+    (quota,), (service,) = of(objects, "ResourceQuota"), of(objects, "InferenceService")
+    ending = service["spec"]["predictor"]["minReplicas"]
+    assert total(objects, kind, resource, extra=1 + ending) <= quantity(quota["spec"]["hard"][f"{kind}.{resource}"])
 
 
 def test_the_laptop_s_overlay_leaves_room_for_kubeflow() -> None:
     """Of 4 CPUs and 8 GiB, Kubernetes, Kubeflow Pipelines and KServe take about 2 CPUs and 5 GiB."""
-    assert requests(rendered("overlays/kind"), "cpu") <= 1
-    assert requests(rendered("overlays/kind"), "memory") <= quantity("2Gi")
+    assert total(rendered("overlays/kind"), "requests", "cpu") <= 1
+    assert total(rendered("overlays/kind"), "requests", "memory") <= quantity("2Gi")
 
 
 def test_probes_ask_ports_that_exist(objects: tuple[Object, ...]) -> None:
@@ -271,7 +274,8 @@ def test_mounts_have_their_volumes(objects: tuple[Object, ...]) -> None:
 
 
 def test_services_lead_to_ports_of_pods(objects: tuple[Object, ...]) -> None:
-    for service in of(objects, "Service"):
+    ours = [service for service in of(objects, "Service") if service["metadata"]["namespace"] == "offers"]
+    for service in ours:
         found = matching(objects, {"matchLabels": service["spec"]["selector"]})
         assert len(found) == 1, service["metadata"]["name"]
         for port in service["spec"]["ports"]:
@@ -480,7 +484,8 @@ def test_kind_leads_its_node_ports_to_loopback() -> None:
         port["nodePort"] for service in services for port in service["spec"]["ports"]
     }
     (quota,) = of(rendered("overlays/kind"), "ResourceQuota")
-    assert quota["spec"]["hard"]["services.nodeports"] == str(len(services))
+    ours = [service for service in services if service["metadata"]["namespace"] == "offers"]
+    assert quota["spec"]["hard"]["services.nodeports"] == str(len(ours))
 
 
 def test_the_platform_is_pinned() -> None:

@@ -7,6 +7,7 @@ from socket import socket
 from threading import Thread
 
 import pytest
+from pydantic import SecretStr
 
 from offers import s3 as s3_module
 from offers.errors import SourceError, StorageError
@@ -16,6 +17,10 @@ from offers.store import Store, open_store
 from tests.s3_double import Request, S3Double
 from tests.small import LARGE, SMALL, contract, sha256
 from tests.trees import FILES, bundle, tree
+
+
+def keyed(endpoint: str, secure: bool = False) -> S3Settings:
+    return S3Settings(endpoint=endpoint, access_key="me", secret_key=SecretStr("mine"), secure=secure)
 
 
 @pytest.fixture
@@ -152,7 +157,7 @@ def test_an_endpoint_where_nobody_listens(secure: bool) -> None:
     with socket() as bound:
         bound.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{bound.getsockname()[1]}"
-        settings = Settings(s3=S3Settings(endpoint=endpoint, secure=secure))
+        settings = Settings(s3=keyed(endpoint, secure))
         with pytest.raises(StorageError, match=rf"s3://bank/a: no answer from {endpoint} \(.*refused\); check OFFERS"):
             open_store("s3://bank", settings).read_bytes("a")
 
@@ -160,7 +165,7 @@ def test_an_endpoint_where_nobody_listens(secure: bool) -> None:
 def test_an_endpoint_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_module, "READ_SECONDS", 0.05)
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as listening:
-        settings = Settings(s3=S3Settings(endpoint=f"127.0.0.1:{listening.server_port}", secure=False))
+        settings = Settings(s3=keyed(f"127.0.0.1:{listening.server_port}"))
         with pytest.raises(StorageError, match=r"no answer from 127\.0\.0\.1:\d+ \(.*timed out"):
             open_store("s3://bank", settings).read_bytes("a")
 
@@ -182,7 +187,7 @@ def test_an_endpoint_that_is_no_s3(status: int) -> None:
     with HTTPServer(("127.0.0.1", 0), Page) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        settings = Settings(s3=S3Settings(endpoint=f"127.0.0.1:{server.server_port}", secure=False))
+        settings = Settings(s3=keyed(f"127.0.0.1:{server.server_port}"))
         try:
             with pytest.raises(StorageError, match="expected the answer of an S3 server"):
                 open_store("s3://bank", settings).keys()
@@ -250,6 +255,6 @@ def test_no_object_store(tmp_path: Path) -> None:
     with socket() as bound:
         bound.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{bound.getsockname()[1]}"
-        settings = Settings(home=tmp_path, s3=S3Settings(endpoint=endpoint, secure=False))
+        settings = Settings(home=tmp_path, s3=keyed(endpoint))
         with pytest.raises(SourceError, match=f"no answer from {endpoint}"):
             ingest(contract(), settings, "s3://bank/small.csv")
