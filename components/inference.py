@@ -1,5 +1,8 @@
 """An InferenceService through the Kubernetes API: read it, point it to a bundle, wait until it serves that."""
 
+import json
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +20,9 @@ from offers.training import open_bundle
 
 Say = Callable[[str], None]
 
+PAUSE = 1.0
+"""Seconds before a watch that has ended is begun again."""
+
 
 class InferenceService:
     """One InferenceService of a cluster.
@@ -30,7 +36,7 @@ class InferenceService:
         self.namespace, self.name = namespace, name
         self._place = (GROUP, VERSION, namespace, PLURAL)
         self._objects = client.CustomObjectsApi(api)
-        # The generated client has no argument for the type of a patch; this is the one of server-side apply.
+        # The generated client has no argument for the type of a patch.
         applying = client.ApiClient(api.configuration, "Content-Type", "application/apply-patch+yaml")
         self._applying = client.CustomObjectsApi(applying)
 
@@ -41,23 +47,67 @@ class InferenceService:
             return found
 
     def apply(self, target: Target) -> dict[str, Any]:
-        """Take over the two fields of a roll-out, and change no other."""
+        """Take over the two fields of a roll-out, and change no other; the object as it is then.
+
+        Raises
+        ------
+        ServiceError
+            it is not there, the cluster refuses, or the definitions don't tell its fields apart, as KServe's minimal
+            ones don't: the whole spec would be replaced
+        """
+        found, body = self.read(), target.body(self.namespace, self.name)
+        if not rollout.keeps(found["spec"], self._apply(body, dry_run="All")["spec"]):
+            raise ServiceError(
+                f"can't change {self}: KServe's definitions here would drop the fields that are not named; install the"
+                " full ones, the chart kserve-crd, in place of kserve-crd-minimal"
+            )
+        return self._apply(body)
+
+    def _apply(self, body: dict[str, Any], **options: str) -> dict[str, Any]:
         with self._calls("change"):
-            body = target.body(self.namespace, self.name)
             changed: dict[str, Any] = self._applying.patch_namespaced_custom_object(
-                *self._place, self.name, body, field_manager=MANAGER, force=True
+                *self._place, self.name, body, field_manager=MANAGER, force=True, **options
             )
             return changed
 
-    def wait(self, seconds: int) -> None:
+    def wait(self, seconds: int, since: int) -> None:
         """Wait until it is ready with what it was told.
+
+        Parameters
+        ----------
+        since : what `rollout.seen` is once its controller has seen the change
 
         Raises
         ------
         ServiceError
             it has failed, or is not ready in time: says why, in its controller's words
         """
-        reason = "its controller said nothing"
+        reason, begun = "its controller said nothing", False
+        for found in self._states(seconds):
+            state, reason = rollout.state(found, since)
+            if state == "ready":
+                return
+            # A failure that was there before anything has begun is that of the bundle before.
+            if state == "failed" and begun:
+                raise ServiceError(f"{self} can't take up its bundle: {reason}")
+            begun = begun or state == "waiting"
+        raise ServiceError(f"{self} is not ready after {seconds} seconds: {reason}")
+
+    def _states(self, seconds: int) -> Iterator[dict[str, Any]]:
+        """The object as it is, and after each change; a watch that ends before its time is begun again."""
+        deadline, heard = time.monotonic() + seconds, False
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                for found in self._watch(math.ceil(left)):
+                    heard = True
+                    yield found
+            except _CallError:
+                # An API server that restarts is away for a while, and then refuses until it has read its Roles.
+                if not heard or left <= PAUSE:
+                    raise
+            time.sleep(max(0.0, min(PAUSE, deadline - time.monotonic())))
+
+    def _watch(self, seconds: int) -> Iterator[dict[str, Any]]:
         with self._calls("watch"):
             for event in watch.Watch().stream(
                 self._objects.list_namespaced_custom_object,
@@ -68,12 +118,7 @@ class InferenceService:
             ):
                 if event["type"] == "DELETED":
                     raise ServiceError(f"{self} was deleted while it was waited for")
-                state, reason = rollout.state(event["object"])
-                if state == "ready":
-                    return
-                if state == "failed":
-                    raise ServiceError(f"{self} can't take up its bundle: {reason}")
-        raise ServiceError(f"{self} is not ready after {seconds} seconds: {reason}")
+                yield event["object"]
 
     def __str__(self) -> str:
         return f"InferenceService {self.namespace}/{self.name}"
@@ -83,17 +128,30 @@ class InferenceService:
         try:
             yield
         except client.ApiException as error:
-            raise ServiceError(f"can't {verb} {self}: {_REASONS.get(error.status, error.reason)}") from None
+            hint = _HINTS.get(error.status, f"the cluster answers {error.status}")
+            raise _CallError(f"can't {verb} {self}: {hint}: {_message(error)}") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ServiceError(f"can't {verb} {self}: the cluster does not answer: {str(error)[:200]}") from None
+            raise _CallError(f"can't {verb} {self}: the cluster does not answer: {str(error)[:200]}") from None
 
 
-_REASONS = {
+class _CallError(ServiceError):
+    """The cluster did not answer, or refused."""
+
+
+_HINTS = {
     401: "the cluster does not know who asks (401); log in again",
-    403: "the account that asks may not (403); the Role deploy-bundle grants it",
+    403: "it is refused, or the account that asks may not (403); the Role deploy-bundle grants offers/offers",
     404: "there is none of that name, or KServe is not installed (404); 'make deploy' makes it",
     409: "somebody else changed it at the same time (409); try again",
 }
+
+
+def _message(error: client.ApiException) -> str:
+    """The server's own sentence, which names the account, or the webhook that refuses."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(error.reason)
 
 
 def roll_out(
@@ -111,20 +169,29 @@ def roll_out(
     ServiceError
         the bundle could not be served; the message says so, and what is served now
     """
-    before = rollout.bundle_of(service.read())
-    service.apply(target)
+    before = rollout.present(service.read())
+    changed = service.apply(target)
+    since = rollout.seen(changed) + (before.uri != target.uri)
     say(f"{service} is told to serve {target.uri}")
     try:
-        service.wait(seconds)
+        service.wait(seconds, since)
         smoke(target.uri)
     except ServiceError as error:
-        if not before or before == target.uri:
+        if before.uri in ("", target.uri):
             raise ServiceError(f"{error}; there is no earlier bundle to return to") from None
-        say(f"{error}; returning to {before}")
-        service.apply(Target(before, target.previous if target.previous != before else ""))
-        service.wait(seconds)
-        raise ServiceError(f"{error}; {service} has returned to {before}") from None
+        say(f"{error}; returning to {before.uri}")
+        _return(service, before, since, seconds, str(error))
+        raise ServiceError(f"{error}; {service} has returned to {before.uri}") from None
     say(f"{service} serves {target.uri}")
+
+
+def _return(service: InferenceService, before: Target, since: int, seconds: int, reason: str) -> None:
+    try:
+        seen = rollout.seen(service.apply(before))
+        # A change that was never seen can't be seen to be undone.
+        service.wait(seconds, seen + (seen >= since))
+    except ServiceError as error:
+        raise ServiceError(f"{reason}; {service} has not returned to {before.uri}: {error}") from None
 
 
 def deploy(uri: str, service: str, smoke_url: str, seconds: int, settings: Settings, say: Say = print) -> None:

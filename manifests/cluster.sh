@@ -192,12 +192,11 @@ train() {
     return 1
 }
 
-# Waits until the service has taken up what it was told: until its controller has seen that, it is as ready as before.
-taken_up() {
-    local generation
-    generation=$(service '{.metadata.generation}') &&
-        await -n offers --for="jsonpath={.status.observedGeneration}=$generation" --timeout=2m \
-            inferenceservice/offers &&
+# Waits until the service has taken up a bundle: until its controller has told its deployment so, it is as ready as
+# before. The generation that KServe has observed is its deployment's, and says nothing of the service's own.
+taken_up() { # URI
+    local told='{.spec.template.metadata.annotations.internal\.serving\.kserve\.io/storage-initializer-sourceuri}'
+    await -n offers --for="jsonpath=$told=$1" --timeout=2m deployment/offers-predictor &&
         rolled_out offers-predictor &&
         await -n offers --for=condition=Ready --timeout=2m inferenceservice/offers
 }
@@ -211,7 +210,7 @@ serve() {
         uri=$(service '{.spec.predictor.model.storageUri}')
     fi
     step "serve bundle ${uri##*/}"
-    taken_up || {
+    taken_up "$uri" || {
         bundle "$uri" False >&2
         return 1
     }

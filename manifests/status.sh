@@ -12,6 +12,7 @@ nodes() {
     local found name ready all=0 away=
     found=$(kubectl get nodes -o "jsonpath={range .items[*]}{.metadata.name} $READY.status}{'\n'}{end}")
     while read -r name ready; do
+        [[ -n $name ]] || continue
         all=$((all + 1))
         [[ $ready == True ]] || away+=" $name"
     done <<< "$found"

@@ -14,7 +14,7 @@ GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 PREVIOUS = "offers/previous-bundle"
 MANAGER = "offers-rollout"
 
-State = Literal["waiting", "ready", "failed"]
+State = Literal["unseen", "waiting", "ready", "failed"]
 _BROKEN = ("BlockedByFailedLoad", "InvalidSpec")
 
 
@@ -35,16 +35,24 @@ class Target:
         }
 
 
-def bundle_of(service: Mapping[str, Any]) -> str:
-    """URI of the bundle that a service is told to have; empty before the first."""
+def present(service: Mapping[str, Any]) -> Target:
+    """What a service is told to have now; the URI is empty before its first bundle."""
     model = service.get("spec", {}).get("predictor", {}).get("model", {})
-    return str(model.get("storageUri") or "")
+    annotations = service.get("metadata", {}).get("annotations") or {}
+    return Target(str(model.get("storageUri") or ""), str(annotations.get(PREVIOUS, "")))
+
+
+def keeps(before: object, after: object) -> bool:
+    """Whether every field of an object is still there, whatever its value."""
+    if not isinstance(before, Mapping):
+        return True
+    return isinstance(after, Mapping) and all(key in after and keeps(before[key], after[key]) for key in before)
 
 
 def forward(service: Mapping[str, Any], uri: str) -> Target:
     """Move on to a bundle; one that it has already leaves the way back as it is."""
-    present = bundle_of(service)
-    return Target(uri, _previous(service) if present == uri else present)
+    now = present(service)
+    return now if now.uri == uri else Target(uri, now.uri)
 
 
 def back(service: Mapping[str, Any]) -> Target:
@@ -55,29 +63,37 @@ def back(service: Mapping[str, Any]) -> Target:
     ServiceError
         there is none
     """
-    previous = _previous(service)
-    if not previous:
+    now = present(service)
+    if not now.previous:
         name = service.get("metadata", {}).get("name", "")
-        raise ServiceError(f"service {name!r} has had no bundle before {bundle_of(service) or 'its first'}: deploy one")
-    return Target(previous, bundle_of(service))
+        raise ServiceError(f"service {name!r} has had no bundle before {now.uri or 'its first'}: deploy one")
+    return Target(now.previous, now.uri)
 
 
-def state(service: Mapping[str, Any]) -> tuple[State, str]:
-    """Whether a service has taken up what it was told, and the reason where it has not."""
-    metadata, status = service.get("metadata", {}), service.get("status", {})
-    if status.get("observedGeneration", 0) < metadata.get("generation", 0):
-        return "waiting", "the controller has not seen the change yet"
+def seen(service: Mapping[str, Any]) -> int:
+    """How many changes the controller has seen.
+
+    KServe copies `observedGeneration` from its Deployment, so that it is not the service's own generation, but lower or
+    higher: it can be compared with itself only. Each change of the bundle raises it.
+    """
+    return int(service.get("status", {}).get("observedGeneration", 0))
+
+
+def state(service: Mapping[str, Any], since: int) -> tuple[State, str]:
+    """Whether a service has taken up what it was told, and the reason where it has not.
+
+    Parameters
+    ----------
+    since : what `seen` is once the controller has seen the change
+    """
+    status = service.get("status", {})
+    if seen(service) < since:
+        return "unseen", "the controller has not seen the change yet"
+    ready: Mapping[str, Any] = next((c for c in status.get("conditions", ()) if c.get("type") == "Ready"), {})
+    if ready.get("status") == "True":
+        return "ready", ""
     model = status.get("modelStatus", {})
     if model.get("transitionStatus") in _BROKEN:
         failure = model.get("lastFailureInfo", {})
         return "failed", str(failure.get("message") or failure.get("reason") or model["transitionStatus"])
-    ready = next((c for c in status.get("conditions", ()) if c.get("type") == "Ready"), None)
-    if ready is None:
-        return "waiting", "it has no Ready condition yet"
-    if ready.get("status") == "True":
-        return "ready", ""
-    return "waiting", str(ready.get("message") or ready.get("reason") or "not ready")
-
-
-def _previous(service: Mapping[str, Any]) -> str:
-    return str((service.get("metadata", {}).get("annotations") or {}).get(PREVIOUS, ""))
+    return "waiting", str(ready.get("message") or ready.get("reason") or "it has no Ready condition yet")

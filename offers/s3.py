@@ -176,6 +176,7 @@ def connect(settings: S3Settings) -> Minio:
     """A minio client that gives up within seconds; a StorageError where the endpoint is none.
 
     It signs with the keys of the settings, or else with those of their role, which it asks for when it needs them.
+    Where there is neither it asks as anybody, as public buckets allow.
     """
     if not settings.endpoint:
         raise StorageError("OFFERS_S3_ENDPOINT: expected http://host:9000 or https://host, but it is not set")
@@ -193,11 +194,11 @@ def connect(settings: S3Settings) -> Minio:
         ) from None
 
 
-def _credentials(settings: S3Settings) -> Provider:
-    secret = settings.secret_key.get_secret_value()
-    if settings.access_key and secret:
-        return StaticProvider(settings.access_key, secret, settings.session_token.get_secret_value() or None)
-    return _Role(settings)
+def _credentials(settings: S3Settings) -> Provider | None:
+    key, secret = settings.access_key, settings.secret_key.get_secret_value()
+    if key and secret:
+        return StaticProvider(key, secret, settings.session_token.get_secret_value() or None)
+    return _Role(settings) if key or secret or settings.role_arn or settings.token_file else None
 
 
 class _Role(WebIdentityProvider):
@@ -278,10 +279,10 @@ def _no_credentials(settings: S3Settings) -> StorageError:
         "AWS_WEB_IDENTITY_TOKEN_FILE": settings.token_file,
     }
     key, secret, role, token = known
-    found = ", ".join(name for name, value in known.items() if value)
+    found = " and ".join(name for name, value in known.items() if value)
     return StorageError(
         f"credentials of the object store: expected {key} and {secret}, or {role} and {token}, which EKS sets for "
-        f"an annotated service account; got {f'only {found}' if found else 'none of them'}"
+        f"an annotated service account; got only {found}"
     )
 
 

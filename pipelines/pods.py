@@ -1,6 +1,8 @@
 """What the steps of a run on a cluster have said, read from their pods."""
 
+import json
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import urllib3
 from kubernetes import client
@@ -28,9 +30,18 @@ def logs_of(run: str, namespace: str, api: client.CoreV1Api | None = None) -> It
             )
         for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp):
             if any(container.name == "main" for container in pod.spec.containers):
-                name = pod.metadata.name
-                yield name, api.read_namespaced_pod_log(name, namespace, container="main")
+                yield pod.metadata.name, _log(api, pod.metadata.name, namespace)
     except client.ApiException as error:
         raise ServiceError(f"the cluster answers {error.status} for the pods of run {run!r}: {error.reason}") from None
     except urllib3.exceptions.HTTPError as error:
         raise ServiceError(f"the cluster has gone away: {str(error)[:200]}") from None
+
+
+def _log(api: client.CoreV1Api, pod: str, namespace: str) -> str:
+    try:
+        return str(api.read_namespaced_pod_log(pod, namespace, container="main"))
+    except client.ApiException as error:
+        # So a kubelet answers for a container that has not begun, and its message says what it waits for.
+        if error.status != HTTPStatus.BAD_REQUEST:
+            raise
+        return str(json.loads(error.body)["message"])

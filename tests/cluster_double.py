@@ -169,18 +169,29 @@ class ClusterDouble:
 
     def deploy(self) -> None:
         """What overlays/kind makes; a service that is there keeps its bundle."""
-        self.put("deployments", *(deployment("offers", name) for name in (*OURS, "offers-predictor")))
+        self.put("deployments", *(deployment("offers", name) for name in OURS))
         self.put("jobs", named("bucket", "offers", status=condition("Complete")))
         if not self.objects["inferenceservices"]:
             status = condition("Ready", "False", message="waits") | {"observedGeneration": 1}
             spec = {"predictor": {"model": {"modelFormat": {"name": "offers-bundle"}}}}
             self.put("inferenceservices", named("offers", "offers", spec=spec, status=status))
+        self._reconcile()
 
     def serve(self, bundle: str, ready: str = "True", **more: str) -> None:
         """Point the service to a bundle."""
         (service,) = self.objects["inferenceservices"]
         service["spec"]["predictor"]["model"]["storageUri"] = bundle
         service["status"] |= condition("Ready", ready, **more)
+        self._reconcile()
+
+    def _reconcile(self) -> None:
+        """Make the deployment of the service, as KServe does."""
+        (service,) = self.objects["inferenceservices"]
+        predictor = deployment("offers", "offers-predictor")
+        if uri := service["spec"]["predictor"]["model"].get("storageUri"):
+            told = {"internal.serving.kserve.io/storage-initializer-sourceuri": uri}
+            predictor["spec"]["template"] = {"metadata": {"annotations": told}}
+        self.put("deployments", predictor)
 
     def program(self, name: str, *arguments: str) -> tuple[int | None, str, str]:
         *argv, piped = arguments

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from components import inference
 from components.inference import InferenceService, roll_out
 from offers import rollout
 from offers.errors import ServiceError
@@ -23,10 +24,23 @@ OLD, NEW = "s3://bank/bundles/shop-0000000000000001", "s3://bank/bundles/shop-00
 PLACE = SERVICES.format("bank")
 
 
-def become(service: dict[str, Any], ready: bool, message: str = "") -> None:
+AHEAD = -2
+"""KServe tells the generation of its Deployment, which has changed less often, or more, than the service has."""
+
+
+def become(service: dict[str, Any], ready: bool, message: str = "", ahead: int = AHEAD) -> None:
     service["status"] = {
-        "observedGeneration": service["metadata"]["generation"],
+        "observedGeneration": service["metadata"]["generation"] + ahead,
         "conditions": [{"type": "Ready", "status": str(ready), "message": message}],
+        "modelStatus": {"transitionStatus": "UpToDate" if ready else "InProgress"},
+    }
+
+
+def fail(service: dict[str, Any], message: str, ahead: int = AHEAD) -> None:
+    become(service, False, message, ahead)
+    service["status"]["modelStatus"] = {
+        "transitionStatus": "BlockedByFailedLoad",
+        "lastFailureInfo": {"reason": "ModelLoadFailed", "message": message},
     }
 
 
@@ -35,7 +49,7 @@ def at_once(service: dict[str, Any]) -> None:
 
 
 def never(service: dict[str, Any]) -> None:
-    become(service, rollout.bundle_of(service) != NEW, "0 of 2 pods are up")
+    become(service, rollout.present(service).uri != NEW, "0 of 2 pods are up")
 
 
 @pytest.fixture
@@ -52,7 +66,8 @@ def service(double: KubernetesDouble) -> InferenceService:
 
 def served(double: KubernetesDouble) -> tuple[str, str]:
     found = double.services["offers"]
-    return rollout.bundle_of(found), found["metadata"]["annotations"].get(rollout.PREVIOUS, "")
+    now = rollout.present(found)
+    return now.uri, now.previous
 
 
 def fine(uri: str) -> None: ...
@@ -81,10 +96,22 @@ def test_a_service_moves_to_a_bundle_and_keeps_what_is_not_ours(
     assert found["spec"]["predictor"]["minReplicas"] == 2
     assert found["spec"]["predictor"]["model"]["runtime"] == "offers-bundle"
     assert found["metadata"]["annotations"]["owner"] == "team"
-    assert double.owners["offers"] == {
-        ".spec.predictor.model.storageUri": "offers-rollout",
-        f".a.{rollout.PREVIOUS}": "offers-rollout",
+    (managed,) = found["metadata"]["managedFields"]
+    assert (managed["manager"], managed["operation"]) == ("offers-rollout", "Apply")
+    assert managed["fieldsV1"] == {
+        "f:metadata": {"f:annotations": {f"f:{rollout.PREVIOUS}": {}}},
+        "f:spec": {"f:predictor": {"f:model": {"f:storageUri": {}}}},
     }
+
+
+def test_definitions_that_would_drop_the_rest_of_the_spec_change_nothing(
+    double: KubernetesDouble, service: InferenceService
+) -> None:
+    double.minimal = True
+    before = json.dumps(double.services["offers"])
+    with pytest.raises(ServiceError, match=r"would drop the fields that are not named; install the full ones"):
+        move(service)
+    assert json.dumps(double.services["offers"]) == before
 
 
 def test_the_same_bundle_again_leaves_the_way_back(double: KubernetesDouble, service: InferenceService) -> None:
@@ -112,9 +139,11 @@ def test_a_first_bundle_has_no_way_back(double: KubernetesDouble, service: Infer
 
 
 def test_a_wrong_answer_returns_to_the_bundle_before(double: KubernetesDouble, service: InferenceService) -> None:
+    before = "s3://bank/bundles/shop-0000000000000000"
+    double.services["offers"]["metadata"]["annotations"][rollout.PREVIOUS] = before
     with pytest.raises(ServiceError, match=f"golden row 3 .*; InferenceService bank/offers has returned to {OLD}"):
         move(service, wrong)
-    assert served(double) == (OLD, "")
+    assert served(double) == (OLD, before)
 
 
 def test_a_bundle_that_never_gets_ready_returns_too(double: KubernetesDouble, service: InferenceService) -> None:
@@ -125,17 +154,46 @@ def test_a_bundle_that_never_gets_ready_returns_too(double: KubernetesDouble, se
 
 
 def test_a_bundle_that_does_not_exist_returns_at_once(double: KubernetesDouble, service: InferenceService) -> None:
-    def missing(found: dict[str, Any]) -> None:
-        become(found, rollout.bundle_of(found) != NEW)
-        if rollout.bundle_of(found) == NEW:
-            found["status"]["modelStatus"] = {
-                "transitionStatus": "BlockedByFailedLoad",
-                "lastFailureInfo": {"message": f"no objects under {NEW}"},
-            }
+    double.controller = lambda found: become(found, rollout.present(found).uri != NEW, "storage-initializer runs")
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move, service, seconds=60)
+        with double.changed:
+            assert double.changed.wait_for(lambda: double.told == 1, 10)
+        double.change("offers", lambda found: fail(found, f"no objects under {NEW}"))
+        with pytest.raises(
+            ServiceError, match=f"can't take up its bundle: no objects under {NEW}; .* returned to {OLD}"
+        ):
+            moving.result(20)
 
-    double.controller = missing
-    with pytest.raises(ServiceError, match=f"can't take up its bundle: no objects under {NEW}; .* returned to {OLD}"):
-        move(service, seconds=60)
+
+def test_a_failure_of_the_bundle_before_is_not_taken_for_one_of_the_new(
+    double: KubernetesDouble, service: InferenceService
+) -> None:
+    double.controller = lambda found: fail(found, "no objects under that of before")
+    double.change("offers", double.controller)
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move, service, seconds=30)
+        with double.changed:
+            assert double.changed.wait_for(lambda: double.told == 1, 10)
+        double.change("offers", at_once)
+        assert moving.result(20)[-1] == f"InferenceService bank/offers serves {NEW}"
+
+
+def test_a_return_that_fails_too_says_both(double: KubernetesDouble, service: InferenceService) -> None:
+    double.controller = lambda found: become(found, False, "0 of 2 pods are up")
+    with pytest.raises(
+        ServiceError,
+        match=f"not ready after 1 seconds: 0 of 2 .*; .* has not returned to {OLD}: .* not ready after 1 sec",
+    ):
+        move(service, seconds=1)
+    assert served(double)[0] == OLD
+
+
+def test_a_change_that_is_never_seen_is_taken_back(double: KubernetesDouble, service: InferenceService) -> None:
+    """A controller that comes back finds nothing to do, and its Deployment as it was."""
+    double.controller = lambda found: None
+    with pytest.raises(ServiceError, match=f"controller has not seen the change yet; .* has returned to {OLD}"):
+        move(service, seconds=1)
 
 
 def test_a_first_bundle_that_fails_says_that_there_is_nothing_to_return_to(
@@ -158,20 +216,32 @@ def test_it_waits_for_the_controller(double: KubernetesDouble, service: Inferenc
         assert moving.result(20)[-1] == f"InferenceService bank/offers serves {NEW}"
 
 
-def test_a_stale_status_is_not_taken_for_the_new_one() -> None:
-    stale = {"metadata": {"generation": 3}, "status": {"observedGeneration": 2}}
-    become({"metadata": {"generation": 2}} | stale, True)
-    stale["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
-    assert rollout.state(stale) == ("waiting", "the controller has not seen the change yet")
+@pytest.mark.parametrize("ahead", [-2, 0, 5])
+def test_a_stale_status_is_not_taken_for_the_new_one(
+    double: KubernetesDouble, service: InferenceService, ahead: int
+) -> None:
+    double.controller = lambda found: None
+    double.change("offers", lambda found: become(found, True, ahead=ahead))
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move, service, seconds=30)
+        with double.changed:
+            assert double.changed.wait_for(lambda: double.told == 1, 10)
+        double.change("offers", lambda found: become(found, False, "pulling the image", ahead))
+        with double.changed:
+            assert double.changed.wait_for(lambda: double.told == 2, 10)
+        assert not moving.done()
+        double.change("offers", lambda found: become(found, True, ahead=ahead))
+        assert moving.result(20)[-1] == f"InferenceService bank/offers serves {NEW}"
 
 
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
         (401, "does not know who asks"),
-        (403, "the Role deploy-bundle grants it"),
-        (404, "'make deploy' makes it"),
+        (403, 'the Role deploy-bundle grants offers/offers: .* User "me" cannot patch resource'),
+        (404, "'make deploy' makes it: .* not found"),
         (409, "somebody else changed it at the same time"),
+        (500, "the cluster answers 500: Internal error occurred: failed calling webhook"),
     ],
 )
 def test_a_refusal_changes_nothing(
@@ -190,9 +260,9 @@ def test_an_unknown_service(double: KubernetesDouble) -> None:
 
 def test_a_deleted_service(double: KubernetesDouble, service: InferenceService) -> None:
     double.controller = lambda found: None
-    service.apply(rollout.forward(service.read(), NEW))
+    changed = service.apply(rollout.forward(service.read(), NEW))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(service.wait, 30)
+        waiting = pool.submit(service.wait, 30, rollout.seen(changed) + 1)
         with double.changed:
             assert double.changed.wait_for(lambda: double.told == 1, 10)
             del double.services["offers"]
@@ -201,10 +271,54 @@ def test_a_deleted_service(double: KubernetesDouble, service: InferenceService) 
             waiting.result(20)
 
 
-def test_a_watch_that_breaks_off(double: KubernetesDouble, service: InferenceService) -> None:
-    double.broken = True
+def test_a_watch_that_breaks_off_at_once(double: KubernetesDouble, service: InferenceService) -> None:
+    double.lasts, double.breaks = 0, True
     with pytest.raises(ServiceError, match="can't watch InferenceService bank/offers: the cluster does not answer"):
-        service.wait(5)
+        service.wait(5, 0)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.parametrize("refused", [0, 403, 500])
+def test_a_watch_is_begun_again_where_the_server_restarts(
+    double: KubernetesDouble, service: InferenceService, monkeypatch: pytest.MonkeyPatch, breaks: bool, refused: int
+) -> None:
+    """One that starts again refuses what it has not read the Roles for."""
+    monkeypatch.setattr(inference, "PAUSE", 0.01)
+    double.controller = lambda found: become(found, False, "pulling the image")
+    double.lasts, double.breaks, watched = 1, breaks, ("GET", PLACE)
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move, service, seconds=30)
+        with double.changed:
+            assert double.changed.wait_for(lambda: double.told == 1, 10)
+            if refused:
+                double.refuse[f"GET {PLACE}"] = refused
+        while [request[:2] for request in double.requests].count(watched) < 3:
+            assert not moving.done()
+        double.refuse, double.lasts = {}, None
+        double.change("offers", at_once)
+        assert moving.result(20)[-1] == f"InferenceService bank/offers serves {NEW}"
+
+
+def test_a_cluster_that_stays_away_is_told(
+    double: KubernetesDouble, service: InferenceService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "PAUSE", 0.5)
+    double.controller = lambda found: become(found, False, "pulling the image")
+    double.change("offers", double.controller)
+    double.lasts, double.breaks = 1, True
+    with pytest.raises(ServiceError, match="can't watch InferenceService bank/offers: the cluster does not answer"):
+        service.wait(1, 0)
+
+
+def test_a_service_that_is_not_there_is_not_made(double: KubernetesDouble) -> None:
+    with pytest.raises(ServiceError, match="can't read InferenceService bank/other: there is none of that name"):
+        InferenceService(double.api(), "bank", "other").apply(rollout.Target(NEW, ""))
+    assert "other" not in double.services
+
+
+def test_where_kserve_is_not_installed(double: KubernetesDouble) -> None:
+    with pytest.raises(ServiceError, match=r"or KServe is not installed \(404\); 'make deploy' makes it: Not Found"):
+        InferenceService(double.api(), "elsewhere", "offers").read()
 
 
 def test_nobody_there(double: KubernetesDouble) -> None:
@@ -217,7 +331,12 @@ def test_nobody_there(double: KubernetesDouble) -> None:
 def test_logs_come_in_the_order_of_the_steps(double: KubernetesDouble) -> None:
     from kubernetes import client
 
-    for name, hour, container in (("train", 2, "main"), ("ingest", 1, "main"), ("driver", 0, "driver")):
+    for name, hour, container in (
+        ("gate", 3, "main"),
+        ("train", 2, "main"),
+        ("ingest", 1, "main"),
+        ("driver", 0, "driver"),
+    ):
         double.pods.append(
             {
                 "metadata": {
@@ -232,6 +351,7 @@ def test_logs_come_in_the_order_of_the_steps(double: KubernetesDouble) -> None:
     assert list(logs_of("r1", "kubeflow", client.CoreV1Api(double.api()))) == [
         ("ingest", "41188 rows"),
         ("train", "300 trees"),
+        ("gate", 'container "main" in pod "gate" is waiting to start: PodInitializing'),
     ]
     with pytest.raises(ServiceError, match="namespace 'kubeflow' has no pods of run 'r2'"):
         list(logs_of("r2", "kubeflow", client.CoreV1Api(double.api())))
