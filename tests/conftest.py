@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 
 from offers import contract as contracts
 from offers.contract import Contract
+from offers.lineage import git_commit
 from offers.settings import Settings
 from offers.validation import validate
 from tests.http_double import FileServer
@@ -131,6 +132,12 @@ def shifted_run(tmp_path_factory: pytest.TempPathFactory, shop_yaml: str) -> Shi
 @pytest.fixture(scope="session")
 def shop_bundle(shop_run: ShopRun) -> Path:
     return shop_run.bundle
+
+
+@pytest.fixture
+def same_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes make bundles of the commit that this one knows; another may be made while the tests run."""
+    monkeypatch.setenv("OFFERS_GIT_COMMIT", git_commit())
 
 
 @pytest.fixture

@@ -140,6 +140,7 @@ def test_an_old_library_that_scores_the_same_is_accepted(copy: Path, monkeypatch
     assert bundles.load(copy).name == copy.name
 
 
+@pytest.mark.usefixtures("same_commit")
 def test_same_inputs_same_name_in_another_process_and_place(shop_run: ShopRun, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

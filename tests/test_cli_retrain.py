@@ -14,8 +14,9 @@ from cloudevents.conversion import to_structured
 from cloudevents.http import CloudEvent
 
 from tests.runs import ShopRun, offers
+from tests.services import DEADLINE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("same_commit")]
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def listening(home: Path, *arguments: object) -> Iterator[str]:
         assert line, process.communicate()[1]
         yield f"http://127.0.0.1:{json.loads(line)['http_port']}"
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=DEADLINE)
     finally:
         process.kill()
         process.communicate()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.bench_load import Load, answer, closed_loop, constant_rate, counted, post
+from tests.services import DEADLINE
 
 DELAY = 0.05
 
@@ -58,7 +59,7 @@ def service() -> Iterator[Service]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=(found.serve(started, stop),))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(DEADLINE)
     yield found
     loop.call_soon_threadsafe(stop.set)
     thread.join()

@@ -157,13 +157,13 @@ def test_interval_covers_the_truth_in_95_percent_of_samples():
     labels, propensity = simulated(1_000_000, seed=99)
     truth = metrics.figures(labels, propensity, share=0.1)
     covered = dict.fromkeys(("auc", "brier", "log_loss", "lift"), 0)
-    for seed in range(60):
+    for seed in range(40):
         scores = metrics.score(*simulated(600, seed), share=0.1, bootstrap=100, seed=seed)
         for name in covered:
             covered[name] += scores[name].low <= truth[name] <= scores[name].high
-    # At 95 % one in a thousand such counts is below 50; an interval half as wide would cover about 40.
-    assert min(covered.values()) >= 50, covered
-    assert sum(covered.values()) < 4 * 60 - 3, covered
+    # At 95 % one in a thousand such counts is below 33; an interval half as wide would cover about 27.
+    assert min(covered.values()) >= 33, covered
+    assert sum(covered.values()) < 4 * 40 - 3, covered
 
 
 def test_a_model_does_not_differ_from_itself():

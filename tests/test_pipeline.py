@@ -1,4 +1,6 @@
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from pipelines import local
 from pipelines.compilation import compile_pipeline
 from tests.runs import ShopRun, offers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("same_commit")]
 
 
 def test_the_command_runs_the_graph_to_the_bundle_that_the_library_makes(shop_run: ShopRun, tmp_path: Path) -> None:
@@ -24,27 +26,9 @@ def test_the_command_runs_the_graph_to_the_bundle_that_the_library_makes(shop_ru
         assert f"✓ {step}" in done.stdout
     assert "Executing task" in (run / "kfp.log").read_text()
     assert "Executing task" not in done.stdout
-
-
-def test_the_compiled_file_gives_the_same_bundle(shop_run: ShopRun, tmp_path: Path) -> None:
+    # What came to this bundle is the very file that a cluster is given.
     assert offers(tmp_path, "pipeline", "compile", tmp_path / "training.yaml").returncode == 0
-    arguments = {"contract": shop_run.text, "source": str(shop_run.csv), "publish": str(tmp_path / "bundles")}
-    outcome = local.run(tmp_path / "training.yaml", arguments, tmp_path / "run")
-    assert outcome.succeeded
-    assert [path.name for path in (tmp_path / "bundles").iterdir()] == [shop_run.bundle.name]
-
-
-def test_a_refused_candidate_is_not_packaged(shop_run: ShopRun, tmp_path: Path) -> None:
-    strict = tmp_path / "strict.yaml"
-    strict.write_text(shop_run.text.replace("at_least: 0.6}", "at_least: 0.99}"))
-    done = offers(tmp_path, "pipeline", "run", "--contract", strict, "--source", shop_run.csv)
-    assert done.returncode == 3
-    assert "FAILED" in done.stdout
-    assert "no bundle was made" in done.stdout
-    run = next((tmp_path / "runs").iterdir())
-    assert (run / "report.html").exists()
-    assert local.Run(run).artifact("package", "bundle") is None
-    assert not (tmp_path / "bundles").exists()
+    assert (tmp_path / "training.yaml").read_bytes() == (run / "pipeline.yaml").read_bytes()
 
 
 def test_broken_rows_stop_the_run_and_leave_earlier_results(shop_run: ShopRun, tmp_path: Path) -> None:
@@ -63,27 +47,42 @@ def test_broken_rows_stop_the_run_and_leave_earlier_results(shop_run: ShopRun, t
     assert list((tmp_path / "bundles").iterdir()) == [earlier]
 
 
-def test_challenger_meets_champion(shop_run: ShopRun, tmp_path: Path) -> None:
-    contract = tmp_path / "shop.yaml"
-    contract.write_text(shop_run.text + "  - {metric: auc, not_worse_than_champion_by: 0.02}\n")
-    same = offers(
-        tmp_path, "pipeline", "run", "--contract", contract, "--source", shop_run.csv, "--champion", shop_run.bundle
-    )
-    assert same.returncode == 0, same.stdout + same.stderr
-    name = next((tmp_path / "bundles").iterdir())
-    comparison = bundles.load(name).evaluation.champion
+@pytest.fixture
+def duel(shop_run: ShopRun, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Let a contract's candidate meet the shop's bundle."""
+    champion = "--source", shop_run.csv, "--champion", shop_run.bundle
+
+    def duel(text: str) -> subprocess.CompletedProcess[str]:
+        contract = tmp_path / "shop.yaml"
+        contract.write_text(text + "  - {metric: auc, not_worse_than_champion_by: 0.02}\n")
+        return offers(tmp_path, "pipeline", "run", "--contract", contract, *champion)
+
+    return duel
+
+
+def test_challenger_meets_champion(
+    duel: Callable[[str], subprocess.CompletedProcess[str]], shop_run: ShopRun, tmp_path: Path
+) -> None:
+    done = duel(shop_run.text)
+    assert done.returncode == 0, done.stdout + done.stderr
+    comparison = bundles.load(next((tmp_path / "bundles").iterdir())).evaluation.champion
     assert comparison is not None
     assert comparison.champion == shop_run.bundle.name
     # The same recipe on the same rows: no difference at all.
     assert comparison.differences["auc"].value == comparison.differences["auc"].low == 0.0
 
-    poor = shop_run.text.replace("trees: 20, depth: 3, learning_rate: 0.2", "trees: 1, depth: 1, learning_rate: 0.2")
-    contract.write_text(poor + "  - {metric: auc, not_worse_than_champion_by: 0.02}\n")
-    worse = offers(
-        tmp_path, "pipeline", "run", "--contract", contract, "--source", shop_run.csv, "--champion", shop_run.bundle
-    )
-    assert worse.returncode == 3
-    assert len(list((tmp_path / "bundles").iterdir())) == 1
+
+def test_a_challenger_that_is_refused_is_not_packaged(
+    duel: Callable[[str], subprocess.CompletedProcess[str]], shop_run: ShopRun, tmp_path: Path
+) -> None:
+    done = duel(shop_run.text.replace("trees: 20, depth: 3", "trees: 1, depth: 1"))
+    assert done.returncode == 3
+    assert "FAILED" in done.stdout
+    assert "no bundle was made" in done.stdout
+    run = next((tmp_path / "runs").iterdir())
+    assert (run / "report.html").exists()
+    assert local.Run(run).artifact("package", "bundle") is None
+    assert not (tmp_path / "bundles").exists()
 
 
 def test_steps_hand_on_what_kubeflow_shows(tmp_path: Path) -> None:

@@ -347,7 +347,7 @@ def test_without_predictor_the_declared_fallback_ranks_by_value(shop_contract, c
     [
         (["UNAVAILABLE", "UNAVAILABLE"], "UNAVAILABLE", 2, DEADLINE),
         (["INVALID_ARGUMENT"], "INVALID_ARGUMENT", 1, DEADLINE),
-        (["hang"], "DEADLINE_EXCEEDED", 1, 0.2),
+        (["hang"], "DEADLINE_EXCEEDED", 1, 1.0),
         (["short"], "NOT_A_PREDICTORS_ANSWER", 1, DEADLINE),
         (["NaN"], "NOT_PROPENSITIES", 1, DEADLINE),
     ],

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 SPENDING = CovariateShift(0, "spending", 1.0)
 POLICY = ShareShift(0, "channel", "web", 2.5)
+DAMAGED = b"PAR1 and then nothing"
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,25 @@ def club(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(club: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `running` keeps its state; what it finds there is damaged."""
+    directory = tmp_path_factory.mktemp("running") / "state"
+    directory.mkdir()
+    (directory / "state.parquet").write_bytes(DAMAGED)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def running(club: Path, state: Path) -> Iterator[Sidecar]:
     """A sidecar that is shared by the tests that fill no window."""
-    with sidecar(club, tmp_path_factory.mktemp("running") / "state") as started:
+    with sidecar(club, state) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def busy(club: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """A sidecar that is shared by tests that fill whole windows, and leave none half full."""
+    with sidecar(club, tmp_path_factory.mktemp("busy") / "state") as started:
         yield started
 
 
@@ -160,38 +177,38 @@ def _check_parity(club: Path, rows: pd.DataFrame, seen: dict[str, Any]) -> None:
     assert seen["served_otherwise"] == 0
 
 
-def test_missing_cells_and_new_categories_are_seen_and_hide_no_drift(club: Path, tmp_path: Path) -> None:
+def test_missing_cells_and_new_categories_are_seen_and_hide_no_drift(club: Path, busy: Sidecar) -> None:
     rows = members(club, 2 * WINDOW, SPENDING)
     rows.loc[rows.index % 20 == 0, "spending"] = np.nan
     rows["region"] = rows["region"].astype(object)
     rows.loc[rows.index % 25 == 0, "region"] = "abroad"
     rows.loc[rows.index % 2 == 0, "visits"] = np.nan
-    with sidecar(club, tmp_path / "state") as watch:
-        watch.feed(rows)
-        seen = watch.when(lambda report: report["windows"] == 2)
-        spending, visits, region = (column for column in seen["latest"]["columns"][:3])
-        assert spending["missing"] == 0.05
-        assert spending["p_value"] < 1e-6
-        assert spending["breached"]
-        assert region["unseen"] == 0.04
-        assert region["breached"]
-        assert visits["missing"] > 0.5
-        assert visits["breached"]
-        assert seen["signals"]["data"]
-        assert seen["alarms"][0]["delivered"] is None
-        [logged] = watch.lines("alarm")
-        assert (logged["id"], logged["reasons"]) == (seen["alarms"][0]["id"], seen["alarms"][0]["reasons"])
-        assert "no sink" in watch.client.get("/report?format=html").text
-        assert metrics(watch)["offers_drift_column_unseen_share,region,watched"] == 0.04
+    before = busy.report()["windows"]
+    busy.feed(rows)
+    seen = busy.when(lambda report: report["windows"] == before + 2)
+    spending, visits, region = (column for column in seen["latest"]["columns"][:3])
+    assert spending["missing"] == 0.05
+    assert spending["p_value"] < 1e-6
+    assert spending["breached"]
+    assert region["unseen"] == 0.04
+    assert region["breached"]
+    assert visits["missing"] > 0.5
+    assert visits["breached"]
+    assert seen["signals"]["data"]
+    [alarm] = seen["alarms"]
+    assert alarm["delivered"] is None
+    [logged] = busy.lines("alarm")
+    assert (logged["id"], logged["reasons"]) == (alarm["id"], alarm["reasons"])
+    assert "no sink" in busy.client.get("/report?format=html").text
+    assert metrics(busy)["offers_drift_column_unseen_share,region,watched"] == 0.04
 
 
-def test_scores_that_the_model_does_not_give_are_told(club: Path, tmp_path: Path) -> None:
-    rows = members(club, WINDOW)
+def test_scores_that_the_model_does_not_give_are_told(club: Path, busy: Sidecar) -> None:
+    rows, before = members(club, WINDOW), busy.report()["windows"]
     rows.loc[rows.index % 10 == 0, bundles.SCORE] /= 2
-    with sidecar(club, tmp_path / "state") as watch:
-        watch.feed(rows)
-        seen = watch.when(lambda report: report["windows"] == 1)
-        assert seen["latest"]["served_otherwise"] == 0.1
+    busy.feed(rows)
+    seen = busy.when(lambda report: report["windows"] == before + 1)
+    assert seen["latest"]["served_otherwise"] == 0.1
 
 
 # A restart, a crash, a damaged state
@@ -235,14 +252,10 @@ def test_the_watch_goes_on_after_a_stop_and_after_a_crash(club: Path, tmp_path: 
         assert last["latest"]["columns"][0]["ks"] == pytest.approx(ours.columns[0].ks)
 
 
-def test_a_damaged_state_is_set_aside(club: Path, tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
-    (state / "state.parquet").write_bytes(b"PAR1 and then nothing")
-    with sidecar(club, state) as watch:
-        assert watch.report()["windows"] == 0
-        [said] = watch.lines("state is damaged: beginning afresh")
-        assert Path(said["kept"]).read_bytes() == b"PAR1 and then nothing"
+def test_a_damaged_state_is_set_aside(running: Sidecar) -> None:
+    assert running.report()["windows"] == 0
+    [said] = running.lines("state is damaged: beginning afresh")
+    assert Path(said["kept"]).read_bytes() == DAMAGED
 
 
 def test_another_bundle_begins_afresh_and_keeps_what_the_sink_has_not_taken(
@@ -407,18 +420,17 @@ def test_missing_cells_of_every_kind_are_taken(running: Sidecar, few: pd.DataFra
     assert running.post(event).status_code == 202
 
 
-def test_rows_that_find_no_room_are_sent_away_and_counted(club: Path, tmp_path: Path) -> None:
-    rows = members(club, 4000)
-    with sidecar(club, tmp_path / "state") as watch:
-        answers = [watch.post(scored(club.name, rows)) for _ in range(20)]
-        away = [answer for answer in answers if answer.status_code == 503]
-        assert {answer.status_code for answer in answers} == {202, 503}
-        assert away[0].json()["error"].startswith("expected at most ")
-        taken = len(answers) - len(away)
-        seen = watch.when(lambda report: report["windows"] == taken * 4000 // WINDOW)
-        assert seen["events"] == {"accepted": taken, "busy": len(away)}
-        assert seen["dropped"] == {"sidecar": len(away) * 4000, "sender": 0}
-        assert metrics(watch)["offers_drift_rows_dropped_total,sidecar"] == len(away) * 4000
+def test_rows_that_find_no_room_are_sent_away_and_counted(club: Path, busy: Sidecar) -> None:
+    rows, before = members(club, 4000), busy.report()
+    answers = [busy.post(scored(club.name, rows)) for _ in range(20)]
+    away = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.status_code for answer in answers} == {202, 503}
+    assert away[0].json()["error"].startswith("expected at most ")
+    taken = len(answers) - len(away)
+    seen = busy.when(lambda report: report["windows"] == before["windows"] + taken * 4000 // WINDOW)
+    events = {"accepted": before["events"].get("accepted", 0) + taken, "busy": len(away)}
+    assert (seen["events"], seen["dropped"]) == (events, {"sidecar": len(away) * 4000, "sender": 0})
+    assert metrics(busy)["offers_drift_rows_dropped_total,sidecar"] == len(away) * 4000
 
 
 # The other addresses
@@ -470,13 +482,12 @@ def test_it_does_not_start_with_what_is_wrong(club: Path, tmp_path: Path, runnin
     assert not (tmp_path / "a").exists()
 
 
-def test_the_state_is_parquet_without_code(club: Path, tmp_path: Path, few: pd.DataFrame) -> None:
-    with sidecar(club, tmp_path / "state") as watch:
-        watch.feed(few)
-        watch.when(lambda report: report["saved"])
-    [file] = (tmp_path / "state").iterdir()
-    table = pq.read_table(file)
-    assert table.num_rows == 3
+def test_the_state_is_parquet_without_code(running: Sidecar, state: Path, few: pd.DataFrame) -> None:
+    running.feed(few)
+    rows = running.when(lambda report: report["saved"])["window"]["rows"]
+    assert {path.name for path in state.iterdir()} == {"state.parquet", "state.damaged"}
+    table = pq.read_table(state / "state.parquet")
+    assert table.num_rows == rows >= 3
     assert list(table.schema.metadata) == [b"offers.drift.ledger"]
-    assert json.loads(table.schema.metadata[b"offers.drift.ledger"])["bundle"] == club.name
+    assert json.loads(table.schema.metadata[b"offers.drift.ledger"])["bundle"] == running.bundle
     assert set(map(str, table.schema.types)) == {"double", "string"}

@@ -597,7 +597,7 @@ def regression(contract, frame, labels):
             (OneHotEncoder(handle_unknown="ignore"), words),
             (make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler()), numbers),
         ),
-        LogisticRegression(max_iter=300),
+        LogisticRegression(solver="liblinear"),
     ).fit(frame, labels)
     return lambda rows: fitted.predict_proba(rows)[:, 1]
 

@@ -17,6 +17,7 @@ from offers.errors import SourceError, StorageError
 from offers.settings import Settings
 from offers.sources import fetch, ingest
 from tests.http_double import FileServer
+from tests.services import DEADLINE
 from tests.small import LARGE, SMALL, contract, files, sha256, write, zipped
 
 
@@ -183,9 +184,9 @@ def test_two_at_once_download_once(server: FileServer, settings: Settings, monke
     contents: list[bytes] = []
     threads = [Thread(target=lambda: contents.append(fetch(own, settings).read_bytes())) for _ in range(2)]
     threads[0].start()
-    assert server.stalled.wait(10)
+    assert server.stalled.wait(DEADLINE)
     threads[1].start()
-    assert second.wait(10)
+    assert second.wait(DEADLINE)
     server.go_on.set()
     for thread in threads:
         thread.join()

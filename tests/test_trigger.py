@@ -173,6 +173,7 @@ def test_a_journal_that_is_damaged_answers_503(client: httpx.Client, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("same_commit")
 def test_an_alarm_leads_to_a_new_bundle_and_both_are_in_the_journal(shop_run: ShopRun, tmp_path: Path) -> None:
     bundles = tmp_path / "bundles"
     arguments = {"contract": shop_run.text, "source": str(shop_run.csv), "publish": str(bundles)}
@@ -190,6 +191,7 @@ def test_an_alarm_leads_to_a_new_bundle_and_both_are_in_the_journal(shop_run: Sh
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("same_commit")
 def test_an_alarm_that_asks_for_recalibration_leads_to_a_bundle_with_the_same_trees(
     shifted_run: ShiftedRun, tmp_path: Path
 ) -> None:
