@@ -59,7 +59,9 @@ images() {
         step "image $name:$TAG"
         arguments=(--build-arg "GIT_COMMIT=$TAG")
         [[ -z ${PIP_INDEX_URL:-} ]] || arguments+=(--build-arg PIP_INDEX_URL)
-        docker build "${arguments[@]}" --file "${image#*:}/Dockerfile" --tag "$name:$TAG" .
+        # With attestations an image is a list, whose parts kind may miss when it loads them.
+        BUILDX_NO_DEFAULT_ATTESTATIONS=1 \
+            docker build "${arguments[@]}" --file "${image#*:}/Dockerfile" --tag "$name:$TAG" .
     done
     docker image ls --filter "reference=offers-*:$TAG" --format '{{.Repository}}:{{.Tag}}  {{.Size}}'
 }
@@ -99,7 +101,9 @@ platform() {
         validatingwebhookconfiguration/cert-manager-webhook
     step "KServe"
     apply -k manifests/platform/kserve
+    await --for=condition=Established --timeout=2m crd/clusterstoragecontainers.serving.kserve.io
     available kserve
+    apply -k manifests/platform/kserve-storage
     step "Kubeflow Pipelines, some minutes"
     apply -k manifests/platform/pipelines-crds
     await --for=condition=Established --timeout=2m crd/applications.app.k8s.io

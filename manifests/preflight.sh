@@ -11,6 +11,15 @@ program() { # NAME WHY
     here "$1" || problem "$1 is not installed: $2"
 }
 
+recent() { # NAME LEAST WORDS, what it says of itself, with its version in them as vMAJOR.MINOR
+    here "$1" || return 0
+    if ! [[ $3 =~ v([0-9]+)\.([0-9]+) ]]; then
+        problem "$1 $2 or newer is needed, and the one that is installed tells no version: install it anew"
+    elif ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] < ${2%.*} * 1000 + ${2#*.})); then
+        problem "$1 $2 or newer is needed, and ${BASH_REMATCH[0]} is installed: take a newer one"
+    fi
+}
+
 engine() { # asks docker for its memory and its directory
     program docker "kind runs its nodes in it, see https://docs.docker.com/get-docker/"
     here docker || return 0
@@ -75,6 +84,7 @@ preflight() { # COMMAND
             engine
             [[ -z $ENGINE ]] || room
             program kind "see https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
+            recent kind 0.30 "$(kind version 2> /dev/null)"
             if here kind && exists; then answers; else ports; fi
             ;;
         platform | status) answers ;;
@@ -85,6 +95,7 @@ preflight() { # COMMAND
                 engine
                 [[ -z $ENGINE ]] || all_built
                 program kind "it loads the images, see https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
+                recent kind 0.30 "$(kind version 2> /dev/null)"
             fi
             program curl "it asks the ranking API"
             ;;
@@ -94,7 +105,10 @@ preflight() { # COMMAND
             ;;
         images) engine ;;
     esac
-    [[ $1 == down || $1 == images ]] || program kubectl "see https://kubernetes.io/docs/tasks/tools/"
+    if [[ $1 != down && $1 != images ]]; then
+        program kubectl "see https://kubernetes.io/docs/tasks/tools/"
+        recent kubectl 1.31 "$(kubectl version --client -o json 2> /dev/null)"
+    fi
     [[ $1 != up && $1 != platform ]] || program git "kubectl fetches Kubeflow's manifests with it"
     if ((${#PROBLEMS[@]})); then
         printf "offers: %s\n" "${PROBLEMS[@]}" >&2

@@ -94,8 +94,34 @@ complaint() { # the first thing that keeps a pod of the service from running: PO
     done <<< "$found"
 }
 
+refusal() { # why no further pod of the service may be made, nothing where it may
+    kubectl -n offers get deployment offers-predictor --ignore-not-found \
+        -o 'jsonpath={.status.conditions[?(@.type=="ReplicaFailure")].message}'
+}
+
+refused() { # MESSAGE
+    case $1 in
+        *PodSecurity*storage-initializer*)
+            wrong "KServe's storage-initializer keeps rights that the namespace refuses: 'make platform' takes them;" \
+                "for a KServe of another hand manifests/platform/README.md has the line" ;;
+        *PodSecurity*)
+            wrong "a container keeps rights that the namespace refuses: set in its securityContext what the" \
+                "message names" ;;
+        *"exceeded quota"*)
+            wrong "pods that end count until they have ended, so ask again in a minute; where it stays, raise" \
+                "ResourceQuota offers/namespace in your overlay" ;;
+        *) wrong "'kubectl --context $CONTEXT -n offers get events' says more" ;;
+    esac
+}
+
 bundle() { # URI READY
-    local pod container reason words
+    local message pod container reason words
+    message=$(refusal)
+    if [[ -n $message ]]; then
+        line bundle "${1##*/} can't be served: $message"
+        refused "$message"
+        return
+    fi
     read -r pod container reason words <<< "$(complaint)"
     if [[ -n $reason ]]; then
         line bundle "${1##*/} can't be served: $container, $reason: $words"

@@ -19,7 +19,7 @@ Answer = tuple[int, str, str]
 """Exit code, standard output, standard error."""
 
 TOOLS = ["awk", "base64", "bash", "cat", "curl", "date", "df", "dirname", "env", "git", "grep", "mkdir", "sed"]
-READING = ("get", "wait", "rollout", "logs", "create", "annotate")
+READING = ("get", "wait", "rollout", "logs", "create", "annotate", "version")
 """Verbs of kubectl that change nothing as they are used here; `create` and `annotate` stay on this machine."""
 KINDS = {
     "nodes": ("v1", "Node", False),
@@ -39,7 +39,7 @@ PLATFORM = {
 }
 CRDS = {
     "cert-manager": ("certificates.cert-manager.io",),
-    "kserve": ("inferenceservices.serving.kserve.io",),
+    "kserve": ("inferenceservices.serving.kserve.io", "clusterstoragecontainers.serving.kserve.io"),
     "kubeflow": ("workflows.argoproj.io", "applications.app.k8s.io"),
 }
 OURS = ("retraining-trigger", "prometheus", "grafana")
@@ -48,7 +48,7 @@ import http.client, json, os, sys
 name, argv = os.path.basename(sys.argv[0]), sys.argv[1:]
 piped = sys.stdin.read() if "-f" in argv and argv[argv.index("-f") + 1] == "-" or "-i" in argv else ""
 double = http.client.HTTPConnection("127.0.0.1", {port})
-double.request("POST", "/program", json.dumps([name, *argv, piped]))
+double.request("POST", "/program", json.dumps([dict(os.environ), name, *argv, piped]))
 code, out, err = json.loads(double.getresponse().read())
 if code is None:
     read, write = os.pipe()
@@ -82,7 +82,8 @@ class ClusterDouble:
     """What is on the machine and on the cluster; each field may be set before a command, and tells afterwards.
 
     `calls` are the programs that were called, with their arguments; `fails` maps a part of a call to an answer that it
-    gets instead; `ends` is how a run of a pipeline ends, and `passed` whether its model passes the gate.
+    gets instead; `ends` is how a run of a pipeline ends, and `passed` whether its model passes the gate; `attested` are
+    images that kind can't load, as they were built with attestations.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -91,6 +92,8 @@ class ClusterDouble:
         self.fails: dict[str, Answer] = {}
         self.engine = "16777216000 /nowhere"
         self.images: set[str] = set()
+        self.attested: set[str] = set()
+        self.environment: dict[str, str] = {}
         self.clusters: list[str] = []
         self.published: dict[str, str] = {}
         self.objects: dict[str, list[Object]] = {plural: [] for plural in KINDS}
@@ -217,6 +220,8 @@ class ClusterDouble:
                 return 0, "".join(f"{image}  684MB\n" for image in sorted(self.images) if fnmatch(image, pattern)), ""
             case ["build", *_, "--tag", image, "."]:
                 self.images.add(image)
+                if self.environment.get("BUILDX_NO_DEFAULT_ATTESTATIONS") != "1":
+                    self.attested.add(image)
                 return 0, "", ""
             case ["port", container, port]:
                 if address := self.published.get(port.removesuffix("/tcp")):
@@ -226,6 +231,8 @@ class ClusterDouble:
 
     def _kind(self, argv: list[str]) -> Answer:
         match argv:
+            case ["version"]:
+                return 0, "kind v0.30.0 go1.24.6 linux/amd64\n", ""
             case ["get", "clusters"]:
                 none = "" if self.clusters else "No kind clusters found.\n"
                 return 0, "".join(f"{name}\n" for name in self.clusters), none
@@ -236,12 +243,17 @@ class ClusterDouble:
             case ["load", "docker-image", "--name", name, *images]:
                 assert name in self.clusters
                 assert set(images) <= self.images
+                if self.attested & set(images):
+                    return 1, "", "ERROR: failed to load image: ctr: content digest sha256:0123: not found\n"
             case _:
                 raise AssertionError(argv)
         return 0, "", ""
 
     def _apply(self, argv: list[str], piped: str) -> Answer:
         what = argv[-1]
+        known = {one["metadata"]["name"] for one in self.objects["customresourcedefinitions"]}
+        if what.endswith("kserve-storage") and "clusterstoragecontainers.serving.kserve.io" not in known:
+            return 1, "", 'error: no matches for kind "ClusterStorageContainer": ensure CRDs are installed first\n'
         self.applied.append(piped or what)
         parts = {"cert-manager": "cert-manager", "kserve": "kserve", "pipelines": "kubeflow"}
         if part := parts.get(Path(what).name):
@@ -341,7 +353,9 @@ def _handler(double: ClusterDouble) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if self.path == "/program":
-                self._json(200, double.program(*body))
+                environment, *call = body
+                double.environment = environment
+                self._json(200, double.program(*call))
             else:
                 assert self.path == "/v1/models/offers:predict"
                 double.asked.append(body)

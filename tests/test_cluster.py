@@ -127,6 +127,29 @@ def test_all_that_is_missing_is_told_at_once(tree: Path, machine: ClusterDouble)
     assert all("is not installed" in sentence for sentence in sentences)
 
 
+@pytest.mark.parametrize("said", ["v1.30.9", "v0.99.0"])
+def test_a_kubectl_that_is_too_old(tree: Path, machine: ClusterDouble, said: str) -> None:
+    machine.make()
+    told = {"clientVersion": {"major": "1", "minor": "30+", "gitVersion": said, "goVersion": "go1.22.12"}}
+    machine.fails["version --client"] = (0, json.dumps(told, indent=2), "")
+    (sentence,) = refused(run(tree, machine, "platform"), machine)
+    assert f"kubectl 1.31 or newer is needed, and {said.rpartition('.')[0]} is installed" in sentence
+
+
+def test_a_kubectl_that_tells_no_version(tree: Path, machine: ClusterDouble) -> None:
+    machine.make()
+    machine.fails["version --client"] = (1, "", "error: unknown flag: --client\n")
+    (sentence,) = refused(run(tree, machine, "platform"), machine)
+    assert "kubectl 1.31 or newer is needed, and the one that is installed tells no version" in sentence
+
+
+@pytest.mark.parametrize("command", ["up", "deploy"])
+def test_a_kind_that_is_too_old(tree: Path, ready: ClusterDouble, command: str) -> None:
+    ready.fails["kind version"] = (0, "kind v0.29.0 go1.24.2 linux/amd64\n", "")
+    (sentence,) = refused(run(tree, ready, command), ready)
+    assert "kind 0.30 or newer is needed, and v0.29 is installed" in sentence
+
+
 @pytest.mark.parametrize("engine", ["", "0 "])
 def test_an_engine_that_does_not_answer(tree: Path, machine: ClusterDouble, engine: str) -> None:
     """The client ends with 0 and zeros in place of figures where it is given a format."""
@@ -370,6 +393,21 @@ def test_a_step_that_fails_is_named(tree: Path, machine: ClusterDouble) -> None:
     assert run(tree, machine, "platform").returncode == 0
 
 
+def test_kserve_is_asked_for_its_own_kinds_when_it_knows_them(tree: Path, machine: ClusterDouble) -> None:
+    machine.make()
+    machine.fails["manifests/platform/pipelines-crds"] = (1, "", "error: enough for this test\n")
+    done = run(tree, machine, "platform")
+    assert 'stopped at the step "Kubeflow Pipelines, some minutes"' in done.stderr
+    said = [call for call in machine.calls if " apply " in call or " wait " in call]
+    first = next(place for place, call in enumerate(said) if call.endswith("manifests/platform/kserve"))
+    assert [" ".join(call.split()[3:]) for call in said[first:-1]] == [
+        "apply --server-side -k manifests/platform/kserve",
+        "wait --for=condition=Established --timeout=2m crd/clusterstoragecontainers.serving.kserve.io",
+        "wait -n kserve --for=condition=Available --timeout=20m deployment --all",
+        "apply --server-side -k manifests/platform/kserve-storage",
+    ]
+
+
 def test_down_deletes_the_cluster_that_is_named(tree: Path, machine: ClusterDouble) -> None:
     machine.make("mine")
     machine.make("offers")
@@ -402,6 +440,12 @@ def test_images_carry_the_commit_as_the_bundles_tell_it(machine: ClusterDouble) 
     assert done.returncode == 0
     asked = {call.rpartition(":")[2] for call in machine.calls if "image inspect" in call or "docker build" in call}
     assert {one.removesuffix(" .") for one in asked} == {git_commit.__wrapped__()}
+
+
+def test_images_are_built_as_kind_can_load_them(tree: Path, machine: ClusterDouble) -> None:
+    assert run(tree, machine, "images").returncode == 0
+    assert machine.images == IMAGES
+    assert machine.attested == set()
 
 
 def test_images_that_are_there_are_not_built_again_unless_their_tag_is_vague(
@@ -521,6 +565,39 @@ def test_a_bundle_that_can_not_be_served_says_why(
     assert done.returncode == 2
     assert "service   not ready: PredictorReady is False" in done.stdout
     assert f"bundle    bank-marketing-1 can't be served: {said}\n" in done.stdout
+    (advice,) = (line for line in done.stdout.splitlines() if "->" in line)
+    assert remedy in advice
+
+
+SECURITY = (
+    'pods "offers-predictor-7d" is forbidden: violates PodSecurity "restricted:latest": '
+    'allowPrivilegeEscalation != false (container "{}" must set securityContext.allowPrivilegeEscalation=false)'
+)
+QUOTA = (
+    'pods "offers-predictor-7d" is forbidden: exceeded quota: namespace, requested: limits.cpu=3, used: limits.cpu=17, '
+    "limited: limits.cpu=18"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        (SECURITY.format("storage-initializer"), "KServe's storage-initializer keeps rights"),
+        (SECURITY.format("drift"), "a container keeps rights"),
+        (QUOTA, "raise ResourceQuota offers/namespace in your overlay"),
+        ('pods "offers-predictor-7d" is forbidden: no such account', "-n offers get events' says more"),
+    ],
+    ids=["KServe's container", "our container", "quota", "something else"],
+)
+def test_a_pod_that_is_refused(tree: Path, served: ClusterDouble, message: str, remedy: str) -> None:
+    """It is no pod, so only the deployment tells of it."""
+    served.serve(SERVED, "False")
+    (predictor,) = (one for one in served.objects["deployments"] if one["metadata"]["name"] == "offers-predictor")
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+    predictor["status"]["conditions"].append(failure)
+    done = run(tree, served, "status")
+    assert done.returncode == 2
+    assert f"bundle    bank-marketing-1 can't be served: {message}\n" in done.stdout
     (advice,) = (line for line in done.stdout.splitlines() if "->" in line)
     assert remedy in advice
 
