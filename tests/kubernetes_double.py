@@ -11,14 +11,24 @@ from contextlib import suppress
 from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, urlsplit
 
 from kubernetes import client
 
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices"
 KIND = "inferenceservices.serving.kserve.io"
+VERBS = {"PATCH": "patch", "POST": "create", "PUT": "update", "DELETE": "delete"}
 Object = dict[str, Any]
+
+
+class Right(NamedTuple):
+    """What an account has to be granted for a request; `name` is empty where it is about any object."""
+
+    group: str
+    resource: str
+    name: str
+    verb: str
 
 
 class KubernetesDouble:
@@ -57,6 +67,10 @@ class KubernetesDouble:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    def rights(self) -> set[Right]:
+        """What the requests so far would have needed."""
+        return {_right(*request) for request in self.requests}
 
     def api(self) -> client.ApiClient:
         configuration = client.Configuration()
@@ -123,6 +137,15 @@ class KubernetesDouble:
             if now is not None:
                 yield {"type": "ADDED" if seen is None else "MODIFIED", "object": now}
             seen = now
+
+
+def _right(method: str, path: str, query: dict[str, str]) -> Right:
+    """As a kube-apiserver reads a request: one object's list or watch is one that selects it by its name."""
+    group, _, _, _, resource, *names = path.removeprefix("/apis/").split("/")
+    if names:
+        return Right(group, "/".join([resource, *names[1:]]), names[0], VERBS.get(method, "get"))
+    selected = query.get("fieldSelector", "").removeprefix("metadata.name=")
+    return Right(group, resource, selected, VERBS.get(method, "watch" if query.get("watch") else "list"))
 
 
 def _merge(into: Object, changes: Object) -> None:

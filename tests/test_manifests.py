@@ -1,5 +1,7 @@
 """The manifests as kustomize renders them, held against the schemas of Kubernetes and KServe, and against our code."""
 
+import inspect
+import json
 import re
 import shutil
 import subprocess
@@ -7,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,20 @@ from cli import retrain
 
 # Before kserve: `protocol` hides pytest's arguments from kserve, which would parse them.
 from serving import protocol, telemetry  # noqa: F401
+from serving.dataplane import ServicePlane
+from serving.feed import Feed
+from serving.rest import application
+from serving.server import Server
 
 from kserve import models as kserve_models  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFESTS = ROOT / "manifests"
+ALERTS = ROOT / "tests" / "alerts.yaml"
 VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34")
 OURS = {"offers-serving", "offers-drift", "offers-pipeline-python"}
+FETCHES = "storage-initializer"
+"""The container that KServe puts before ours, where a bundle is named; the platform says what it may."""
 SERVING = {"serving.kserve.io/inferenceservice": "offers", "component": "predictor", "app": "isvc.offers-predictor"}
 """Labels that KServe gives to the pods of the service, and that our selectors rest on."""
 
@@ -39,7 +49,7 @@ def rendered(path: str) -> tuple[Object, ...]:
     tool = next((tool for tool in ("kustomize", "kubectl") if shutil.which(tool)), None)
     if tool is None:
         pytest.skip(
-            "neither kustomize nor kubectl is here: the manifests are NOT tested; install kubectl 1.27 or newer"
+            "neither kustomize nor kubectl is here: the manifests are NOT tested; install kubectl 1.31 or newer"
         )
     command = [tool, "build" if tool == "kustomize" else "kustomize", MANIFESTS / path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -72,7 +82,18 @@ def serving_pod(objects: tuple[Object, ...]) -> Object:
     metadata = {"name": "offers-predictor", "namespace": service["metadata"]["namespace"]}
     metadata |= {"labels": predictor["labels"] | SERVING, "annotations": predictor["annotations"]}
     pod |= {"containers": [container, *predictor["containers"]], "volumes": [*spec["volumes"], *predictor["volumes"]]}
+    pod["initContainers"] = [storage_initializer()]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+
+
+def storage_initializer() -> Object:
+    (made,) = of(rendered("platform/kserve-storage"), "ClusterStorageContainer", "default")
+    assert {"prefix": "s3://"} in made["spec"]["supportedUriFormats"]
+    models = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
+    merged = {"args": ["s3://offers/bundles/one", "/mnt/models"], "volumeMounts": [models]}
+    container: Object = made["spec"]["container"] | merged
+    assert container["name"] == FETCHES
+    return container
 
 
 def pods(objects: tuple[Object, ...]) -> list[Object]:
@@ -88,7 +109,7 @@ def pods(objects: tuple[Object, ...]) -> list[Object]:
 
 def containers(objects: tuple[Object, ...]) -> Iterator[tuple[Object, Object]]:
     for pod in pods(objects):
-        for container in pod["spec"]["containers"]:
+        for container in (*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]):
             yield pod, container
 
 
@@ -157,6 +178,8 @@ def test_kserve_knows_every_field_of_its_resources(objects: tuple[Object, ...]) 
     assert service["apiVersion"] == "serving.kserve.io/v1beta1"
     assert list(unknown(runtime, "V1alpha1ServingRuntime", "runtime")) == []
     assert list(unknown(service, "V1beta1InferenceService", "service")) == []
+    (storage,) = of(rendered("platform/kserve-storage"), "ClusterStorageContainer")
+    assert list(unknown(storage, "V1alpha1ClusterStorageContainer", "storage")) == []
     wrong = service | {"spec": {"predictor": {"minReplicas": "2", "modell": {}}}}
     assert [place.partition(":")[0] for place in unknown(wrong, "V1beta1InferenceService", "service")] == [
         "service.spec.predictor.minReplicas",
@@ -184,7 +207,7 @@ def test_images_have_a_tag_that_does_not_move(objects: tuple[Object, ...]) -> No
         assert re.fullmatch(r"v?[0-9]+\.[0-9]+\.[0-9]+|[0-9a-f]{40}", tag), image
     names = {image.rpartition(":")[0].rpartition("/")[2] for image in found}
     assert names >= OURS
-    assert names - OURS <= {"prometheus", "grafana"}
+    assert names - OURS <= {"prometheus", "grafana", FETCHES}
 
 
 def test_runs_that_the_trigger_starts_use_its_own_image(objects: tuple[Object, ...]) -> None:
@@ -198,7 +221,7 @@ def test_no_container_has_more_rights_than_a_restricted_namespace_gives(objects:
     for pod, container in containers(objects):
         mine, shared = container["securityContext"], pod["spec"]["securityContext"]
         assert mine["runAsNonRoot"]
-        assert mine["readOnlyRootFilesystem"]
+        assert mine.get("readOnlyRootFilesystem", container["name"] == FETCHES)
         assert not mine["allowPrivilegeEscalation"]
         assert mine["capabilities"] == {"drop": ["ALL"]}
         assert mine["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -233,8 +256,17 @@ def total(objects: tuple[Object, ...], kind: str, resource: str, extra: int = 0)
     found = Decimal(0)
     for pod in pods(objects):
         number = service["spec"]["predictor"]["minReplicas"] + extra if pod["kind"] == "Pod" else 1
-        found += number * sum(quantity(one["resources"][kind][resource]) for one in pod["spec"]["containers"])
+        found += number * counted(pod["spec"], kind, resource)
     return found
+
+
+def counted(spec: Object, kind: str, resource: str) -> Decimal:
+    """What the API counts for a pod: its containers together, or one that runs before them where that takes more."""
+    before, together = (
+        [quantity(one["resources"][kind][resource]) for one in spec.get(key, [])]
+        for key in ("initContainers", "containers")
+    )
+    return max([*before, sum(together, Decimal(0))])
 
 
 @pytest.mark.parametrize("kind", ["requests", "limits"])
@@ -254,7 +286,7 @@ def test_the_laptop_s_overlay_leaves_room_for_kubeflow() -> None:
 
 def test_probes_ask_ports_that_exist(objects: tuple[Object, ...]) -> None:
     for pod, container in containers(objects):
-        if pod["kind"] == "Job":
+        if pod["kind"] == "Job" or container["name"] == FETCHES:
             continue
         assert {"startupProbe", "livenessProbe"} <= container.keys(), container["name"]
         own = {port["name"] for port in container["ports"]}
@@ -325,22 +357,16 @@ def test_what_pods_say_to_each_other_is_allowed_on_both_sides() -> None:
     assert inward["spec"]["podSelector"] == outward["spec"]["egress"][0]["to"][0]["podSelector"]
 
 
-def test_rights_are_these_and_no_more() -> None:
-    """Reading, changing and watching one service for the step that deploys; for Prometheus what finds its targets."""
-    expected = {
-        "deploy-bundle": [
-            {
-                "apiGroups": ["serving.kserve.io"],
-                "resources": ["inferenceservices"],
-                "resourceNames": ["offers"],
-                "verbs": ["get", "patch", "watch"],
-            }
-        ],
-        "find-pods": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}],
-    }
+def test_two_accounts_have_rights_in_our_namespace_and_nobody_has_others() -> None:
+    """What the step that deploys needs is told by `test_rollout`; Prometheus finds its targets."""
     objects = rendered("overlays/kind")
-    assert {role["metadata"]["name"]: role["rules"] for role in of(objects, "Role")} == expected
     assert not [item for item in objects if item["kind"].startswith("ClusterRole")]
+    rules = {role["metadata"]["name"]: role["rules"] for role in of(objects, "Role")}
+    assert rules.keys() == {"deploy-bundle", "find-pods"}
+    assert rules["find-pods"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    (service,) = of(objects, "InferenceService")
+    for item in (*of(objects, "Role"), *of(objects, "RoleBinding")):
+        assert item["metadata"]["namespace"] == service["metadata"]["namespace"]
     bound = {item["roleRef"]["name"]: item["subjects"] for item in of(objects, "RoleBinding")}
     assert bound == {
         "deploy-bundle": [{"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "kubeflow"}],
@@ -373,7 +399,8 @@ def test_the_services_take_the_arguments_that_they_are_given() -> None:
     for place, module in enumerate(("serving.predictor", "serving.ranker")):
         container = serving_pod(rendered("base"))["spec"]["containers"][place]
         assert container["command"] == ["python", "-m", module]
-        arguments = [one for one in container["args"] if not one.startswith("--scored_dir")]
+        given = [one.replace("{{.Name}}", "offers") for one in container["args"]]
+        arguments = [one for one in given if not one.startswith("--scored_dir")]
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False, cwd=ROOT
         )
@@ -404,6 +431,29 @@ def test_the_trigger_takes_the_arguments_that_it_is_given(objects: tuple[Object,
     (settings,) = (item for item in of(objects, "ConfigMap") if "OFFERS_BUCKET" in item["data"])
     for where in ("publish", "store"):
         assert re.match(f"s3://{settings['data']['OFFERS_BUCKET']}(/|$)", context.params[where])
+
+
+def default(of_what: type, parameter: str) -> float:
+    return float(inspect.signature(of_what).parameters[parameter].default)
+
+
+def test_a_pod_that_ends_answers_what_still_comes(objects: tuple[Object, ...]) -> None:
+    """The ranker waits before it stops, the two that it needs for longer, and the pod for all of them."""
+    pod = serving_pod(objects)["spec"]
+    waits = {}
+    for container in pod["containers"]:
+        python, option, program = container["lifecycle"]["preStop"]["exec"]["command"]
+        assert (python, option) == (container["command"][0], "-c")
+        waits[container["name"]] = int(re.fullmatch(r"import time; time\.sleep\((\d+)\)", program)[1])  # type: ignore[index]
+    ranker, feed = waits["transformer-container"], default(Feed, "grace")
+    assert ranker > 0
+    assert waits["kserve-container"] > ranker
+    assert waits["drift"] > ranker + feed
+    services = default(Server, "grace")
+    assert services == 30
+    feeds = sum(one.startswith(("--drift_url", "--scored_dir")) for one in pod["containers"][1]["args"])
+    longest = max(waits["kserve-container"] + services, ranker + services + feeds * feed)
+    assert pod["terminationGracePeriodSeconds"] > longest
 
 
 def exported() -> set[str]:
@@ -441,6 +491,32 @@ def test_questions_are_about_containers_that_exist() -> None:
     there = {container["name"] for _, container in containers(rendered("overlays/kind"))}
     for name, question in asked().items():
         assert set(re.findall(r'container="([^"]+)"', question)) <= there, name
+
+
+def test_requests_are_counted_where_customers_are_answered() -> None:
+    """No probe, no scrape, no page; nor `:explain`, which the ranker has no answer to."""
+    routes = application(ServicePlane([])).app.routes
+    ranked = {route.name for route in routes if "POST" in route.methods} - {"/v1/models/{model_name}:explain"}
+    for name, question in asked().items():
+        selectors = re.findall(r"offers_request(?:s_total|_seconds_bucket)\{(.+?)\}", question)
+        for selector in selectors:
+            (pattern,) = re.findall(r'route=~"([^"]+)"', selector)
+            assert {route.name for route in routes if re.fullmatch(pattern, route.name)} == ranked, name
+
+
+def test_alerts_fire_on_what_they_are_for_and_on_nothing_near_it() -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not here: the alerts are NOT tested; install the package prometheus")
+    done = subprocess.run(["promtool", "test", "rules", ALERTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_is_seen_to_fire_and_to_keep_quiet() -> None:
+    tests = yaml.safe_load(ALERTS.read_text("utf-8"))["tests"]
+    seen = {(case["alertname"], bool(case["exp_alerts"])) for test in tests for case in test["alert_rule_test"]}
+    rules = yaml.safe_load((MANIFESTS / "components" / "observability" / "alerts.yaml").read_text("utf-8"))
+    names = {rule["alert"] for rule in rules["groups"][0]["rules"]}
+    assert seen == {(name, fires) for name in names for fires in (True, False)}
 
 
 def test_every_alert_has_its_page_in_the_runbook() -> None:
@@ -488,7 +564,60 @@ def test_kind_leads_its_node_ports_to_loopback() -> None:
     assert quota["spec"]["hard"]["services.nodeports"] == str(len(ours))
 
 
+def test_node_ports_are_open_to_the_nodes_of_docker_and_podman() -> None:
+    (policy,) = of(rendered("overlays/kind"), "NetworkPolicy", "node-ports")
+    (rule,) = policy["spec"]["ingress"]
+    blocks = [ip_network(peer["ipBlock"]["cidr"]) for peer in rule["from"]]
+    for node in ("172.18.0.2", "192.168.16.2", "10.89.0.2"):
+        assert any(ip_address(node) in block for block in blocks), node
+    for outside in ("8.8.8.8", "10.244.0.7"):
+        assert not any(ip_address(outside) in block for block in blocks), outside
+
+
+def fetched(part: str) -> list[str]:
+    """What a part of the platform takes from elsewhere."""
+    path = MANIFESTS / "platform" / part / "kustomization.yaml"
+    return [one for one in yaml.safe_load(path.read_text("utf-8"))["resources"] if "://" in one]
+
+
 def test_the_platform_is_pinned() -> None:
-    for path in (MANIFESTS / "platform").glob("*/kustomization.yaml"):
-        for resource in yaml.safe_load(path.read_text("utf-8"))["resources"]:
-            assert re.search(r"/v[0-9]+\.[0-9]+\.[0-9]+/|\?ref=[0-9]+\.[0-9]+\.[0-9]+$", resource), resource
+    parts = {path.parent.name: fetched(path.parent.name) for path in (MANIFESTS / "platform").glob("*/*.yaml")}
+    assert [part for part, resources in parts.items() if not resources] == ["kserve-storage"]
+    for resource in (one for resources in parts.values() for one in resources):
+        assert re.search(r"/v[0-9]+\.[0-9]+\.[0-9]+/|\?ref=[0-9]+\.[0-9]+\.[0-9]+$", resource), resource
+    tag = storage_initializer()["image"].rpartition(":")[2]
+    assert f"/{tag}/" in fetched("kserve")[0]
+
+
+def test_a_kserve_of_another_hand_is_given_the_same_rights() -> None:
+    readme = (MANIFESTS / "platform" / "README.md").read_text("utf-8")
+    (patch,) = re.findall(
+        r"^kubectl patch clusterstoragecontainer default --type=merge -p '(.*)'$", readme, re.MULTILINE
+    )
+    told = json.loads(patch)["spec"]["container"]
+    assert told == {"securityContext": storage_initializer()["securityContext"]}
+
+
+INSTALLED = [
+    ("v1", "ConfigMap", "inferenceservice-config"),
+    ("apps/v1", "Deployment", "kserve-controller-manager"),
+    ("apps/v1", "Deployment", "kserve-localmodel-controller-manager"),
+    ("apps/v1", "Deployment", "llmisvc-controller-manager"),
+    ("apps/v1", "DaemonSet", "kserve-localmodelnode-agent"),
+    ("serving.kserve.io/v1alpha1", "ClusterStorageContainer", "default"),
+]
+"""What matters here of the objects in KServe's file."""
+
+
+def test_what_is_left_out_of_kserve(tmp_path: Path) -> None:
+    """Its own storage container, which no API server knows before its definition; controllers that we do not need."""
+    shutil.copytree(MANIFESTS / "platform" / "kserve", tmp_path / "kserve")
+    made = [
+        {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "kserve"}}
+        for version, kind, name in INSTALLED
+    ]
+    (tmp_path / "kserve" / "installed.yaml").write_text(yaml.safe_dump_all(made))
+    path = tmp_path / "kserve" / "kustomization.yaml"
+    path.write_text(path.read_text("utf-8").replace(fetched("kserve")[0], "installed.yaml"))
+    found = {(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in rendered(str(path.parent))}
+    assert found == set(INSTALLED[:2])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from components.inference import InferenceService, roll_out
 from offers import rollout
 from offers.errors import ServiceError
 from offers.s3 import S3Store, connect
+from offers.settings import Settings
 from pipelines.pods import logs_of
 from tests.http_double import FileServer
-from tests.kubernetes_double import SERVICES, KubernetesDouble
+from tests.kubernetes_double import SERVICES, KubernetesDouble, Right
 from tests.runs import offers
 from tests.s3_double import S3Double
 from tests.services import serving
+from tests.test_manifests import of, rendered
 
 OLD, NEW = "s3://bank/bundles/shop-0000000000000001", "s3://bank/bundles/shop-0000000000000002"
 PLACE = SERVICES.format("bank")
@@ -374,6 +377,31 @@ def environment(
     monkeypatch.setenv("OFFERS_S3_ENDPOINT", f"http://{s3.endpoint}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+
+
+@pytest.mark.parametrize("overlay", ["base", "overlays/kind", "overlays/aws"])
+def test_the_role_grants_what_deploy_and_rollback_ask_for_and_no_more(
+    double: KubernetesDouble,
+    s3: S3Double,
+    shop_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overlay: str,
+) -> None:
+    settings = Settings(home=tmp_path, s3=s3.settings)
+    for prefix in ("older", "bundles"):
+        S3Store(connect(s3.settings), "bank", prefix).put_directory(shop_bundle, shop_bundle.name)
+    older, newer = (f"s3://bank/{prefix}/{shop_bundle.name}" for prefix in ("older", "bundles"))
+    double.services["offers"]["spec"]["predictor"]["model"]["storageUri"] = older
+    monkeypatch.setattr(inference, "connect", double.api)
+    monkeypatch.setattr(inference, "smoke", lambda *_: None)
+    inference.deploy(newer, "bank/offers", "", 5, settings)
+    inference.roll_back("bank/offers", "", 5, settings)
+    assert served(double) == (older, newer)
+    (role,) = of(rendered(overlay), "Role", "deploy-bundle")
+    parts = ("apiGroups", "resources", "resourceNames", "verbs")
+    granted = {Right(*right) for rule in role["rules"] for right in product(*map(rule.__getitem__, parts))}
+    assert double.rights() == granted
 
 
 @pytest.mark.slow
