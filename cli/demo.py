@@ -42,15 +42,18 @@ def demo() -> None:
     source = _source(known, settings)
     bundle = Path(run(known.name, source))
     changed = traffic.shifted(open_bundle(str(bundle), settings), CHANGED_ROWS)
-    with _trigger(known, settings, traffic.contacts(known, settings, source, changed), bundle) as trigger:
+    contacts = traffic.contacts(known, settings, source, changed)
+    # Not where 'offers serve' runs, which may be up.
+    directory = contacts.parent / "serve"
+    with _trigger(known, settings, contacts, bundle) as trigger:
         console.print("\n[bold]Predictor, ranker and drift sidecar answer on loopback[/bold]")
-        with services(bundle, known.name, settings.home / "serve", watch=Watch(python, trigger.url)) as running:
+        with services(bundle, known.name, directory, watch=Watch(python, trigger.url)) as running:
             _rank(running, known)
             decision = _drift(running, trigger, known, bundle, changed)
             console.print("\n[bold]A new model is trained on the contacts, the shifted ones among them[/bold]")
             new = trigger.result(decision)
         console.print("\n[bold]The new bundle is served[/bold]")
-        with services(new, known.name, settings.home / "serve", watch=Watch(python, trigger.url)) as running:
+        with services(new, known.name, directory, watch=Watch(python, trigger.url)) as running:
             _rank(running, known)
     console.print("\n'make serve' keeps the services up; why the model was trained again, decision by decision:")
     console.print(f".venv/bin/offers retrain journal --store {trigger.journal.store.uri}", soft_wrap=True)

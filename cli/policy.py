@@ -22,7 +22,7 @@ def check(catalogue: CatalogueArgument, contract: ContractOption = "") -> None:
     from offers import catalogue as catalogues
     from offers import contract as contracts
 
-    known = contracts.load(contract or catalogues.contract_of(catalogue))
+    known = contracts.load(contract or _contract_of(catalogue))
     found = catalogues.load(catalogue, known)
     table = Table("offer", "family", "value", "cost", "weight", "lever", box=None, pad_edge=False)
     for offer in found.offers:
@@ -35,3 +35,17 @@ def check(catalogue: CatalogueArgument, contract: ContractOption = "") -> None:
         f" families keep to contract {known.name}; k {policy.k}, exploration {policy.exploration.kind},"
         f" fallback {policy.fallback or 'none'}"
     )
+
+
+def _contract_of(catalogue: str) -> str:
+    from offers import catalogue as catalogues
+    from offers import contract as contracts
+    from offers.errors import CatalogueError
+
+    name, shipped = catalogues.contract_of(catalogue), contracts.shipped()
+    if name not in shipped:
+        raise CatalogueError(
+            f"{catalogue} is for contract {name!r}, which is none of the shipped ones ({', '.join(shipped)}): name its"
+            " file with --contract"
+        )
+    return name

@@ -4,6 +4,8 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,24 +38,23 @@ def serve(
     bundle: BundleOption = "", catalogue: CatalogueOption = "", port: PortOption = 8080, sink: SinkOption = ""
 ) -> None:
     """Serve a bundle on loopback, predictor, ranker and drift sidecar, until Ctrl-C."""
+    from offers import catalogue as catalogues
     from offers import contract as contracts
     from offers.settings import Settings
-    from offers.training import bundle_path
     from serving.local import Watch, services, sidecar_python
     from serving.question import example
 
-    settings, stopped = Settings.from_env(), threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    path = bundle_path(bundle or _newest(settings), settings).resolve()
-    # The predictor verifies the bundle; what is read here is only what to say.
+    settings = Settings.from_env()
+    path = _bundle(bundle, settings)
+    # Bundle and catalogue are verified by the services; what is wrong with the given names is told at once.
     contract = contracts.load(str(path / "contract.yaml"))
+    catalogues.load(catalogue or contract.name, contract)
     directory, watch = settings.home / "serve", Watch(sidecar_python(), sink)
-    with services(path, catalogue or contract.name, directory, port, watch) as running:
+    with _until_told(), services(path, catalogue or contract.name, directory, port, watch) as running:
         request = directory / "request.json"
         request.write_text(json.dumps(example(contract), indent=1) + "\n", "utf-8")
         _introduce(running, request)
-        _wait(running, stopped)
+        _wait(running)
 
 
 def rank(customer: CustomerOption, url: UrlOption = "http://127.0.0.1:8080") -> None:
@@ -70,8 +71,11 @@ def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:
 
     from offers.errors import RequestError, ServiceError
 
+    # By json itself: httpx refuses NaN, and the ranker answers which field it stands in.
+    body, headers = json.dumps(request), {"content-type": "application/json"}
+    where = f"{url.rstrip('/')}/v1/models/offers:predict"
     try:
-        answer = httpx.post(f"{url.rstrip('/')}/v1/models/offers:predict", json=request, timeout=60)
+        answer = httpx.post(where, content=body, headers=headers, timeout=60, trust_env=False)
         content = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         reason = str(error) or type(error).__name__
@@ -85,29 +89,43 @@ def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:
 def show(prediction: dict[str, Any], console: Any) -> None:
     """Print the answer for one customer."""
     from rich.table import Table
+    from rich.text import Text
 
     versions = ", ".join(f"{name} {version}" for name, version in prediction["versions"].items() if version)
-    console.print(f"\n[bold]{prediction['customer_id']}[/bold]  decision {prediction['decision_id']}", soft_wrap=True)
-    console.print(versions, style="dim", soft_wrap=True)
+    customer = (str(prediction["customer_id"]), "bold")
+    console.print(Text.assemble("\n", customer, f"  decision {prediction['decision_id']}"), soft_wrap=True)
+    console.print(Text(versions, "dim"), soft_wrap=True)
     if prediction["fallback"]:
         console.print("The predictor is away: this is the ranking by value.", style="bold yellow")
     ranked = Table("", "offer", "propensity", "value", "score", "first", "why here", box=None, pad_edge=False)
     ranked.columns[1].no_wrap = True
     for offer in prediction["offers"]:
         figures = (_figure(offer["propensity"], 4), _figure(offer["value"], 2), _figure(offer["score"], 2))
-        probability = f"{offer['action_probability']:.0%}"
-        ranked.add_row(str(offer["rank"]), offer["offer_id"], *figures, probability, ", ".join(offer["reasons"]))
+        probability, why = f"{offer['action_probability']:.0%}", ", ".join(offer["reasons"])
+        ranked.add_row(str(offer["rank"]), Text(offer["offer_id"]), *figures, probability, Text(why))
     console.print(ranked)
     withheld: dict[str, list[str]] = {}
     for offer in prediction["withheld"]:
         why = "; ".join(f"{reason['code']}, {reason['text']}" for reason in offer["reasons"])
         withheld.setdefault(why, []).append(offer["offer_id"])
     for why, names in withheld.items():
-        console.print(f"withheld, {why}: {', '.join(names)}", style="dim")
+        console.print(Text(f"withheld, {why}: {', '.join(names)}", "dim"))
 
 
 def _figure(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _bundle(where: str, settings: "Settings") -> Path:
+    from offers.errors import BundleError
+    from offers.training import bundle_path
+
+    path = bundle_path(where or _newest(settings), settings).resolve()
+    if not (path / "contract.yaml").is_file():
+        looked = dict.fromkeys((path, (settings.home / "bundles" / where).resolve()))
+        listed = " or ".join(map(str, looked))
+        raise BundleError(f"--bundle {where!r}: there is no such bundle; expected its contract.yaml in {listed}")
+    return path
 
 
 def _newest(settings: "Settings") -> str:
@@ -139,16 +157,47 @@ def _introduce(running: "Services", request: Path) -> None:
     sys.stdout.flush()
 
 
-def _wait(running: "Services", stopped: threading.Event) -> None:
+class _Told(BaseException):
+    """We were told to stop."""
+
+
+@contextmanager
+def _until_told() -> Iterator[None]:
+    """Leave the block at SIGTERM, Ctrl-C or when the terminal closes, whatever it waits for; leave it in peace then."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    # Else nohup asks to outlive the terminal.
+    numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+
+    def leave(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise _Told
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            signal.signal(number, leave)
+        yield
+    except _Told:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(running: "Services") -> None:
+    """Wait until a service ends, which none should."""
     from offers.errors import ServiceError
+
+    ended = threading.Event()
 
     def watch(process: Any) -> None:
         process.wait()
-        stopped.set()
+        ended.set()
 
     for child in running.processes.values():
         threading.Thread(target=watch, args=(child,), daemon=True).start()
-    stopped.wait()
+    ended.wait()
     for name, child in running.processes.items():
         if child.poll() is not None:
             raise ServiceError(f"the {name} has ended with exit code {child.returncode}; its log tells why")
@@ -160,8 +209,12 @@ def _request(customer: str) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if customer == "-" else Path(customer).read_text("utf-8")
         content = json.loads(text)
+        request = content if isinstance(content, dict) and "instances" in content else {"instances": [content]}
+        json.dumps(request)
     except (OSError, ValueError) as error:
         raise RequestError(f"{customer}: expected a JSON file with an instance: {error}") from None
+    except RecursionError:
+        raise RequestError(f"{customer}: expected a JSON file with an instance, got one nested too deeply") from None
     if not isinstance(content, dict):
         raise RequestError(f"{customer}: expected a JSON object, got {type(content).__name__}")
-    return content if "instances" in content else {"instances": [content]}
+    return request

@@ -23,8 +23,9 @@ BEYOND_K = "BEYOND_K"
 RESERVED = (NOT_WORTH_ITS_COST, FAMILY_LIMIT, BEYOND_K)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-Euros = Annotated[float, Field(ge=0, le=1e9)]
-Factor = Annotated[float, Field(ge=0, le=1000)]
+Euros = Annotated[float, Field(ge=0, le=1e9, strict=True)]
+Factor = Annotated[float, Field(ge=0, le=1000, strict=True)]
+Places = Annotated[int, Field(ge=1, strict=True)]
 RuleKind = Literal["eligibility", "suitability"]
 
 _FILE = Kind("catalogue", "offers.catalogues", "name, contract, families and offers", CatalogueError)
@@ -72,13 +73,13 @@ class Family(Ruled):
     """Offers of one kind: no more than `limit` of them in one answer. Its rules hold for each of them."""
 
     name: Name
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Places | None = None
 
 
 class PolicySettings(Section):
     """How offers are arbitrated: places in an answer, exploration, and what to do while the predictor is away."""
 
-    k: Annotated[int, Field(ge=1)] = 3
+    k: Places = 3
     exploration: Exploration = Exploration()
     fallback: Literal["value"] | None = None
 

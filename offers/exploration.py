@@ -19,8 +19,8 @@ class Exploration(Section):
     """
 
     kind: Literal["none", "softmax", "epsilon"] = "none"
-    temperature: Annotated[float, Field(ge=0.01, le=1e9)] | None = None
-    epsilon: Annotated[float, Field(gt=0, le=1)] | None = None
+    temperature: Annotated[float, Field(ge=0.01, le=1e9, strict=True)] | None = None
+    epsilon: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
     salt: str = ""
 
     @model_validator(mode="after")

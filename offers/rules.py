@@ -44,7 +44,7 @@ def _scalar(value: Any) -> Any:
 
 Value = Annotated[str | int | float | bool, PlainValidator(_scalar)]
 Values = Annotated[tuple[Value, ...], Field(min_length=1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
 class Condition(Section):
@@ -59,7 +59,7 @@ class Condition(Section):
     equals: Value | None = None
     in_: Annotated[Values | None, Field(alias="in")] = None
     is_not: Values | None = None
-    missing: bool | None = None
+    missing: Annotated[bool, Field(strict=True)] | None = None
     all_: Annotated["tuple[Condition, ...] | None", Field(alias="all", min_length=1)] = None
     any_: Annotated["tuple[Condition, ...] | None", Field(alias="any", min_length=1)] = None
     not_: Annotated["Condition | None", Field(alias="not")] = None
@@ -144,6 +144,8 @@ def _operator_problems(condition: Condition, column: Column) -> Iterator[Problem
         if column.type not in _TYPES[operator]:
             fitting = ", ".join(name for name, types in _TYPES.items() if column.type in types)
             yield (operator,), f"{column.name!r} is {column.type}, so expected one of {fitting}"
+        elif operator == "missing" and not column.may_be_missing:
+            yield (operator,), f"{column.name!r} is never missing by the contract, so expected another operator"
         elif operator != "missing":
             listed = operator in ("in", "is_not")
             for place, value in enumerate(values):

@@ -1,7 +1,9 @@
 """Predictor, ranker and sidecar on this machine: the processes that run in an InferenceService, on loopback."""
 
+import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +11,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from offers.errors import ServiceError
 
@@ -56,6 +60,20 @@ class Watch:
     python: Path
     sink: str = ""
 
+    def __post_init__(self) -> None:
+        # The sidecar asks the same, but says so only after seconds.
+        if self.sink and not _is_address(self.sink):
+            expected = "expected http://host:port/path, without a password"
+            raise ServiceError(f"--sink: {expected}, got {self.sink[:80]!r}")
+
+
+def _is_address(sink: str) -> bool:
+    try:
+        parsed = httpx.URL(sink)
+    except httpx.InvalidURL:
+        return False
+    return parsed.scheme in ("http", "https") and bool(parsed.host) and not parsed.userinfo
+
 
 def sidecar_python() -> Path:
     """Interpreter of the sidecar's environment.
@@ -81,45 +99,80 @@ def services(
     ----------
     bundle : directory of the bundle
     catalogue : name of a shipped catalogue, or a file
-    logs : directory for their logs, one line of JSON per request, and for the sidecar's state
+    logs : directory for their logs, one line of JSON per request, and for the sidecar's state; theirs alone
 
     Raises
     ------
     ServiceError
-        one of them can't be started: says why, in its own words
+        the directory is in use, the port is taken, or one of them can't be started: says why, in its own words
     """
     logs.mkdir(parents=True, exist_ok=True)
     free = ("--http_port", 0, "--grpc_port", 0)
     with ExitStack() as stack:
+        lock = stack.enter_context(_locked(logs))
+        _check_free(http_port)
         # They load for seconds: both at the same time.
-        predictor_start = stack.enter_context(_started("predictor", logs, "--bundle", bundle, *free))
-        drift_start = stack.enter_context(_sidecar(bundle, logs, watch)) if watch else None
+        predictor_start = stack.enter_context(_started("predictor", logs, lock, "--bundle", bundle, *free))
+        drift_start = stack.enter_context(_sidecar(bundle, logs, lock, watch)) if watch else None
         predictor = predictor_start()
         drift = drift_start() if drift_start else None
         where = ["--predictor_host", f"127.0.0.1:{predictor.bound['grpc_port']}"]
         where += ["--drift_url", f"{drift.url}/events"] if drift else []
         ports = ("--http_port", http_port, "--grpc_port", 0)
-        ranker_start = _started("ranker", logs, "--bundle", bundle, "--catalogue", catalogue, *where, *ports)
+        ranker_start = _started("ranker", logs, lock, "--bundle", bundle, "--catalogue", catalogue, *where, *ports)
         yield Services(predictor, stack.enter_context(ranker_start)(), drift)
 
 
-def _sidecar(bundle: Path, logs: Path, watch: Watch) -> AbstractContextManager[Callable[[], Running]]:
+@contextmanager
+def _locked(directory: Path) -> Iterator[int]:
+    """Keep a directory to ourselves and to the services, which inherit the lock: the last of us to end gives it up."""
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        _lock(lock, directory)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, directory: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        advice = "stop them, or name another directory in OFFERS_HOME"
+        raise ServiceError(f"{directory}: other services run here, or have not ended yet; {advice}") from None
+
+
+def _check_free(port: int) -> None:
+    """Know now what the ranker would say after seconds."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            reason = f"{error.strerror}; name another port, or 0 for a free one"
+            raise ServiceError(f"can't listen on port {port} of 127.0.0.1: {reason}") from None
+
+
+def _sidecar(bundle: Path, logs: Path, lock: int, watch: Watch) -> AbstractContextManager[Callable[[], Running]]:
     sink = ("--sink", watch.sink) if watch.sink else ()
     state = ("--state", logs / "drift", "--port", 0)
-    return _started("drift", logs, "--bundle", bundle, *state, *sink, python=watch.python)
+    return _started("drift", logs, lock, "--bundle", bundle, *state, *sink, python=watch.python)
 
 
 @contextmanager
-def _started(name: str, logs: Path, *arguments: object, python: Path | None = None) -> Iterator[Callable[[], Running]]:
+def _started(
+    name: str, logs: Path, lock: int, *arguments: object, python: Path | None = None
+) -> Iterator[Callable[[], Running]]:
     """Start a service; what comes back waits until it answers."""
     log = logs / f"{name}.log"
-    command = [str(python or sys.executable), "-m", f"serving.{name}", *map(str, arguments)]
+    command = [str(python or sys.executable), "-m", "serving.tether", f"serving.{name}", *map(str, arguments)]
     environment = os.environ | ({"PYTHONPATH": str(_ROOT)} if python else {})
     with log.open("w", encoding="utf-8") as errors:
         # In a session of its own: Ctrl-C reaches us alone, and we stop the services in their order.
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True, env=environment
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+            start_new_session=True, env=environment, pass_fds=(lock,),
+        )  # fmt: skip
     try:
         yield lambda: Running(process, _bound(process, log))
     finally:
@@ -136,9 +189,10 @@ def _bound(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.communicate(timeout=_GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
+    """Stop a service, and leave its pipes last: the closed one would tell it to stop a second time."""
+    with process:
+        process.terminate()
+        try:
+            process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -195,6 +195,69 @@ MISTAKES = {
         "missing: false",
         "missing: 'missing' stan",
     ),
+    "number in quotes": (
+        "at_least: 1}",
+        "at_least: '1'}",
+        "'1'",
+        "YET.at_least: input should be a valid number, got '1'",
+    ),
+    "number with a stroke": ("at_least: 1}", "at_least: 1_0}", "1_0}", "YET.at_least: input should be a valid number"),
+    "true for a number": (
+        "at_least: 1}",
+        "at_least: true}",
+        "t: true}",
+        "YET.at_least: input should be a valid number",
+    ),
+    "true for a bound": ("at_least: 1}", "at_most: true}", "t: true}", "YET.at_most: input should be a valid number"),
+    "yes for true": (
+        "at_least: 1}",
+        "missing: yes}",
+        "g: yes}",
+        "YET.missing: input should be a valid boolean, got 'yes'",
+    ),
+    "no for false": (
+        "at_least: 1}",
+        "missing: no}",
+        "g: no}",
+        "YET.missing: input should be a valid boolean, got 'no'",
+    ),
+    "1 for true": ("at_least: 1}", "missing: 1}", "g: 1}", "YET.missing: input should be a valid boolean, got 1"),
+    "missing can't be": (
+        "visits, at_least: 1}",
+        "spending, missing: true}",
+        "missing: true",
+        "NO_CUSTOMER_YET.missing: 'spending' is never missing by the contract, so expected another operator",
+    ),
+    "missing never is": (
+        "visits, at_least: 1}",
+        "channel, missing: false}",
+        "missing: false",
+        "NO_CUSTOMER_YET.missing: 'channel' is never missing by the contract, so expected another operator",
+    ),
+    "true for a value": (
+        "value: 30",
+        "value: true",
+        "value: true",
+        "offers.full.value: input should be a valid number",
+    ),
+    "value in quotes": (
+        "value: 30",
+        "value: '30'",
+        "'30'",
+        "offers.full.value: input should be a valid number, got '30'",
+    ),
+    "value with a stroke": ("value: 30", "value: 3_0", "3_0", "offers.full.value: input should be a valid number"),
+    "true for a cost": ("cost: 4", "cost: true", "cost: true", "offers.full.cost: input should be a valid number"),
+    "true for a lever": ("lever: 1.5", "lever: true", "lever", "offers.full.lever: input should be a valid number"),
+    "true for a weight": (
+        "weight: 2}",
+        "weight: true}",
+        "weight: true}",
+        "offers.full.weights.0.weight: input should be a valid number, got True",
+    ),
+    "true for a limit": ("limit: 1", "limit: true", "limit", "families.short.limit: input should be a valid integer"),
+    "true for k": ("k: 2", "k: true", "k: true", "policy.k: input should be a valid integer, got True"),
+    "k in quotes": ("k: 2", "k: '2'", "k: '2'", "policy.k: input should be a valid integer, got '2'"),
     "nothing asked": ("visits, at_least: 1}", "visits}", "visits}", "NO_CUSTOMER_YET: column 'visits' needs one of"),
     "no column": ("column: visits, ", "", "reason: NO_CUSTOMER_YET", "YET: expected exactly one of column, all, any"),
     "two branches": (
@@ -295,6 +358,15 @@ def test_offer_may_leave_out_an_attribute_that_may_be_missing(shop_yaml):
     contract = contracts.parse(shop_yaml.replace("[mail, phone, web]}", "[mail, phone, web], unknown: missing}"))
     catalogue = parse(WARRANTIES.replace("{channel: phone}", "{}"), contract)
     assert catalogue.offers[1].attributes == {}
+
+
+def test_whole_numbers_will_do_for_amounts_and_bounds(shop_contract):
+    whole = parse(WARRANTIES.replace("lever: 1.5", "lever: 2").replace("at_least: 500", "at_least: 1"), shop_contract)
+    written = parse(
+        WARRANTIES.replace("lever: 1.5", "lever: 2.0").replace("at_least: 500", "at_least: 1.0"), shop_contract
+    )
+    assert whole == written
+    assert [type(offer.value) for offer in whole.offers] == [float] * 3
 
 
 def test_version_follows_what_is_said_and_not_how(shop_contract):

@@ -7,6 +7,7 @@ import pytest
 
 from cli.main import main
 from tests.runs import ShopRun
+from tests.warranties import WARRANTIES
 
 Offers = Callable[..., tuple[int, str, str]]
 
@@ -140,6 +141,20 @@ def test_bundle_show_and_verify(offers: Offers, shop_run: ShopRun, tmp_path: Pat
     code, _, complaint = offers("bundle", "verify", tmp_path / "shop-0123456789abcdef")
     assert code == 2
     assert "found nothing" in complaint
+
+
+def test_a_catalogue_of_an_own_contract_is_checked_with_its_file(
+    offers: Offers, shop_run: ShopRun, tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "warranties.yaml"
+    catalogue.write_text(WARRANTIES)
+    code, _, complaint = offers("policy", "check", catalogue)
+    assert code == 2
+    assert "is for contract 'shop', which is none of the shipped ones (bank-marketing, personal-loan)" in complaint
+    assert "--contract" in complaint
+    code, shown, complaint = offers("policy", "check", catalogue, "--contract", shop_run.contract_file)
+    assert code == 0, complaint
+    assert "3 offers in 2 families keep to contract shop" in shown
 
 
 def test_help_names_every_command(offers: Offers) -> None:

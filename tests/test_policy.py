@@ -536,6 +536,22 @@ def test_every_rule_and_offer_of_a_shipped_catalogue_counts(name):
     assert {"NOT_WORTH_ITS_COST", "FAMILY_LIMIT"} <= given
 
 
+def test_unknown_default_or_job_withholds_no_contact_plan():
+    contract = contracts.load("bank-marketing")
+    policy = Policy(catalogues.load("bank-marketing", contract), contract)
+    generator = np.random.default_rng(3)
+    inputs = [column for column in contract.inputs if column.role != "offer"]
+    customers = {column.name: some(column, generator, 1).repeat(3) for column in inputs}
+    customers |= {"default": np.array(["no", "unknown", "yes"], object), "job": np.array(["unknown"] * 3, object)}
+    pairs = policy.expand(customers)
+    given = [
+        {why.code for entry in ranking.withheld for why in entry.reasons}
+        for ranking in policy.arbitrate(pairs, np.ones(len(pairs)))
+    ]
+    assert ["CREDIT_IN_DEFAULT" in codes for codes in given] == [False, False, True]
+    assert not any("INCOME_NOT_STEADY" in codes for codes in given)
+
+
 def some(column: contracts.Column, generator: np.random.Generator, n_rows: int) -> np.ndarray:
     if column.type == "category":
         return generator.choice(np.array(column.values, object), n_rows)
