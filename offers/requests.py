@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -88,11 +89,7 @@ class RequestSchema:
         RequestError
             names the first field that is wrong, what was expected and what arrived
         """
-        by_name = {tensor.name: tensor for tensor in tensors}
-        if len(by_name) < len(tensors):
-            names = [tensor.name for tensor in tensors]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise RequestError(f"column {shown(twice)}: expected one tensor, got {names.count(twice)}")
+        by_name = named(tensors)
         if by_name.keys() != self.fields.keys():
             self._check_names(by_name.keys(), "")
         lengths = {name: _length(tensor) for name, tensor in by_name.items()}
@@ -101,7 +98,8 @@ class RequestSchema:
         for name, length in lengths.items():
             if length != n_rows:
                 other = next(iter(self.fields))
-                raise RequestError(f"column {name!r}: expected {n_rows} rows as column {other!r} has, got {length}")
+                expected = f"expected {n_rows} rows as column {other!r} has"
+                raise RequestError(f"column {name!r}: {expected}, got {shown(length)}")
         numbers = self._block.of_tensors(by_name, n_rows)
         return {
             name: numbers[name] if name in numbers else field.of_tensor(by_name[name], n_rows)
@@ -110,7 +108,7 @@ class RequestSchema:
 
     def _check_length(self, n_rows: int, where: str) -> None:
         if n_rows > self.max_rows:
-            raise RequestTooLarge(f"{where}: expected at most {self.max_rows} rows in a request, got {n_rows}")
+            raise RequestTooLarge(f"{where}: expected at most {self.max_rows} rows in a request, got {shown(n_rows)}")
         if n_rows == 0:
             raise RequestError(f"{where}: expected at least one row, got none")
 
@@ -121,6 +119,15 @@ class RequestSchema:
                 raise RequestError(f"column {name!r}{where}: expected a value, but it is missing")
         strange = next(name for name in names if name not in self.fields)
         raise RequestError(f"column {shown(strange)}{where}: not an input of this model; expected {expected}")
+
+
+def named(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Tensors by their names; raises RequestError where one stands twice."""
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if len(by_name) < len(tensors):
+        [(twice, times)] = Counter(tensor.name for tensor in tensors).most_common(1)
+        raise RequestError(f"column {shown(twice)}: expected one tensor, got {times}")
+    return by_name
 
 
 def datatype(column: Column) -> str:
@@ -134,19 +141,22 @@ def datatype(column: Column) -> str:
 
 def shown(value: Any) -> str:
     """A value as JSON writes it, cut to a length that fits a sentence."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):
         return repr(value[:60] + "…" if len(value) > 60 else value)
+    if isinstance(value, bytes):
+        return shown(value.decode("utf-8", "backslashreplace"))
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
-    if isinstance(value, float) and not math.isfinite(value):
+    return _shown_float(value) if isinstance(value, float) else str(value)[:60]
+
+
+def _shown_float(value: float) -> str:
+    if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, float):
-        return f"{value:.15g}"
-    return str(value)[:60]
+    text = f"{value:.15g}"
+    return text if "." in text or "e" in text else f"{text}.0"
 
 
 class _Field(Protocol):
@@ -238,6 +248,8 @@ class _Number:
         value = float(values[row])
         if not math.isfinite(value):
             return self._error(row, self._kind, value)
+        if abs(value) < 1e15 and value.is_integer():
+            value = int(value)
         if self.column.type == "boolean":
             return self._error(row, "0 or 1", value)
         if value < self.low:

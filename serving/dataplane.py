@@ -3,6 +3,8 @@
 from importlib.metadata import version
 from typing import Any
 
+from offers.requests import shown
+from serving.arrivals import BODY_SECONDS, Arrivals
 from serving.protocol import DataPlane, Model, ModelNotFound, ModelNotReady, ModelRepository
 
 
@@ -11,14 +13,25 @@ class ServicePlane(DataPlane):
 
     KServe's own says ready whatever the models say, loads a model that is not ready when it is asked for,
     and knows no versions.
+
+    Parameters
+    ----------
+    models : those that are served
+    body_seconds : for the whole body of a request to arrive
     """
 
-    def __init__(self, models: list[Model]) -> None:
+    def __init__(self, models: list[Model], body_seconds: float = BODY_SECONDS) -> None:
         registry = ModelRepository()
         for model in models:
             registry.update(model)
         super().__init__(registry)
+        self.arrivals = Arrivals(body_seconds)
         self.draining = False
+
+    def drain(self) -> None:
+        """Turn unready, and wait no longer for bodies that do not arrive."""
+        self.draining = True
+        self.arrivals.hurry()
 
     def metadata(self) -> dict[str, Any]:
         return {"name": "offers", "version": version("offers"), "extensions": ["binary_tensor_data"]}
@@ -30,6 +43,12 @@ class ServicePlane(DataPlane):
 
     async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
         return bool(await self.get_model_from_registry(model_name).healthy())
+
+    def get_model_from_registry(self, name: str) -> Model:
+        model = self.model_registry.get_model(name)
+        if model is None:
+            raise ModelNotFound(shown(name))
+        return model
 
     async def get_model(self, name: str) -> Model:
         model = self.get_model_from_registry(name)
@@ -46,4 +65,4 @@ class ServicePlane(DataPlane):
         """Refuse a request for a version that is not the one served; an empty one means whichever is."""
         served = self.get_model_from_registry(model_name).version
         if wanted not in ("", served):
-            raise ModelNotFound(f"{model_name}, version {wanted} (here is version {served}),")
+            raise ModelNotFound(f"{shown(model_name)}, version {shown(wanted)} (here is version {served!r}),")

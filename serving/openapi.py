@@ -9,6 +9,7 @@ from typing import Any
 
 from offers.contract import Contract, Role
 from serving import schemas
+from serving.arrivals import BODY_SECONDS
 from serving.protocol import MESSAGE_LIMIT, Model
 from serving.question import example
 from serving.schemas import Schema, list_of, record, share
@@ -18,8 +19,9 @@ Every answer is JSON but for the metrics, and every error is `{{"error": "one se
 expected, what arrived and where.
 
 Beside what stands below, each address answers 404 where a model or a version is not served here, 405 to another \
-method, 413 to a body of {MESSAGE_LIMIT} bytes or more, and 415 to a packed one. A request may carry `x-request-id`; \
-each answer does, and so does the service's log. gRPC answers on a port of its own, by KServe's V2 protocol."""
+method, 408 to a body that stops short, 413 to one of {MESSAGE_LIMIT} bytes or more, and 415 to a packed one. A body \
+is JSON in UTF-8; where an object in it has a key twice, the last one counts. A request may carry `x-request-id`; each \
+answer does, and so does the service's log. gRPC answers on a port of its own, by KServe's V2 protocol."""
 
 _TAGS = {
     "Decisions": "What the model is for.",
@@ -29,6 +31,7 @@ _TAGS = {
 _ERRORS = {
     400: "The request breaks the contract; the sentence names the field, what was expected and what arrived.",
     404: "This model, or this version of it, is not served here.",
+    408: f"The body did not arrive within {BODY_SECONDS:g} s, or within one when the service shuts down.",
     413: "More rows, or more bytes, than one request may hold.",
     415: "The body is packed; it has to come without a content-encoding.",
     503: "The model is not ready, or the predictor behind it does not answer.",
@@ -146,7 +149,8 @@ def _of_ranker(model: Any) -> Schema:
         f"/v1/models/{model.name}:predict": _post(
             "Which offer for whom?",
             f"Ranks the offers of the catalogue *{policy.catalogue.title or policy.catalogue.name}* for customers, and"
-            " says why the others are withheld. Asks the predictor once, whatever the number of customers.",
+            " says why the others are withheld. Asks the predictor once, whatever the number of customers; it is the"
+            " predictor that explains propensities.",
             _body(schemas.instances(schemas.question(contract, policy), model.schema.max_customers), sample),
             record({"predictions": list_of(schemas.ranking(policy))}),
         ),
@@ -198,7 +202,7 @@ def _post(summary: str, description: str, body: Schema, answer: Schema) -> Schem
         "requestBody": body,
         "responses": {"200": _answer(answer)},
     }
-    return {"post": _or(operation, 400, 413, 415, 503)}
+    return {"post": _or(operation, 400, 408, 413, 415, 503)}
 
 
 def _or(operation: Schema, *failures: int) -> Schema:

@@ -10,6 +10,9 @@ from offers.requests import Tensor, datatype, shown
 from serving.protocol import InferInput, InferOutput, InferRequest, InferResponse, Model
 from serving.telemetry import request_id
 
+MAX_ID = 128
+"""Characters in the id of a V2 request."""
+
 Payload: TypeAlias = dict[str, Any] | InferRequest
 """The JSON object of a V1 request, or a V2 request."""
 
@@ -51,9 +54,20 @@ def described(column: Column) -> dict[str, Any]:
     return {"name": column.name, "datatype": datatype(column), "shape": [-1], "parameters": known}
 
 
+def check_id(given: str) -> None:
+    """Raise RequestError where the id of a V2 request is one that no answer could repeat."""
+    if len(given) > MAX_ID:
+        raise RequestError(f"'id': expected at most {MAX_ID} characters, got {len(given)}")
+    if not given.isascii() and given.encode("utf-8", "ignore").decode() != given:
+        raise RequestError(f"'id': expected text in UTF-8, got {shown(given)}")
+
+
 def check_outputs(request: InferRequest, name: str) -> None:
-    """Raise RequestError where a V2 request asks for another output than the one that there is."""
-    for output in request.request_outputs or []:
+    """Raise RequestError where a V2 request asks for another output than the one that there is, or for it twice."""
+    outputs = request.request_outputs or []
+    if len(outputs) > 1:
+        raise RequestError(f"'outputs': expected one, got {len(outputs)}")
+    for output in outputs:
         if output.name != name:
             raise RequestError(f"'outputs': expected {name!r}, got {shown(output.name)}")
 

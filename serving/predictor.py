@@ -109,7 +109,9 @@ def main() -> None:
     parser = server.parser("predictor", __doc__, grpc_port=8081)
     parser.add_argument("--bundle", type=Path, default=Path("/mnt/models"), help="directory of the bundle")
     parser.add_argument("--expected", default="", help="the name that the bundle has to have")
-    parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="the most rows of one request")
+    parser.add_argument(
+        "--max_rows", type=server.whole(1, 10**6), default=MAX_ROWS, help="the most rows of one request"
+    )
     given = parser.parse_args()
     with server.starting("predictor"):
         predictor = Predictor(given.name, bundles.load(given.bundle, given.expected), given.max_rows)

@@ -1,7 +1,8 @@
 """What a caller asks of the ranker: customers, checked field by field, and joined with the offers of the policy.
 
 In V1 a customer is an object with `customer_id`, an object of columns as `customer` and one as `context`, and where
-wanted `offers` (ids to choose from), `k` (places in the answer) and `as_of` (a date or time).
+wanted `offers` (ids to choose from), `k` (places in the answer) and `as_of` (a date or time: the caller's own mark of
+when, which the answer repeats).
 
 In V2 each column of the contract that no offer sets is a tensor of shape [n], as the predictor takes it, and so are
 the other fields: `customer_id` (BYTES), and where wanted `offers` (BYTES, ids with commas between them), `k` (INT64)
@@ -22,7 +23,7 @@ from offers.contract import Column, Contract, Role
 from offers.errors import RequestError, RequestTooLarge, ServiceError
 from offers.features import Coded
 from offers.policy import Pairs, Policy
-from offers.requests import RequestSchema, Rows, Tensor, shown
+from offers.requests import RequestSchema, Rows, Tensor, named, shown
 from serving import payload as payloads
 from serving.protocol import deserialize_bytes_tensor
 
@@ -99,16 +100,13 @@ class QuestionSchema:
 
     def read_tensors(self, tensors: Sequence[Tensor]) -> Question:
         """Check the tensors of a V2 request; raises what `read` does."""
-        ours = [tensor for tensor in tensors if tensor.name in TENSORS]
-        names = [tensor.name for tensor in ours]
-        if "customer_id" not in names:
+        ours = named([tensor for tensor in tensors if tensor.name in TENSORS])
+        if "customer_id" not in ours:
             raise RequestError("column 'customer_id': expected a value, but it is missing")
-        if twice := next((name for name in names if names.count(name) > 1), ""):
-            raise RequestError(f"column {twice!r}: expected one tensor, got {names.count(twice)}")
         rows = self._whole.from_tensors([tensor for tensor in tensors if tensor.name not in TENSORS])
         n_rows = len(next(iter(rows.values())))
         fields: dict[str, list[Any]] = {key: [None] * n_rows for key in TENSORS}
-        fields |= {tensor.name: _values(tensor, n_rows) for tensor in ours}
+        fields |= {name: _values(tensor, n_rows) for name, tensor in ours.items()}
         for key, values in fields.items():
             for row, value in enumerate(values, 1):
                 self._check_field(key, value, row)
@@ -122,7 +120,7 @@ class QuestionSchema:
             customer_ids,
             [uuid.uuid4().hex for _ in customer_ids],
             [moment or now for moment in fields["as_of"]],
-            fields["k"],
+            [None if k is None else int(k) for k in fields["k"]],
             self.policy.expand(rows, fields["offers"]),
         )
 
@@ -154,10 +152,11 @@ class QuestionSchema:
         if value is None and key in OPTIONAL:
             return
         if not fits(value):
-            raise RequestError(f"field {key!r}, row {row}: expected {expected}, got {shown(value)}")
+            got = "an empty list" if value == [] else shown(value)
+            raise RequestError(f"field {key!r}, row {row}: expected {expected}, got {got}")
         if key == "offers":
             for offer_id in value:
-                if offer_id not in self._offers:
+                if not isinstance(offer_id, str) or offer_id not in self._offers:
                     names = ", ".join(sorted(self._offers))
                     raise RequestError(f"field 'offers', row {row}: expected of {names}, got {shown(offer_id)}")
 
@@ -191,10 +190,13 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "customer": (lambda value: isinstance(value, dict), "an object with a value per column"),
     "context": (lambda value: isinstance(value, dict), "an object with a value per column"),
     "offers": (
-        lambda value: isinstance(value, list) and value != [] and all(isinstance(item, str) for item in value),
+        lambda value: isinstance(value, list) and value != [],
         "a list of ids of the catalogue, one at least",
     ),
-    "k": (lambda value: type(value) is int and value >= 1, "a whole number of at least 1"),
+    "k": (
+        lambda value: type(value) in (int, float) and value >= 1 and value % 1 == 0,
+        "a whole number of at least 1",
+    ),
     "as_of": (_is_instant, "a date or a time as ISO 8601 writes it"),
 }
 

@@ -256,8 +256,10 @@ def main() -> None:
         "--catalogue", default="", help="name of a shipped catalogue, or a file; by default the contract's"
     )
     parser.add_argument("--predictor_host", default="127.0.0.1:8081", help="host and port of the predictor's gRPC")
-    parser.add_argument("--predictor_timeout", type=float, default=1.0, help="seconds for a call and its retry")
-    parser.add_argument("--max_customers", type=int, default=MAX_CUSTOMERS, help="the most customers of one request")
+    parser.add_argument("--predictor_timeout", type=server.seconds, default=1.0, help="for a call and its retry")
+    parser.add_argument(
+        "--max_customers", type=server.whole(1, MAX_ROWS), default=MAX_CUSTOMERS, help="the most customers of a request"
+    )
     parser.add_argument("--drift_url", default="", help="where the drift sidecar takes events of scored rows")
     parser.add_argument("--scored_dir", default="", help="directory, or s3:// prefix, for Parquet files of scored rows")
     given = parser.parse_args()

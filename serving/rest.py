@@ -6,6 +6,7 @@ exact text of a header only, and let anybody unload a model.
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,11 +27,13 @@ from serving.dataplane import ServicePlane
 from serving.docs import HEADERS, PAGE
 from serving.failures import failure
 from serving.openapi import document
+from serving.payload import check_id
 from serving.protocol import (
     MESSAGE_LIMIT,
     InferInput,
     InferRequest,
     InferResponse,
+    Model,
     ModelNotReady,
     RequestedOutput,
     ServerNotReady,
@@ -69,6 +72,7 @@ def application(plane: ServicePlane) -> ASGIApp:
     routes = [_route(path, endpoint, "POST") for path, endpoint in posts.items()]
     routes += [_route(path, endpoint, "GET") for path, endpoint in gets.items()]
     app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, Exception), _refuse))
+    app.router.redirect_slashes = False
     return Observed(app)
 
 
@@ -118,8 +122,8 @@ class _Rest:
         return _json(await self.plane.live())
 
     async def metrics(self, request: Request) -> Response:
-        encoder, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
-        return Response(encoder(REGISTRY), headers={"content-type": content_type})
+        content, content_type = _exposed(request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": content_type})
 
     async def models(self, request: Request) -> Response:
         return _json({"models": list(self.plane.model_registry.get_models())})
@@ -148,12 +152,15 @@ class _Rest:
         return await self._v1(request, self.plane.infer)
 
     async def explain(self, request: Request) -> Response:
+        model = await self.plane.get_model(self._model(request))
+        if type(model).explain is Model.explain:
+            raise HTTPException(404, f"model {model.name!r} explains nothing: ask the predictor's :explain")
         return await self._v1(request, self.plane.explain)
 
     async def infer(self, request: Request) -> Response:
         name = self._model(request)
         await self.plane.get_model(name)
-        body, length = await _body(request), request.headers.get(JSON_LENGTH)
+        body, length = await self._body(request), request.headers.get(JSON_LENGTH)
         payload = await _off_loop(len(body), _v2_request, body, length, name)
         response, _ = await self.plane.infer(name, payload, dict(request.headers))
         content, json_length = response.to_rest()
@@ -165,12 +172,18 @@ class _Rest:
     async def _v1(self, request: Request, answer: Callable[..., Awaitable[tuple[Any, dict[str, str]]]]) -> Response:
         name = self._model(request)
         await self.plane.get_model(name)
-        body = await _body(request)
+        body = await self._body(request)
         payload = await _off_loop(len(body), _json_object, body)
         response, _ = await answer(name, payload, dict(request.headers))
         if isinstance(response, InferResponse):
             response, _ = response.to_rest()
         return _json(response)
+
+    async def _body(self, request: Request) -> bytes:
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            raise HTTPException(415, f"the body: expected no content-encoding, got {shown(encoding)}")
+        return await self.plane.arrivals.body(request)
 
     def _model(self, request: Request) -> str:
         name: str = request.path_params["model_name"]
@@ -204,6 +217,15 @@ def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
+def _exposed(accept: str) -> tuple[bytes, str]:
+    """The metrics and their content type, plain where the version that is asked for is no number."""
+    try:
+        encoder, content_type = exposition.choose_encoder(accept)
+        return encoder(REGISTRY), content_type
+    except TypeError:
+        return exposition.generate_latest(REGISTRY), exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+
 def _limited(receive: Receive, headers: Headers) -> Receive:
     """Refuse a body that is too large as soon as that is known."""
     declared, arrived = headers.get("content-length", ""), 0
@@ -219,13 +241,6 @@ def _limited(receive: Receive, headers: Headers) -> Receive:
         return message
 
     return limited
-
-
-async def _body(request: Request) -> bytes:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise HTTPException(415, f"the body: expected no content-encoding, got {shown(encoding)}")
-    return await request.body()
 
 
 async def _off_loop(size: int, parse: Callable[..., Any], *arguments: Any) -> Any:
@@ -250,14 +265,14 @@ def _lenient(body: bytes, reason: orjson.JSONDecodeError) -> Any:
             return json.loads(body)
     except (ValueError, RecursionError):
         pass
-    raise RequestError(f"the body: expected JSON, got {len(body)} bytes that are not: {reason}") from None
+    raise RequestError(f"the body: expected JSON in UTF-8, got {len(body)} bytes that are not: {reason}") from None
 
 
 def _v2_request(body: bytes, json_length: str | None, model: str) -> InferRequest:
     """Read a V2 request: a JSON object, and behind it the bytes of tensors that name their `binary_data_size`."""
     end = len(body)
     if json_length is not None:
-        if not (json_length.isascii() and json_length.isdecimal() and int(json_length) <= len(body)):
+        if not re.fullmatch("[0-9]{1,9}", json_length) or int(json_length) > len(body):
             raise RequestError(f"header {JSON_LENGTH}: expected 0 to {len(body)}, got {shown(json_length)}")
         end = int(json_length)
     content = _json_object(body[:end])
@@ -266,7 +281,7 @@ def _v2_request(body: bytes, json_length: str | None, model: str) -> InferReques
         size = item.parameters.get("binary_data_size")
         if item.data is None:
             if type(size) is not int or not 0 <= size <= len(body) - end:
-                where = f"column {item.name!r}: 'binary_data_size'"
+                where = f"column {shown(item.name)}: 'binary_data_size'"
                 raise RequestError(f"{where}: expected 0 to {len(body) - end} bytes behind the JSON, got {shown(size)}")
             item._raw_data = body[end : end + size]
             end += size
@@ -279,13 +294,14 @@ def _v2_request(body: bytes, json_length: str | None, model: str) -> InferReques
     wanted = content.get("id")
     if not isinstance(wanted, str | None):
         raise RequestError(f"'id': expected text, got {shown(wanted)}")
+    check_id(wanted or "")
     return InferRequest(model, inputs, wanted, parameters=_parameters(content, "the body"), request_outputs=outputs)
 
 
 def _input(item: Any, place: int) -> InferInput:
     where = f"inputs[{place}]"
     name = _typed(item, "name", str, where)
-    where = f"column {name!r}"
+    where = f"column {shown(name)}"
     data = _typed(item, "data", list, where) if "data" in item else None
     shape, datatype = _typed(item, "shape", list, where), _typed(item, "datatype", str, where)
     return InferInput(name, shape, datatype, data, _parameters(item, where))

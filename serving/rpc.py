@@ -7,8 +7,10 @@ import grpc
 from grpc.aio import Server, ServerInterceptor, ServicerContext
 
 from offers.errors import RequestError
+from offers.requests import shown
 from serving.dataplane import ServicePlane
 from serving.failures import failure
+from serving.payload import check_id
 from serving.protocol import (
     MESSAGE_LIMIT,
     InferenceServicer,
@@ -19,8 +21,18 @@ from serving.protocol import (
 )
 from serving.telemetry import REQUEST_ID, observed, request_id
 
-_WIDTHS = {"INT": (8, 16, 32, 64), "UINT": (8, 16, 32, 64), "FP": (16, 32, 64)}
-_DATATYPES = ("BOOL", "BYTES", *(f"{kind}{bits}" for kind, widths in _WIDTHS.items() for bits in widths))
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "BYTES": "bytes_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP16": "raw_input_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+"""The protocol's datatypes, and the field that holds the values of each."""
 
 
 def server(plane: ServicePlane) -> Server:
@@ -59,10 +71,10 @@ class _Servicer(InferenceServicer):
 
     async def ModelInfer(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
         self.plane.check_version(request.model_name, request.model_version)
+        check_id(request.id)
+        raw = bool(request.raw_input_contents)
         for tensor in request.inputs:
-            if tensor.datatype not in _DATATYPES:
-                expected = ", ".join(_DATATYPES)
-                raise RequestError(f"column {tensor.name!r}: expected datatype {expected}, got {tensor.datatype!r}")
+            _check(tensor, raw)
         return await super().ModelInfer(request, context)
 
     async def RepositoryModelLoad(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
@@ -70,6 +82,20 @@ class _Servicer(InferenceServicer):
 
     async def RepositoryModelUnload(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
         raise NotImplementedError("a service keeps the model that it was started with")
+
+
+def _check(tensor: Any, raw: bool) -> None:
+    """Refuse a tensor whose values stand elsewhere than where they are read: they would be left out unsaid."""
+    if tensor.datatype not in _CONTENTS:
+        expected = f"expected datatype {', '.join(_CONTENTS)}"
+        raise RequestError(f"column {shown(tensor.name)}: {expected}, got {shown(tensor.datatype)}")
+    if not tensor.HasField("contents"):
+        return
+    expected = "raw_input_contents" if raw else _CONTENTS[tensor.datatype]
+    strange = next((field.name for field, _ in tensor.contents.ListFields() if field.name != expected), "")
+    if strange or raw:
+        sentence = f"expected values of {tensor.datatype} in {expected} alone, got some in {strange or 'contents'}"
+        raise RequestError(f"column {shown(tensor.name)}: {sentence}")
 
 
 async def _holds(asked: Awaitable[bool]) -> bool:

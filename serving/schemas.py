@@ -11,6 +11,7 @@ from offers.contract import Column, Contract, Role
 from offers.policy import Policy
 from offers.ranking import WHY_HERE
 from offers.requests import NUMBERS
+from serving.payload import MAX_ID
 
 Schema = dict[str, Any]
 
@@ -51,8 +52,8 @@ def row(columns: Iterable[Column], title: str) -> Schema:
 def question(contract: Contract, policy: Policy) -> Schema:
     """One customer who waits for a ranking, as `serving.question` checks it.
 
-    It takes a name twice in a request, a character newer than Python's Unicode, and a `k` of 3.0, which are refused:
-    a schema can't say so.
+    It takes a name twice in a request, and a character newer than Python's Unicode, which are refused: a schema can't
+    say so.
     """
     parts = {
         part: row([column for column in contract.inputs if column.role == role], part.capitalize())
@@ -67,9 +68,10 @@ def question(contract: Contract, policy: Policy) -> Schema:
         "customer": parts["customer"] | _told("What is known of the customer."),
         "context": parts["context"] | _told("What is known of the day, whoever is asked."),
         "offers": {"anyOf": [offers, _NULL]} | _told("The offers to choose from; by default every one."),
-        "k": {"type": ["integer", "null"], "minimum": 1, "maximum": 2**64 - 1}
+        "k": {"type": ["integer", "null"], "minimum": 1}
         | _told(f"Places in the answer; by default {policy.catalogue.policy.k}."),
-        "as_of": {"anyOf": [*moments, _NULL]} | _told("The time of the decision in ISO 8601; by default now."),
+        "as_of": {"anyOf": [*moments, _NULL]}
+        | _told("The caller's own mark of when, in ISO 8601: the answer repeats it; by default now."),
     }
     optional = ["offers", "k", "as_of", *([] if parts["context"]["properties"] else ["context"])]
     return record(fields, "Instance", optional, closed=True)
@@ -99,7 +101,7 @@ def ranking(policy: Policy) -> Schema:
     fields = {
         "customer_id": _TEXT,
         "decision_id": _TEXT | _told("Name it when the outcome is known."),
-        "as_of": _TEXT,
+        "as_of": _TEXT | _told("As it was asked; the time of the answer where nothing was said."),
         "versions": record(versions, "Versions") | _told("What decided; no model where nothing was scored."),
         "fallback": {"type": "boolean"} | _told("Whether it was ranked by value, without the predictor."),
         "offers": list_of(record(ranked, "RankedOffer"), "The best first."),
@@ -137,9 +139,9 @@ def tensors(inputs: Sequence[Schema], outputs: Sequence[str]) -> Schema:
     each = list_of(record(tensor, "Tensor", ["parameters"]), "Each once, in any order.", len(inputs) - optional)
     wanted = record({"name": {"enum": list(outputs)}, "parameters": _PARAMETERS}, optional=["parameters"])
     fields = {
-        "id": {"type": ["string", "null"]},
+        "id": {"type": ["string", "null"], "maxLength": MAX_ID},
         "inputs": each | {"maxItems": len(inputs)},
-        "outputs": {"anyOf": [list_of(wanted), _NULL]} | _told("By default all."),
+        "outputs": {"anyOf": [list_of(wanted) | {"maxItems": len(outputs)}, _NULL]} | _told("By default all."),
         "parameters": _PARAMETERS,
     }
     return record(fields, optional=["id", "outputs", "parameters"])

@@ -4,19 +4,23 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import re
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
+from typing import NoReturn
 
 import orjson
 import uvicorn
 import uvloop
 
 from offers.errors import OffersError, ServiceError
+from offers.requests import shown
 from serving import rpc
+from serving.arrivals import BODY_SECONDS
 from serving.dataplane import ServicePlane
 from serving.protocol import Model
 from serving.rest import application
@@ -33,10 +37,13 @@ class Address:
 
 
 class Server:
-    """Serves models until it is stopped; answers what is under way then, for at most `grace` seconds."""
+    """Serves models until it is stopped; answers what is under way then, for at most `grace` seconds.
 
-    def __init__(self, models: list[Model], grace: float = 30) -> None:
-        self.plane = ServicePlane(models)
+    The whole body of a request has to arrive within `body_seconds`, and within one when the service stops.
+    """
+
+    def __init__(self, models: list[Model], grace: float = 30, body_seconds: float = BODY_SECONDS) -> None:
+        self.plane = ServicePlane(models, body_seconds)
         self.grace = grace
         for model in models:
             VERSION.labels(model.name, model.version).set(1)
@@ -75,7 +82,7 @@ class Server:
 
     async def stop(self) -> None:
         """Turn unready, take no new requests, answer those under way, then close."""
-        self.plane.draining = True
+        self.plane.drain()
         self._http.should_exit = True
         await asyncio.gather(self._serving, self._grpc.stop(self.grace))
 
@@ -90,12 +97,45 @@ class Server:
 
 def parser(name: str, description: str | None, grpc_port: int) -> argparse.ArgumentParser:
     """What every service can be told on its command line: the name of its model, and where to listen."""
-    found = argparse.ArgumentParser(f"python -m serving.{name}", description=description)
-    found.add_argument("--name", default="offers", help="name of the model in addresses")
+    found = _Parser(f"python -m serving.{name}", description=description)
+    found.add_argument("--name", type=_name, default="offers", help="name of the model in addresses")
     found.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    found.add_argument("--http_port", type=int, default=8080, help="0 for a free one")
-    found.add_argument("--grpc_port", type=int, default=grpc_port, help="0 for a free one")
+    found.add_argument("--http_port", type=whole(0, 65535), default=8080, help="0 for a free one")
+    found.add_argument("--grpc_port", type=whole(0, 65535), default=grpc_port, help="0 for a free one")
     return found
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """How to read a whole number of a range from the command line."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {shown(text)}")
+        return int(text)
+
+    return read
+
+
+def seconds(text: str) -> float:
+    """Read a time that somebody waits from the command line."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 600:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected more than 0 and at most 600 seconds, got {shown(text)}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one sentence, as `starting` does, and not the usage too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog.rpartition('.')[2]}: {message}\n")
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,127}", text):
+        expected = "expected 1 to 128 letters, digits, '.', '_' and '-', a letter or digit first"
+        raise argparse.ArgumentTypeError(f"{expected}, got {shown(text)}")
+    return text
 
 
 @contextlib.contextmanager

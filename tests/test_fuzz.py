@@ -38,8 +38,7 @@ include-path-regex = '{unsaid}'
 checks.positive_data_acceptance.enabled = false
 """
 # What a JSON schema can't say, so that a request may fit it and be refused: each tensor has as many values as its shape
-# says; each customer stands once in a request, by a name of characters that this Python knows, and k has no decimal
-# point.
+# says; each customer stands once in a request, by a name of characters that this Python knows.
 UNSAID = {"predictor": "/infer$", "ranker": "/infer$|:predict$"}
 
 
@@ -99,8 +98,7 @@ def said(question: dict[str, Any]) -> dict[str, Any]:
     customers: dict[str, dict[str, Any]] = {}
     for customer in question["instances"]:
         name = "".join(letter if letter.isprintable() else "-" for letter in customer["customer_id"])
-        k = customer.get("k") and int(customer["k"])
-        customers[name] = customer | {"customer_id": name, "k": k}
+        customers[name] = customer | {"customer_id": name}
     return {"instances": list(customers.values())}
 
 

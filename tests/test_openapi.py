@@ -150,7 +150,7 @@ def test_it_holds_each_address_that_is_answered_and_no_other(model):
     told = {(method.upper(), path) for method, path, _ in operations(document([model]))}
     assert told == routes - {("GET", "/docs"), ("GET", "/openapi.json")} - unsupported
     for method, path in unsupported:
-        assert asked(model, method, path, json=example(model.contract)).status_code == 501
+        assert asked(model, method, path, json=example(model.contract)).status_code == 404
 
 
 def test_each_example_is_answered_as_declared(model):
@@ -178,6 +178,11 @@ def test_a_refusal_is_declared(model):
                 schema_of(operation["responses"][str(status)]["content"]["application/json"], whole).validate(
                     answer.json()
                 )
+
+
+def test_a_body_that_stops_short_is_declared(model):
+    posts = [operation for method, _, operation in operations(document([model])) if method == "post"]
+    assert all("408" in operation["responses"] for operation in posts)
 
 
 def test_a_model_of_another_kind_has_what_all_have():
@@ -224,6 +229,16 @@ def described(contract: Contract) -> dict[str, Any]:
         get_output_types=list,
     )
     return row_schema(document([fake]), "/v1/models/odd:predict")["properties"]
+
+
+@pytest.mark.parametrize("given", [1, 2, 1.0, 2.0, 1e300, 2**63, None, 0, -1, 0.0, 1.5, True, "1", [1]])
+def test_k_is_described_as_it_is_checked(given, ranker):
+    whole = document([ranker])
+    body = whole["paths"]["/v1/models/shop:predict"]["post"]["requestBody"]["content"]["application/json"]
+    request = json.loads(json.dumps(body["example"]))
+    request["instances"][0]["k"] = given
+    fits = asked(ranker, "POST", "/v1/models/shop:predict", json=request).is_success
+    assert schema_of(body, whole).is_valid(request) is fits
 
 
 @pytest.mark.parametrize("name", ["odd", *contracts.shipped()])

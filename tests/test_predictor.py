@@ -23,7 +23,7 @@ from offers import contract as contracts
 from offers.requests import datatype
 from serving import rest
 from serving.dataplane import ServicePlane
-from serving.predictor import INLINE_ROWS, Predictor
+from serving.predictor import INLINE_ROWS, Predictor, main
 from serving.protocol import InferInput, InferOutput, InferRequest, messages
 from tests.conftest import SHOP
 from tests.services import DEADLINE, Service, command, serving
@@ -231,14 +231,15 @@ def test_metadata_names_columns_labels_ranges_and_the_bundle(client, shop_bundle
 def test_another_version_is_not_found(client, path):
     answer = client.get(f"/v2/models/shop/versions/shop-0{path}")
     assert answer.status_code == 404
-    assert "version shop-0" in answer.json()["error"]
+    assert "version 'shop-0'" in answer.json()["error"]
 
 
 BAD_BODIES = {
-    "not JSON": (b"{", "the body: expected JSON, got 1 bytes that are not"),
-    "no bytes": (b"", "the body: expected JSON, got 0 bytes"),
-    "not UTF-8": (b"\xff\xfe", "the body: expected JSON, got 2 bytes"),
-    "nested deeply": (b"[" * 100_000 + b"NaN", "the body: expected JSON, got 100003 bytes"),
+    "not JSON": (b"{", "the body: expected JSON in UTF-8, got 1 bytes that are not"),
+    "no bytes": (b"", "the body: expected JSON in UTF-8, got 0 bytes"),
+    "not UTF-8": (b"\xff\xfe", "the body: expected JSON in UTF-8, got 2 bytes"),
+    "UTF-16": ('{"instances": []}'.encode("utf-16"), "the body: expected JSON in UTF-8, got 36 bytes"),
+    "nested deeply": (b"[" * 100_000 + b"NaN", "the body: expected JSON in UTF-8, got 100003 bytes"),
     "a list": (b"[]", "the body: expected a JSON object, got a list"),
 }
 BAD_V1 = {
@@ -261,6 +262,18 @@ BAD_V2 = {
     "inputs of another kind": (b'{"inputs": 3}', "the body: expected a list as 'inputs', got 3"),
     "an input of another kind": (b'{"inputs": [3]}', "inputs[0]: expected an object, got 3"),
     "an input without name": (b'{"inputs": [{}]}', "inputs[0]: expected text as 'name', but it is missing"),
+    "a long name": (
+        {"inputs": [{"name": "x" * 60_000}]},
+        f"column '{'x' * 60}…': expected a list as 'shape', but it is missing",
+    ),
+    "a long name without data": (
+        {"inputs": [{"name": "x" * 60_000, "shape": [1], "datatype": "FP64"}]},
+        f"column '{'x' * 60}…': 'binary_data_size': expected 0 to 0 bytes",
+    ),
+    "a whole float for an INT64": (
+        tensors(visits=tensor("visits", [42.0], "INT64")),
+        "column 'visits', row 1: expected INT64, got 42.0",
+    ),
     "a shape of another kind": (tensors(visits={"name": "visits", "shape": 3}), "column 'visits': expected a list as"),
     "a datatype of another kind": (
         tensors(visits={"name": "visits", "shape": [1], "datatype": 3}),
@@ -276,6 +289,12 @@ BAD_V2 = {
         "column 'visits': 'binary_data_size': expected 0 to 0 bytes behind the JSON, got null",
     ),
     "an id of another kind": (tensors() | {"id": 3}, "'id': expected text, got 3"),
+    "a long id": (tensors() | {"id": "x" * 129}, "'id': expected at most 128 characters, got 129"),
+    "an id that no answer could hold": (
+        tensors(rating=tensor("rating", [math.nan])) | {"id": "x\ud800"},
+        "'id': expected text in UTF-8, got 'x\\ud800'",
+    ),
+    "an output twice": (tensors() | {"outputs": [{"name": "propensity"}] * 2000}, "'outputs': expected one, got 2000"),
     "an unknown output": (
         tensors() | {"outputs": [{"name": "score"}]},
         "'outputs': expected 'propensity', got 'score'",
@@ -322,9 +341,10 @@ def refused(answer, sentence, status=400):
     assert answer.status_code == status
     assert list(answer.json()) == ["error"]
     assert answer.json()["error"].startswith(sentence)
+    assert len(answer.text) < 500
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "9999", "1e3", "²", ""])
+@pytest.mark.parametrize("length", ["-1", "x", "9999", "1e3", "²", "", "9" * 5000])
 def test_a_wrong_length_of_the_json_part(length, client):
     headers = [(b"inference-header-content-length", length.encode())]
     refused(
@@ -391,6 +411,53 @@ def grpc_request(changed, model="shop", **other):
     return messages.ModelInferRequest(model_name=model, inputs=sent, **other)
 
 
+def refused_by_grpc(service, request, sentence, code=grpc.StatusCode.INVALID_ARGUMENT):
+    with pytest.raises(grpc.RpcError) as error:
+        infer_by_grpc(service, request)
+    assert error.value.code() == code
+    assert error.value.details().startswith(sentence)
+
+
+MISPLACED = {
+    "in two fields": (
+        "INT32",
+        {"int_contents": [3], "fp64_contents": [4.0]},
+        "INT32 in int_contents alone, got some in fp64",
+    ),
+    "in another field": ("INT64", {"int_contents": [3]}, "INT64 in int64_contents alone, got some in int_contents"),
+    "of 16 bits": ("FP16", {"fp32_contents": [3]}, "FP16 in raw_input_contents alone, got some in fp32_contents"),
+}
+
+
+@pytest.mark.parametrize("case", MISPLACED)
+def test_values_in_a_field_where_they_are_not_read(case, service):
+    kind, contents, sentence = MISPLACED[case]
+    request = grpc_request(tensor("visits", [3.0]))
+    request.inputs[1].MergeFrom(messages.ModelInferRequest.InferInputTensor(datatype=kind))
+    request.inputs[1].contents.CopyFrom(messages.InferTensorContents(**contents))
+    refused_by_grpc(service, request, f"column 'visits': expected values of {sentence}")
+
+
+@pytest.mark.parametrize("contents", [{}, {"fp64_contents": [3.0]}])
+def test_contents_beside_raw_contents(contents, service):
+    inputs = [{"name": "x" * 20_000, "datatype": "FP64", "shape": [1], "contents": contents}]
+    request = messages.ModelInferRequest(model_name="shop", inputs=inputs, raw_input_contents=[b"\0" * 8])
+    sentence = f"column '{'x' * 60}…': expected values of FP64 in raw_input_contents alone, got some in "
+    refused_by_grpc(service, request, sentence)
+
+
+def test_names_by_grpc_are_cut(service):
+    long, cut = "x" * 20_000, f"'{'x' * 60}…'"
+    missing = grpc.StatusCode.NOT_FOUND
+    refused_by_grpc(service, messages.ModelInferRequest(model_name=long), f"Model with name {cut} does not", missing)
+    version = messages.ModelInferRequest(model_name="shop", model_version=long)
+    refused_by_grpc(service, version, f"Model with name 'shop', version {cut} (here is version 'shop-", missing)
+    strange = messages.ModelInferRequest(model_name="shop", inputs=[{"name": long, "datatype": long}])
+    refused_by_grpc(service, strange, f"column {cut}: expected datatype BOOL, BYTES, INT8")
+    request = grpc_request(tensor("visits", [3.0]), id=long)
+    refused_by_grpc(service, request, "'id': expected at most 128 characters, got 20000")
+
+
 def test_grpc_takes_plain_contents(service, client):
     answer = infer_by_grpc(service, grpc_request(tensor("visits", [3.0])))
     expected = client.post(PREDICT, json={"instances": [GOOD]}).json()["predictions"]
@@ -400,10 +467,7 @@ def test_grpc_takes_plain_contents(service, client):
 @pytest.mark.parametrize("case", BAD_TENSORS)
 def test_a_malformed_grpc_request(case, service):
     changed, sentence = BAD_TENSORS[case]
-    with pytest.raises(grpc.RpcError) as error:
-        infer_by_grpc(service, grpc_request(changed))
-    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert error.value.details().startswith(sentence)
+    refused_by_grpc(service, grpc_request(changed), sentence)
 
 
 def test_grpc_knows_no_other_model_and_no_other_version(service):
@@ -523,3 +587,28 @@ def test_no_body_is_a_fault_of_ours(path, body, tail, declares, application):
     answer = asyncio.run(post())
     assert answer.status_code in (200, 400)
     assert list(answer.json()) == ["error"] or answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--grpc_port", "99999"], "argument --grpc_port: expected a whole number from 0 to 65535, got '99999'"),
+        (["--http_port", "-1"], "argument --http_port: expected a whole number from 0 to 65535, got '-1'"),
+        (["--http_port", "²"], "argument --http_port: expected a whole number from 0 to 65535, got '²'"),
+        (["--max_rows", "0"], "argument --max_rows: expected a whole number from 1 to 1000000, got '0'"),
+        (["--name", "a/b:c"], "argument --name: expected 1 to 128 letters, digits, '.', '_' and '-', a letter or"),
+        (
+            ["--name", ""],
+            "argument --name: expected 1 to 128 letters, digits, '.', '_' and '-', a letter or digit first",
+        ),
+        (["--port", "1"], "unrecognized arguments: --port 1"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(arguments, sentence, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["predictor", "--bundle", "nowhere", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (2, "")
+    assert said.err.startswith(f"predictor: {sentence}")
+    assert len(said.err.splitlines()) == 1

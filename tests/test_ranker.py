@@ -27,7 +27,7 @@ from serving import rest
 from serving.dataplane import ServicePlane
 from serving.protocol import GRPCInferenceServiceStub, PredictorConfig, messages
 from serving.question import QuestionSchema, example
-from serving.ranker import INLINE_CUSTOMERS, Ranker
+from serving.ranker import INLINE_CUSTOMERS, Ranker, main
 from serving.scoring import Scores
 from serving.server import Address, Server
 from tests.rankers import (
@@ -50,7 +50,7 @@ from tests.rankers import (
     typed,
 )
 from tests.runs import offers
-from tests.services import DEADLINE, Service, command, serving
+from tests.services import DEADLINE, Service, serving
 from tests.warranties import WARRANTIES
 
 
@@ -157,10 +157,16 @@ def test_no_eligible_offer_needs_no_predictor(client, predictor):
 
 
 def test_k_and_offers_are_each_customers_own(client):
-    one, few, default = ranked(
-        client, GOOD | {"k": 1}, someone("B") | {"offers": ["free", "basic"]}, someone("C") | {"k": None}
+    one, few, default, first, every = ranked(
+        client,
+        GOOD | {"k": 1},
+        someone("B") | {"offers": ["free", "basic"]},
+        someone("C") | {"k": None},
+        someone("D") | {"k": 1.0},
+        someone("E") | {"k": 1e300},
     )
-    assert [offer["rank"] for offer in one["offers"]] == [1]
+    assert [offer["rank"] for offer in one["offers"]] == [offer["rank"] for offer in first["offers"]] == [1]
+    assert len(every["offers"]) == len(ranked(client, GOOD | {"k": 99})[0]["offers"])
     assert len(default["offers"]) == 2
     assert {offer["offer_id"] for offer in few["offers"] + few["withheld"]} == {"free", "basic"}
 
@@ -207,13 +213,21 @@ BAD_INSTANCES = {
     "NaN": (changed("customer", spending=float("nan")), "column 'spending', row 1: expected a number, got NaN"),
     "context out of range": (changed("context", rating=1e300), "column 'rating', row 1: expected at most 3.40282e+38"),
     "k of 0": (GOOD | {"k": 0}, "field 'k', row 1: expected a whole number of at least 1, got 0"),
-    "k of 1.0": (GOOD | {"k": 1.0}, "field 'k', row 1: expected a whole number of at least 1, got 1"),
+    "k of 1.5": (GOOD | {"k": 1.5}, "field 'k', row 1: expected a whole number of at least 1, got 1.5"),
+    "k of 0.0": (GOOD | {"k": 0.0}, "field 'k', row 1: expected a whole number of at least 1, got 0.0"),
+    "k of NaN": (GOOD | {"k": float("nan")}, "field 'k', row 1: expected a whole number of at least 1, got NaN"),
+    "k of infinity": (GOOD | {"k": float("inf")}, "field 'k', row 1: expected a whole number of at least 1, got Inf"),
     "k of true": (GOOD | {"k": True}, "field 'k', row 1: expected a whole number of at least 1, got true"),
     "unknown offer": (GOOD | {"offers": ["full", "gold"]}, "field 'offers', row 1: expected of basic, free, full, got"),
     "no offers": (
         GOOD | {"offers": []},
-        "field 'offers', row 1: expected a list of ids of the catalogue, one at least",
+        "field 'offers', row 1: expected a list of ids of the catalogue, one at least, got an empty list",
     ),
+    "an offer as a number": (
+        GOOD | {"offers": ["full", 5]},
+        "field 'offers', row 1: expected of basic, free, full, got 5",
+    ),
+    "an offer as a list": (GOOD | {"offers": [[]]}, "field 'offers', row 1: expected of basic, free, full, got a list"),
     "offers as text": (
         GOOD | {"offers": "full"},
         "field 'offers', row 1: expected a list of ids of the catalogue, one",
@@ -237,7 +251,7 @@ def test_a_malformed_instance(case, client):
 
 
 BAD_BODIES = {
-    "not JSON": ("{", "the body: expected JSON, got 1 bytes that are not"),
+    "not JSON": ("{", "the body: expected JSON in UTF-8, got 1 bytes that are not"),
     "a list": ("[]", "the body: expected a JSON object, got a list"),
     "no instances": ("{}", "the body: expected a list of objects as 'instances', but it is missing"),
     "instances of another kind": (
@@ -274,7 +288,13 @@ def test_too_many_customers(client):
 
 
 def test_other_models_are_refused(client):
-    refused(client.post("/v1/models/other:predict", json={"instances": [GOOD]}), "Model with name other", 404)
+    refused(client.post("/v1/models/other:predict", json={"instances": [GOOD]}), "Model with name 'other'", 404)
+
+
+def test_the_ranker_explains_nothing(client):
+    answer = client.post("/v1/models/offers:explain", json={"instances": [GOOD]})
+    refused(answer, "model 'offers' explains nothing: ask the predictor's :explain", 404)
+    assert not any("explain" in path for path in client.get("/openapi.json").json()["paths"])
 
 
 def test_a_large_limit_that_the_predictor_would_refuse(policy, shop_contract):
@@ -536,20 +556,35 @@ def test_the_example_of_a_shipped_contract_is_a_good_request(name):
     assert len(question.pairs) > 0
 
 
+SHIPPED = ["--contract", "bank-marketing"]
+TIMEOUT = "argument --predictor_timeout: expected more than 0 and at most 600 seconds"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--contract", "bank-marketing", "--catalogue", "nowhere"], "ranker: catalogue 'nowhere': expected one of"),
         (["--bundle", "nowhere"], "ranker: contract nowhere/contract.yaml: can't be read"),
+        ([], "ranker: one of the arguments --bundle --contract is required"),
+        (
+            [*SHIPPED, "--max_customers", "0"],
+            "ranker: argument --max_customers: expected a whole number from 1 to 20000",
+        ),
+        ([*SHIPPED, "--predictor_timeout", "-1"], f"ranker: {TIMEOUT}, got '-1'"),
+        ([*SHIPPED, "--predictor_timeout", "0"], f"ranker: {TIMEOUT}, got '0'"),
+        ([*SHIPPED, "--predictor_timeout", "nan"], f"ranker: {TIMEOUT}, got 'nan'"),
+        ([*SHIPPED, "--predictor_timeout", "soon"], f"ranker: {TIMEOUT}, got 'soon'"),
     ],
 )
-def test_a_mistake_at_the_start_is_one_sentence(arguments, sentence):
-    done = subprocess.run(
-        command("serving.ranker", *arguments), capture_output=True, text=True, check=False, timeout=DEADLINE
-    )
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_mistake_at_the_start_is_one_sentence(arguments, sentence, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["ranker", *arguments])
+    monkeypatch.setattr("serving.server.configure_logging", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (2, "")
+    assert said.err.startswith(sentence)
+    assert len(said.err.splitlines()) == 1
 
 
 @pytest.fixture

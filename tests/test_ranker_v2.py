@@ -307,6 +307,12 @@ BAD = {
         "field 'as_of', row 1: expected a date or a time as ISO 8601 writes it, got 'soon'",
     ),
     "as_of of false": (request(A, as_of=tensor("as_of", [False])), "field 'as_of', row 1: expected a date or a time"),
+    "many tensors twice": (
+        {"inputs": request(A)["inputs"] + [tensor("k", [1], "INT64")] * 1000},
+        "column 'k': expected one tensor, got 1000",
+    ),
+    "k of 1.0 as an integer": (request(A, k=tensor("k", [1.0], "INT64")), "column 'k', row 1: expected INT64, got 1.0"),
+    "an output twice": (request(A) | {"outputs": [{"name": "decision"}] * 2}, "'outputs': expected one, got 2"),
     "an unknown output": (request(A) | {"outputs": OUTPUT}, "'outputs': expected 'decision', got 'propensity'"),
     "no rows": (request([]), "the tensors: expected at least one row, got none"),
 }

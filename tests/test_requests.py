@@ -189,6 +189,8 @@ WRONG_TENSORS = {
     "a missing column": (tensors(channel=None), "column 'channel': expected a value, but it is missing"),
     "an unknown column": ([*tensors(), Tensor("minutes", "FP64", [2])], "column 'minutes': not an input"),
     "a column twice": ([*tensors(), *tensors()], "column 'spending': expected one tensor, got 2"),
+    "a long column twice": ([*tensors(), *[Tensor("x" * 500, "FP64", [2])] * 3], f"column '{'x' * 60}…': expected one"),
+    "more rows than fit a line": (tensors(visits=Tensor("visits", "INT8", [10**4000])), "column 'visits': expected 2"),
     "no rows": (tensors(0), "the tensors: expected at least one row, got none"),
     "other lengths": (
         tensors(visits=Tensor("visits", "INT8", [3], raw=b"\1\1\1")),
@@ -224,7 +226,7 @@ WRONG_TENSORS = {
     "no values": (tensors(spending=Tensor("spending", "FP64", [2])), "column 'spending': expected 2 values as shape"),
     "a part for a whole number": (
         tensors(visits=Tensor("visits", "INT64", [2], values=[1, 2.0])),
-        "column 'visits', row 2: expected INT64, got 2",
+        "column 'visits', row 2: expected INT64, got 2.0",
     ),
     "beyond the datatype": (
         tensors(visits=Tensor("visits", "INT8", [2], values=[1, 300])),
@@ -275,6 +277,26 @@ def test_wrong_tensors_are_explained(case):
     with pytest.raises(RequestError) as error:
         SCHEMA.from_tensors(sent)
     assert str(error.value).startswith(sentence)
+    assert len(str(error.value)) < 300
+
+
+class Name(str):
+    """A name that counts how often any is compared with another."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_a_name_that_stands_twice_among_many_is_found_in_one_pass():
+    n_names = 2000
+    sent = [Tensor(Name(f"n{place % (n_names - 1)}"[::-1]), "FP64", [1]) for place in range(n_names)]
+    with pytest.raises(RequestError, match="column '0n': expected one tensor, got 2"):
+        SCHEMA.from_tensors(sent)
+    assert Name.compared < 10 * n_names
 
 
 def test_too_many_rows_are_told_apart():

@@ -120,6 +120,10 @@ def test_addresses_of_both_protocols():
         ("GET", "/v2/models/cart/ready", 404),
         ("POST", "/v1/models/cart:predict", 404),
         ("POST", "/v1/models/cart:explain", 404),
+        ("POST", "/v1/models/echo:explain", 404),
+        ("GET", "/v2/models/echo/", 404),
+        ("GET", "/v2/health/ready/", 404),
+        ("POST", f"{PREDICT}/", 404),
         ("POST", "/v2/models/cart/infer", 404),
         ("POST", "/v2/models/echo/versions/echo-0/infer", 404),
     ],
@@ -128,6 +132,7 @@ def test_what_is_not_there(method, path, status):
     async def test(echo, server, client, channel):
         answer = await client.request(method, path, content=b"" if method == "POST" else None)
         assert answer.status_code == status
+        assert "location" not in answer.headers
         assert list(answer.json()) == ["error"]
         assert echo.ready
 
@@ -195,10 +200,65 @@ def test_a_packed_body_is_refused():
     run(test)
 
 
+@pytest.mark.parametrize("encoding", ["identity", "IDENTITY", "Identity"])
+def test_a_body_that_is_not_packed_may_say_so(encoding):
+    async def test(echo, server, client, channel):
+        answer = await client.post(PREDICT, content=b'{"a": 1}', headers={"content-encoding": encoding})
+        assert answer.json() == {"a": 1}
+
+    run(test)
+
+
+def test_a_key_that_stands_twice_counts_as_it_stands_last():
+    async def test(echo, server, client, channel):
+        assert (await client.post(PREDICT, content=b'{"a": 1, "a": 2}')).json() == {"a": 2}
+        assert "the last one counts" in (await client.get("/openapi.json")).json()["info"]["description"]
+
+    run(test)
+
+
 def test_a_verb_that_a_model_lacks():
     async def test(echo, server, client, channel):
         answer = await client.post("/v1/models/echo:explain", json={})
-        assert (answer.status_code, list(answer.json())) == (501, ["error"])
+        assert answer.status_code == 404
+        assert answer.json() == {"error": "model 'echo' explains nothing: ask the predictor's :explain"}
+
+    run(test)
+
+
+def test_a_long_name_is_cut():
+    async def test(echo, server, client, channel):
+        for path in ("/v1/models/{}", "/v2/models/{}/ready", "/v2/models/echo/versions/{}", "/v9/{}"):
+            answer = await client.get(path.format("x" * 60_000))
+            assert answer.status_code == 404
+            assert len(answer.text) < 300
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=a.b",
+        "text/plain; version=a.b.c",
+        "text/plain; version=",
+        "application/json",
+    ],
+)
+def test_metrics_in_a_form_that_there_is_not_are_plain_text(accept):
+    async def test(echo, server, client, channel):
+        answer = await client.get("/metrics", headers={"accept": accept})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+        assert "offers_requests_in_flight 1.0" in answer.text.splitlines()
+
+    run(test)
+
+
+def test_metrics_as_openmetrics():
+    async def test(echo, server, client, channel):
+        answer = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+        assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert answer.text.endswith("# EOF\n")
 
     run(test)
 
@@ -321,9 +381,47 @@ def test_requests_under_way_are_answered_when_it_stops():
     asyncio.run(_with_own_stop(test))
 
 
-async def _with_own_stop(test) -> None:
+HALF = f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{".encode()
+GIVEN_UP = "the body: expected all of it within {} s, but it stopped short: send it again"
+
+
+def _given_up(answer: bytes, seconds: str) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in head.lower()
+    assert json.loads(body) == {"error": GIVEN_UP.format(seconds)}
+
+
+def test_a_body_that_stops_short_is_given_up():
+    async def test(echo, server, client, channel):
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(HALF)
+        _given_up(await reader.read(), "0.05")
+        writer.close()
+        await server.stop()
+        assert not echo.asked.is_set()
+
+    asyncio.run(_with_own_stop(test, body_seconds=0.05))
+
+
+def test_a_body_that_stops_short_does_not_hold_up_the_end():
+    async def test(echo, server, client, channel):
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(HALF)
+        # The scrape itself is the other request in flight.
+        while "offers_requests_in_flight 2.0" not in (await client.get("/metrics")).text:
+            pass
+        stopping = asyncio.create_task(server.stop())
+        _given_up(await reader.read(), "1")
+        await stopping
+        writer.close()
+
+    asyncio.run(_with_own_stop(test, body_seconds=10 * DEADLINE))
+
+
+async def _with_own_stop(test, body_seconds: float = DEADLINE) -> None:
     echo = Echo()
-    server = Server([echo], grace=DEADLINE)
+    server = Server([echo], DEADLINE, body_seconds)
     bound = await server.start(LOCAL)
     async with (
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.http_port}", timeout=DEADLINE) as client,
