@@ -32,7 +32,7 @@ LIBRARIES = ("xgboost", "scikit-learn")
 """Whose trees the usual way scores with."""
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 CALLS = 3000
-KEEPING_UP = 0.99
+KEEPING_UP = 0.995
 """Share of a constant rate that is answered while it lasts where no queue grows."""
 
 HEADINGS = ("p50, ms", "p95, ms", "p99, ms", "CPU, ms")
@@ -205,7 +205,7 @@ def _capacity(material: Material, ranker: Target, seconds: float = 5.0, long: fl
         rate = max(rate, met.load.rate)
         _add(found, met, f"{n} at a time")
     while True:
-        met = _offered(ranker, requests, rate, 2 * seconds)
+        met = _offered(ranker, requests, rate, 4 * seconds)
         if met.load.rate >= KEEPING_UP * rate:
             break
         _add(found, met, f"{rate:.0f}/s, constant: falls behind")
