@@ -84,12 +84,15 @@ cluster() {
         step "cluster $CLUSTER is there"
     else
         step "cluster $CLUSTER"
-        kind create cluster --name "$CLUSTER" --config kind-config.yaml --wait 5m
+        kind create cluster --name "$CLUSTER" --config "$(config)" --wait 5m
     fi
 }
 
 available() { # NAMESPACE: wait for every deployment in it
-    await -n "$1" --for=condition=Available --timeout=20m deployment --all
+    await -n "$1" --for=condition=Available --timeout=20m deployment --all || {
+        kubectl -n "$1" get pods --field-selector=status.phase!=Succeeded >&2
+        return 1
+    }
 }
 
 platform() {
@@ -100,13 +103,14 @@ platform() {
     await --for='jsonpath={.webhooks[0].clientConfig.caBundle}' --timeout=5m \
         validatingwebhookconfiguration/cert-manager-webhook
     step "KServe"
+    apply -f manifests/platform/kserve-namespace.yaml
     apply -k manifests/platform/kserve
     await --for=condition=Established --timeout=2m crd/clusterstoragecontainers.serving.kserve.io
     available kserve
     apply -k manifests/platform/kserve-storage
     step "Kubeflow Pipelines, some minutes"
     apply -k manifests/platform/pipelines-crds
-    await --for=condition=Established --timeout=2m crd/applications.app.k8s.io
+    await --for=condition=Established --timeout=2m crd/workflows.argoproj.io crd/scheduledworkflows.kubeflow.org
     apply -k manifests/platform/pipelines
     available kubeflow
 }
@@ -170,6 +174,20 @@ offers() { # in the trigger's pod, which reaches Kubeflow and names the image of
     kubectl -n offers exec deployment/retraining-trigger -c trigger -- offers "$@"
 }
 
+completed() { # LABEL: wait for the end of the run that has it, and tell in between what keeps its pods from running
+    local minutes said
+    for ((minutes = 5; minutes <= 360; minutes += 5)); do
+        if said=$(kubectl -n kubeflow wait --for=condition=Completed --timeout=5m workflows.argoproj.io -l "$1" 2>&1); then
+            return
+        fi
+        [[ $said == *"timed out"* ]] || break
+        said=$(complaint kubeflow -l "$1" --field-selector=status.phase=Pending) || true
+        echo "   it runs for $minutes minutes${said:+; waits: $said}"
+    done
+    echo "$said" >&2
+    return 1
+}
+
 train() {
     local number=0 id name state=FAILED said failed of_run
     # A name finds the run of an attempt before: one that goes on is waited for, one that has ended is followed.
@@ -181,28 +199,30 @@ train() {
     done
     step "training run $name, some minutes: $(url 30088 8888)/#/runs/details/$id"
     of_run=pipeline/runid=$id
-    await -n kubeflow --for=condition=Completed --timeout=3h workflows.argoproj.io -l "$of_run"
+    completed "$of_run"
     state=$(kubectl -n kubeflow get workflows.argoproj.io -l "$of_run" -o 'jsonpath={.items[*].status.phase}')
     [[ $state != Succeeded || -z $(service '{.spec.predictor.model.storageUri}') ]] || return 0
     if [[ $state == Succeeded ]]; then
         echo "offers: the gate refused the model, so nothing is served; the report of its step says by which rule" >&2
         return 1
     fi
-    echo "offers: the training run has ended as $state; what its failed steps said last:" >&2
-    for failed in $(kubectl -n kubeflow get pods -l "$of_run" --field-selector=status.phase=Failed -o name); do
-        kubectl -n kubeflow logs --tail=5 -c main "$failed" >&2 || true
-    done
+    echo "offers: the training run has ended as $state; what its failed step said last:" >&2
+    # A step that fails is tried again, in a pod of its own: the newest tells enough.
+    failed=$(kubectl -n kubeflow get pods -l "$of_run" --field-selector=status.phase=Failed \
+        --sort-by=.metadata.creationTimestamp -o name | tail -n 1)
+    [[ -z $failed ]] || kubectl -n kubeflow logs --tail=5 -c main "$failed" >&2 || true
     echo "Where the contacts can't be fetched: OFFERS_SOURCE=simulated make deploy" >&2
     return 1
 }
 
 # Waits until the service has taken up a bundle: until its controller has told its deployment so, it is as ready as
-# before. The generation that KServe has observed is its deployment's, and says nothing of the service's own.
+# before. The generation that KServe has observed is its deployment's and says nothing of the service's own, so that a
+# wait for the condition, which compares the two, may never end.
 taken_up() { # URI
     local told='{.spec.template.metadata.annotations.internal\.serving\.kserve\.io/storage-initializer-sourceuri}'
     await -n offers --for="jsonpath=$told=$1" --timeout=2m deployment/offers-predictor &&
         rolled_out offers-predictor &&
-        await -n offers --for=condition=Ready --timeout=2m inferenceservice/offers
+        await -n offers --for="jsonpath=$READY.status}=True" --timeout=2m inferenceservice/offers
 }
 
 serve() {
@@ -268,6 +288,7 @@ links() {
     echo
     link "Kubeflow Pipelines" kubeflow ml-pipeline-ui 80 30088 8888
     link "Grafana" offers grafana 3000 30030 3000
+    link "Prometheus" offers prometheus 9090 30090 9090
     link "ranking API" offers ranker-node-port 80 30080 8080
 }
 

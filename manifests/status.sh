@@ -79,16 +79,16 @@ with .lastState.terminated}}{{template "words" .}}{{end}}{{with .state.terminate
 {{end}}{{end}}{{range .status.initContainerStatuses}}{{template "why" .}}{{end}}{{
 range .status.containerStatuses}}{{template "why" .}}{{end}}{{end}}'
 
-complaint() { # the first thing that keeps a pod of the service from running: POD CONTAINER REASON LAST-WORDS
-    local found pod=- container reason words
-    found=$(kubectl -n offers get pods -l serving.kserve.io/inferenceservice=offers -o "go-template=$COMPLAINTS")
+complaint() { # NAMESPACE SELECTION: the first thing that keeps a pod from running: POD CONTAINER REASON LAST-WORDS
+    local namespace=$1 found pod=- container reason words
+    found=$(kubectl -n "$namespace" get pods "${@:2}" -o "go-template=$COMPLAINTS")
     while read -r container reason words; do
         case $container:$reason in
             pod:*) pod=$reason && continue ;;
             :* | *:Running | *:PodInitializing | *:ContainerCreating) continue ;;
         esac
         words=${words%\"} words=${words%\\n} words=${words##*\\n} words=${words#\"}
-        [[ -n $words ]] || words=$(kubectl -n offers logs "$pod" -c "$container" --tail=1)
+        [[ -n $words ]] || words=$(kubectl -n "$namespace" logs "$pod" -c "$container" --tail=1)
         echo "$pod $container $reason ${words//\\\"/\"}"
         return
     done <<< "$found"
@@ -122,7 +122,7 @@ bundle() { # URI READY
         refused "$message"
         return
     fi
-    read -r pod container reason words <<< "$(complaint)"
+    read -r pod container reason words <<< "$(complaint offers -l serving.kserve.io/inferenceservice=offers)"
     if [[ -n $reason ]]; then
         line bundle "${1##*/} can't be served: $container, $reason: $words"
     elif [[ $2 == True ]]; then

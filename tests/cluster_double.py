@@ -18,7 +18,7 @@ Object = dict[str, Any]
 Answer = tuple[int, str, str]
 """Exit code, standard output, standard error."""
 
-TOOLS = ["awk", "base64", "bash", "cat", "curl", "date", "df", "dirname", "env", "git", "grep", "mkdir", "sed"]
+TOOLS = ["awk", "base64", "bash", "cat", "curl", "date", "df", "dirname", "env", "git", "grep", "mkdir", "sed", "tail"]
 READING = ("get", "wait", "rollout", "logs", "create", "annotate", "version")
 """Verbs of kubectl that change nothing as they are used here; `create` and `annotate` stay on this machine."""
 KINDS = {
@@ -40,7 +40,7 @@ PLATFORM = {
 CRDS = {
     "cert-manager": ("certificates.cert-manager.io",),
     "kserve": ("inferenceservices.serving.kserve.io", "clusterstoragecontainers.serving.kserve.io"),
-    "kubeflow": ("workflows.argoproj.io", "applications.app.k8s.io"),
+    "kubeflow": ("workflows.argoproj.io", "scheduledworkflows.kubeflow.org"),
 }
 OURS = ("retraining-trigger", "prometheus", "grafana")
 PROGRAM = """#!{python} -IS
@@ -90,11 +90,13 @@ class ClusterDouble:
         self.calls: list[str] = []
         self.applied: list[str] = []
         self.fails: dict[str, Answer] = {}
-        self.engine = "16777216000 /nowhere"
+        self.engine = "16777216000 8 x86_64 /nowhere"
+        self.watchers = "1024"
         self.images: set[str] = set()
         self.attested: set[str] = set()
         self.environment: dict[str, str] = {}
         self.clusters: list[str] = []
+        self.namespaces: set[str] = set()
         self.published: dict[str, str] = {}
         self.objects: dict[str, list[Object]] = {plural: [] for plural in KINDS}
         self.logs: dict[str, str] = {}
@@ -127,7 +129,7 @@ class ClusterDouble:
         for tool in TOOLS:
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
         port, kubectl = self._server.server_port, shutil.which("kubectl")
-        for program in ("docker", "kind", "kubectl"):
+        for program in ("docker", "kind", "kubectl", "sysctl"):
             path = self.bin / program
             path.write_text(PROGRAM.format(python=sys.executable, port=port, kubectl=kubectl))
             path.chmod(0o755)
@@ -229,6 +231,10 @@ class ClusterDouble:
                 return 1, "", f"Error: No public port '{port}' published for {container}\n"
         raise AssertionError(argv)
 
+    def _sysctl(self, argv: list[str]) -> Answer:
+        assert argv == ["-n", "fs.inotify.max_user_instances"]
+        return (0, f"{self.watchers}\n", "") if self.watchers else (1, "", f"sysctl: unknown oid '{argv[-1]}'\n")
+
     def _kind(self, argv: list[str]) -> Answer:
         match argv:
             case ["version"]:
@@ -254,12 +260,19 @@ class ClusterDouble:
         known = {one["metadata"]["name"] for one in self.objects["customresourcedefinitions"]}
         if what.endswith("kserve-storage") and "clusterstoragecontainers.serving.kserve.io" not in known:
             return 1, "", 'error: no matches for kind "ClusterStorageContainer": ensure CRDs are installed first\n'
+        if what.endswith("platform/kserve") and "kserve" not in self.namespaces:
+            return 1, "", 'Error from server (NotFound): namespaces "kserve" not found\n'
+        if what.endswith("kserve-namespace.yaml"):
+            self.namespaces.add("kserve")
         self.applied.append(piped or what)
         parts = {"cert-manager": "cert-manager", "kserve": "kserve", "pipelines": "kubeflow"}
         if part := parts.get(Path(what).name):
             self.install(part)
         elif what.endswith("pipelines-crds"):
-            self.put("customresourcedefinitions", named("applications.app.k8s.io", status=condition("Established")))
+            self.put(
+                "customresourcedefinitions",
+                *(named(name, status=condition("Established")) for name in CRDS["kubeflow"]),
+            )
         elif what == "build/deploy":
             self.deploy()
         return 0, f"{what} serverside-applied\n", ""

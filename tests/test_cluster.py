@@ -150,7 +150,7 @@ def test_a_kind_that_is_too_old(tree: Path, ready: ClusterDouble, command: str) 
     assert "kind 0.30 or newer is needed, and v0.29 is installed" in sentence
 
 
-@pytest.mark.parametrize("engine", ["", "0 "])
+@pytest.mark.parametrize("engine", ["", "0 0  "])
 def test_an_engine_that_does_not_answer(tree: Path, machine: ClusterDouble, engine: str) -> None:
     """The client ends with 0 and zeros in place of figures where it is given a format."""
     machine.engine = engine
@@ -158,22 +158,41 @@ def test_an_engine_that_does_not_answer(tree: Path, machine: ClusterDouble, engi
     assert "does not answer 'docker info'" in sentence
 
 
-def test_too_little_memory_and_disk(tree: Path, machine: ClusterDouble) -> None:
-    machine.engine = f"{4 * 2**30} /var/lib/docker"
+def test_too_few_cpus_too_little_memory_and_disk(tree: Path, machine: ClusterDouble) -> None:
+    machine.engine = f"{4 * 2**30} 2 x86_64 /var/lib/docker"
     (machine.bin / "df").unlink()
     (machine.bin / "df").write_text(
         "#!/bin/sh\necho 'Filesystem 1024-blocks Used Available Capacity Mounted on'\n"
         "echo '/dev/sda1 102400000 97157120 5242880 95% /'\n"
     )
     (machine.bin / "df").chmod(0o755)
-    memory, disk = refused(run(tree, machine, "up"), machine)
+    cpus, memory, disk = refused(run(tree, machine, "up"), machine)
+    assert "has 2 CPUs, and Kubeflow Pipelines beside Offers needs 4" in cpus
     assert "4096 MiB of memory" in memory
-    assert "has 5 GiB free, and images need 20" in disk
+    assert "has 5 GiB free, and images need 30" in disk
 
 
 def test_a_machine_of_8_gib_is_enough(tree: Path, machine: ClusterDouble) -> None:
     """Its kernel keeps a part of that for itself."""
-    machine.engine = f"{7800 * 2**20} /"
+    machine.engine = f"{7800 * 2**20} 4 x86_64 /"
+    machine.fails["kind create"] = (1, "", "ERROR: failed to create cluster\n")
+    assert steps(run(tree, machine, "up")) == ["== cluster offers"]
+
+
+def test_a_machine_that_kubeflow_has_no_images_for(tree: Path, machine: ClusterDouble) -> None:
+    machine.engine = "16777216000 8 aarch64 /nowhere"
+    (sentence,) = refused(run(tree, machine, "up"), machine)
+    assert "docker runs on aarch64, and Kubeflow Pipelines has all of its images for x86_64 alone" in sentence
+
+
+def test_a_limit_that_two_nodes_would_meet(tree: Path, machine: ClusterDouble) -> None:
+    machine.watchers = "128"
+    (sentence,) = refused(run(tree, machine, "up"), machine)
+    assert "a user may have 128 inotify instances, and the pods of two nodes need 512: sudo sysctl fs." in sentence
+
+
+def test_a_machine_without_that_limit(tree: Path, machine: ClusterDouble) -> None:
+    machine.watchers = ""
     machine.fails["kind create"] = (1, "", "ERROR: failed to create cluster\n")
     assert steps(run(tree, machine, "up")) == ["== cluster offers"]
 
@@ -183,7 +202,12 @@ def test_a_port_that_is_taken(tree: Path, machine: ClusterDouble) -> None:
     port = config["nodes"][0]["extraPortMappings"][2]["hostPort"]
     with socket.create_server(("127.0.0.1", port)):
         (sentence,) = refused(run(tree, machine, "up"), machine)
-    assert f"port {port} of 127.0.0.1 is taken" in sentence
+        assert f"port {port} of 127.0.0.1 is taken: stop what listens there, or copy kind-config.yaml to" in sentence
+        mine = (tree / "kind-config.yaml").read_text("utf-8").replace(str(port), str(free_port()))
+        (tree / "kind-config.local.yaml").write_text(mine, "utf-8")
+        machine.fails["kind create"] = (1, "", "ERROR: failed to create cluster\n")
+        assert steps(run(tree, machine, "up")) == ["== cluster offers"]
+    assert any("--config kind-config.local.yaml" in call for call in machine.calls)
 
 
 @pytest.mark.parametrize("command", ["platform", "deploy", "status"])
@@ -196,6 +220,7 @@ def test_a_kind_cluster_that_has_stopped_is_not_built_on(tree: Path, machine: Cl
     machine.clusters = ["offers"]
     (sentence,) = refused(run(tree, machine, "up"), machine)
     assert "no cluster answers as context kind-offers" in sentence
+    assert "kind's cluster offers has stopped, or kubectl does not know it: 'docker start' its nodes" in sentence
 
 
 def test_deploy_asks_for_the_platform_and_the_images(tree: Path, machine: ClusterDouble) -> None:
@@ -274,10 +299,12 @@ def test_urls_are_told_when_the_ranking_api_has_answered(deployed: Deployed) -> 
     assert machine.asked == [{"instances": [{"customer_id": "example-1"}]}]
     page = "http://127.0.0.1:8888"
     assert f"== training run first-abc-1, some minutes: {page}/#/runs/details/run-first-abc-1" in done.stdout
-    assert done.stdout.splitlines()[-6:] == [
+    forward = "kubectl --context kind-offers -n offers port-forward service/prometheus 9090:9090"
+    assert done.stdout.splitlines()[-7:] == [
         "",
         f"Kubeflow Pipelines  {page}",
         "Grafana             http://127.0.0.1:3000",
+        f"Prometheus          http://127.0.0.1:9090  after: {forward}",
         f"ranking API         http://{machine.address}",
         "",
         f"curl -s http://{machine.address}/v1/models/offers:predict -d @build/request.json",
@@ -324,6 +351,16 @@ def test_a_bundle_that_is_served_is_kept(tree: Path, served: ClusterDouble) -> N
 
 
 @pytest.mark.slow
+def test_a_deployment_that_has_counted_less_than_its_service_is_not_waited_for(
+    tree: Path, served: ClusterDouble
+) -> None:
+    """KServe gives its deployment's count of changes as the service's own."""
+    (service,) = served.objects["inferenceservices"]
+    service["metadata"]["generation"] = 3
+    assert run(tree, served, "deploy").returncode == 0
+
+
+@pytest.mark.slow
 def test_a_bundle_that_is_not_taken_up_says_why(tree: Path, served: ClusterDouble) -> None:
     served.fails["deployment/offers-predictor"] = (1, "", "error: timed out waiting for the condition\n")
     served.objects["pods"] = [stuck("storage-initializer", "CrashLoopBackOff", TRACEBACK + MISSING)]
@@ -337,10 +374,10 @@ def test_a_bundle_that_is_not_taken_up_says_why(tree: Path, served: ClusterDoubl
 @pytest.mark.slow
 def test_a_bucket_that_can_not_be_made_says_why(tree: Path, ready: ClusterDouble) -> None:
     ready.fails["--for=condition=Complete"] = (1, "", "error: timed out waiting for the condition on jobs/bucket\n")
-    ready.fails["logs job/bucket"] = (0, "", "minio.error.S3Error: S3 operation failed; code: InvalidAccessKeyId\n")
+    ready.fails["logs job/bucket"] = (0, "", "offers: s3://offers: the access key is unknown\n")
     done = run(tree, ready, "deploy")
     assert done.returncode == 1
-    assert "InvalidAccessKeyId" in done.stderr
+    assert "offers: s3://offers: the access key is unknown" in done.stderr
     assert 'stopped at the step "bucket"' in done.stderr
 
 
@@ -352,17 +389,54 @@ def test_the_run_of_an_interrupted_deploy_is_waited_for(tree: Path, ready: Clust
     assert ready.runs == ["first-abc-1"]
 
 
+def step(name: str, phase: str, minute: int = 0) -> Object:
+    """A pod of the first run."""
+    spec, status = {"containers": [{"name": "main"}]}, {"phase": phase}
+    pod = named(name, "kubeflow", spec=spec, status=status)
+    pod["metadata"] |= {
+        "labels": {"pipeline/runid": "run-first-abc-1"},
+        "creationTimestamp": f"2026-01-01T00:{minute:02d}:00Z",
+    }
+    return pod
+
+
+@pytest.mark.slow
+def test_a_run_that_takes_its_time_tells_what_it_waits_for(tree: Path, ready: ClusterDouble) -> None:
+    late = "error: timed out waiting for the condition on workflows/offers-training-x\n"
+    ready.fails["--for=condition=Completed"] = (1, "", late)
+    pod = step("offers-training-x-1", "Pending")
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    pod["status"]["conditions"] = [unschedulable | {"message": "0/2 nodes are available: 2 Insufficient cpu."}]
+    ready.objects["pods"] = [pod]
+    done = run(tree, ready, "deploy")
+    assert done.returncode == 1
+    waits = "offers-training-x-1 scheduler Unschedulable 0/2 nodes are available: 2 Insufficient cpu."
+    told = [line for line in done.stdout.splitlines() if line.startswith("   it runs for")]
+    assert told[0] == f"   it runs for 5 minutes; waits: {waits}"
+    assert told[-1] == f"   it runs for 360 minutes; waits: {waits}"
+    assert 'stopped at the step "training run first-abc-1' in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_can_not_be_waited_for_is_told_at_once(tree: Path, ready: ClusterDouble) -> None:
+    ready.fails["--for=condition=Completed"] = (1, "", "error: no matching resources found\n")
+    done = run(tree, ready, "deploy")
+    assert done.returncode == 1
+    assert "error: no matching resources found" in done.stderr
+    assert "it runs for" not in done.stdout
+
+
 @pytest.mark.slow
 def test_a_run_that_failed_is_told_and_the_next_deploy_begins_another(tree: Path, ready: ClusterDouble) -> None:
     ready.ends = "Failed"
-    pod = named("offers-training-x-1", "kubeflow", spec={"containers": [{"name": "main"}]}, status={"phase": "Failed"})
-    pod["metadata"]["labels"] = {"pipeline/runid": "run-first-abc-1"}
-    ready.objects["pods"] = [pod]
-    ready.logs["offers-training-x-1"] = "offers: no source answers at https://archive.example\n"
+    ready.objects["pods"] = [step("offers-training-x-2", "Failed", minute=2), step("offers-training-x-1", "Failed", 1)]
+    ready.logs["offers-training-x-1"] = "offers: the first try\n"
+    ready.logs["offers-training-x-2"] = "offers: no source answers at https://archive.example\n"
     done = run(tree, ready, "deploy")
     assert done.returncode == 1
     assert "the training run has ended as Failed" in done.stderr
     assert "offers: no source answers at https://archive.example" in done.stderr
+    assert "the first try" not in done.stderr
     assert 'stopped at the step "training run first-abc-1' in done.stderr
     assert "the same command goes on from there" in done.stderr
     assert "curl -s" not in done.stdout
@@ -391,6 +465,19 @@ def test_a_step_that_fails_is_named(tree: Path, machine: ClusterDouble) -> None:
     assert 'stopped at the step "KServe"' in done.stderr
     machine.fails.clear()
     assert run(tree, machine, "platform").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_platform_that_does_not_start_shows_its_pods(tree: Path, machine: ClusterDouble) -> None:
+    machine.make()
+    late = "error: timed out waiting for the condition on deployments/cert-manager\n"
+    machine.fails["wait -n cert-manager"] = (1, "", late)
+    pod = named("cert-manager-7d", "cert-manager", spec={"containers": [{"name": "main"}]}, status={"phase": "Pending"})
+    machine.objects["pods"] = [pod]
+    done = run(tree, machine, "platform")
+    assert done.returncode == 1
+    assert late in done.stderr
+    assert "cert-manager-7d" in done.stderr
 
 
 def test_kserve_is_asked_for_its_own_kinds_when_it_knows_them(tree: Path, machine: ClusterDouble) -> None:
