@@ -27,6 +27,7 @@ from offers.settings import S3Settings
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
+_PROBE = "probe"
 
 _KEYS = (
     "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the role AWS_ROLE_ARN,"
@@ -170,6 +171,22 @@ def split(uri: str) -> tuple[str, str]:
     if not bucket:
         raise StorageError(f"{uri!r}: expected s3://bucket/key, got no bucket")
     return bucket, key
+
+
+def make_bucket(name: str, settings: S3Settings) -> None:
+    """Make a bucket where there is none, and see that it takes an object: a store may make one that it has no room for.
+
+    Raises
+    ------
+    StorageError
+        the store refuses, or does not answer
+    """
+    client = connect(settings)
+    with _errors(f"s3://{name}"):
+        if not client.bucket_exists(name):
+            client.make_bucket(name)
+        client.put_object(name, _PROBE, BytesIO(b"offers"), 6)
+        client.remove_object(name, _PROBE)
 
 
 def connect(settings: S3Settings) -> Minio:

@@ -20,7 +20,7 @@ def forwarded(namespace: str, target: str, *ports: int, log: Path) -> Iterator[l
 
     kubectl ends with the pod that it leads to. Then it is started again, and leads to another.
     """
-    local = [_free_port() for _ in ports]
+    local = [free_port() for _ in ports]
     pairs = [f"{here}:{there}" for here, there in zip(local, ports, strict=True)]
     command = ["kubectl", "--namespace", namespace, "port-forward", "--address", "127.0.0.1", target, *pairs]
     stopped = Event()
@@ -54,6 +54,6 @@ def _listens(port: int) -> tuple[bool | None, str]:
     return True, "it listens"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         return int(bound.getsockname()[1])
