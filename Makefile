@@ -43,6 +43,7 @@ lint: setup ## Check style, types and the arrows between the rooms
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(RUN) lint-imports
+	$(RUN) shellcheck -x manifests/*.sh .ci/run
 
 images: ## Build the images, tagged by commit, and print their sizes
 	manifests/cluster.sh images

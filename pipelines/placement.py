@@ -23,7 +23,7 @@ def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:
 
     Parameters
     ----------
-    memory : limit, and half of it is asked for
+    memory : limit
     minutes : after which the step is stopped
     """
     task.set_cpu_request("250m").set_cpu_limit("2").set_memory_request("512Mi").set_memory_limit(memory)
