@@ -219,8 +219,7 @@ train() {
 # before. The generation that KServe has observed is its deployment's and says nothing of the service's own, so that a
 # wait for the condition, which compares the two, may never end.
 taken_up() { # URI
-    local told='{.spec.template.metadata.annotations.internal\.serving\.kserve\.io/storage-initializer-sourceuri}'
-    await -n offers --for="jsonpath=$told=$1" --timeout=2m deployment/offers-predictor &&
+    await -n offers --for="jsonpath=$TOLD=$1" --timeout=2m deployment/offers-predictor &&
         rolled_out offers-predictor &&
         await -n offers --for="jsonpath=$READY.status}=True" --timeout=2m inferenceservice/offers
 }

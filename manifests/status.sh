@@ -4,6 +4,8 @@
 # Of jsonpath: the condition of that name, as far as its closing brace, and how many there are of how many wanted.
 READY='{.status.conditions[?(@.type=="Ready")]'
 COUNTS='{.spec.replicas} {.status.availableReplicas}'
+# Of the deployment: the bundle that its controller has told it.
+TOLD='{.spec.template.metadata.annotations.internal\.serving\.kserve\.io/storage-initializer-sourceuri}'
 WRONG=0
 line() { printf '%-9s %s\n' "$1" "$2"; }
 wrong() { WRONG=2; printf '%-9s %s\n' "" "-> $*"; }
@@ -94,6 +96,14 @@ complaint() { # NAMESPACE SELECTION: the first thing that keeps a pod from runni
     done <<< "$found"
 }
 
+rolled() { # URI: whether every pod of the service has it, and none that has another is left
+    local found told wanted all updated available
+    found=$(kubectl -n offers get deployment offers-predictor --ignore-not-found -o \
+        "jsonpath=$TOLD|{.spec.replicas}|{.status.replicas}|{.status.updatedReplicas}|{.status.availableReplicas}")
+    IFS='|' read -r told wanted all updated available <<< "$found"
+    [[ $told == "$1" && $all == "$wanted" && $updated == "$wanted" && $available == "$wanted" ]]
+}
+
 refusal() { # why no further pod of the service may be made, nothing where it may
     kubectl -n offers get deployment offers-predictor --ignore-not-found \
         -o 'jsonpath={.status.conditions[?(@.type=="ReplicaFailure")].message}'
@@ -125,7 +135,7 @@ bundle() { # URI READY
     read -r pod container reason words <<< "$(complaint offers -l serving.kserve.io/inferenceservice=offers)"
     if [[ -n $reason ]]; then
         line bundle "${1##*/} can't be served: $container, $reason: $words"
-    elif [[ $2 == True ]]; then
+    elif [[ $2 == True ]] && rolled "$1"; then
         line bundle "${1##*/} is served"
         return
     else

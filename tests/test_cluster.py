@@ -656,6 +656,22 @@ def test_a_bundle_that_can_not_be_served_says_why(
     assert remedy in advice
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"replicas": 2}, {"updatedReplicas": 0}, {"availableReplicas": 0}],
+    ids=["old pods are left", "no pod has it", "no pod answers"],
+)
+def test_a_bundle_that_not_every_pod_has_is_not_called_served(
+    tree: Path, served: ClusterDouble, change: dict[str, int]
+) -> None:
+    """The old pods keep the service ready while the new one starts, or fails and is started again."""
+    (predictor,) = (one for one in served.objects["deployments"] if one["metadata"]["name"] == "offers-predictor")
+    predictor["status"] |= change
+    done = run(tree, served, "status")
+    assert done.returncode == 2
+    assert "bundle    bank-marketing-1 is on its way\n          -> wait, and ask again" in done.stdout
+
+
 SECURITY = (
     'pods "offers-predictor-7d" is forbidden: violates PodSecurity "restricted:latest": '
     'allowPrivilegeEscalation != false (container "{}" must set securityContext.allowPrivilegeEscalation=false)'
