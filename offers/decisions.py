@@ -60,6 +60,11 @@ class Period:
             )
         return cls(begin, end, known)
 
+    def holds(self, moments: pd.Series) -> pd.Series:
+        """Whether moments, of dtype datetime64 in UTC, lie in the period."""
+        inside = moments < self.until
+        return inside if self.since is None else inside & (moments >= self.since)
+
 
 @dataclass(frozen=True)
 class Table:
