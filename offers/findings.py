@@ -137,7 +137,10 @@ class Promise(Record):
 
 
 class Findings(Record):
-    """Everything that a monitoring run has measured."""
+    """Everything that a monitoring run has measured.
+
+    `since_training` are the bundle's decisions that were read: where outcomes are given, all that it has made.
+    """
 
     contract: str
     bundle: str

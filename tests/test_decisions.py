@@ -69,6 +69,27 @@ def test_a_directory_holds_any_number_of_files(contract: Contract, settings: Set
     assert len(read_scored(str(tmp_path / "rows"), contract, settings).frame) == 3
 
 
+def test_folders_of_days_before_are_left_out(contract: Contract, settings: Settings, tmp_path: Path) -> None:
+    rows, since = tmp_path / "rows", datetime(2024, 5, 3, 6, tzinfo=UTC)
+    at(scored()[:1], rows, "2024-05-02/235959.parquet")
+    at(scored()[1:2], rows, "by-hand/more.parquet")
+    at(scored()[2:], rows, "2024-99-99/no-day.parquet")
+    (rows / "2024-05-01").mkdir()
+    (rows / "2024-05-01" / "000000.parquet").write_text("never looked at")
+    assert len(read_scored(str(rows), contract, settings, since).frame) == 3
+    with pytest.raises(SourceError, match=r"2024-05-01/000000.parquet: expected scored rows as Parquet"):
+        read_scored(str(rows), contract, settings)
+
+
+def test_where_all_folders_are_of_days_before_the_newest_tells_the_columns(
+    contract: Contract, settings: Settings, tmp_path: Path
+) -> None:
+    for day in ("2024-05-01", "2024-05-02"):
+        at(scored(decision_id=[f"{day}-{row}" for row in range(3)]), tmp_path / "rows", f"{day}/a.parquet")
+    read = read_scored(str(tmp_path / "rows"), contract, settings, datetime(2024, 6, 1, tzinfo=UTC)).frame
+    assert read["decision_id"].str.startswith("2024-05-02").all()
+
+
 def test_words_may_be_dictionaries_and_numbers_of_any_kind(
     contract: Contract, settings: Settings, tmp_path: Path
 ) -> None:

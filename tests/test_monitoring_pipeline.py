@@ -9,6 +9,7 @@ from functools import cache
 from html import unescape
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from click.testing import Result
@@ -204,6 +205,30 @@ def test_retraining_is_gated_on_a_truth(tmp_path: Path) -> None:
     assert set(spec["components"]["comp-condition-1"]["dag"]["tasks"]) == {"request-retraining"}
     trigger = spec["root"]["dag"]["tasks"]["condition-1"]["triggerPolicy"]["condition"]
     assert trigger == "inputs.parameter_values['pipelinechannel--judge-Output'] == true"
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_old_days_are_read_where_a_training_would_wait_for_their_outcomes(
+    bundle: Path, told: bool, tmp_path: Path
+) -> None:
+    rows, settings = live(bundle), Settings(home=tmp_path / "home")
+    rows.outcomes.to_parquet(tmp_path / "outcomes.parquet", index=False)
+    for day, part in rows.scored.groupby(rows.scored["scored_at"].dt.strftime("%Y-%m-%d")):
+        (tmp_path / "scored" / str(day)).mkdir(parents=True)
+        part.to_parquet(tmp_path / "scored" / str(day) / "a.parquet", index=False)
+    outcomes = str(tmp_path / "outcomes.parquet") if told else ""
+
+    def collected(where: str) -> monitoring.Collected:
+        asked = str(bundle), str(tmp_path / where), outcomes, "7d", "", rows.end
+        return monitoring.collect(*asked, tmp_path / "decisions" / where, settings, list[str]().append)
+
+    (tmp_path / "whole").mkdir()
+    rows.scored.to_parquet(tmp_path / "whole" / "rows.parquet", index=False)
+    assert collected("scored") == collected("whole")
+    read = len(pd.read_parquet(tmp_path / "decisions" / "scored" / monitoring.ROWS))
+    needed = rows.scored["scored_at"] >= (pd.Timestamp(rows.end) - pd.Timedelta(days=7 + 10 + 1)).floor("D")
+    assert read == (len(rows.scored) if told else needed.sum())
+    assert 0 < needed.sum() < len(rows.scored)
 
 
 @pytest.fixture
