@@ -18,7 +18,13 @@ StoreOption = Annotated[
 
 @app.command("run")
 def run_(
-    bundle: Annotated[str, typer.Option(help="The bundle that made the decisions: its path, name or s3:// URI.")],
+    bundle: Annotated[
+        str,
+        typer.Option(
+            help="The bundle that made the decisions: its path, name or s3:// URI. Of a place that holds bundles, the "
+            "one that scored the newest row of the period."
+        ),
+    ],
     scored: Annotated[str, typer.Option(help="Scored rows: a Parquet file, a directory of them, or s3://.")],
     outcomes: Annotated[str, typer.Option(help="Outcomes, the same; without them performance is not judged.")] = "",
     since: Annotated[str, typer.Option(help="A moment in UTC, or a span before --until such as 7d.")] = "",
@@ -31,6 +37,7 @@ def run_(
     """Run the monitoring pipeline on this machine. Exit code 3: it asks for action."""
     from cli.pipeline import fresh
     from cli.screen import RunDisplay, console
+    from offers import monitoring
     from offers.decisions import Period
     from offers.settings import Settings
     from offers.training import open_bundle
@@ -38,11 +45,13 @@ def run_(
     from pipelines.compilation import compile_pipeline
 
     settings = Settings.from_env()
-    known = open_bundle(bundle, settings).contract
-    Period.parse(since, until, as_of)
+    period = Period.parse(since, until, as_of)
+    where = monitoring.which_bundle(bundle, scored, period, settings)
+    judged = open_bundle(where, settings)
+    known = judged.contract
     directory = fresh(settings.home.resolve() / "runs", f"{known.name}-monitoring")
     arguments = {
-        "bundle": bundle,
+        "bundle": where,
         "scored": scored,
         "outcomes": outcomes,
         "since": since,
@@ -53,6 +62,7 @@ def run_(
         "trigger": trigger,
     }
     console.print(f"[bold]{known.title}[/bold]")
+    console.print(f"bundle  {judged.name}", soft_wrap=True)
     package = compile_pipeline("monitoring", directory / "pipeline.yaml")
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)

@@ -124,6 +124,35 @@ def read_scored(where: str, contract: Contract, settings: Settings, since: datet
     return Table(unique.frame.sort_values(SCORED_AT, kind="stable", ignore_index=True), unique.repeated)
 
 
+def served(where: str, period: Period, settings: Settings) -> str:
+    """Name the bundle that scored a period's newest row.
+
+    Parameters
+    ----------
+    where : as of `read_scored`
+
+    Raises
+    ------
+    SourceError
+        nothing is there, or a file can't be read as Parquet
+    DataError
+        no row was scored in the period, or a file does not say when, or by which bundle
+    """
+    tables = [
+        _typed(_table(content, (SCORED_AT, BUNDLE), "scored rows", origin, others=True), origin, {})
+        for origin, content in _files(where, "scored rows", settings, period.since)
+    ]
+    frame = pd.concat(tables, ignore_index=True)
+    moments = frame.loc[period.holds(frame[SCORED_AT]), SCORED_AT]
+    if moments.empty:
+        begin = f"from {period.since:%Y-%m-%d %H:%M} " if period.since else ""
+        raise DataError(
+            f"{where}: expected rows scored {begin}until {period.until:%Y-%m-%d %H:%M} UTC, found none: see whether "
+            "customers are ranked, and whether the ranker writes there"
+        )
+    return str(frame.loc[moments.idxmax(), BUNDLE])
+
+
 def read_outcomes(where: str, settings: Settings) -> Table:
     """Read outcomes, accepted and declined ones; of one that was told again, the first time counts.
 
@@ -213,11 +242,12 @@ def _day(key: str) -> date:
         return date.max
 
 
-def _table(content: bytes, expected: Sequence[str], what: str, origin: str) -> pa.Table:
+def _table(content: bytes, expected: Sequence[str], what: str, origin: str, others: bool = False) -> pa.Table:
+    """Just the expected columns of a file, which may have `others` or not."""
     try:
         with parquet.ParquetFile(pa.BufferReader(content)) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith(_KEPT_AS_INDEX)]
-            _refuse_columns(names, expected, what, origin)
+            _refuse_columns([name for name in names if name in expected or not others], expected, what, origin)
             return file.read(columns=list(expected))
     except (pa.ArrowException, OSError) as error:
         line = " ".join(str(error).split())

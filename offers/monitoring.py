@@ -42,6 +42,28 @@ class Collected(Record):
     labels: Labels
 
 
+def which_bundle(bundle: str, scored: str, period: "Period", settings: Settings) -> str:
+    """Where the bundle to judge is: as it is named, or the one that served, where a place for bundles is named.
+
+    Parameters
+    ----------
+    bundle : path, name or s3:// URI of a bundle; or a directory or s3:// URI of many, of which the one that scored
+        the period's newest row is taken
+    scored : where the scored rows are
+
+    Raises
+    ------
+    SourceError, DataError
+        the rows do not tell which one: see `offers.decisions.served`
+    """
+    from offers import decisions
+    from offers.training import holds_bundles
+
+    if not holds_bundles(bundle):
+        return bundle
+    return f"{bundle.rstrip('/')}/{decisions.served(scored, period, settings)}"
+
+
 def collect(
     bundle: str,
     scored: str,

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from cli import monitor
 from offers import bundle as bundles
 from offers import monitoring
 from offers.contract import Retraining
+from offers.decisions import Period
 from offers.directory import DirectoryStore
 from offers.errors import DataError, ServiceError, SourceError
 from offers.findings import Monitoring
@@ -207,6 +209,26 @@ def test_retraining_is_gated_on_a_truth(tmp_path: Path) -> None:
     assert trigger == "inputs.parameter_values['pipelinechannel--judge-Output'] == true"
 
 
+def test_a_place_that_holds_bundles_stands_for_the_one_that_served(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows, settings = live(bundle, rows=100), Settings(home=tmp_path / "home")
+    scored, _ = rows.write(tmp_path)
+    period = Period.parse("", "", rows.end)
+
+    def which(named: Path | str) -> str:
+        return monitoring.which_bundle(str(named), scored, period, settings)
+
+    assert which(bundle.parent) == str(bundle)
+    assert which("s3://offers/bundles/") == f"s3://offers/bundles/{bundle.name}"
+    copy = shutil.copytree(bundle, tmp_path / "home" / "bundles" / "copy")
+    damaged = tmp_path / bundle.name
+    damaged.mkdir()
+    s3 = f"s3://offers/bundles/{bundle.name}"
+    for named in (bundle, bundle.name, s3, copy, "copy", damaged, tmp_path / "absent"):
+        assert which(named) == str(named)
+
+
 @pytest.mark.parametrize("told", [False, True])
 def test_old_days_are_read_where_a_training_would_wait_for_their_outcomes(
     bundle: Path, told: bool, tmp_path: Path
@@ -266,8 +288,9 @@ def test_the_command_runs_the_graph_and_asks_for_a_new_model(
 
 @pytest.mark.slow
 def test_quiet_rows_ask_nobody(bundle: Path, command: Callable[..., Result], tmp_path: Path) -> None:
-    done = ran(command, bundle, live(bundle), tmp_path, "--trigger", "http://127.0.0.1:9/nobody")
+    done = ran(command, bundle.parent, live(bundle), tmp_path, "--trigger", "http://127.0.0.1:9/nobody")
     assert done.exit_code == 0, done.output
+    assert f"bundle  {bundle.name}\n" in done.output
     assert "request-retraining" not in done.output
     assert "Nothing to do" in done.output
 
