@@ -34,7 +34,7 @@ def run_(
     store: StoreOption = "",
     trigger: Annotated[str, typer.Option(help="URL of the service to ask for a new model, where one is wanted.")] = "",
 ) -> None:
-    """Run the monitoring pipeline on this machine. Exit code 3: it asks for action."""
+    """Run the monitoring pipeline on this machine. Exit code 3: it asks for action, or a signal is an alarm."""
     from cli.pipeline import fresh
     from cli.screen import RunDisplay, console
     from offers import monitoring
@@ -70,7 +70,7 @@ def run_(
 
 
 def finish(outcome: "Run") -> None:
-    """Print what a run has come to; raises for a mistake, exits with 3 where action is wanted."""
+    """Print what a run has come to; raises for a mistake, exits with 3 where not all is quiet."""
     from cli.pipeline import page
     from cli.screen import console
     from offers import monitoring
@@ -86,11 +86,11 @@ def finish(outcome: "Run") -> None:
     verdict = outcome.artifact("judge", "verdict")
     assert verdict is not None
     judged = monitoring.verdict_of(verdict)
-    console.print(f"\n[bold]{headline(judged.action)}[/bold]")
+    console.print(f"\n[bold]{headline(judged)}[/bold]")
     for reason in judged.reasons:
         console.print(f"- {reason}", markup=False, soft_wrap=True)
     console.print(f"\nreport  {report}", soft_wrap=True)
-    if judged.action != "none":
+    if not judged.quiet:
         raise typer.Exit(3)
 
 

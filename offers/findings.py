@@ -163,3 +163,8 @@ class Monitoring(Record):
     signals: dict[str, bool | None]
     action: Literal["none", "recalibrate", "retrain"]
     reasons: tuple[str, ...]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is asked for and no signal is an alarm."""
+        return self.action == "none" and not any(self.signals.values())

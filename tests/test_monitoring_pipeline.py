@@ -79,6 +79,7 @@ def look(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
 def test_nothing_is_asked_for_where_nothing_has_changed(look: Callable[..., Looked]) -> None:
     judged, page = look().judged, look().page
     assert judged.action == "none"
+    assert judged.quiet
     assert judged.signals == {"data": False, "score": False, "performance": False}
     assert "Nothing to do" in page
     assert not re.search(r"(?:src|href)=.(?!#)", page)
@@ -131,6 +132,8 @@ def test_without_outcomes_performance_is_not_judged(look: Callable[..., Looked])
     judged = look(*BOTH, told=False).judged
     assert judged.signals == {"data": True, "score": False, "performance": None}
     assert judged.action == "none"
+    assert not judged.quiet
+    assert "Look at the alarm: the reasons say why" in look(*BOTH, told=False).page
     assert any("too little is known to judge performance" in reason for reason in judged.reasons)
     assert judged.findings.labels.unlabelled == judged.findings.labels.mature > 0
 
