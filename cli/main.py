@@ -1,7 +1,7 @@
 """The command line.
 
 Exit codes: 0 done, 1 a run that failed or a fault of ours, 2 a mistake in what was given, 3 refused by the gate, or a
-monitor that asks for action or is overdue.
+monitor that sees an alarm, asks for action or is overdue.
 """
 
 import sys

@@ -18,7 +18,13 @@ StoreOption = Annotated[
 
 @app.command("run")
 def run_(
-    bundle: Annotated[str, typer.Option(help="The bundle that made the decisions: its path, name or s3:// URI.")],
+    bundle: Annotated[
+        str,
+        typer.Option(
+            help="The bundle that made the decisions: its path, name or s3:// URI. Of a place that holds bundles, the "
+            "one that scored the newest row of the period."
+        ),
+    ],
     scored: Annotated[str, typer.Option(help="Scored rows: a Parquet file, a directory of them, or s3://.")],
     outcomes: Annotated[str, typer.Option(help="Outcomes, the same; without them performance is not judged.")] = "",
     since: Annotated[str, typer.Option(help="A moment in UTC, or a span before --until such as 7d.")] = "",
@@ -28,9 +34,10 @@ def run_(
     store: StoreOption = "",
     trigger: Annotated[str, typer.Option(help="URL of the service to ask for a new model, where one is wanted.")] = "",
 ) -> None:
-    """Run the monitoring pipeline on this machine. Exit code 3: it asks for action."""
+    """Run the monitoring pipeline on this machine. Exit code 3: it asks for action, or a signal is an alarm."""
     from cli.pipeline import fresh
     from cli.screen import RunDisplay, console
+    from offers import monitoring
     from offers.decisions import Period
     from offers.settings import Settings
     from offers.training import open_bundle
@@ -38,11 +45,13 @@ def run_(
     from pipelines.compilation import compile_pipeline
 
     settings = Settings.from_env()
-    known = open_bundle(bundle, settings).contract
-    Period.parse(since, until, as_of)
+    period = Period.parse(since, until, as_of)
+    where = monitoring.which_bundle(bundle, scored, period, settings)
+    judged = open_bundle(where, settings)
+    known = judged.contract
     directory = fresh(settings.home.resolve() / "runs", f"{known.name}-monitoring")
     arguments = {
-        "bundle": bundle,
+        "bundle": where,
         "scored": scored,
         "outcomes": outcomes,
         "since": since,
@@ -53,6 +62,7 @@ def run_(
         "trigger": trigger,
     }
     console.print(f"[bold]{known.title}[/bold]")
+    console.print(f"bundle  {judged.name}", soft_wrap=True)
     package = compile_pipeline("monitoring", directory / "pipeline.yaml")
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)
@@ -60,7 +70,7 @@ def run_(
 
 
 def finish(outcome: "Run") -> None:
-    """Print what a run has come to; raises for a mistake, exits with 3 where action is wanted."""
+    """Print what a run has come to; raises for a mistake, exits with 3 where not all is quiet."""
     from cli.pipeline import page
     from cli.screen import console
     from offers import monitoring
@@ -76,11 +86,11 @@ def finish(outcome: "Run") -> None:
     verdict = outcome.artifact("judge", "verdict")
     assert verdict is not None
     judged = monitoring.verdict_of(verdict)
-    console.print(f"\n[bold]{headline(judged.action)}[/bold]")
+    console.print(f"\n[bold]{headline(judged)}[/bold]")
     for reason in judged.reasons:
         console.print(f"- {reason}", markup=False, soft_wrap=True)
     console.print(f"\nreport  {report}", soft_wrap=True)
-    if judged.action != "none":
+    if not judged.quiet:
         raise typer.Exit(3)
 
 

@@ -142,6 +142,11 @@ def write(
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a bundle's name."""
+    return _NAME.match(text) is not None
+
+
 def load(path: Path, expected: str = "") -> Bundle:
     """Load a bundle after checking every hash and reproducing its golden rows.
 
@@ -156,7 +161,7 @@ def load(path: Path, expected: str = "") -> Bundle:
         says what is missing, changed, or scores differently
     """
     manifest, name = _read_manifest(path)
-    expected = expected or (path.name if _NAME.match(path.name) else "")
+    expected = expected or (path.name if is_name(path.name) else "")
     if expected and name != expected:
         raise BundleError(f"bundle {path}: its manifest makes it {name}, expected {expected}: the manifest was changed")
     _check_files(path, manifest)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ OUTCOME_COLUMNS = (DECISION, OUTCOME, OBSERVED_AT)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _KEPT_AS_INDEX = "__index_level_"
+_DAY = re.compile(r"(?:^|/)(\d{4}-\d\d-\d\d)/[^/]+$")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Period:
             )
         return cls(begin, end, known)
 
+    def holds(self, moments: pd.Series) -> pd.Series:
+        """Whether moments, of dtype datetime64 in UTC, lie in the period."""
+        inside = moments < self.until
+        return inside if self.since is None else inside & (moments >= self.since)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -83,12 +89,13 @@ def span(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: float(found[1])})
 
 
-def read_scored(where: str, contract: Contract, settings: Settings) -> Table:
+def read_scored(where: str, contract: Contract, settings: Settings, since: datetime | None = None) -> Table:
     """Read scored rows, in the order in which they were scored.
 
     Parameters
     ----------
     where : a Parquet file, a directory of them, or s3://bucket/prefix
+    since : rows from before need not be read, where files lie in a folder per day as the ranker writes them
 
     Returns
     -------
@@ -105,8 +112,8 @@ def read_scored(where: str, contract: Contract, settings: Settings) -> Table:
     """
     inputs = {column.name: column for column in contract.inputs}
     tables = [
-        _typed(table, origin, inputs)
-        for origin, table in _tables(where, (*SCORED_COLUMNS, *inputs), "scored rows", settings)
+        _typed(_table(content, (*SCORED_COLUMNS, *inputs), "scored rows", origin), origin, inputs)
+        for origin, content in _files(where, "scored rows", settings, since)
     ]
     frame = pd.concat(tables, ignore_index=True)
     wrong = ~frame[SCORE].between(0, 1)
@@ -115,6 +122,35 @@ def read_scored(where: str, contract: Contract, settings: Settings) -> Table:
         raise DataError(f"{where}, decision {row[DECISION]!r}: expected a propensity in [0, 1], got {row[SCORE]:g}")
     unique = _once(frame, list(frame.columns), where)
     return Table(unique.frame.sort_values(SCORED_AT, kind="stable", ignore_index=True), unique.repeated)
+
+
+def served(where: str, period: Period, settings: Settings) -> str:
+    """Name the bundle that scored a period's newest row.
+
+    Parameters
+    ----------
+    where : as of `read_scored`
+
+    Raises
+    ------
+    SourceError
+        nothing is there, or a file can't be read as Parquet
+    DataError
+        no row was scored in the period, or a file does not say when, or by which bundle
+    """
+    tables = [
+        _typed(_table(content, (SCORED_AT, BUNDLE), "scored rows", origin, others=True), origin, {})
+        for origin, content in _files(where, "scored rows", settings, period.since)
+    ]
+    frame = pd.concat(tables, ignore_index=True)
+    moments = frame.loc[period.holds(frame[SCORED_AT]), SCORED_AT]
+    if moments.empty:
+        begin = f"from {period.since:%Y-%m-%d %H:%M} " if period.since else ""
+        raise DataError(
+            f"{where}: expected rows scored {begin}until {period.until:%Y-%m-%d %H:%M} UTC, found none: see whether "
+            "customers are ranked, and whether the ranker writes there"
+        )
+    return str(frame.loc[moments.idxmax(), BUNDLE])
 
 
 def read_outcomes(where: str, settings: Settings) -> Table:
@@ -127,7 +163,10 @@ def read_outcomes(where: str, settings: Settings) -> Table:
     DataError
         a column is missing, unknown or of another type; an outcome is empty, or a decision has two
     """
-    tables = [_typed(table, origin, {}) for origin, table in _tables(where, OUTCOME_COLUMNS, "outcomes", settings)]
+    tables = [
+        _typed(_table(content, OUTCOME_COLUMNS, "outcomes", origin), origin, {})
+        for origin, content in _files(where, "outcomes", settings)
+    ]
     frame = pd.concat(tables, ignore_index=True).sort_values(OBSERVED_AT, kind="stable", ignore_index=True)
     return _once(frame, [DECISION, OUTCOME], where)
 
@@ -172,8 +211,8 @@ def _moment(name: str, text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _tables(where: str, expected: Sequence[str], what: str, settings: Settings) -> Iterator[tuple[str, pa.Table]]:
-    """Each Parquet file at `where`, with just the expected columns, in order of their names."""
+def _files(where: str, what: str, settings: Settings, since: datetime | None = None) -> Iterator[tuple[str, bytes]]:
+    """Each Parquet file at `where` that may hold rows from `since` on, in order of their names."""
     store = open_store(where, settings)
     keys = [key for key in store.keys("") if key.endswith(".parquet")]
     if not keys:
@@ -183,16 +222,32 @@ def _tables(where: str, expected: Sequence[str], what: str, settings: Settings) 
             raise SourceError(
                 f"{where}: expected {what} as a Parquet file or a directory of .parquet files, found none"
             )
-    for key in keys:
-        origin = f"{store.uri.rstrip('/')}/{key}"
-        yield origin, _table(store.read_bytes(key), expected, what, origin)
+    for key in keys if since is None else _recent(keys, since):
+        yield f"{store.uri.rstrip('/')}/{key}", store.read_bytes(key)
 
 
-def _table(content: bytes, expected: Sequence[str], what: str, origin: str) -> pa.Table:
+def _recent(keys: list[str], since: datetime) -> list[str]:
+    """Leave out the folders of days before; the last file stays, so that there is one to tell of its columns."""
+    # A batch that has waited over midnight lies in the folder of its first row's day.
+    first = since.date() - timedelta(days=1)
+    return [key for key in keys if _day(key) >= first] or keys[-1:]
+
+
+def _day(key: str) -> date:
+    """The day that a file's folder is named by; of others the last day there is."""
+    found = _DAY.search(key)
+    try:
+        return date.fromisoformat(found[1]) if found else date.max
+    except ValueError:
+        return date.max
+
+
+def _table(content: bytes, expected: Sequence[str], what: str, origin: str, others: bool = False) -> pa.Table:
+    """Just the expected columns of a file, which may have `others` or not."""
     try:
         with parquet.ParquetFile(pa.BufferReader(content)) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith(_KEPT_AS_INDEX)]
-            _refuse_columns(names, expected, what, origin)
+            _refuse_columns([name for name in names if name in expected or not others], expected, what, origin)
             return file.read(columns=list(expected))
     except (pa.ArrowException, OSError) as error:
         line = " ".join(str(error).split())

@@ -137,7 +137,10 @@ class Promise(Record):
 
 
 class Findings(Record):
-    """Everything that a monitoring run has measured."""
+    """Everything that a monitoring run has measured.
+
+    `since_training` are the bundle's decisions that were read: where outcomes are given, all that it has made.
+    """
 
     contract: str
     bundle: str
@@ -160,3 +163,8 @@ class Monitoring(Record):
     signals: dict[str, bool | None]
     action: Literal["none", "recalibrate", "retrain"]
     reasons: tuple[str, ...]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is asked for and no signal is an alarm."""
+        return self.action == "none" and not any(self.signals.values())

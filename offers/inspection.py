@@ -78,16 +78,18 @@ def of_bundle(scored: Table, bundle: Bundle, period: Period) -> pd.DataFrame:
     Raises
     ------
     DataError
-        there are decisions, and all are of other bundles
+        there are decisions in the period, or only before it, and all are of other bundles
     """
     frame = scored.frame[scored.frame[SCORED_AT] < period.until]
-    mine = frame[frame[BUNDLE] == bundle.name].reset_index(drop=True)
-    if len(frame) and not len(mine):
+    inside = frame[period.holds(frame[SCORED_AT])]
+    seen = frame if inside.empty else inside
+    if len(seen) and not (seen[BUNDLE] == bundle.name).any():
         raise DataError(
-            f"expected rows scored by bundle {bundle.name}, got {len(frame)} rows by "
-            f"{some(sorted(frame[BUNDLE].unique()))}: name the bundle that served"
+            f"expected rows scored by bundle {bundle.name}, got {len(seen)} rows by "
+            f"{some(sorted(seen[BUNDLE].unique()))}, the newest of {seen[SCORED_AT].max():%Y-%m-%d %H:%M} UTC: "
+            "name the bundle that served"
         )
-    return mine
+    return frame[frame[BUNDLE] == bundle.name].reset_index(drop=True)
 
 
 def join(rows: pd.DataFrame, outcomes: pd.DataFrame, contract: Contract, period: Period) -> Decisions:
@@ -115,7 +117,9 @@ def quality(scored: Table, outcomes: Table, decisions: Decisions, bundle: Bundle
     frame, rows, contract = scored.frame, decisions.period, bundle.contract
     masks = [(column.name, text, mask) for column in contract.inputs for text, mask in faults(rows, column)]
     broken = np.any([mask for _, _, mask in masks], axis=0)
-    others = frame.loc[_within(frame, period) & (frame[BUNDLE] != bundle.name), BUNDLE].value_counts().sort_index()
+    others = (
+        frame.loc[period.holds(frame[SCORED_AT]) & (frame[BUNDLE] != bundle.name), BUNDLE].value_counts().sort_index()
+    )
     told = outcomes.frame.merge(frame[[DECISION, SCORED_AT]], on=DECISION, how="left")
     return Quality(
         rows=len(rows),
@@ -134,7 +138,7 @@ def quality(scored: Table, outcomes: Table, decisions: Decisions, bundle: Bundle
 
 def volume(scored: Table, period: Period) -> Volume:
     """Count decisions per day; days that the period holds a part of are not called silent or unusual."""
-    moments = scored.frame.loc[_within(scored.frame, period), SCORED_AT]
+    moments = scored.frame.loc[period.holds(scored.frame[SCORED_AT]), SCORED_AT]
     if moments.empty and period.since is None:
         return Volume(days=(), median=0.0, silent=(), unusual=())
     first, last = period.since or moments.iloc[0], period.until - timedelta(microseconds=1)
@@ -239,11 +243,6 @@ def surprise(
 
 def _inside(propensity: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(propensity, _SMALLEST, 1 - _SMALLEST))
-
-
-def _within(frame: pd.DataFrame, period: Period) -> pd.Series:
-    inside = frame[SCORED_AT] < period.until
-    return inside if period.since is None else inside & (frame[SCORED_AT] >= period.since)
 
 
 def _examined(part: pd.DataFrame, bundle: Bundle, reference: Reference, seed: int) -> WindowReport:

@@ -4,7 +4,7 @@ Each step is a process of its own, so each function imports what it alone needs.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from offers.settings import Settings
 
 if TYPE_CHECKING:
     from offers.bundle import Bundle
+    from offers.decisions import Period
     from offers.inspection import Decisions
 
 # Names of the files in the directories that these steps hand on.
@@ -39,6 +40,28 @@ class Collected(Record):
     quality: Quality
     volume: Volume
     labels: Labels
+
+
+def which_bundle(bundle: str, scored: str, period: "Period", settings: Settings) -> str:
+    """Where the bundle to judge is: as it is named, or the one that served, where a place for bundles is named.
+
+    Parameters
+    ----------
+    bundle : path, name or s3:// URI of a bundle; or a directory or s3:// URI of many, of which the one that scored
+        the period's newest row is taken
+    scored : where the scored rows are
+
+    Raises
+    ------
+    SourceError, DataError
+        the rows do not tell which one: see `offers.decisions.served`
+    """
+    from offers import decisions
+    from offers.training import holds_bundles
+
+    if not holds_bundles(bundle):
+        return bundle
+    return f"{bundle.rstrip('/')}/{decisions.served(scored, period, settings)}"
 
 
 def collect(
@@ -69,7 +92,9 @@ def collect(
     from offers.training import open_bundle
 
     made, period = open_bundle(bundle, settings), reading.Period.parse(since, until, as_of)
-    rows = reading.read_scored(scored, made.contract, settings)
+    # Without outcomes nothing waits for a training's cool-down: decisions that are mature already need no count.
+    needed = None if outcomes else _labels_from(period, made.contract)
+    rows = reading.read_scored(scored, made.contract, settings, needed)
     told = reading.read_outcomes(outcomes, settings) if outcomes else reading.no_outcomes()
     joined = inspection.join(inspection.of_bundle(rows, made, period), told.frame, made.contract, period)
     found = Collected(
@@ -206,6 +231,11 @@ def verdict_of(directory: Path) -> Monitoring:
     return judged
 
 
+def _labels_from(period: "Period", contract: Contract) -> datetime | None:
+    """When the oldest decisions were scored whose labels mature in the period."""
+    return period.since and period.since - timedelta(days=contract.target.matures_after_days)
+
+
 def _learnt(decisions: "Decisions") -> pd.DataFrame:
     """Period, label and propensity of the decisions whose label is mature and known."""
     rows = decisions.rows[decisions.judged]
@@ -236,7 +266,7 @@ def _facts(bundle: "Bundle", found: Findings) -> dict[str, str]:
         "bundle": bundle.name,
         "trained on": f"{data.rows} rows, {data.first_period} to {data.last_period}, from {data.origin}",
         "evaluated by": bundle.evaluation.scheme,
-        "decisions since training": str(found.since_training),
+        "decisions of this bundle that were read": str(found.since_training),
         "libraries": ", ".join(f"{name} {version}" for name, version in libraries().items()),
         "git commit": git_commit(),
     }

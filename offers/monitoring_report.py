@@ -20,6 +20,7 @@ _ACTIONS = {
     "recalibrate": "Recalibrate: customers are still ranked well, but what the propensities say has moved.",
     "retrain": "Retrain: the world is no longer the one that the model was trained on.",
 }
+_WAITING = "Look at the alarm: the reasons say why the model is left as it is."
 _SIGNALS = {
     "data": "Customers and circumstances, as the model sees them",
     "score": "Propensities that the model gives",
@@ -34,9 +35,9 @@ _LISTS = (
 _MOST_DAYS, _MOST_WINDOWS = 60, 12
 
 
-def headline(action: str) -> str:
+def headline(judged: Monitoring) -> str:
     """Say what a verdict asks for in one sentence."""
-    return _ACTIONS[action]
+    return _WAITING if judged.action == "none" and not judged.quiet else _ACTIONS[judged.action]
 
 
 def monitoring_report(
@@ -58,9 +59,9 @@ def monitoring_report(
     return report.HTML.get_template("monitoring.html").render(
         contract=contract,
         found=found,
-        action=judged.action,
+        quiet=judged.quiet,
         reasons=judged.reasons,
-        headline=headline(judged.action),
+        headline=headline(judged),
         signals=_signals(judged),
         total=sum(day.rows for day in found.volume.days),
         volume=[_per_day(found.volume)] if len(found.volume.days) > 1 else [],

@@ -198,6 +198,16 @@ def bundle_path(where: str, settings: Settings) -> Path:
     return path
 
 
+def holds_bundles(where: str) -> bool:
+    """Whether a directory or s3:// URI is no bundle itself, but a place for bundles: by its name and its manifest."""
+    from offers import bundle
+
+    path = Path(where)
+    if bundle.is_name(path.name):
+        return False
+    return where.startswith("s3://") or (path.is_dir() and not (path / bundle.MANIFEST).exists())
+
+
 def champion_of(bundle: "Bundle") -> "Champion":
     """The model of a bundle as the one that a challenger has to meet."""
     from offers.evaluation import Champion

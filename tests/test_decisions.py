@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from offers.contract import Contract
-from offers.decisions import Period, faults, no_outcomes, read_outcomes, read_scored, span
+from offers.decisions import Period, faults, no_outcomes, read_outcomes, read_scored, served, span
 from offers.errors import DataError, OffersError, SourceError
 from offers.settings import Settings
 from offers.store import open_store
@@ -67,6 +67,61 @@ def test_a_directory_holds_any_number_of_files(contract: Contract, settings: Set
     at(scored()[2:], tmp_path / "rows", "2024-05-04/b.parquet")
     (tmp_path / "rows" / "notes.txt").write_text("not rows")
     assert len(read_scored(str(tmp_path / "rows"), contract, settings).frame) == 3
+
+
+def test_folders_of_days_before_are_left_out(contract: Contract, settings: Settings, tmp_path: Path) -> None:
+    rows, since = tmp_path / "rows", datetime(2024, 5, 3, 6, tzinfo=UTC)
+    at(scored()[:1], rows, "2024-05-02/235959.parquet")
+    at(scored()[1:2], rows, "by-hand/more.parquet")
+    at(scored()[2:], rows, "2024-99-99/no-day.parquet")
+    (rows / "2024-05-01").mkdir()
+    (rows / "2024-05-01" / "000000.parquet").write_text("never looked at")
+    assert len(read_scored(str(rows), contract, settings, since).frame) == 3
+    with pytest.raises(SourceError, match=r"2024-05-01/000000.parquet: expected scored rows as Parquet"):
+        read_scored(str(rows), contract, settings)
+
+
+def test_where_all_folders_are_of_days_before_the_newest_tells_the_columns(
+    contract: Contract, settings: Settings, tmp_path: Path
+) -> None:
+    for day in ("2024-05-01", "2024-05-02"):
+        at(scored(decision_id=[f"{day}-{row}" for row in range(3)]), tmp_path / "rows", f"{day}/a.parquet")
+    read = read_scored(str(tmp_path / "rows"), contract, settings, datetime(2024, 6, 1, tzinfo=UTC)).frame
+    assert read["decision_id"].str.startswith("2024-05-02").all()
+
+
+SERVED = [
+    ("", "", "small-2222222222222222"),
+    ("", "2024-05-02T12:00", "small-3333333333333333"),
+    ("", "2024-05-03", "small-3333333333333333"),
+    ("2024-05-01", "2024-05-02", "small-1111111111111111"),
+    ("12h", "2024-05-03T06:00", "small-2222222222222222"),
+]
+
+
+@pytest.mark.parametrize(("since", "until", "bundle"), SERVED)
+def test_the_bundle_that_served_scored_the_newest_row_of_the_period(
+    since: str, until: str, bundle: str, settings: Settings, tmp_path: Path
+) -> None:
+    names = ["small-2222222222222222", "small-1111111111111111", "small-3333333333333333"]
+    rows = scored(bundle=names)
+    for row, day in enumerate(("2024-05-03", "2024-05-01", "2024-05-02")):
+        at(rows[row : row + 1], tmp_path / "rows", f"{day}/a.parquet")
+    assert served(str(tmp_path / "rows"), Period.parse(since, until, NOW), settings) == bundle
+
+
+def test_a_period_that_nobody_served_is_refused(settings: Settings, tmp_path: Path) -> None:
+    where = at(scored(), tmp_path / "rows")
+    with pytest.raises(DataError) as error:
+        served(str(tmp_path / "rows"), Period.parse("7d", "", NOW), settings)
+    assert str(error.value) == (
+        f"{tmp_path / 'rows'}: expected rows scored from 2024-05-25 00:00 until 2024-06-01 00:00 UTC, found none: "
+        "see whether customers are ranked, and whether the ranker writes there"
+    )
+    with pytest.raises(DataError, match="expected rows scored until 2024-05-01 00:00 UTC, found none"):
+        served(where, Period.parse("", "2024-05-01", NOW), settings)
+    with pytest.raises(DataError, match="expected scored rows with the columns scored_at, bundle; missing: bundle"):
+        served(at(scored().drop(columns="bundle"), tmp_path), Period.parse("", "", NOW), settings)
 
 
 def test_words_may_be_dictionaries_and_numbers_of_any_kind(

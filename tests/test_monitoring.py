@@ -184,6 +184,23 @@ def test_decisions_of_other_bundles_are_counted_and_not_judged(
         look(changed(rows, bundle=other))
 
 
+def test_a_bundle_that_did_not_serve_in_the_period_is_not_judged_by_it(
+    bundle: Bundle, rows: LiveRows, look: Callable[..., Look]
+) -> None:
+    newer = "club-0123456789abcdef"
+    replaced = changed(rows, bundle=[bundle.name] * 2000 + [newer] * 1000)
+    change, newest = rows.scored["scored_at"][2000].isoformat(), rows.scored["scored_at"].iloc[-1]
+    message = f"{bundle.name}, got 1000 rows by {newer}, the newest of {newest:%Y-%m-%d %H:%M} UTC: name the bundle"
+    with pytest.raises(DataError, match=message):
+        look(replaced, since=change)
+    before = look(replaced, until=change)
+    assert len(before.decisions.period) == 2000
+    silent = look(replaced, since="2100-01-01", as_of="2100-01-08")
+    assert (len(silent.decisions.rows), len(silent.decisions.period)) == (2000, 0)
+    with pytest.raises(DataError, match=f"got 3000 rows by {newer}"):
+        look(changed(rows, bundle=newer), since="2100-01-01", as_of="2100-01-08")
+
+
 def test_days_without_decisions_are_silent() -> None:
     moments = [f"2024-05-{day:02} {hour:02}:00" for day in (1, 2, 4, 5, 6) for hour in range(4 if day != 5 else 9)]
     scored = Table(pd.DataFrame({"scored_at": pd.to_datetime(moments, utc=True)}), 0)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,7 @@ from functools import cache
 from html import unescape
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from click.testing import Result
@@ -18,6 +20,7 @@ from cli import monitor
 from offers import bundle as bundles
 from offers import monitoring
 from offers.contract import Retraining
+from offers.decisions import Period
 from offers.directory import DirectoryStore
 from offers.errors import DataError, ServiceError, SourceError
 from offers.findings import Monitoring
@@ -76,6 +79,7 @@ def look(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
 def test_nothing_is_asked_for_where_nothing_has_changed(look: Callable[..., Looked]) -> None:
     judged, page = look().judged, look().page
     assert judged.action == "none"
+    assert judged.quiet
     assert judged.signals == {"data": False, "score": False, "performance": False}
     assert "Nothing to do" in page
     assert not re.search(r"(?:src|href)=.(?!#)", page)
@@ -128,6 +132,8 @@ def test_without_outcomes_performance_is_not_judged(look: Callable[..., Looked])
     judged = look(*BOTH, told=False).judged
     assert judged.signals == {"data": True, "score": False, "performance": None}
     assert judged.action == "none"
+    assert not judged.quiet
+    assert "Look at the alarm: the reasons say why" in look(*BOTH, told=False).page
     assert any("too little is known to judge performance" in reason for reason in judged.reasons)
     assert judged.findings.labels.unlabelled == judged.findings.labels.mature > 0
 
@@ -206,6 +212,50 @@ def test_retraining_is_gated_on_a_truth(tmp_path: Path) -> None:
     assert trigger == "inputs.parameter_values['pipelinechannel--judge-Output'] == true"
 
 
+def test_a_place_that_holds_bundles_stands_for_the_one_that_served(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows, settings = live(bundle, rows=100), Settings(home=tmp_path / "home")
+    scored, _ = rows.write(tmp_path)
+    period = Period.parse("", "", rows.end)
+
+    def which(named: Path | str) -> str:
+        return monitoring.which_bundle(str(named), scored, period, settings)
+
+    assert which(bundle.parent) == str(bundle)
+    assert which("s3://offers/bundles/") == f"s3://offers/bundles/{bundle.name}"
+    copy = shutil.copytree(bundle, tmp_path / "home" / "bundles" / "copy")
+    damaged = tmp_path / bundle.name
+    damaged.mkdir()
+    s3 = f"s3://offers/bundles/{bundle.name}"
+    for named in (bundle, bundle.name, s3, copy, "copy", damaged, tmp_path / "absent"):
+        assert which(named) == str(named)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_old_days_are_read_where_a_training_would_wait_for_their_outcomes(
+    bundle: Path, told: bool, tmp_path: Path
+) -> None:
+    rows, settings = live(bundle), Settings(home=tmp_path / "home")
+    rows.outcomes.to_parquet(tmp_path / "outcomes.parquet", index=False)
+    for day, part in rows.scored.groupby(rows.scored["scored_at"].dt.strftime("%Y-%m-%d")):
+        (tmp_path / "scored" / str(day)).mkdir(parents=True)
+        part.to_parquet(tmp_path / "scored" / str(day) / "a.parquet", index=False)
+    outcomes = str(tmp_path / "outcomes.parquet") if told else ""
+
+    def collected(where: str) -> monitoring.Collected:
+        asked = str(bundle), str(tmp_path / where), outcomes, "7d", "", rows.end
+        return monitoring.collect(*asked, tmp_path / "decisions" / where, settings, list[str]().append)
+
+    (tmp_path / "whole").mkdir()
+    rows.scored.to_parquet(tmp_path / "whole" / "rows.parquet", index=False)
+    assert collected("scored") == collected("whole")
+    read = len(pd.read_parquet(tmp_path / "decisions" / "scored" / monitoring.ROWS))
+    needed = rows.scored["scored_at"] >= (pd.Timestamp(rows.end) - pd.Timedelta(days=7 + 10 + 1)).floor("D")
+    assert read == (len(rows.scored) if told else needed.sum())
+    assert 0 < needed.sum() < len(rows.scored)
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., Result]:
     def command(*arguments: object) -> Result:
@@ -241,8 +291,9 @@ def test_the_command_runs_the_graph_and_asks_for_a_new_model(
 
 @pytest.mark.slow
 def test_quiet_rows_ask_nobody(bundle: Path, command: Callable[..., Result], tmp_path: Path) -> None:
-    done = ran(command, bundle, live(bundle), tmp_path, "--trigger", "http://127.0.0.1:9/nobody")
+    done = ran(command, bundle.parent, live(bundle), tmp_path, "--trigger", "http://127.0.0.1:9/nobody")
     assert done.exit_code == 0, done.output
+    assert f"bundle  {bundle.name}\n" in done.output
     assert "request-retraining" not in done.output
     assert "Nothing to do" in done.output
 
