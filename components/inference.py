@@ -12,7 +12,7 @@ from kubernetes import client, config, watch
 
 from offers import rollout
 from offers.bundle import Bundle
-from offers.errors import ServiceError
+from offers.errors import OffersError, ServiceError
 from offers.rollout import GROUP, MANAGER, PATIENCE, PLURAL, VERSION, Progress, Target
 from offers.settings import Settings
 from offers.smoke import smoke
@@ -188,11 +188,18 @@ def roll_out(
         if before.uri in ("", target.uri):
             raise ServiceError(f"{error}; there is no earlier bundle to return to") from None
         say(f"{error}; returning to {before.uri}")
-        raise ServiceError(f"{error}; {_return(service, before, since, seconds, patience)}") from None
+        raise ServiceError(f"{error}; {_return(service, before, smoke, since, seconds, patience)}") from None
     say(f"{service} serves {target.uri}")
 
 
-def _return(service: InferenceService, before: Target, since: int, seconds: int, patience: float) -> str:
+def _return(
+    service: InferenceService,
+    before: Target,
+    smoke: Callable[[str], None],
+    since: int,
+    seconds: int,
+    patience: float,
+) -> str:
     """Go back to the bundle before; a sentence of how that went."""
     try:
         seen = rollout.seen(service.apply(before))
@@ -200,6 +207,11 @@ def _return(service: InferenceService, before: Target, since: int, seconds: int,
         service.wait(seconds, seen + (seen >= since), patience)
     except ServiceError as error:
         return f"{service} has not returned to {before.uri}: {error}"
+    try:
+        # Kubernetes takes up the former ReplicaSet, and calls the Deployment complete before its pods are there.
+        smoke(before.uri)
+    except OffersError as error:
+        return f"{service} says that it has returned to {before.uri}, but its answers don't show it: {error}"
     return f"{service} has returned to {before.uri}"
 
 

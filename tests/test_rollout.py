@@ -12,13 +12,12 @@ import pytest
 from components import inference
 from components.inference import InferenceService, roll_out
 from offers import rollout
-from offers.errors import ServiceError
+from offers.errors import BundleError, ServiceError
 from offers.s3 import S3Store, connect
 from offers.settings import Settings
 from pipelines.pods import logs_of
-from tests.http_double import FileServer
 from tests.kubernetes_double import SERVICES, KubernetesDouble, Right
-from tests.runs import offers
+from tests.runs import ShiftedRun, offers
 from tests.s3_double import S3Double
 from tests.services import serving
 from tests.test_manifests import of, rendered
@@ -164,6 +163,22 @@ def test_a_wrong_answer_returns_to_the_bundle_before(double: KubernetesDouble, s
     with pytest.raises(ServiceError, match=f"golden row 3 .*; InferenceService bank/offers has returned to {OLD}"):
         move(service, wrong)
     assert served(double) == (OLD, before)
+
+
+def test_a_return_is_asked_for_its_golden_rows_too(double: KubernetesDouble, service: InferenceService) -> None:
+    asked: list[str] = []
+
+    def smoke(uri: str) -> None:
+        asked.append(uri)
+        raise BundleError(f"{uri}: golden.json is missing") if uri == OLD else ServiceError("golden row 3 scores 0.5")
+
+    with pytest.raises(
+        ServiceError,
+        match=f"row 3 scores 0.5; .* says that it has returned to {OLD}, but its answers don't show it: {OLD}: golden",
+    ):
+        move(service, smoke)
+    assert asked == [NEW, OLD]
+    assert served(double)[0] == OLD
 
 
 def test_a_bundle_that_never_gets_ready_returns_too(double: KubernetesDouble, service: InferenceService) -> None:
@@ -496,18 +511,38 @@ def test_the_command_line_deploys_what_a_predictor_serves(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answering", "sentence"),
+    [
+        ("old", "InferenceService bank/offers has returned to {before}"),
+        (
+            "other",
+            "says that it has returned to {before}, but its answers don't show it: {url}: expected {old} within 1 s",
+        ),
+    ],
+)
 @pytest.mark.usefixtures("environment")
 def test_the_command_line_returns_where_another_bundle_answers(
-    double: KubernetesDouble, shop_bundle: Path, tmp_path: Path
+    double: KubernetesDouble,
+    s3: S3Double,
+    shop_bundle: Path,
+    shifted_run: ShiftedRun,
+    tmp_path: Path,
+    answering: str,
+    sentence: str,
 ) -> None:
-    uri = f"s3://bank/bundles/{shop_bundle.name}"
-    with FileServer(content=b'{"versions": ["shop-0000000000000001"]}') as server:
-        url = server.url.removesuffix("/small.csv")
+    bundles = {"old": shifted_run.parent.bundle, "new": shifted_run.child.bundle, "other": shop_bundle}
+    for bundle in bundles.values():
+        S3Store(connect(s3.settings), "bank", "bundles").put_directory(bundle, bundle.name)
+    before, uri = (f"s3://bank/bundles/{bundles[which].name}" for which in ("old", "new"))
+    double.services["offers"]["spec"]["predictor"]["model"]["storageUri"] = before
+    with serving("serving.predictor", tmp_path / "log", "--bundle", bundles[answering]) as predictor:
+        url = predictor.url
         done = offers(tmp_path, "deploy", uri, "--service", "bank/offers", "--smoke-url", url, "--seconds", 1)
     assert done.returncode == 2
-    assert "within 1 seconds, but shop-0000000000000001 is served" in done.stderr
-    assert f"InferenceService bank/offers has returned to {OLD}" in done.stderr
-    assert served(double)[0] == OLD
+    assert f"within 1 seconds, but {bundles[answering].name} is served" in done.stderr
+    assert sentence.format(before=before, url=url, old=bundles["old"].name) in done.stderr
+    assert served(double)[0] == before
 
 
 @pytest.mark.usefixtures("environment")
