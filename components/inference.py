@@ -12,8 +12,8 @@ from kubernetes import client, config, watch
 
 from offers import rollout
 from offers.bundle import Bundle
-from offers.errors import ServiceError
-from offers.rollout import GROUP, MANAGER, PLURAL, VERSION, Target
+from offers.errors import OffersError, ServiceError
+from offers.rollout import GROUP, MANAGER, PATIENCE, PLURAL, VERSION, Progress, Target
 from offers.settings import Settings
 from offers.smoke import smoke
 from offers.training import open_bundle
@@ -21,7 +21,9 @@ from offers.training import open_bundle
 Say = Callable[[str], None]
 
 PAUSE = 1.0
-"""Seconds before a watch that has ended is begun again."""
+"""Seconds before a watch that has ended too early is begun again."""
+LOOK = 10.0
+"""Seconds that a watch lasts: it tells changes alone, and so never that a failure has gone on."""
 
 
 class InferenceService:
@@ -70,42 +72,42 @@ class InferenceService:
             )
             return changed
 
-    def wait(self, seconds: int, since: int) -> None:
+    def wait(self, seconds: int, since: int, patience: float = PATIENCE) -> None:
         """Wait until it is ready with what it was told.
 
         Parameters
         ----------
         since : what `rollout.seen` is once its controller has seen the change
+        patience : seconds for which a failure has to last before it is believed
 
         Raises
         ------
         ServiceError
             it has failed, or is not ready in time: says why, in its controller's words
         """
-        reason, begun = "its controller said nothing", False
+        reason, progress = "its controller said nothing", Progress(since, patience)
         for found in self._states(seconds):
-            state, reason = rollout.state(found, since)
+            state, reason = progress.update(found, time.monotonic())
             if state == "ready":
                 return
-            # A failure that was there before anything has begun is that of the bundle before.
-            if state == "failed" and begun:
+            if state == "failed":
                 raise ServiceError(f"{self} can't take up its bundle: {reason}")
-            begun = begun or state == "waiting"
         raise ServiceError(f"{self} is not ready after {seconds} seconds: {reason}")
 
     def _states(self, seconds: int) -> Iterator[dict[str, Any]]:
-        """The object as it is, and after each change; a watch that ends before its time is begun again."""
+        """The object as it is, after each change, and from time to time; a watch that ends too early is begun again."""
         deadline, heard = time.monotonic() + seconds, False
         while (left := deadline - time.monotonic()) > 0:
+            ends = time.monotonic() + min(left, LOOK)
             try:
-                for found in self._watch(math.ceil(left)):
+                for found in self._watch(math.ceil(min(left, LOOK))):
                     heard = True
                     yield found
             except _CallError:
                 # An API server that restarts is away for a while, and then refuses until it has read its Roles.
                 if not heard or left <= PAUSE:
                     raise
-            time.sleep(max(0.0, min(PAUSE, deadline - time.monotonic())))
+            time.sleep(max(0.0, min(PAUSE, ends - time.monotonic())))
 
     def _watch(self, seconds: int) -> Iterator[dict[str, Any]]:
         with self._calls("watch"):
@@ -155,7 +157,12 @@ def _message(error: client.ApiException) -> str:
 
 
 def roll_out(
-    service: InferenceService, target: Target, smoke: Callable[[str], None], seconds: int, say: Say = print
+    service: InferenceService,
+    target: Target,
+    smoke: Callable[[str], None],
+    seconds: int,
+    say: Say = print,
+    patience: float = PATIENCE,
 ) -> None:
     """Point a service to a bundle, wait until it is ready, and ask it a question; return to where it was if it fails.
 
@@ -163,6 +170,7 @@ def roll_out(
     ----------
     smoke : takes the bundle's URI, and raises ServiceError where it is not served as it should be
     seconds : to wait for the service to be ready
+    patience : seconds for which a failure has to last before it is believed
 
     Raises
     ------
@@ -174,24 +182,37 @@ def roll_out(
     since = rollout.seen(changed) + (before.uri != target.uri)
     say(f"{service} is told to serve {target.uri}")
     try:
-        service.wait(seconds, since)
+        service.wait(seconds, since, patience)
         smoke(target.uri)
     except ServiceError as error:
         if before.uri in ("", target.uri):
             raise ServiceError(f"{error}; there is no earlier bundle to return to") from None
         say(f"{error}; returning to {before.uri}")
-        _return(service, before, since, seconds, str(error))
-        raise ServiceError(f"{error}; {service} has returned to {before.uri}") from None
+        raise ServiceError(f"{error}; {_return(service, before, smoke, since, seconds, patience)}") from None
     say(f"{service} serves {target.uri}")
 
 
-def _return(service: InferenceService, before: Target, since: int, seconds: int, reason: str) -> None:
+def _return(
+    service: InferenceService,
+    before: Target,
+    smoke: Callable[[str], None],
+    since: int,
+    seconds: int,
+    patience: float,
+) -> str:
+    """Go back to the bundle before; a sentence of how that went."""
     try:
         seen = rollout.seen(service.apply(before))
         # A change that was never seen can't be seen to be undone.
-        service.wait(seconds, seen + (seen >= since))
+        service.wait(seconds, seen + (seen >= since), patience)
     except ServiceError as error:
-        raise ServiceError(f"{reason}; {service} has not returned to {before.uri}: {error}") from None
+        return f"{service} has not returned to {before.uri}: {error}"
+    try:
+        # Kubernetes takes up the former ReplicaSet, and calls the Deployment complete before its pods are there.
+        smoke(before.uri)
+    except OffersError as error:
+        return f"{service} says that it has returned to {before.uri}, but its answers don't show it: {error}"
+    return f"{service} has returned to {before.uri}"
 
 
 def deploy(uri: str, service: str, smoke_url: str, seconds: int, settings: Settings, say: Say = print) -> None:

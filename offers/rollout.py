@@ -14,8 +14,17 @@ GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 PREVIOUS = "offers/previous-bundle"
 MANAGER = "offers-rollout"
 
-State = Literal["unseen", "waiting", "ready", "failed"]
+PATIENCE = 60.0
+"""Seconds for which a failure has to last before it is believed.
+
+The kubelet starts a failed container again after 10 seconds, then after 20, then after 40: an object store that is
+away for a moment costs a try or two.
+"""
+
+State = Literal["unseen", "refused", "waiting", "ready", "failed"]
 _BROKEN = ("BlockedByFailedLoad", "InvalidSpec")
+_REFUSED = "FailedCreate"
+"""Reason of a Deployment whose pods a quota or a webhook refuses; KServe copies it into its conditions."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +98,49 @@ def state(service: Mapping[str, Any], since: int) -> tuple[State, str]:
     status = service.get("status", {})
     if seen(service) < since:
         return "unseen", "the controller has not seen the change yet"
-    ready: Mapping[str, Any] = next((c for c in status.get("conditions", ()) if c.get("type") == "Ready"), {})
+    conditions: list[Mapping[str, Any]] = list(status.get("conditions", ()))
+    ready = next((one for one in conditions if one.get("type") == "Ready"), {})
     if ready.get("status") == "True":
         return "ready", ""
+    refused = next((one for one in conditions if one.get("reason") == _REFUSED and one.get("message")), None)
+    if refused:
+        return "refused", str(refused["message"])
     model = status.get("modelStatus", {})
     if model.get("transitionStatus") in _BROKEN:
         failure = model.get("lastFailureInfo", {})
         return "failed", str(failure.get("message") or failure.get("reason") or model["transitionStatus"])
     return "waiting", str(ready.get("message") or ready.get("reason") or "it has no Ready condition yet")
+
+
+class Progress:
+    """How far a service has come that is waited for: its failure may pass, or be that of a pod of before.
+
+    Parameters
+    ----------
+    since : what `seen` is once the controller has seen the change
+    patience : seconds for which it has to be seen failed, and nothing else, before that is believed
+    """
+
+    def __init__(self, since: int, patience: float = PATIENCE) -> None:
+        self._since, self._patience = since, patience
+        self._begun = False
+        self._failed_at: float | None = None
+
+    def update(self, service: Mapping[str, Any], moment: float) -> tuple[State, str]:
+        """What `state` tells, but "waiting" where a failure is not believed yet.
+
+        Parameters
+        ----------
+        moment : of this look, seconds on a clock that never goes back
+        """
+        found, reason = state(service, self._since)
+        if found != "failed":
+            # KServe tells of the newest pod: where none can be made for the change, that is one of before.
+            self._begun = found == "waiting"
+            self._failed_at = None
+            return found, reason
+        # A failure that was there before anything has begun is that of the bundle before.
+        if not self._begun:
+            return "waiting", reason
+        self._failed_at = moment if self._failed_at is None else self._failed_at
+        return ("failed" if moment - self._failed_at >= self._patience else "waiting"), reason

@@ -1,7 +1,7 @@
 """Moving a service on a cluster to another bundle, and back, through the official client and a double of the API."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -12,13 +12,12 @@ import pytest
 from components import inference
 from components.inference import InferenceService, roll_out
 from offers import rollout
-from offers.errors import ServiceError
+from offers.errors import BundleError, ServiceError
 from offers.s3 import S3Store, connect
 from offers.settings import Settings
 from pipelines.pods import logs_of
-from tests.http_double import FileServer
 from tests.kubernetes_double import SERVICES, KubernetesDouble, Right
-from tests.runs import offers
+from tests.runs import ShiftedRun, offers
 from tests.s3_double import S3Double
 from tests.services import serving
 from tests.test_manifests import of, rendered
@@ -45,6 +44,15 @@ def fail(service: dict[str, Any], message: str, ahead: int = AHEAD) -> None:
         "transitionStatus": "BlockedByFailedLoad",
         "lastFailureInfo": {"reason": "ModelLoadFailed", "message": message},
     }
+
+
+def refuse(service: dict[str, Any], message: str) -> None:
+    """A quota leaves the pod of before as the newest, of which KServe goes on to tell."""
+    fail(service, "crashed without a bundle")
+    service["status"]["conditions"] = [
+        {"type": kind, "status": "False", "reason": "FailedCreate", "message": message}
+        for kind in ("PredictorReady", "Ready")
+    ]
 
 
 def at_once(service: dict[str, Any]) -> None:
@@ -81,10 +89,18 @@ def wrong(uri: str) -> None:
         raise ServiceError("golden row 3 scores 0.5, expected 0.1")
 
 
-def move(service: InferenceService, smoke: Any = fine, seconds: int = 5) -> list[str]:
+def move(
+    service: InferenceService, smoke: Any = fine, seconds: int = 5, patience: float = rollout.PATIENCE
+) -> list[str]:
     said: list[str] = []
-    roll_out(service, rollout.forward(service.read(), NEW), smoke, seconds, said.append)
+    roll_out(service, rollout.forward(service.read(), NEW), smoke, seconds, said.append, patience)
     return said
+
+
+@pytest.fixture
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look again each second, the shortest that a watch can last."""
+    monkeypatch.setattr(inference, "LOOK", 1)
 
 
 def test_a_service_moves_to_a_bundle_and_keeps_what_is_not_ours(
@@ -149,6 +165,22 @@ def test_a_wrong_answer_returns_to_the_bundle_before(double: KubernetesDouble, s
     assert served(double) == (OLD, before)
 
 
+def test_a_return_is_asked_for_its_golden_rows_too(double: KubernetesDouble, service: InferenceService) -> None:
+    asked: list[str] = []
+
+    def smoke(uri: str) -> None:
+        asked.append(uri)
+        raise BundleError(f"{uri}: golden.json is missing") if uri == OLD else ServiceError("golden row 3 scores 0.5")
+
+    with pytest.raises(
+        ServiceError,
+        match=f"row 3 scores 0.5; .* says that it has returned to {OLD}, but its answers don't show it: {OLD}: golden",
+    ):
+        move(service, smoke)
+    assert asked == [NEW, OLD]
+    assert served(double)[0] == OLD
+
+
 def test_a_bundle_that_never_gets_ready_returns_too(double: KubernetesDouble, service: InferenceService) -> None:
     double.controller = never
     with pytest.raises(ServiceError, match=f"not ready after 1 seconds: 0 of 2 pods are up; .* returned to {OLD}"):
@@ -156,10 +188,11 @@ def test_a_bundle_that_never_gets_ready_returns_too(double: KubernetesDouble, se
     assert served(double)[0] == OLD
 
 
-def test_a_bundle_that_does_not_exist_returns_at_once(double: KubernetesDouble, service: InferenceService) -> None:
+@pytest.mark.usefixtures("looking_often")
+def test_a_bundle_that_does_not_exist_returns_early(double: KubernetesDouble, service: InferenceService) -> None:
     double.controller = lambda found: become(found, rollout.present(found).uri != NEW, "storage-initializer runs")
     with ThreadPoolExecutor(1) as pool:
-        moving = pool.submit(move, service, seconds=60)
+        moving = pool.submit(move, service, seconds=60, patience=0.2)
         with double.changed:
             assert double.changed.wait_for(lambda: double.told == 1, 10)
         double.change("offers", lambda found: fail(found, f"no objects under {NEW}"))
@@ -169,13 +202,69 @@ def test_a_bundle_that_does_not_exist_returns_at_once(double: KubernetesDouble, 
             moving.result(20)
 
 
+@pytest.mark.usefixtures("looking_often")
+def test_a_failure_that_passes_is_waited_out(double: KubernetesDouble, service: InferenceService) -> None:
+    double.controller = lambda found: become(found, False, "storage-initializer runs")
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move, service, seconds=60)
+        with double.changed:
+            assert double.changed.wait_for(lambda: double.told == 1, 10)
+        double.change("offers", lambda found: fail(found, "object store away"))
+        with double.changed:
+            assert double.changed.wait_for(lambda: double.told == 4, 10)
+        assert not moving.done()
+        double.change("offers", at_once)
+        assert moving.result(20)[-1] == f"InferenceService bank/offers serves {NEW}"
+
+
+def test_pods_that_are_refused_are_told_and_not_the_last_words_of_one_before(
+    double: KubernetesDouble, service: InferenceService
+) -> None:
+    double.controller = lambda found: become(found, rollout.present(found).uri != NEW, "0 of 2 pods are up")
+    message = 'pods "offers-predictor-7d" is forbidden: exceeded quota: namespace'
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move, service, seconds=2, patience=0)
+        with double.changed:
+            assert double.changed.wait_for(lambda: double.told == 1, 10)
+        double.change("offers", lambda found: refuse(found, message))
+        with pytest.raises(ServiceError, match=f"not ready after 2 seconds: {message}; .* returned to {OLD}"):
+            moving.result(20)
+
+
+BECOMES: dict[str, Callable[[dict[str, Any]], None]] = {
+    "wait": lambda found: become(found, False, "pulling the image"),
+    "fail": lambda found: fail(found, "no objects"),
+    "refuse": lambda found: refuse(found, "exceeded quota"),
+    "ready": at_once,
+}
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        ("0 wait, 5 fail, 64 fail, 65 fail", "waiting waiting waiting failed"),
+        ("0 wait, 5 fail, 50 fail, 60 ready", "waiting waiting waiting ready"),
+        ("0 wait, 5 fail, 50 wait, 60 fail, 70 fail, 120 fail", "waiting waiting waiting waiting waiting failed"),
+        ("0 fail, 100 fail, 110 wait, 120 fail, 180 fail", "waiting waiting waiting waiting failed"),
+        ("0 wait, 1 refuse, 100 refuse, 110 fail, 200 fail", "waiting refused refused waiting waiting"),
+    ],
+)
+def test_a_failure_is_believed_once_it_has_lasted(seen: str, told: str) -> None:
+    progress, found, states = rollout.Progress(since=1, patience=60), {"metadata": {"generation": 3}}, []
+    for look in seen.split(", "):
+        moment, what = look.split()
+        BECOMES[what](found)
+        states.append(progress.update(found, float(moment))[0])
+    assert states == told.split()
+
+
 def test_a_failure_of_the_bundle_before_is_not_taken_for_one_of_the_new(
     double: KubernetesDouble, service: InferenceService
 ) -> None:
     double.controller = lambda found: fail(found, "no objects under that of before")
     double.change("offers", double.controller)
     with ThreadPoolExecutor(1) as pool:
-        moving = pool.submit(move, service, seconds=30)
+        moving = pool.submit(move, service, seconds=30, patience=0)
         with double.changed:
             assert double.changed.wait_for(lambda: double.told == 1, 10)
         double.change("offers", at_once)
@@ -422,18 +511,38 @@ def test_the_command_line_deploys_what_a_predictor_serves(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answering", "sentence"),
+    [
+        ("old", "InferenceService bank/offers has returned to {before}"),
+        (
+            "other",
+            "says that it has returned to {before}, but its answers don't show it: {url}: expected {old} within 1 s",
+        ),
+    ],
+)
 @pytest.mark.usefixtures("environment")
 def test_the_command_line_returns_where_another_bundle_answers(
-    double: KubernetesDouble, shop_bundle: Path, tmp_path: Path
+    double: KubernetesDouble,
+    s3: S3Double,
+    shop_bundle: Path,
+    shifted_run: ShiftedRun,
+    tmp_path: Path,
+    answering: str,
+    sentence: str,
 ) -> None:
-    uri = f"s3://bank/bundles/{shop_bundle.name}"
-    with FileServer(content=b'{"versions": ["shop-0000000000000001"]}') as server:
-        url = server.url.removesuffix("/small.csv")
+    bundles = {"old": shifted_run.parent.bundle, "new": shifted_run.child.bundle, "other": shop_bundle}
+    for bundle in bundles.values():
+        S3Store(connect(s3.settings), "bank", "bundles").put_directory(bundle, bundle.name)
+    before, uri = (f"s3://bank/bundles/{bundles[which].name}" for which in ("old", "new"))
+    double.services["offers"]["spec"]["predictor"]["model"]["storageUri"] = before
+    with serving("serving.predictor", tmp_path / "log", "--bundle", bundles[answering]) as predictor:
+        url = predictor.url
         done = offers(tmp_path, "deploy", uri, "--service", "bank/offers", "--smoke-url", url, "--seconds", 1)
     assert done.returncode == 2
-    assert "within 1 seconds, but shop-0000000000000001 is served" in done.stderr
-    assert f"InferenceService bank/offers has returned to {OLD}" in done.stderr
-    assert served(double)[0] == OLD
+    assert f"within 1 seconds, but {bundles[answering].name} is served" in done.stderr
+    assert sentence.format(before=before, url=url, old=bundles["old"].name) in done.stderr
+    assert served(double)[0] == before
 
 
 @pytest.mark.usefixtures("environment")
