@@ -584,7 +584,7 @@ def test_the_platform_is_pinned() -> None:
     parts = {path.parent.name: fetched(path.parent.name) for path in (MANIFESTS / "platform").glob("*/*.yaml")}
     assert [part for part, resources in parts.items() if not resources] == ["kserve-storage"]
     for resource in (one for resources in parts.values() for one in resources):
-        assert re.search(r"/v[0-9]+\.[0-9]+\.[0-9]+/|\?ref=[0-9]+\.[0-9]+\.[0-9]+$", resource), resource
+        assert re.search(r"/v[0-9]+\.[0-9]+\.[0-9]+/|\?ref=[0-9]+\.[0-9]+\.[0-9]+&timeout=600s$", resource), resource
     tag = storage_initializer()["image"].rpartition(":")[2]
     assert f"/{tag}/" in fetched("kserve")[0]
 
@@ -609,15 +609,33 @@ INSTALLED = [
 """What matters here of the objects in KServe's file."""
 
 
+def rendered_over(part: str, made: list[Object], directory: Path) -> tuple[Object, ...]:
+    """What a part of the platform makes of these objects, in the place of those that it fetches."""
+    shutil.copytree(MANIFESTS / "platform" / part, directory / part)
+    (directory / part / "fetched.yaml").write_text(yaml.safe_dump_all(made))
+    path = directory / part / "kustomization.yaml"
+    path.write_text(path.read_text("utf-8").replace(fetched(part)[0], "fetched.yaml"))
+    return rendered(str(path.parent))
+
+
 def test_what_is_left_out_of_kserve(tmp_path: Path) -> None:
     """Its own storage container, which no API server knows before its definition; controllers that we do not need."""
-    shutil.copytree(MANIFESTS / "platform" / "kserve", tmp_path / "kserve")
-    made = [
+    made: list[Object] = [
         {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "kserve"}}
         for version, kind, name in INSTALLED
     ]
-    (tmp_path / "kserve" / "installed.yaml").write_text(yaml.safe_dump_all(made))
-    path = tmp_path / "kserve" / "kustomization.yaml"
-    path.write_text(path.read_text("utf-8").replace(fetched("kserve")[0], "installed.yaml"))
-    found = {(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in rendered(str(path.parent))}
-    assert found == set(INSTALLED[:2])
+    kept = rendered_over("kserve", made, tmp_path)
+    assert {(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in kept} == set(INSTALLED[:2])
+
+
+def test_seaweedfs_has_volumes_for_a_second_bucket(tmp_path: Path) -> None:
+    container = {"name": "seaweedfs", "image": "chrislusf/seaweedfs:4.30", "args": ["server", "-s3", "-filer"]}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "seaweedfs", "namespace": "kubeflow"},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+    (patched,) = rendered_over("pipelines", [deployment], tmp_path)
+    (container,) = patched["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["server", "-s3", "-filer", "-volume.max=64"]
