@@ -7,12 +7,13 @@ what kubectl reads, it reads itself, from a small Kubernetes API. kubectl and cu
 import json
 import shutil
 import sys
-import threading
 from fnmatch import fnmatch
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests import loopback
+from tests.loopback import Loopback
 
 Object = dict[str, Any]
 Answer = tuple[int, str, str]
@@ -78,7 +79,7 @@ def deployment(namespace: str, name: str, available: int = 1) -> Object:
     return named(name, namespace, spec={"replicas": 1, "selector": {"matchLabels": {"app": name}}}, status=status)
 
 
-class ClusterDouble:
+class ClusterDouble(Loopback):
     """What is on the machine and on the cluster; each field may be set before a command, and tells afterwards.
 
     `calls` are the programs that were called, with their arguments; `fails` maps a part of a call to an answer that it
@@ -103,9 +104,7 @@ class ClusterDouble:
         self.runs: list[str] = []
         self.ends, self.passed = "Succeeded", True
         self.asked: list[Object] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.address = f"127.0.0.1:{self._server.server_port}"
+        super().__init__(_handler(self), patient=False)
         self.bin, self._kubeconfig = directory / "bin", directory / "kubeconfig"
         self.env = {
             "PATH": str(self.bin),
@@ -114,15 +113,6 @@ class ClusterDouble:
             "OFFERS_GIT_COMMIT": "abc",
         }
         self._install()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def _install(self) -> None:
         self.bin.mkdir()
@@ -359,8 +349,8 @@ def _discovery(path: str) -> Object | None:
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
 
 
-def _handler(double: ClusterDouble) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(double: ClusterDouble) -> type[loopback.Handler]:
+    class Handler(loopback.Handler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -368,38 +358,38 @@ def _handler(double: ClusterDouble) -> type[BaseHTTPRequestHandler]:
             if self.path == "/program":
                 environment, *call = body
                 double.environment = environment
-                self._json(200, double.program(*call))
+                self.send_json(200, double.program(*call))
             else:
                 assert self.path == "/v1/models/offers:predict"
                 double.asked.append(body)
-                self._json(200, {"predictions": [{"customer_id": "example-1"}]})
+                self.send_json(200, {"predictions": [{"customer_id": "example-1"}]})
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             if url.path == "/readyz":
-                self._send(200, "text/plain", b"ok")
+                self.send(200, "text/plain", b"ok")
             elif found := _discovery(url.path):
-                self._json(200, found)
+                self.send_json(200, found)
             elif KINDS.keys() & set(url.path.split("/")):
                 self._resource(url.path.split("/"), parse_qs(url.query))
             else:
-                self._json(404, _missing(url.path))
+                self.send_json(404, _missing(url.path))
 
         def _resource(self, path: list[str], query: dict[str, list[str]]) -> None:
             place = next(place for place, part in enumerate(path) if part in KINDS)
             namespace = path[path.index("namespaces") + 1] if "namespaces" in path else ""
             plural, *name = path[place:]
             if name[1:] == ["log"]:
-                self._send(200, "text/plain", double.logs[name[0]].encode())
+                self.send(200, "text/plain", double.logs[name[0]].encode())
             elif name:
                 (found,) = double.found(plural, namespace, {"fieldSelector": [f"metadata.name={name[0]}"]}) or [None]
-                self._json(200, found) if found else self._json(404, _missing(f'{plural} "{name[0]}"'))
+                self.send_json(200, found) if found else self.send_json(404, _missing(f'{plural} "{name[0]}"'))
             elif "watch" in query:
                 self._watch(plural)
             else:
                 version, kind, _ = KINDS[plural]
                 items = double.found(plural, namespace, query)
-                self._json(
+                self.send_json(
                     200,
                     {
                         "kind": f"{kind}List",
@@ -420,17 +410,5 @@ def _handler(double: ClusterDouble) -> type[BaseHTTPRequestHandler]:
                 event = {"type": "MODIFIED", "object": _typed(plural, double.end())}
                 self.wfile.write(json.dumps(event).encode() + b"\n")
             self.connection.recv(1)
-
-        def _json(self, status: int, content: Any) -> None:
-            self._send(status, "application/json", json.dumps(content).encode())
-
-        def _send(self, status: int, kind: str, content: bytes) -> None:
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None: ...
 
     return Handler

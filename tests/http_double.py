@@ -1,16 +1,17 @@
 """A small HTTP server of one file, on loopback."""
 
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
-from typing import Self
+from http.server import BaseHTTPRequestHandler
+from threading import Event
 
+from tests import loopback
+from tests.loopback import Loopback
 from tests.services import DEADLINE
 from tests.small import LARGE
 
 
 @dataclass
-class FileServer:
+class FileServer(Loopback):
     """One file on loopback, with the faults that files over http have.
 
     `cut` ends the answer after that many bytes; `stall` holds it there until `go_on`; `ranges`, `shifted` and `at_most`
@@ -30,23 +31,17 @@ class FileServer:
     seen: list[dict[str, str]] = field(default_factory=list)
     stalled: Event = field(default_factory=Event)
     go_on: Event = field(default_factory=Event)
-    url: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = False
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.url = f"http://127.0.0.1:{self._server.server_port}/small.csv"
+        super().__init__(_handler(self))
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *details: object) -> None:
         self.go_on.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__(*details)
+
+    @property
+    def url(self) -> str:
+        return f"{super().url}/small.csv"
 
     @property
     def asked(self) -> list[str]:
@@ -83,15 +78,12 @@ class FileServer:
         return body, 206, headers
 
 
-def _handler(file: FileServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(file: FileServer) -> type[loopback.Handler]:
+    class Handler(loopback.Handler):
         def do_GET(self) -> None:
             try:
                 file.answer(self)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     return Handler

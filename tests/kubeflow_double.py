@@ -1,15 +1,16 @@
 """A small Kubeflow Pipelines API on loopback: the wire format of v2beta1, as far as the official client uses it."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests import loopback
+from tests.loopback import Loopback
 
 API = "/apis/v2beta1"
 
 
-class KubeflowDouble:
+class KubeflowDouble(Loopback):
     """Experiments, runs and recurring runs in memory.
 
     `refuse` maps "METHOD path" to a status that is answered in place of the content; `broken` answers with half of it.
@@ -21,21 +22,7 @@ class KubeflowDouble:
         self.recurring: list[dict[str, Any]] = []
         self.refuse: dict[str, int] = {}
         self.broken = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(_handler(self), patient=False)
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         if status := self.refuse.get(f"{method} {path}"):
@@ -83,8 +70,8 @@ def _matches(item: dict[str, Any], query: dict[str, list[str]]) -> bool:
     return True
 
 
-def _handler(double: KubeflowDouble) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(double: KubeflowDouble) -> type[loopback.Handler]:
+    class Handler(loopback.Handler):
         protocol_version = "HTTP/1.1"
 
         def _do(self) -> None:
@@ -103,8 +90,6 @@ def _handler(double: KubeflowDouble) -> type[BaseHTTPRequestHandler]:
                 return
             self.wfile.write(sent)
 
-        do_GET = do_POST = do_DELETE = _do  # noqa: N815
-
-        def log_message(self, *_: object) -> None: ...
+        do_GET = do_POST = do_DELETE = _do
 
     return Handler

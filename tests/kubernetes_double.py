@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from kubernetes import client
+
+from tests import loopback
+from tests.loopback import Loopback
 
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices"
 KIND = "inferenceservices.serving.kserve.io"
@@ -31,7 +33,7 @@ class Right(NamedTuple):
     verb: str
 
 
-class KubernetesDouble:
+class KubernetesDouble(Loopback):
     """InferenceServices of namespace `bank`, and pods with their logs.
 
     `controller` is called with the object after each change, in the place of KServe's: it sets the status.
@@ -52,21 +54,7 @@ class KubernetesDouble:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.told = 0
         self.changed = threading.Condition()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(_handler(self), patient=False)
 
     def rights(self) -> set[Right]:
         """What the requests so far would have needed."""
@@ -186,10 +174,10 @@ def _status(code: int, name: str, verb: str) -> tuple[int, Object]:
     return code, status | {"reason": reason, "details": details, "code": code}
 
 
-def _handler(double: KubernetesDouble) -> type[BaseHTTPRequestHandler]:
+def _handler(double: KubernetesDouble) -> type[loopback.Handler]:
     services, pods = SERVICES.format("bank"), "/api/v1/namespaces/kubeflow/pods"
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(loopback.Handler):
         protocol_version = "HTTP/1.1"
 
         def _do(self) -> None:
@@ -199,7 +187,7 @@ def _handler(double: KubernetesDouble) -> type[BaseHTTPRequestHandler]:
             double.requests.append((self.command, url.path, query))
             if status := double.refuse.get(f"{self.command} {url.path}"):
                 verb = "watch" if query.get("watch") else self.command.lower()
-                self._json(*_status(status, url.path.removeprefix(services).strip("/") or "offers", verb))
+                self.send_json(*_status(status, url.path.removeprefix(services).strip("/") or "offers", verb))
             elif url.path == services and query.get("watch"):
                 self._watch(query)
             elif url.path.startswith(f"{services}/"):
@@ -207,33 +195,33 @@ def _handler(double: KubernetesDouble) -> type[BaseHTTPRequestHandler]:
             elif url.path == pods:
                 wanted = query["labelSelector"].partition("=")[2]
                 found = [pod for pod in double.pods if wanted in pod["metadata"]["labels"].values()]
-                self._json(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": found})
+                self.send_json(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": found})
             elif url.path.startswith(f"{pods}/") and url.path.endswith("/log"):
                 self._log(url.path.split("/")[-2])
             else:
-                self._send(404, "text/plain; charset=utf-8", b"404 page not found\n")
+                self.send(404, "text/plain; charset=utf-8", b"404 page not found\n")
 
         def _log(self, pod: str) -> None:
             if pod in double.logs:
-                self._send(200, "text/plain", double.logs[pod].encode())
+                self.send(200, "text/plain", double.logs[pod].encode())
                 return
             message = f'container "main" in pod "{pod}" is waiting to start: PodInitializing'
             status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
-            self._json(400, status | {"reason": "BadRequest", "code": 400})
+            self.send_json(400, status | {"reason": "BadRequest", "code": 400})
 
         def _service(self, name: str, query: dict[str, str], body: bytes) -> None:
             if name not in double.services:
-                self._json(*_status(404, name, ""))
+                self.send_json(*_status(404, name, ""))
             elif self.command == "GET":
-                self._json(200, double.services[name])
+                self.send_json(200, double.services[name])
             elif self.headers["content-type"] != "application/apply-patch+yaml":
-                self._json(*_status(415, name, ""))
+                self.send_json(*_status(415, name, ""))
             elif query.get("force", "").lower() != "true":
                 # As where somebody else has applied these fields.
-                self._json(*_status(409, name, ""))
+                self.send_json(*_status(409, name, ""))
             else:
                 dry_run = query.get("dryRun") == "All"
-                self._json(200, double.apply(name, json.loads(body), query["fieldManager"], dry_run))
+                self.send_json(200, double.apply(name, json.loads(body), query["fieldManager"], dry_run))
 
         def _watch(self, query: dict[str, str]) -> None:
             self.send_response(200)
@@ -252,18 +240,6 @@ def _handler(double: KubernetesDouble) -> type[BaseHTTPRequestHandler]:
                         double.changed.notify_all()
                 self.wfile.write(b'20\r\n{"type":' if double.breaks else b"0\r\n\r\n")
 
-        def _json(self, status: int, content: Object) -> None:
-            self._send(status, "application/json", json.dumps(content).encode())
-
-        def _send(self, status: int, kind: str, content: bytes) -> None:
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_PATCH = do_POST = do_DELETE = _do  # noqa: N815
-
-        def log_message(self, *_: object) -> None: ...
+        do_GET = do_PATCH = do_POST = do_DELETE = _do
 
     return Handler

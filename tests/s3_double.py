@@ -1,17 +1,16 @@
 """A small S3 server on loopback: enough of the wire format for the minio client; signatures are not checked."""
 
 import hashlib
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from pydantic import SecretStr
 
 from offers.settings import S3Settings
+from tests import loopback
+from tests.loopback import Loopback
 
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 Refusal = tuple[int, str]
@@ -27,7 +26,7 @@ class Request:
     headers: dict[str, str]
 
 
-class S3Double:
+class S3Double(Loopback):
     """Buckets as dicts of key to bytes.
 
     `refuse(request)` may answer with (status, code) in place of the object; `page` is the length of one page of a
@@ -40,28 +39,11 @@ class S3Double:
         self.refuse: Callable[[Request], Refusal | None] = lambda request: None
         self.page = 1000
         self.short = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = False
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def endpoint(self) -> str:
-        return f"127.0.0.1:{self._server.server_port}"
+        super().__init__(_handler(self))
 
     @property
     def settings(self) -> S3Settings:
-        return S3Settings(
-            endpoint=self.endpoint, access_key="me", secret_key=SecretStr("mine"), region="", secure=False
-        )
+        return S3Settings(endpoint=self.address, access_key="me", secret_key=SecretStr("mine"), region="", secure=False)
 
     def seen(self, method: str) -> list[str]:
         """Keys of the requests with this method, in order."""
@@ -72,8 +54,8 @@ def etag(content: bytes) -> str:
     return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
 
 
-def _handler(double: S3Double) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(double: S3Double) -> type[loopback.Handler]:
+    class Handler(loopback.Handler):
         def handle_one_request(self) -> None:
             super().handle_one_request()
             self.close_connection = True
@@ -152,9 +134,6 @@ def _handler(double: S3Double) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
-
-        def log_message(self, *_: Any) -> None:
-            pass
 
     return Handler
 

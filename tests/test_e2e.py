@@ -109,7 +109,7 @@ def cluster(kubernetes: KubernetesDouble, kubeflow: Progress, s3: S3Double, tmp_
         "OFFERS_HOME": str(tmp_path),
         "OFFERS_KUBEFLOW_URL": kubeflow.url,
         "OFFERS_PIPELINE_IMAGE": IMAGE,
-        "OFFERS_S3_ENDPOINT": f"http://{s3.endpoint}",
+        "OFFERS_S3_ENDPOINT": f"http://{s3.address}",
         "AWS_ACCESS_KEY_ID": "me",
         "AWS_SECRET_ACCESS_KEY": "mine",
     }
@@ -384,7 +384,7 @@ def test_ways_to_kubeflow_and_the_store_are_opened(
 ) -> None:
     s3.buckets["offers"] = {"bundles/a/manifest.json": b"{}"}
     run_of(kubeflow)
-    lead({8888: kubeflow.url, 9000: s3.endpoint})
+    lead({8888: kubeflow.url, 9000: s3.address})
     with platform(kubernetes) as api, connected(api, tmp_path) as found:
         assert [run.name for run in found.kubeflow.runs()] == ["e2e-1"]
         assert steps.bundles(found.bundles) == {"a"}

@@ -514,7 +514,7 @@ def test_a_broken_bundle_is_never_served(shop_bundle, tmp_path):
 
 
 def test_a_service_listens_on_loopback_alone(service):
-    listening = [c.laddr for c in psutil.Process(service.process.pid).connections() if c.status == "LISTEN"]
+    listening = [c.laddr for c in psutil.Process(service.process.pid).net_connections() if c.status == "LISTEN"]
     assert {(address.ip.removeprefix("::ffff:"), address.port) for address in listening} == {
         ("127.0.0.1", service.http_port),
         ("127.0.0.1", service.grpc_port),

@@ -34,7 +34,7 @@ def env(s3: S3Double, sts: StsDouble, tmp_path: Path) -> dict[str, str]:
     token.write_text("tiger")
     return {
         "OFFERS_HOME": str(tmp_path / "home"),
-        "OFFERS_S3_ENDPOINT": f"http://{s3.endpoint}",
+        "OFFERS_S3_ENDPOINT": f"http://{s3.address}",
         "AWS_REGION": "eu-central-1",
         "AWS_ROLE_ARN": ROLE,
         "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
@@ -164,7 +164,7 @@ def test_no_token(env: dict[str, str]) -> None:
 )
 def test_half_of_what_is_needed_to_sign(s3: S3Double, tmp_path: Path, known: dict[str, str], found: str) -> None:
     expected = "expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE"
-    home = {"OFFERS_HOME": str(tmp_path), "OFFERS_S3_ENDPOINT": f"http://{s3.endpoint}"}
+    home = {"OFFERS_HOME": str(tmp_path), "OFFERS_S3_ENDPOINT": f"http://{s3.address}"}
     refused(home | known, f"{expected}, .*; got {found}(;|$)")
     assert s3.requests == []
 

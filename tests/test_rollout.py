@@ -463,7 +463,7 @@ def environment(
     }
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setenv("OFFERS_S3_ENDPOINT", f"http://{s3.endpoint}")
+    monkeypatch.setenv("OFFERS_S3_ENDPOINT", f"http://{s3.address}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
 

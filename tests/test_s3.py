@@ -123,7 +123,7 @@ def test_no_bucket(s3: S3Double) -> None:
 
 
 def test_a_session_token_is_sent_and_never_shown(s3: S3Double) -> None:
-    env = {"OFFERS_S3_ENDPOINT": f"http://{s3.endpoint}", "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "mine"}
+    env = {"OFFERS_S3_ENDPOINT": f"http://{s3.address}", "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "mine"}
     open_store("s3://bank", Settings.from_env(env)).keys()
     settings = Settings.from_env(env | {"AWS_SESSION_TOKEN": "tiger"})
     open_store("s3://bank", settings).keys()
