@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, Self
+from threading import Event
+from typing import Any
 
 import httpx
 import pandas as pd
@@ -20,6 +19,8 @@ from cloudevents.http import CloudEvent, from_http
 from offers import bundle as bundles
 from offers import contract as contracts
 from offers.simulate import Regime, World, write_csv
+from tests import loopback
+from tests.loopback import Loopback
 from tests.runs import train_file
 
 ROOT = Path(__file__).parents[1]
@@ -171,7 +172,7 @@ def refused(*arguments: object) -> str:
 
 
 @dataclass
-class Sink:
+class Sink(Loopback):
     """Takes CloudEvents; `answers` with a status, or not at all before `go_on` where that is 0."""
 
     answers: int = 202
@@ -179,27 +180,23 @@ class Sink:
     go_on: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.url = f"http://127.0.0.1:{self._server.server_port}/alarms"
+        super().__init__(_handler(self), patient=False)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *details: object) -> None:
         self.go_on.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__(*details)
+
+    @property
+    def url(self) -> str:
+        return f"{super().url}/alarms"
 
     @property
     def ids(self) -> Sequence[str]:
         return [event["id"] for event in self.events]
 
 
-def _handler(sink: Sink) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(sink: Sink) -> type[loopback.Handler]:
+    class Handler(loopback.Handler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             sink.events.append(from_http(dict(self.headers.items()), body))
@@ -210,8 +207,5 @@ def _handler(sink: Sink) -> type[BaseHTTPRequestHandler]:
             self.send_response(sink.answers)
             self.send_header("Content-Length", "0")
             self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     return Handler

@@ -9,9 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import psutil
@@ -20,6 +18,7 @@ import pytest
 from cli.serve import _until_told, rank, serve
 from offers.errors import BundleError, CatalogueError, OffersError, RequestError, ServiceError
 from serving.local import Watch, services, sidecar_python
+from tests import loopback
 from tests.services import DEADLINE
 from tests.sidecar import until
 from tests.warranties import WARRANTIES
@@ -70,27 +69,13 @@ def answering(prediction: dict[str, Any]) -> Iterator[tuple[str, list[bytes]]]:
     """A ranker that always gives the same answer; its address, and the bodies that it was asked."""
     asked: list[bytes] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(loopback.Handler):
         def do_POST(self) -> None:
             asked.append(self.rfile.read(int(self.headers["Content-Length"])))
-            body = json.dumps({"predictions": [prediction]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.send_json(200, {"predictions": [prediction]})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with loopback.Loopback(Handler) as server:
+        yield server.url, asked
 
 
 @contextmanager
