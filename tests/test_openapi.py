@@ -341,6 +341,8 @@ def test_a_browser_shows_each_operation(chromium, shop_bundle, tmp_path):
 
 def page(chromium: str, service: Service, directory: Path) -> str:
     """What a browser makes of /docs."""
-    switches = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={directory / 'browser'}"]
+    quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
+    switches = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet)]
+    switches.append(f"--user-data-dir={directory / 'browser'}")
     call = [chromium, *switches, "--virtual-time-budget=20000", "--dump-dom", f"{service.url}/docs"]
     return subprocess.run(call, capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
