@@ -67,7 +67,7 @@ e2e: setup ## Prove all of it on the cluster that kubectl points at
 	$(RUN) pytest tests/e2e
 
 bench: setup ## Measure speed and memory beside their floors, print a table of medians
-	$(RUN) python -m tests.bench
+	$(RUN) python -m benchmarks
 
 clean: ## Remove the environment and everything that runs have left
 	rm -rf .venv .venv-drift .uv .offers

@@ -12,8 +12,8 @@ from cli.data import ContractOption, SourceOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from offers.backtest import Line, Result
-    from offers.replay import History
+    from offers.backtest.comparison import Line, Result
+    from offers.backtest.replay import History
 
 
 def backtest(
@@ -35,7 +35,7 @@ def backtest(
     Results are kept below OFFERS_HOME, so that a stopped run goes on where it was.
     """
     from cli.screen import console
-    from offers import backtest as compared
+    from offers.backtest import comparison as compared
     from offers.errors import ContractError
     from offers.settings import Settings
 
@@ -58,10 +58,10 @@ def backtest(
 
 
 def _history(contract: str, source: str, seed: int, boosters: Path) -> "tuple[History, str]":
-    from offers import contract as contracts
-    from offers import sources, validation
-    from offers.dataset import Dataset
-    from offers.replay import History
+    from offers.backtest.replay import History
+    from offers.contract import contract as contracts
+    from offers.data import sources, validation
+    from offers.data.dataset import Dataset
     from offers.settings import Settings
 
     known = contracts.load(contract)
@@ -73,7 +73,7 @@ def _history(contract: str, source: str, seed: int, boosters: Path) -> "tuple[Hi
 
 
 def _draw(results: "Sequence[Result]", lines: "Sequence[Line]", picture: Path) -> None:
-    from offers.backtest_plot import draw
+    from offers.reports.backtest import draw
 
     draw(results, lines, picture)
 

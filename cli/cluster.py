@@ -107,7 +107,7 @@ def _kubeflow(url: str) -> "Kubeflow":
 
 
 def _name(contract: str) -> str:
-    from offers import contract as contracts
+    from offers.contract import contract as contracts
 
     return contracts.load(contract).name
 
@@ -129,7 +129,7 @@ def deploy(
     seconds: SecondsOption = 600,
 ) -> None:
     """Point a service on a cluster to a bundle, check its answers, and return where they are wrong."""
-    from components import inference
+    from deployment import deploy as inference
     from offers.settings import Settings
 
     inference.deploy(bundle, service, smoke_url, seconds, Settings.from_env(), typer.echo)
@@ -141,7 +141,7 @@ def rollback(
     seconds: SecondsOption = 600,
 ) -> None:
     """Return a service on a cluster to the bundle before the present one."""
-    from components import inference
+    from deployment import deploy as inference
     from offers.settings import Settings
 
     inference.roll_back(service, smoke_url, seconds, Settings.from_env(), typer.echo)

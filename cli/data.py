@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from offers.contract import Contract
-    from offers.validation import Validation
+    from offers.contract.contract import Contract
+    from offers.data.validation import Validation
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, validate, simulate and describe the rows of a contract.")
 
@@ -24,8 +24,8 @@ SourceOption = Annotated[
 def fetch(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
     """Bring the contract's file here, verified, and print its path."""
     from cli.screen import download_progress
-    from offers import contract as contracts
-    from offers import sources
+    from offers.contract import contract as contracts
+    from offers.data import sources
     from offers.settings import Settings
 
     with download_progress() as progress:
@@ -37,7 +37,7 @@ def fetch(contract: ContractOption = "bank-marketing", source: SourceOption = ""
 def validate(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
     """List every rule of the contract that the rows break."""
     from cli.screen import console, violations_table
-    from offers import validation
+    from offers.data import validation
 
     known, origin, checked = _validated(contract, source)
     if checked.violations:
@@ -54,8 +54,8 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Of the world and its rows.")] = 0,
 ) -> None:
     """Write rows of the contract's simulated world."""
-    from offers import contract as contracts
-    from offers.simulate import World, write_csv
+    from offers.contract import contract as contracts
+    from offers.simulation.world import World, write_csv
 
     known = contracts.load(contract)
     sample = World(known, seed).sample(rows or known.simulation.rows, seed=seed)
@@ -67,7 +67,7 @@ def simulate(
 def describe(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
     """Show what each column holds and how acceptance goes through time."""
     from cli.screen import columns_table, console, periods_table
-    from offers import validation
+    from offers.data import validation
 
     known, origin, checked = _validated(contract, source)
     if checked.violations:
@@ -79,8 +79,8 @@ def describe(contract: ContractOption = "bank-marketing", source: SourceOption =
 
 
 def _validated(contract: str, source: str) -> "tuple[Contract, str, Validation]":
-    from offers import contract as contracts
-    from offers import sources, validation
+    from offers.contract import contract as contracts
+    from offers.data import sources, validation
     from offers.settings import Settings
 
     known = contracts.load(contract)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     import pandas as pd
 
-    from offers.contract import Contract
-    from offers.journal import Decision, Journal
+    from offers.contract.contract import Contract
+    from offers.retraining.journal import Decision, Journal
     from offers.settings import Settings
     from pipelines.starting import LocalRuns
     from serving.local import Services
@@ -33,9 +33,9 @@ def demo() -> None:
     from cli import traffic
     from cli.pipeline import run
     from cli.screen import console
-    from offers import contract as contracts
+    from offers.contract import contract as contracts
     from offers.settings import Settings
-    from offers.training import open_bundle
+    from offers.steps.training import open_bundle
     from serving.local import Watch, services, sidecar_python
 
     known, settings, python = contracts.load(CONTRACT), Settings.from_env(), sidecar_python()
@@ -85,7 +85,7 @@ class _Trigger:
 
 def _source(known: "Contract", settings: "Settings") -> str:
     from cli.screen import console, download_progress, notice
-    from offers import sources
+    from offers.data import sources
     from offers.errors import SourceError
 
     try:
@@ -101,7 +101,7 @@ def _source(known: "Contract", settings: "Settings") -> str:
 def _rank(running: "Services", known: "Contract") -> None:
     from cli.screen import console
     from cli.serve import ask, show
-    from serving.question import example
+    from serving.ranker.question import example
 
     for prediction in ask(running.ranker.url, example(known))["predictions"]:
         show(prediction, console)
@@ -157,9 +157,9 @@ def _trigger(known: "Contract", settings: "Settings", contacts: Path, bundle: Pa
 
     from cli.pipeline import training_arguments
     from cli.screen import RunDisplay
-    from offers.directory import DirectoryStore
-    from offers.journal import Journal
-    from offers.retraining import Retrainer
+    from offers.retraining.journal import Journal
+    from offers.retraining.retrainer import Retrainer
+    from offers.store.directory import DirectoryStore
     from pipelines.starting import LocalRuns
     from pipelines.trigger import application, listener
 

@@ -37,10 +37,10 @@ def run_(
     """Run the monitoring pipeline on this machine. Exit code 3: it asks for action, or a signal is an alarm."""
     from cli.pipeline import fresh
     from cli.screen import RunDisplay, console
-    from offers import monitoring
-    from offers.decisions import Period
+    from offers.decisions.scored import Period
     from offers.settings import Settings
-    from offers.training import open_bundle
+    from offers.steps import monitoring
+    from offers.steps.training import open_bundle
     from pipelines import local
     from pipelines.compilation import compile_pipeline
 
@@ -73,9 +73,9 @@ def finish(outcome: "Run") -> None:
     """Print what a run has come to; raises for a mistake, exits with 3 where not all is quiet."""
     from cli.pipeline import page
     from cli.screen import console
-    from offers import monitoring
     from offers.errors import DataError
-    from offers.monitoring_report import headline
+    from offers.reports.monitoring import headline
+    from offers.steps import monitoring
 
     report = page(outcome, "judge", "report")
     if outcome.mistake:
@@ -106,11 +106,11 @@ def status(
     """Say when the monitor last reported. Exit code 3: it is overdue."""
     from datetime import UTC, datetime
 
-    from offers import contract as contracts
-    from offers import heartbeat
-    from offers.decisions import span
+    from offers.contract import contract as contracts
+    from offers.decisions.scored import span
+    from offers.monitoring import heartbeat
     from offers.settings import Settings
-    from offers.store import open_store
+    from offers.store.store import open_store
 
     settings, name, due = Settings.from_env(), contracts.load(contract).name, span(every)
     found, now = heartbeat.last(open_store(store or str(settings.home), settings), name), datetime.now(UTC)

@@ -39,9 +39,9 @@ def run_(
 def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = "") -> str:
     """Run the pipeline, show its progress and results, name its bundle; raises where it was refused or failed."""
     from cli.screen import RunDisplay, console
-    from offers import contract as contracts
+    from offers.contract import contract as contracts
     from offers.settings import Settings
-    from offers.training import open_bundle
+    from offers.steps.training import open_bundle
     from pipelines import local
     from pipelines.compilation import compile_pipeline
 
@@ -61,7 +61,7 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
 
 def training_arguments(contract: str, source: str, publish: str) -> dict[str, Any]:
     """Arguments of the training pipeline that make sense in another process or on another machine."""
-    from offers import contract as contracts
+    from offers.contract import contract as contracts
 
     return {
         "contract": contract if contract in contracts.shipped() else contracts.text(contract),
@@ -74,8 +74,8 @@ def finish(outcome: "Run", publish: str) -> str:
     """Print what a run has come to and name its bundle; raises for a mistake, exits with 3 where the gate refused."""
     from cli.screen import console, gate_notes, gate_table, results_table
     from offers.errors import DataError
-    from offers.gate import Verdict
-    from offers.results import Evaluation
+    from offers.evaluation.figures import Evaluation
+    from offers.evaluation.gate import Verdict
 
     violations, report = page(outcome, "validate", "violations"), page(outcome, "gate", "report")
     if outcome.mistake:

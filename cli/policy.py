@@ -19,8 +19,8 @@ def check(catalogue: CatalogueArgument, contract: ContractOption = "") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from offers import catalogue as catalogues
-    from offers import contract as contracts
+    from offers.contract import contract as contracts
+    from offers.policy import catalogue as catalogues
 
     known = contracts.load(contract or _contract_of(catalogue))
     found = catalogues.load(catalogue, known)
@@ -38,9 +38,9 @@ def check(catalogue: CatalogueArgument, contract: ContractOption = "") -> None:
 
 
 def _contract_of(catalogue: str) -> str:
-    from offers import catalogue as catalogues
-    from offers import contract as contracts
+    from offers.contract import contract as contracts
     from offers.errors import CatalogueError
+    from offers.policy import catalogue as catalogues
 
     name, shipped = catalogues.contract_of(catalogue), contracts.shipped()
     if name not in shipped:

@@ -10,8 +10,8 @@ from cli.cluster import DeployOption, SmokeOption
 from cli.data import ContractOption, SourceOption
 
 if TYPE_CHECKING:
-    from offers.journal import Journal
-    from offers.retraining import Retrainer
+    from offers.retraining.journal import Journal
+    from offers.retraining.retrainer import Retrainer
     from offers.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Ask for a new model, wait for alarms, read what was decided.")
@@ -34,8 +34,8 @@ def now(
     import uuid
 
     from cli.screen import RunDisplay
-    from offers.journal import Request
-    from offers.retraining import Retrainer
+    from offers.retraining.journal import Request
+    from offers.retraining.retrainer import Retrainer
     from offers.settings import Settings
     from pipelines.starting import LocalRuns
 
@@ -77,8 +77,8 @@ def listen(
 
     import uvicorn
 
-    from offers.decisions import span
-    from offers.retraining import Limits, Retrainer
+    from offers.decisions.scored import span
+    from offers.retraining.retrainer import Limits, Retrainer
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns, LocalRuns
     from pipelines.trigger import application, listener
@@ -116,9 +116,9 @@ def journal(contract: ContractOption = "bank-marketing", store: StoreOption = ""
 
 
 def _journal(contract: str, store: str, settings: "Settings") -> "Journal":
-    from offers import contract as contracts
-    from offers.journal import Journal
-    from offers.store import open_store
+    from offers.contract import contract as contracts
+    from offers.retraining.journal import Journal
+    from offers.store.store import open_store
 
     return Journal(open_store(store or str(settings.home.resolve()), settings), contracts.load(contract).name)
 
@@ -141,7 +141,7 @@ def _tell(journal: "Journal", run: str) -> None:
 
 
 def _by_schedule(retrainer: "Retrainer", every: Any) -> Callable[[], None]:
-    from offers.retraining import scheduled
+    from offers.retraining.retrainer import scheduled
 
     journal = retrainer.journal
     since = journal.clock()
@@ -157,10 +157,10 @@ def _by_schedule(retrainer: "Retrainer", every: Any) -> Callable[[], None]:
 def _by_rows(
     retrainer: "Retrainer", contract: str, source: str, new_rows: int, settings: "Settings"
 ) -> Callable[[], None]:
-    from offers import contract as contracts
-    from offers import sources
-    from offers.retraining import grown
-    from offers.training import open_bundle
+    from offers.contract import contract as contracts
+    from offers.data import sources
+    from offers.retraining.retrainer import grown
+    from offers.steps.training import open_bundle
 
     journal, known = retrainer.journal, contracts.load(contract)
 

@@ -15,10 +15,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from offers.contract import Contract
-from offers.gate import Verdict
-from offers.results import Evaluation, Scores
-from offers.validation import Violation, periods
+from offers.contract.contract import Contract
+from offers.data.validation import Violation, periods
+from offers.evaluation.figures import Evaluation, Scores
+from offers.evaluation.gate import Verdict
 from pipelines.local import Run, Step
 
 console = Console(highlight=False)

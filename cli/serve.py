@@ -38,11 +38,11 @@ def serve(
     bundle: BundleOption = "", catalogue: CatalogueOption = "", port: PortOption = 8080, sink: SinkOption = ""
 ) -> None:
     """Serve a bundle on loopback, predictor, ranker and drift sidecar, until Ctrl-C."""
-    from offers import catalogue as catalogues
-    from offers import contract as contracts
+    from offers.contract import contract as contracts
+    from offers.policy import catalogue as catalogues
     from offers.settings import Settings
     from serving.local import Watch, services, sidecar_python
-    from serving.question import example
+    from serving.ranker.question import example
 
     settings = Settings.from_env()
     path = _bundle(bundle, settings)
@@ -118,7 +118,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 def _bundle(where: str, settings: "Settings") -> Path:
     from offers.errors import BundleError
-    from offers.training import bundle_path
+    from offers.steps.training import bundle_path
 
     path = bundle_path(where or _newest(settings), settings).resolve()
     if not (path / "contract.yaml").is_file():

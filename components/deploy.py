@@ -8,7 +8,7 @@ def deploy(bundle: str, publish: str, service: str, smoke_url: str, seconds: int
     """Roll a bundle out, ask it a question, and return to the bundle before it where the answer is wrong."""
     from functools import partial
 
-    from components import inference
+    from deployment import deploy as inference
     from offers.settings import Settings
 
     say = partial(print, "offers:", flush=True)

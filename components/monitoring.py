@@ -13,8 +13,8 @@ def collect(
     from functools import partial
     from pathlib import Path
 
-    from offers import monitoring
     from offers.settings import Settings
+    from offers.steps import monitoring
 
     say = partial(print, "offers:", flush=True)
     where = bundle, scored, outcomes, since, until, as_of
@@ -27,8 +27,8 @@ def inspect(bundle: str, decisions: Input[Dataset], findings: Output[Artifact], 
     from functools import partial
     from pathlib import Path
 
-    from offers import monitoring
     from offers.settings import Settings
+    from offers.steps import monitoring
 
     say = partial(print, "offers:", flush=True)
     found = monitoring.inspect(bundle, Path(decisions.path), Path(findings.path), Settings.from_env(), say)
@@ -50,8 +50,8 @@ def judge(
     from functools import partial
     from pathlib import Path
 
-    from offers import monitoring
     from offers.settings import Settings
+    from offers.steps import monitoring
 
     say = partial(print, "offers:", flush=True)
     paths = Path(decisions.path), Path(findings.path), Path(verdict.path), Path(report.path)
@@ -65,6 +65,6 @@ def request_retraining(verdict: Input[Artifact], trigger: str) -> None:
     from functools import partial
     from pathlib import Path
 
-    from offers import monitoring
+    from offers.steps import monitoring
 
     monitoring.request_retraining(Path(verdict.path), trigger, partial(print, "offers:", flush=True))

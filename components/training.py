@@ -29,8 +29,8 @@ def ingest(contract: str, source: str, raw: Output[Dataset]) -> None:
     from functools import partial
     from pathlib import Path
 
-    from offers import ingestion
     from offers.settings import Settings
+    from offers.steps import data as ingestion
 
     say = partial(print, "offers:", flush=True)
     found = ingestion.ingest(contract, source, Path(raw.path), Settings.from_env(), say)
@@ -43,7 +43,7 @@ def validate(contract: str, raw: Input[Dataset], typed: Output[Dataset], violati
     from functools import partial
     from pathlib import Path
 
-    from offers import ingestion
+    from offers.steps import data as ingestion
 
     say = partial(print, "offers:", flush=True)
     return ingestion.validate(contract, Path(raw.path), Path(typed.path), Path(violations.path), say)
@@ -55,7 +55,7 @@ def prepare(contract: str, typed: Input[Dataset], gold: Output[Dataset]) -> None
     from functools import partial
     from pathlib import Path
 
-    from offers import ingestion
+    from offers.steps import data as ingestion
 
     say = partial(print, "offers:", flush=True)
     data = ingestion.prepare(contract, Path(typed.path), Path(gold.path), say)
@@ -68,8 +68,8 @@ def train(contract: str, gold: Input[Dataset], trials: int, seed: int, model: Ou
     from functools import partial
     from pathlib import Path
 
-    from offers import training
     from offers.settings import Settings
+    from offers.steps import training
 
     say = partial(print, "offers:", flush=True)
     training.train(contract, Path(gold.path), Path(model.path), trials, seed, Settings.from_env(), say)
@@ -81,8 +81,8 @@ def recalibrate(contract: str, gold: Input[Dataset], parent: str, model: Output[
     from functools import partial
     from pathlib import Path
 
-    from offers import training
     from offers.settings import Settings
+    from offers.steps import training
 
     say = partial(print, "offers:", flush=True)
     training.recalibrate(contract, Path(gold.path), parent, Path(model.path), Settings.from_env(), say)
@@ -102,8 +102,8 @@ def evaluate(
     from functools import partial
     from pathlib import Path
 
-    from offers import training
     from offers.settings import Settings
+    from offers.steps import training
 
     say = partial(print, "offers:", flush=True)
     paths = Path(gold.path), Path(model.path), champion, Path(evaluation.path)
@@ -128,8 +128,8 @@ def gate(
     from functools import partial
     from pathlib import Path
 
-    from offers import training
-    from offers.report import markdown_gate
+    from offers.reports.training import markdown_gate
+    from offers.steps import training
 
     say = partial(print, "offers:", flush=True)
     measured = Path(gold.path), Path(model.path), Path(evaluation.path)
@@ -152,8 +152,8 @@ def package(
     from functools import partial
     from pathlib import Path
 
-    from offers import training
     from offers.settings import Settings
+    from offers.steps import training
 
     say = partial(print, "offers:", flush=True)
     judged = Path(gold.path), Path(model.path), Path(evaluation.path), Path(verdict.path)

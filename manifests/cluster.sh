@@ -43,7 +43,7 @@ source manifests/preflight.sh
 # shellcheck source=manifests/status.sh
 source manifests/status.sh
 
-commit() { # as offers.lineage tells it
+commit() { # as offers.bundle.provenance tells it
     local head
     head=$(git rev-parse HEAD 2> /dev/null) || head=unknown
     [[ $head == unknown || -z $(git status --porcelain -uno) ]] || head+=-dirty
@@ -250,7 +250,7 @@ ask() {
     inside "
 import json
 from offers import contract
-from serving.question import example
+from serving.ranker.question import example
 print(json.dumps(example(contract.load('/mnt/models/contract.yaml')), indent=1))" < /dev/null > build/request.json
     if [[ -n $(published 30080) ]]; then
         curl --silent --show-error --fail --retry 30 --retry-delay 1 --retry-all-errors \

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from offers.journal import Journal, Request
+from offers.retraining.journal import Journal, Request
 from pipelines import local
 from pipelines.compilation import compile_pipeline
 from pipelines.kubeflow import Kubeflow

@@ -18,11 +18,11 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from offers import alarm
 from offers.errors import OffersError, RequestError, ServiceError
-from offers.journal import Action, Decision, Request
-from offers.requests import shown
-from offers.retraining import Retrainer
+from offers.retraining import alarm
+from offers.retraining.journal import Action, Decision, Request
+from offers.retraining.retrainer import Retrainer
+from serving.protocol.rows import shown
 
 BODY_LIMIT = 2**20
 

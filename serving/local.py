@@ -165,7 +165,7 @@ def _started(
 ) -> Iterator[Callable[[], Running]]:
     """Start a service; what comes back waits until it answers."""
     log = logs / f"{name}.log"
-    command = [str(python or sys.executable), "-m", "serving.tether", f"serving.{name}", *map(str, arguments)]
+    command = [str(python or sys.executable), "-m", "serving.process.tether", f"serving.{name}", *map(str, arguments)]
     environment = os.environ | ({"PYTHONPATH": str(_ROOT)} if python else {})
     with log.open("w", encoding="utf-8") as errors:
         # In a session of its own: Ctrl-C reaches us alone, and we stop the services in their order.

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from offers import contract as contracts
-from offers.contract import Contract
-from offers.lineage import git_commit
+from offers.bundle.provenance import git_commit
+from offers.contract import contract as contracts
+from offers.contract.contract import Contract
+from offers.data.validation import validate
 from offers.settings import Settings
-from offers.validation import validate
-from tests.http_double import FileServer
-from tests.runs import ShiftedRun, ShopRun, recalibrate_shifted, train_shop
-from tests.s3_double import S3Double
+from tests.support.http_double import FileServer
+from tests.support.runs import ShiftedRun, ShopRun, recalibrate_shifted, train_shop
+from tests.support.s3_double import S3Double
 
 hypothesis_settings.register_profile("offers", deadline=None, derandomize=True, database=None)
 hypothesis_settings.load_profile("offers")

@@ -8,15 +8,17 @@ from pathlib import Path
 import httpx
 import pyarrow as pa
 
+from offers.drift.examination import SCORE, Reference, Streak
 from offers.errors import DataError, OffersError, ServiceError
-from offers.watching import SCORE, Reference, Streak
 from serving.drift import bundle as bundles
-from serving.drift import log, server
+from serving.drift import server
 from serving.drift.alarms import Sink
 from serving.drift.ledger import Ledger
 from serving.drift.monitor import Monitor
 from serving.drift.rows import Rows
 from serving.drift.state import Damaged, StateFile
+from serving.process.listening import bound
+from serving.process.logs import configure_logging, log_event
 
 WAITING_WINDOWS, WAITING_ROWS = 4, 10_000
 """What may wait at most while a window is judged: so many windows, or rows where that is more."""
@@ -25,9 +27,9 @@ WAITING_WINDOWS, WAITING_ROWS = 4, 10_000
 def main() -> None:
     """Watch a bundle; a mistake in what was given is one sentence on standard error and exit code 2."""
     given = _arguments()
-    log.configure()
+    configure_logging()
     try:
-        with server.bound(given.host, given.port) as listener:
+        with bound(given.host, given.port) as listener:
             server.run(_monitor(given), listener)
     except OffersError as error:
         print(f"drift: {error}", file=sys.stderr)
@@ -84,16 +86,16 @@ def _resumed(state: StateFile, watched: bundles.Watched) -> tuple[Rows, Ledger]:
         if found:
             Streak.from_dict(reference.watch, found[1].streak)
     except (Damaged, DataError) as error:
-        log.say("state is damaged: beginning afresh", logging.ERROR, reason=str(error), kept=str(state.set_aside()))
+        log_event("state is damaged: beginning afresh", logging.ERROR, reason=str(error), kept=str(state.set_aside()))
         found = None
     if found is None:
         return Rows(limit), Ledger(watched.name, Streak(reference.watch).to_dict())
     rows, ledger = found
     if ledger.bundle == watched.name:
-        log.say("going on", bundle=watched.name, windows=ledger.windows, waiting_rows=len(rows))
+        log_event("going on", bundle=watched.name, windows=ledger.windows, waiting_rows=len(rows))
         return Rows(limit, [rows]), ledger
     waiting = [alarm for alarm in ledger.alarms if alarm.delivered is None]
-    log.say(
+    log_event(
         "another bundle: beginning afresh", logging.WARNING,
         bundle=watched.name, before=ledger.bundle, rows_left=len(rows), alarms_kept=len(waiting),
     )  # fmt: skip

@@ -14,7 +14,7 @@ import httpx
 from cloudevents.conversion import to_structured
 from cloudevents.http import CloudEvent
 
-from serving.drift.log import say
+from serving.process.logs import log_event
 
 TYPE, SOURCE = "offers.drift.alarm", "/offers/drift"
 LONGEST_PAUSE = 300.0
@@ -95,7 +95,7 @@ class Sink:
             taken &= not alarm.failure
             if not alarm.failure:
                 alarm.delivered, alarm.window = time.time(), None
-            say(
+            log_event(
                 "alarm not delivered" if alarm.failure else "alarm delivered",
                 logging.WARNING if alarm.failure else logging.INFO,
                 id=alarm.id, tries=alarm.tries, failure=alarm.failure,

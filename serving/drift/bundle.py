@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 
+from offers.drift.examination import Reference
 from offers.errors import BundleError
-from offers.features import Encoder
-from offers.model import Calibrator, PropensityModel
-from offers.watching import Reference
+from offers.model.encoder import Encoder
+from offers.model.propensity import Calibrator, PropensityModel
 
 _TOLERANCE = 1e-6
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from offers.watching import Reference, WatchedColumn
+from offers.drift.examination import Reference, WatchedColumn
 
 # Alibi Detect imports transformers, which advises to install PyTorch, and numba, which would want a directory for
 # functions that it compiles; TabularDrift needs neither.

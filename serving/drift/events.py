@@ -10,8 +10,8 @@ import pandas as pd
 from cloudevents.exceptions import GenericException
 from cloudevents.http import CloudEvent, from_http
 
+from offers.drift.examination import SCORE, WatchedColumn
 from offers.errors import RequestError, RequestTooLarge
-from offers.watching import SCORE, WatchedColumn
 
 TYPE = "offers.scored"
 _FIELDS = ("bundle", "columns", "propensity", "dropped")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from offers.watching import UNSEEN, WatchedColumn
+from offers.drift.examination import UNSEEN, WatchedColumn
 
 BARS = 20
 _TAIL = 0.005

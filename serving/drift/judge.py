@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from offers.watching import SCORE, Reference, WatchedColumn, WindowReport, at_mix, at_reference_offers, examine
+from offers.drift.examination import SCORE, Reference, WatchedColumn, WindowReport, at_mix, at_reference_offers, examine
 from serving.drift.bundle import Watched
 from serving.drift.detector import Detector
 from serving.drift.histograms import Histogram, histogram

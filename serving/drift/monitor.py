@@ -10,15 +10,14 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from offers.drift.examination import Streak, WindowReport
 from offers.errors import StorageError
-from offers.watching import Streak, WindowReport
-from serving.drift import log
 from serving.drift.alarms import Alarm, Sink
 from serving.drift.events import Batch, BatchSchema
 from serving.drift.ledger import KEPT_WINDOWS, Ledger
-from serving.drift.log import say
 from serving.drift.rows import Rows
 from serving.drift.state import StateFile
+from serving.process.logs import log_event, log_fault
 
 if TYPE_CHECKING:
     from serving.drift.judge import Judge, Judgement
@@ -148,7 +147,7 @@ class Monitor:
         try:
             self._record(await asyncio.to_thread(self.judge, rows))
         except Exception as error:
-            log.fault(error)
+            log_fault(error)
             self.ledger.faults += 1
         self.rows.drop(self.watch.window)
         self._changes += 1
@@ -164,7 +163,7 @@ class Monitor:
         ledger.streak = self.streak.to_dict()
         ledger.latest = judgement.to_dict()
         ledger.history = [*ledger.history[-KEPT_WINDOWS + 1 :], self._line(report)]
-        say("window", window=ledger.windows, signals=self.streak.signals, reasons=report.reasons)
+        log_event("window", window=ledger.windows, signals=self.streak.signals, reasons=report.reasons)
         told, ledger.told = ledger.told, sorted({*ledger.told, *self.streak.alarms}) if self.streak.alarm else []
         if len(ledger.told) > len(told) or (told and self._is_overdue()):
             self._raise_alarm(report)
@@ -188,7 +187,7 @@ class Monitor:
         windows = max(run.windows for run in self.streak.runs.values())
         alarm = Alarm(self.bundle, self.streak.signals, list(self.streak.reasons), windows, report.to_dict())
         self.ledger.add_alarm(alarm)
-        say("alarm", logging.WARNING, id=alarm.id, signals=alarm.signals, reasons=alarm.reasons)
+        log_event("alarm", logging.WARNING, id=alarm.id, signals=alarm.signals, reasons=alarm.reasons)
 
     async def _deliver(self, sink: Sink) -> None:
         while True:
@@ -217,4 +216,4 @@ class Monitor:
             self._saved = changes
         except StorageError as error:
             self.save_failures += 1
-            say("state not saved", logging.ERROR, reason=str(error))
+            log_event("state not saved", logging.ERROR, reason=str(error))

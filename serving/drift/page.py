@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from offers.watching import SCORE, SIGNALS
+from offers.drift.examination import SCORE, SIGNALS
 from serving.drift import drawing
 from serving.drift.histograms import Histogram
 

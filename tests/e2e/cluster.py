@@ -15,11 +15,11 @@ import pytest
 import urllib3
 from kubernetes import client
 
-from components.inference import InferenceService, connect
+from deployment.deploy import InferenceService, connect
 from offers.errors import ServiceError
-from offers.journal import Journal
+from offers.retraining.journal import Journal
 from offers.settings import Settings
-from offers.store import Store, open_store
+from offers.store.store import Store, open_store
 from pipelines.kubeflow import Kubeflow
 from tests.e2e.forward import forwarded
 

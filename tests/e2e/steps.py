@@ -9,14 +9,14 @@ import pytest
 
 from cli.serve import ask
 from cli.traffic import batches, send
-from components.inference import InferenceService
-from offers.contract import Contract
+from deployment.deploy import InferenceService
+from deployment.smoke import smoke
+from offers.contract.contract import Contract
 from offers.errors import ServiceError
-from offers.smoke import smoke
-from offers.store import Store
-from offers.training import open_bundle
+from offers.steps.training import open_bundle
+from offers.store.store import Store
 from pipelines.kubeflow import ClusterRun, Kubeflow
-from serving.question import example
+from serving.ranker.question import example
 from tests.e2e.awaiting import await_that
 from tests.e2e.cluster import BUNDLES, CONTRACT, NAME, NAMESPACE, Cluster
 

@@ -1,0 +1,38 @@
+"""The images part of `make bench`: how large they are, and how long a pod takes until it answers."""
+
+import statistics
+import time
+from pathlib import Path
+
+import httpx
+
+from benchmarks.material import Material, console, table
+from tests.support.containers import MOST_MEGABYTES, built, described, engine_answers, pod
+from tests.support.sidecar import until
+
+ROUNDS = 5
+
+
+def main(material: Material) -> None:
+    if not engine_answers():
+        console.print("[bold yellow]NO CONTAINER ENGINE ANSWERS: images are not measured[/bold yellow]\n")
+        return
+    images = built()
+    found = table("The images, uncompressed", "image", "MB", "to reach, MB")
+    for name, image in images.items():
+        found.add_row(name, f"{described(image)['Size'] / 1e6:.0f}", f"<= {MOST_MEGABYTES[name]}")
+    console.print(found)
+    seconds = [_until_ready(images, material.bundle) for _ in range(ROUNDS)]
+    console.print(
+        f"Predictor, drift sidecar and ranker, started one after another from images that are there: the pod is ready "
+        f"after {statistics.median(seconds):.1f} s (median of {ROUNDS}, {min(seconds):.1f} to {max(seconds):.1f}); "
+        "to reach: <= 20 s\n"
+    )
+
+
+def _until_ready(images: dict[str, str], bundle: Path) -> float:
+    started = time.perf_counter()
+    with pod(images, bundle) as running:
+        ready = f"{running.url(8080)}/v2/health/ready"
+        until(lambda: httpx.get(ready).status_code, lambda status: status == 200)
+        return time.perf_counter() - started

@@ -1,0 +1,67 @@
+"""Ask a predictor for its golden rows: does it serve this bundle, and score as the bundle was made to?"""
+
+import json
+import time
+from typing import Any
+
+import httpx
+import numpy as np
+
+from offers.bundle import bundle as bundles
+from offers.bundle.bundle import TOLERANCE, Bundle
+from offers.errors import ServiceError
+
+AGREEING = 5
+"""Answers in a row, each over a connection of its own, that have to come from the new bundle: pods take turns."""
+
+
+def smoke(url: str, bundle: Bundle, seconds: float, model: str = "offers") -> None:
+    """Wait until a predictor serves the bundle, then check what it answers for the golden rows.
+
+    Parameters
+    ----------
+    url : where the predictor answers, `http://host:port`
+    seconds : to wait for the bundle to be served
+
+    Raises
+    ------
+    ServiceError
+        another bundle is served still, nothing answers, or a golden row gets another propensity
+    """
+    _await_version(url.rstrip("/"), bundle.name, seconds, model)
+    rows, expected = bundles.golden(bundle.path)
+    instances = json.loads(rows.to_json(orient="records", double_precision=15))
+    answer = _call("POST", f"{url.rstrip('/')}/v1/models/{model}:predict", {"instances": instances})
+    got = np.array(answer.get("predictions", []), dtype=float)
+    if got.shape != expected.shape:
+        raise ServiceError(f"{url}: expected {len(expected)} propensities for the golden rows, got {len(got)}")
+    worst = int(np.argmax(np.abs(got - expected)))
+    if abs(got[worst] - expected[worst]) > TOLERANCE:
+        raise ServiceError(
+            f"{url}: golden row {worst + 1} of {bundle.name} scores {got[worst]:.6f}, expected {expected[worst]:.6f}"
+        )
+
+
+def _await_version(url: str, wanted: str, seconds: float, model: str) -> None:
+    deadline, agreed, said = time.monotonic() + seconds, 0, "nothing was answered"
+    while agreed < AGREEING:
+        try:
+            served = _call("GET", f"{url}/v2/models/{model}").get("versions") or ["no version"]
+            agreed, said = (agreed + 1 if served[0] == wanted else 0), f"{served[0]} is served"
+        except ServiceError as error:
+            agreed, said = 0, str(error)
+        if agreed == 0:
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{url}: expected {wanted} within {seconds:g} seconds, but {said}")
+            time.sleep(0.2)
+
+
+def _call(method: str, url: str, body: object = None) -> dict[str, Any]:
+    try:
+        answer = httpx.request(method, url, json=body, timeout=10, trust_env=False)
+        content = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ServiceError(f"{url} gives no answer: {str(error) or type(error).__name__}") from None
+    if answer.status_code != 200 or not isinstance(content, dict):
+        raise ServiceError(f"{url} answers {answer.status_code}: {str(content)[:200]}")
+    return content

@@ -1,0 +1,1 @@
+"""History replayed through the loop, and schedules of training compared on it."""

@@ -1,0 +1,308 @@
+"""Policies of retraining side by side: each replayed at several block alignments and label delays.
+
+Results are kept, one file a case, below a directory named by what they depend on: a run that was stopped goes on where
+it was, and one that is repeated reads what is there.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean
+from types import ModuleType
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from threadpoolctl import threadpool_limits
+
+from offers.backtest import replay
+from offers.backtest.replay import History, Policy, Replay, Trigger
+from offers.bundle import recalibration
+from offers.bundle.provenance import libraries
+from offers.contract.contract import Contract
+from offers.data import dataset
+from offers.data.dataset import windows
+from offers.drift import examination as watching
+from offers.drift import reference, streak, window
+from offers.drift import statistics as drift
+from offers.errors import DataError
+from offers.evaluation import metrics
+from offers.files import os_errors
+from offers.model import encoder as features
+from offers.model import propensity as model
+from offers.monitoring import two_of_three as verdict
+from offers.training import learners
+
+SPAN = 1000
+
+_CODE: tuple[ModuleType, ...] = (
+    dataset,
+    drift,
+    features,
+    learners,
+    metrics,
+    model,
+    recalibration,
+    reference,
+    replay,
+    streak,
+    verdict,
+    watching,
+    window,
+)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One replay: blocks are shifted by `alignment` rows, labels known `delay` rows later."""
+
+    policy: Policy
+    alignment: int
+    delay: int
+
+    @property
+    def name(self) -> str:
+        words = self.policy.name.replace(" + ", " ").split()
+        return "-".join([*words, f"shift-{self.alignment}", f"delay-{self.delay}"])
+
+
+class Quality(_Record):
+    """Figures of some rows; None where they hold one outcome only."""
+
+    auc: float | None
+    ece: float
+    log_loss: float
+
+    @classmethod
+    def of(cls, labels: np.ndarray, propensity: np.ndarray) -> "Quality":
+        chance = np.where(labels == 1, propensity, 1 - propensity)
+        known = metrics.figures(labels, propensity, share=0.1)
+        return cls(
+            auc=known.get("auc"),
+            ece=metrics.expected_calibration_error(labels, propensity),
+            log_loss=float(-np.log(chance).mean()),
+        )
+
+
+class Alarm(_Record):
+    """Signals that were breached at row `at`, counted from the first row that is measured."""
+
+    at: int
+    signals: tuple[str, ...]
+
+
+class Result(_Record):
+    """What a policy came to. Rows are counted from the first that is measured; `over_time` is by `SPAN` rows."""
+
+    policy: str
+    schedule: str
+    recalibrates: bool
+    alignment: int
+    delay: int
+    pooled: Quality
+    windows: tuple[Quality, ...]
+    over_time: tuple[Quality, ...]
+    retrained: tuple[int, ...]
+    recalibrated: tuple[int, ...]
+    alarms: tuple[Alarm, ...]
+
+
+class Line(_Record):
+    """A policy's mean over its alignments, with the range of the pooled AUC."""
+
+    policy: str
+    schedule: str
+    recalibrates: bool
+    delay: int
+    alignments: int
+    auc: float
+    lowest_auc: float
+    highest_auc: float
+    ece: float
+    log_loss: float
+    windows: tuple[float, ...]
+    retrainings: float
+    recalibrations: float
+
+
+def policies(contract: Contract) -> tuple[Policy, ...]:
+    """Never, three schedules, every month, on drift, two of three: each without recalibration and with it."""
+    step = contract.evaluation.refit_every
+    plain: list[tuple[Trigger, int]] = [("never", 0), *(("rows", step * factor) for factor in (4, 2, 1))]
+    plain += [("month", 0), ("drift", 0), ("two of three", 0)]
+    return tuple(Policy(trigger, recalibrates, every) for trigger, every in plain for recalibrates in (False, True))
+
+
+def compare(
+    history: History,
+    cases: Sequence[Case],
+    directory: Path,
+    workers: int = 2,
+    done: Callable[[int, int, str], None] = lambda n, total, name: None,
+) -> list[Result]:
+    """Replay every case, or read what an earlier run has left.
+
+    Parameters
+    ----------
+    directory : where results are kept
+    workers : processes side by side
+    done : is told how many cases of how many are finished, and the name of the last
+
+    Raises
+    ------
+    DataError
+        the contract has no time order, or too few rows are known when a replay begins
+    """
+    _refuse(history, cases)
+    kept = directory / fingerprint(history)
+    with os_errors(kept):
+        kept.mkdir(parents=True, exist_ok=True)
+        open_cases = [case for case in cases if not _file(kept, case).exists()]
+        finished = len(cases) - len(open_cases)
+        done(finished, len(cases), "")
+        for n, name in enumerate(_replayed(history, open_cases, kept, workers), finished + 1):
+            done(n, len(cases), name)
+        return [Result.model_validate_json(_file(kept, case).read_text("utf-8")) for case in cases]
+
+
+def fingerprint(history: History) -> str:
+    """Name of everything that a result depends on: code, libraries, contract, rows, seed."""
+    identity = [
+        [inspect.getsource(module) for module in _CODE],
+        inspect.getsource(measure),
+        history.contract.model_dump(mode="json"),
+        history.dataset.fingerprint(history.contract),
+        history.dataset.periods.tolist(),
+        history.seed,
+        libraries(),
+    ]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cases(contract: Contract, alignments: Sequence[int], delays: Sequence[int]) -> list[Case]:
+    """Every policy at every alignment and delay."""
+    return [Case(*parts) for parts in product(policies(contract), alignments, delays)]
+
+
+def measure(history: History, case: Case) -> Result:
+    """Replay one case, and measure the rows after the first training share."""
+    contract, first = history.contract, history.origin
+    run = Replay(history, case.policy, _start(history, case), case.delay).run()
+    labels, propensity = history.dataset.labels, run.propensity
+    spans = [slice(at, at + SPAN) for at in range(first, len(labels), SPAN)]
+    return Result(
+        policy=case.policy.name,
+        schedule=case.policy.schedule,
+        recalibrates=case.policy.recalibrates,
+        alignment=case.alignment,
+        delay=case.delay,
+        pooled=Quality.of(labels[first:], propensity[first:]),
+        windows=tuple(Quality.of(labels[part], propensity[part]) for part in windows(contract, len(labels))),
+        over_time=tuple(Quality.of(labels[part], propensity[part]) for part in spans),
+        retrained=tuple(at - first for at in run.retrained if at >= first),
+        recalibrated=tuple(at - first for at in run.recalibrated if at >= first),
+        alarms=tuple(
+            Alarm(at=look.at - first, signals=look.signals.breached)
+            for look in run.looks
+            if look.at >= first and look.signals.breached
+        ),
+    )
+
+
+def summary(results: Sequence[Result]) -> list[Line]:
+    """One line a policy and delay, in the order of the results."""
+    groups: dict[tuple[str, int], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.policy, result.delay), []).append(result)
+    return [_line(group) for group in groups.values()]
+
+
+def _line(group: Sequence[Result]) -> Line:
+    aucs = [_auc(result.pooled) for result in group]
+    return Line(
+        **group[0].model_dump(include={"policy", "schedule", "recalibrates", "delay"}),
+        alignments=len(group),
+        auc=mean(aucs),
+        lowest_auc=min(aucs),
+        highest_auc=max(aucs),
+        ece=mean(result.pooled.ece for result in group),
+        log_loss=mean(result.pooled.log_loss for result in group),
+        windows=tuple(mean(map(_auc, parts)) for parts in zip(*(result.windows for result in group), strict=True)),
+        retrainings=mean(len(result.retrained) for result in group),
+        recalibrations=mean(len(result.recalibrated) for result in group),
+    )
+
+
+def _auc(quality: Quality) -> float:
+    return float("nan") if quality.auc is None else quality.auc
+
+
+def _start(history: History, case: Case) -> int:
+    """First row that is scored: a shifted block begins before the first row that is measured."""
+    step = history.contract.evaluation.refit_every
+    shift = case.alignment % step
+    return history.origin + shift - (step if shift else 0)
+
+
+def _refuse(history: History, cases: Sequence[Case]) -> None:
+    contract = history.contract
+    if contract.time is None:
+        raise DataError(f"contract {contract.name}: expected rows in time order, but it declares no 'time'")
+    needed = contract.evaluation.refit_every
+    for case in cases:
+        if (known := _start(history, case) - case.delay) < needed:
+            raise DataError(
+                f"contract {contract.name}: expected {needed} rows with known labels when the replay begins, "
+                f"got {known}: bring more rows, or shorten the label delay of {case.delay} rows"
+            )
+
+
+def _replayed(history: History, cases: Sequence[Case], kept: Path, workers: int) -> Iterator[str]:
+    """Replay cases side by side; each leaves its result in a file, and its name is told."""
+    if workers < 2 or len(cases) < 2:
+        for case in cases:
+            yield _keep(history, case, kept)
+        return
+    # Spawned, because a forked child inherits locks that threads of this process may hold.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (history, kept)) as pool:
+        futures: list[Future[str]] = [pool.submit(_in_worker, case) for case in cases]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_worker: dict[str, tuple[History, Path]] = {}
+
+
+def _prepare(history: History, kept: Path) -> None:
+    # Processes run side by side: threads of their own would only wait for each other.
+    threadpool_limits(1)
+    _worker["here"] = history, kept
+
+
+def _in_worker(case: Case) -> str:
+    history, kept = _worker["here"]
+    return _keep(history, case, kept)
+
+
+def _keep(history: History, case: Case, kept: Path) -> str:
+    path = _file(kept, case)
+    partial = path.with_suffix(".partial")
+    partial.write_text(measure(history, case).model_dump_json() + "\n", "utf-8")
+    partial.rename(path)
+    return case.name
+
+
+def _file(kept: Path, case: Case) -> Path:
+    return kept / f"{case.name}.json"

@@ -1,0 +1,370 @@
+"""The model bundle: what training hands to serving. This module alone writes and reads one.
+
+A bundle is a directory named `<contract>-<first 16 hex digits of the SHA-256 of its manifest>`. The manifest
+holds the SHA-256 of every other file, so one changed byte anywhere is noticed. There is no code in a bundle.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from offers.bundle.provenance import Parameters, Recalibration, TrainingData, git_commit, libraries
+from offers.contract import contract as contracts
+from offers.contract.contract import Contract
+from offers.data.dataset import Dataset
+from offers.drift.reference import SCORE, WATCH, Watch, watch_json, watched_columns
+from offers.errors import BundleError, ContractError
+from offers.evaluation.figures import Evaluation
+from offers.evaluation.gate import Verdict
+from offers.files import os_errors, sha256_of, sync
+from offers.model.encoder import Encoder
+from offers.model.propensity import Calibrator, PropensityModel
+
+MANIFEST = "manifest.json"
+GOLDEN_ROWS = 32
+REFERENCE_ROWS, NEWEST_ROWS = 30_000, 40_000
+EXPLAINED_ROWS = 1000
+FORMAT = 2
+TOLERANCE = 1e-6
+_NAME = re.compile(r"^[a-z][a-z0-9-]*-[0-9a-f]{16}$")
+
+
+class _Versioned(BaseModel):
+    """What a manifest of any version holds."""
+
+    format: int
+
+
+class Manifest(BaseModel):
+    """The list of a bundle's files by SHA-256, and where the model comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    contract: str
+    files: dict[str, str]
+    data: TrainingData
+    parameters: Parameters
+    libraries: dict[str, str]
+    git_commit: str
+    recalibration: Recalibration | None = None
+
+    @property
+    def trained_rows(self) -> int:
+        """Rows that the trees were trained on; the calibrator may have seen more."""
+        return self.recalibration.trained_rows if self.recalibration else self.data.rows
+
+    def to_bytes(self) -> bytes:
+        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle in memory."""
+
+    path: Path
+    name: str
+    manifest: Manifest
+    contract: Contract
+    model: PropensityModel
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        return Evaluation.model_validate_json((self.path / "metrics.json").read_text("utf-8"))
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        return Verdict.model_validate_json((self.path / "gate.json").read_text("utf-8"))
+
+
+def name_of(manifest: bytes, contract: str) -> str:
+    """Name a bundle by the content of its manifest."""
+    return f"{contract}-{hashlib.sha256(manifest).hexdigest()[:16]}"
+
+
+def write(
+    parent: Path,
+    contract_text: str,
+    model: PropensityModel,
+    dataset: Dataset,
+    evaluation: Evaluation,
+    verdict: Verdict,
+    card: str,
+    data: TrainingData,
+    parameters: Parameters,
+    recalibration: Recalibration | None = None,
+) -> Path:
+    """Write a bundle below `parent`, whole or not at all, and verify it by loading it.
+
+    Returns
+    -------
+    Path
+        of the bundle; one of that name that is there already is verified and left as it is
+
+    Raises
+    ------
+    StorageError
+        the directory can't be written
+    """
+    contract = contracts.parse(contract_text)
+    with os_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
+        try:
+            for file, content in _contents(contract_text, model, evaluation, verdict, card).items():
+                (partial / file).write_bytes(content)
+            _write_samples(partial, contract, model, dataset)
+            manifest = Manifest(
+                format=FORMAT,
+                contract=contract.name,
+                files={path.name: sha256_of(path) for path in sorted(partial.iterdir())},
+                data=data,
+                parameters=parameters,
+                libraries=libraries(),
+                git_commit=git_commit(),
+                recalibration=recalibration,
+            ).to_bytes()
+            (partial / MANIFEST).write_bytes(manifest)
+            return _settle(partial, parent / name_of(manifest, contract.name))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a bundle's name."""
+    return _NAME.match(text) is not None
+
+
+def load(path: Path, expected: str = "") -> Bundle:
+    """Load a bundle after checking every hash and reproducing its golden rows.
+
+    Parameters
+    ----------
+    path : the bundle's directory
+    expected : the name it has to have; by default the directory's own, where that is a bundle's name
+
+    Raises
+    ------
+    BundleError
+        says what is missing, changed, or scores differently
+    """
+    manifest, name = _read_manifest(path)
+    expected = expected or (path.name if is_name(path.name) else "")
+    if expected and name != expected:
+        raise BundleError(f"bundle {path}: its manifest makes it {name}, expected {expected}: the manifest was changed")
+    _check_files(path, manifest)
+    try:
+        contract = contracts.parse((path / "contract.yaml").read_text("utf-8"), "contract.yaml")
+    except (ContractError, UnicodeDecodeError) as error:
+        raise BundleError(f"bundle {path}: its contract can't be read: {error}") from None
+    model = load_model(path)
+    bundle = Bundle(path, name, manifest, contract, model)
+    _check_golden(bundle)
+    return bundle
+
+
+def save_model(model: PropensityModel, path: Path) -> None:
+    """Write encoder, booster and calibrator into a directory."""
+    path.mkdir(parents=True, exist_ok=True)
+    for file, content in _model_files(model).items():
+        (path / file).write_bytes(content)
+
+
+def load_model(path: Path) -> PropensityModel:
+    """Read what `save_model` wrote."""
+    booster = xgb.Booster()
+    try:
+        booster.load_model(bytearray((path / "booster.ubj").read_bytes()))
+    except xgb.core.XGBoostError as error:
+        raise BundleError(
+            f"bundle {path}: xgboost {xgb.__version__} can't read booster.ubj: {_first_line(error)}"
+        ) from None
+    return PropensityModel(
+        Encoder.from_json((path / "encoder.json").read_text("utf-8")),
+        booster,
+        Calibrator.from_json((path / "calibrator.json").read_text("utf-8")),
+    )
+
+
+def golden(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """Golden rows as a client would send them, and the propensity that each must get."""
+    content = json.loads((path / "golden.json").read_text("utf-8"))
+    return pd.DataFrame(content["rows"]), np.array(content["propensity"])
+
+
+def typed(rows: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:
+    """Give plain rows (text, numbers, None) the types that the encoder expects."""
+    return pd.DataFrame(
+        {
+            feature.name: rows[feature.name].astype(pd.CategoricalDtype(list(feature.values)))
+            if feature.values
+            else rows[feature.name].astype("float64")
+            for feature in encoder.features
+        }
+    )
+
+
+def _model_files(model: PropensityModel) -> dict[str, bytes]:
+    return {
+        "encoder.json": model.encoder.to_json().encode(),
+        "booster.ubj": bytes(model.booster.save_raw("ubj")),
+        "calibrator.json": model.calibrator.to_json().encode(),
+    }
+
+
+def _contents(
+    contract_text: str, model: PropensityModel, evaluation: Evaluation, verdict: Verdict, card: str
+) -> Mapping[str, bytes]:
+    return {
+        "contract.yaml": contract_text.encode(),
+        **_model_files(model),
+        "metrics.json": (evaluation.model_dump_json(indent=1) + "\n").encode(),
+        "gate.json": (verdict.model_dump_json(indent=1) + "\n").encode(),
+        "model-card.md": card.encode(),
+    }
+
+
+def _write_samples(path: Path, contract: Contract, model: PropensityModel, dataset: Dataset) -> None:
+    """Write what drift is watched by, with a sample evenly spread over the newest rows, and the golden rows."""
+    spread = reference_places(len(dataset))
+    names = [column.name for column in contract.inputs]
+    reference = dataset.frame[names].iloc[spread].reset_index(drop=True)
+    reference.assign(**{SCORE: model.propensity(reference)}).to_parquet(path / "reference.parquet", index=False)
+    importance = model.importance(reference.iloc[_evenly(len(reference), EXPLAINED_ROWS)])
+    watch = watch_json(watched_columns(contract), Watch.of(contract), importance)
+    (path / WATCH).write_text(watch, "utf-8")
+
+    chosen = _evenly(len(dataset), GOLDEN_ROWS)
+    rows = json.loads(dataset.frame[names].iloc[chosen].to_json(orient="records", double_precision=15))
+    propensity = model.propensity(typed(pd.DataFrame(rows), model.encoder))
+    content = {"rows": rows, "propensity": [float(value) for value in propensity]}
+    (path / "golden.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def reference_places(rows: int) -> np.ndarray:
+    """Places of the rows that drift is measured from: evenly spread over the newest of the rows trained on."""
+    newest = np.arange(rows)[-NEWEST_ROWS:]
+    return np.asarray(newest[_evenly(len(newest), REFERENCE_ROWS)])
+
+
+def _evenly(rows: int, wanted: int) -> np.ndarray:
+    """Places of up to `wanted` rows, spread from the first to the last."""
+    return np.unique(np.linspace(0, rows - 1, wanted).astype(int))
+
+
+def _read_manifest(path: Path) -> tuple[Manifest, str]:
+    if not path.is_dir():
+        raise BundleError(f"bundle {path}: expected a directory, found {'a file' if path.exists() else 'nothing'}")
+    try:
+        content = (path / MANIFEST).read_bytes()
+        _check_format(path, content)
+        manifest = Manifest.model_validate_json(content)
+    except FileNotFoundError:
+        raise BundleError(f"bundle {path}: {MANIFEST} is missing, so this is no bundle, or half of one") from None
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"])) or "the file"
+        raise BundleError(f"bundle {path}: {MANIFEST} is damaged or foreign: {where}: {detail['msg']}") from None
+    return manifest, name_of(content, manifest.contract)
+
+
+def _check_format(path: Path, manifest: bytes) -> None:
+    """Refuse bundles of another version, before what they hold is looked at."""
+    found = _Versioned.model_validate_json(manifest).format
+    if found < FORMAT:
+        raise BundleError(
+            f"bundle {path} was written by an older version (format {found}, not {FORMAT}): train it again"
+        )
+    if found > FORMAT:
+        raise BundleError(
+            f"bundle {path} was written by a newer version (format {found}, not {FORMAT}): load it with that version"
+        )
+
+
+def _check_files(path: Path, manifest: Manifest) -> None:
+    present = {file.name for file in path.iterdir()} - {MANIFEST}
+    if missing := sorted(set(manifest.files) - present):
+        raise BundleError(f"bundle {path}: missing {', '.join(missing)}: fetch the bundle again")
+    if foreign := sorted(present - set(manifest.files)):
+        raise BundleError(f"bundle {path}: {', '.join(foreign)} is not in the manifest: fetch the bundle again")
+    for file, expected in manifest.files.items():
+        if (got := sha256_of(path / file)) != expected:
+            raise BundleError(
+                f"bundle {path}: {file} was changed: expected sha256 {expected[:16]}…, got {got[:16]}…: fetch it again"
+            )
+
+
+def _check_golden(bundle: Bundle) -> None:
+    rows, expected = golden(bundle.path)
+    got = bundle.model.propensity(typed(rows, bundle.model.encoder))
+    worst = int(np.argmax(np.abs(got - expected)))
+    if not np.allclose(got, expected, rtol=0, atol=TOLERANCE):
+        here = libraries()
+        differ = [
+            f"{name} {made} (here {here[name]})"
+            for name, made in bundle.manifest.libraries.items()
+            if here.get(name) != made
+        ]
+        cause = (
+            f"it was made with {', '.join(differ)}: install those"
+            if differ
+            else "the libraries are the same: train it again here"
+        )
+        raise BundleError(
+            f"bundle {bundle.name}: golden row {worst + 1} scores {got[worst]:.6f},"
+            f" expected {expected[worst]:.6f}; {cause}"
+        )
+
+
+def _settle(partial: Path, final: Path) -> Path:
+    """Verify a finished directory and move it into place in one step, its bytes on the disk first."""
+    load(partial, expected=final.name)
+    for file in partial.iterdir():
+        sync(file)
+    partial.chmod(0o755)
+    try:
+        partial.rename(final)
+    except OSError:
+        # The same bundle is there already, from an earlier run or one that was faster.
+        if not final.is_dir():
+            raise
+        load(final)
+    return final
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def show(bundle: Bundle) -> dict[str, Any]:
+    """What a person wants to know of a bundle, as name and text."""
+    data, parameters = bundle.manifest.data, bundle.manifest.parameters
+    return {
+        "name": bundle.name,
+        "contract": bundle.contract.title,
+        "gate": "passed" if bundle.verdict.passed else "FAILED",
+        "evaluated by": bundle.evaluation.scheme,
+        **{name.replace("_", " "): str(figure) for name, figure in bundle.evaluation.model.figures.items()},
+        "data": f"{data.rows} rows, {data.positives} positive, {data.first_period} to {data.last_period}",
+        "recalibrates": bundle.manifest.recalibration.parent if bundle.manifest.recalibration else "no other bundle",
+        "source": data.origin,
+        "data fingerprint": data.fingerprint,
+        "parameters": ", ".join(f"{key} {value}" for key, value in parameters.model.model_dump().items()),
+        "seed": str(parameters.seed),
+        "search trials": str(parameters.trials),
+        "calibration": f"slope {bundle.model.calibrator.slope}, intercept {bundle.model.calibrator.intercept}",
+        "libraries": ", ".join(f"{name} {version}" for name, version in bundle.manifest.libraries.items()),
+        "git commit": bundle.manifest.git_commit,
+    }

@@ -1,1 +1,0 @@
-"""The catalogues that ship with the package."""

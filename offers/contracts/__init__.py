@@ -1,1 +1,0 @@
-"""The contracts that ship with the package."""

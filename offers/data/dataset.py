@@ -1,0 +1,68 @@
+"""The gold layer: typed features, the label and the period of each row, in time order where there is one."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from offers.contract.contract import Contract, Role
+from offers.data.validation import periods
+from offers.errors import DataError
+from offers.model.encoder import Encoder, fingerprint
+
+LABEL, PERIOD = "_label", "_period"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows ready for learning. `frame` holds inputs and protected columns only; leakage is not in it."""
+
+    frame: pd.DataFrame
+    labels: np.ndarray
+    periods: np.ndarray
+
+    @classmethod
+    def prepare(cls, typed: pd.DataFrame, contract: Contract) -> "Dataset":
+        """Take what a model and its audit may see from validated rows."""
+        kept = [column.name for column in contract.columns if column.is_input or column.role == Role.PROTECTED]
+        labels = typed[contract.target.column].to_numpy(dtype=np.int8)
+        return cls(typed[kept], labels, periods(typed, contract))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def encode(self, contract: Contract) -> np.ndarray:
+        return Encoder.of(contract).encode(self.frame)
+
+    def fingerprint(self, contract: Contract) -> str:
+        return fingerprint(self.encode(contract), self.labels)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One table, with the label and the period as its last columns."""
+        return self.frame.assign(**{LABEL: self.labels, PERIOD: self.periods})
+
+    @classmethod
+    def of_frame(cls, frame: pd.DataFrame, contract: Contract) -> "Dataset":
+        """Read what `to_frame` made, from Parquet too: categories get the contract's order again."""
+        if missing := {LABEL, PERIOD, *(column.name for column in contract.inputs)} - set(frame.columns):
+            raise DataError(
+                f"expected rows prepared by contract {contract.name}, got a table without {sorted(missing)}"
+            )
+        words = [column for column in contract.inputs if column.type == "category"]
+        frame = frame.astype({column.name: pd.CategoricalDtype(list(column.values)) for column in words})
+        labels, period = frame.pop(LABEL), frame.pop(PERIOD)
+        return cls(frame, labels.to_numpy(dtype=np.int8), period.to_numpy(dtype=str))
+
+
+def origin(contract: Contract, n_rows: int) -> int:
+    """First row that is scored: the end of the first training rows, or 0 where there is no time order."""
+    return int(n_rows * contract.evaluation.train_share) if contract.time is not None else 0
+
+
+def windows(contract: Contract, n_rows: int) -> list[slice]:
+    """The successive out-of-time windows; without time order there are none."""
+    if contract.time is None:
+        return []
+    edges = np.linspace(origin(contract, n_rows), n_rows, contract.evaluation.windows + 1).astype(int)
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]

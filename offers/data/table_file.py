@@ -1,0 +1,202 @@
+"""The rows of a CSV or Parquet file as they arrived, if its columns are the contract's."""
+
+import codecs
+import csv
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+from pyarrow import parquet
+
+from offers.contract.contract import Contract, CsvFormat
+from offers.errors import DataError, OffersError, SourceError
+from offers.files import os_errors, some
+
+SEPARATORS = ";,\t|"
+
+
+def read(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
+    """Read a file's rows, in the contract's order of columns.
+
+    Cells of a CSV file are text (dtype string[pyarrow]; null where empty and unquoted); a Parquet file's keep their
+    own types.
+
+    Parameters
+    ----------
+    origin : what messages call the file
+
+    Raises
+    ------
+    SourceError
+        the file can't be read, is empty, or encoding or separator are not the declared ones
+    DataError
+        columns are missing, unknown or there twice; a row has too many or too few cells; there are no rows
+    """
+    with os_errors(path, SourceError):
+        with path.open("rb") as file:
+            start = file.read(4)
+        if not start:
+            raise SourceError(f"{origin}: expected rows, but the file is empty")
+        read_rows = _read_parquet if start == b"PAR1" else _read_csv
+        return not_empty(read_rows(path, contract, origin), origin)
+
+
+def not_empty(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
+    """The frame, if it has rows; else a DataError."""
+    if frame.empty:
+        raise DataError(f"{origin}: expected rows, got column names only")
+    return frame
+
+
+def ordered(names: Sequence[str], contract: Contract, origin: str) -> list[str]:
+    """The contract's columns in its order, if `names` are exactly those; else a DataError that lists what differs."""
+    expected = [column.name for column in contract.columns]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    missing = [name for name in expected if name not in names]
+    extra = [name for name in names if name not in expected]
+    problems = {"there twice": twice, "missing": _with_likely(missing, extra), "not in the contract": extra}
+    if any(problems.values()):
+        listed = "; ".join(f"{what}: {some(who)}" for what, who in problems.items() if who)
+        raise DataError(f"{origin}: expected the {len(expected)} columns of contract {contract.name}; {listed}")
+    return expected
+
+
+def _with_likely(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
+    lowered = {name.strip().casefold(): name for name in extra}
+    likely = {name: difflib.get_close_matches(name.casefold(), lowered, n=1) for name in missing}
+    return [f"{name} (is it {lowered[found[0]]!r}?)" if found else name for name, found in likely.items()]
+
+
+def _read_parquet(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
+    try:
+        with parquet.ParquetFile(path) as file:
+            # pandas saves an index without name as a column of this name.
+            saved = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
+            names = ordered(saved, contract, origin)
+            frame: pd.DataFrame = file.read(columns=names).to_pandas(ignore_metadata=True)
+            return frame[names]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"{origin}: expected a Parquet file, but it can't be read ({_line(error)})") from None
+
+
+def _read_csv(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
+    form = contract.source.format
+    try:
+        header = _header(path, form)
+        _check_separator(header, contract, origin)
+        frame = _table(path, form, ordered(header, contract, origin))
+    except (UnicodeError, csv.Error, pa.ArrowInvalid) as error:
+        raise _malformed(path, form, origin, error) from None
+    if len(frame) and _left_open(frame[header[-1]].iloc[-1], path, form):
+        raise DataError(f"{origin}: the {form.quote} that opens the last cell is never closed; complete the file")
+    return frame
+
+
+def _header(path: Path, form: CsvFormat) -> list[str]:
+    with path.open(encoding=_encoding(form), newline="") as file:
+        rows = csv.reader(file, delimiter=form.separator, quotechar=form.quote)
+        return next((row for row in rows if row), [""])
+
+
+def _encoding(form: CsvFormat) -> str:
+    try:
+        "".encode(form.encoding)
+    except LookupError as error:
+        raise SourceError(f"contract key source.format.encoding: expected utf-8, latin-1 or such; {error}") from None
+    return "utf-8-sig" if codecs.lookup(form.encoding).name == "utf-8" else form.encoding
+
+
+def _check_separator(header: Sequence[str], contract: Contract, origin: str) -> None:
+    if len(header) > 1 or len(contract.columns) == 1:
+        return
+    likely = max(SEPARATORS, key=header[0].count)
+    found = f"it seems to be {likely!r}" if likely in header[0] else f"the first line is {header[0][:60]!r}"
+    raise SourceError(
+        f"{origin}: expected columns separated by {contract.source.format.separator!r} "
+        f"(contract key source.format.separator), but the header came as one column; {found}"
+    )
+
+
+def _table(path: Path, form: CsvFormat, names: list[str]) -> pd.DataFrame:
+    table = arrow_csv.read_csv(
+        path,
+        read_options=arrow_csv.ReadOptions(encoding=form.encoding),
+        parse_options=_parse_options(form),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=names,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
+    return frame
+
+
+def _parse_options(
+    form: CsvFormat, on_ragged: Callable[[arrow_csv.InvalidRow], str] | None = None
+) -> arrow_csv.ParseOptions:
+    return arrow_csv.ParseOptions(
+        delimiter=form.separator, quote_char=form.quote, newlines_in_values=True, invalid_row_handler=on_ragged
+    )
+
+
+def _malformed(path: Path, form: CsvFormat, origin: str, error: Exception) -> OffersError:
+    """Say what is wrong with a file that can't be read as CSV; reads it again to find the place."""
+    line = _undecodable(path, form.encoding)
+    if line or isinstance(error, UnicodeError):
+        place = f"line {line}" if line else "the file"
+        return SourceError(
+            f"{origin}: expected {form.encoding} (contract key source.format.encoding), but {place} is not"
+        )
+    if row := _ragged(path, form):
+        return DataError(
+            f"{origin}: expected {row.expected_columns} cells in each row, got {row.actual_columns} in row "
+            f"{row.number} (the header is row 1, empty lines do not count): {row.text[:80]!r}"
+        )
+    return DataError(f"{origin}: expected CSV, but it can't be read ({_line(error)}); is a {form.quote} never closed?")
+
+
+def _undecodable(path: Path, encoding: str) -> int | None:
+    content = path.read_bytes()
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return None
+
+
+def _ragged(path: Path, form: CsvFormat) -> arrow_csv.InvalidRow | None:
+    rows: list[arrow_csv.InvalidRow] = []
+
+    def stop(row: arrow_csv.InvalidRow) -> str:
+        rows.append(row)
+        return "error"
+
+    # Only a single thread counts the rows.
+    with suppress(pa.ArrowInvalid):
+        arrow_csv.read_csv(
+            path,
+            read_options=arrow_csv.ReadOptions(encoding=form.encoding, use_threads=False),
+            parse_options=_parse_options(form, stop),
+        )
+    return rows[0] if rows else None
+
+
+def _left_open(last: object, path: Path, form: CsvFormat) -> bool:
+    """Whether the last cell of the last row runs to the end of the file because its quote is never closed."""
+    if not isinstance(last, str) or "\n" not in last:
+        return False
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, 1024), os.SEEK_END)
+        return not file.read().rstrip(b"\r\n\0").endswith(form.quote.encode())
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""What was decided about customers, and what they did."""

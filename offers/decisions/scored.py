@@ -1,0 +1,339 @@
+"""Decisions that were scored, and the outcomes that came back: read from Parquet, checked, joined by decision."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from offers.contract.contract import Column, Contract
+from offers.errors import DataError, SourceError
+from offers.files import some
+from offers.settings import Settings
+from offers.store.store import open_store
+
+DECISION, CUSTOMER, SCORED_AT, BUNDLE, SCORE = "decision_id", "customer_id", "scored_at", "bundle", "_propensity"
+OUTCOME, OBSERVED_AT = "outcome", "observed_at"
+SCORED_COLUMNS = (DECISION, CUSTOMER, SCORED_AT, BUNDLE, SCORE)
+OUTCOME_COLUMNS = (DECISION, OUTCOME, OBSERVED_AT)
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_KEPT_AS_INDEX = "__index_level_"
+_DAY = re.compile(r"(?:^|/)(\d{4}-\d\d-\d\d)/[^/]+$")
+
+
+@dataclass(frozen=True)
+class Period:
+    """The decisions to look at: from `since` (None: the first there is) until before `until`, as known at `as_of`."""
+
+    since: datetime | None
+    until: datetime
+    as_of: datetime
+
+    @classmethod
+    def parse(cls, since: str, until: str, as_of: str) -> "Period":
+        """Read moments such as 2024-05-31 or 2024-05-31T12:00Z, in UTC unless they say otherwise.
+
+        Parameters
+        ----------
+        since : a moment, or a span before `until` such as 7d; empty for everything
+        until : empty for `as_of`
+        as_of : what was known then counts, later outcomes do not; empty for now
+
+        Raises
+        ------
+        DataError
+            one of them can't be read, or they leave no time between them
+        """
+        known = _moment("as-of", as_of) if as_of else datetime.now(UTC)
+        end = min(_moment("until", until), known) if until else known
+        if not since:
+            return cls(None, end, known)
+        begin = end - span(since) if _SPAN.fullmatch(since) else _moment("since", since)
+        if begin >= end:
+            raise DataError(
+                f"since {since!r}: expected a moment before {end:%Y-%m-%d %H:%M} UTC, where the period ends"
+            )
+        return cls(begin, end, known)
+
+    def holds(self, moments: pd.Series) -> pd.Series:
+        """Whether moments, of dtype datetime64 in UTC, lie in the period."""
+        inside = moments < self.until
+        return inside if self.since is None else inside & (moments >= self.since)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one kind from all files, each decision once, and how many repetitions were dropped."""
+
+    frame: pd.DataFrame
+    repeated: int
+
+
+def span(text: str) -> timedelta:
+    """Read a span of time: 30m, 12h, 7d or 2w.
+
+    Raises
+    ------
+    DataError
+        it is none of these, or no time at all
+    """
+    found = _SPAN.fullmatch(text)
+    if found is None or float(found[1]) == 0:
+        raise DataError(f"span {text!r}: expected a number of minutes, hours, days or weeks, as 30m, 12h, 7d or 2w")
+    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+
+
+def read_scored(where: str, contract: Contract, settings: Settings, since: datetime | None = None) -> Table:
+    """Read scored rows, in the order in which they were scored.
+
+    Parameters
+    ----------
+    where : a Parquet file, a directory of them, or s3://bucket/prefix
+    since : rows from before need not be read, where files lie in a folder per day as the ranker writes them
+
+    Returns
+    -------
+    Table
+        `SCORED_COLUMNS`, then the contract's inputs: numbers and booleans as float64 with NaN, categories as text with
+        None. Values are as they came: `faults` says what the contract makes of them.
+
+    Raises
+    ------
+    SourceError
+        nothing is there, or a file can't be read as Parquet
+    DataError
+        a column is missing, unknown or of another type; a decision has no time or propensity, or has two contents
+    """
+    inputs = {column.name: column for column in contract.inputs}
+    tables = [
+        _typed(_table(content, (*SCORED_COLUMNS, *inputs), "scored rows", origin), origin, inputs)
+        for origin, content in _files(where, "scored rows", settings, since)
+    ]
+    frame = pd.concat(tables, ignore_index=True)
+    wrong = ~frame[SCORE].between(0, 1)
+    if wrong.any():
+        row = frame[wrong].iloc[0]
+        raise DataError(f"{where}, decision {row[DECISION]!r}: expected a propensity in [0, 1], got {row[SCORE]:g}")
+    unique = _once(frame, list(frame.columns), where)
+    return Table(unique.frame.sort_values(SCORED_AT, kind="stable", ignore_index=True), unique.repeated)
+
+
+def served(where: str, period: Period, settings: Settings) -> str:
+    """Name the bundle that scored a period's newest row.
+
+    Parameters
+    ----------
+    where : as of `read_scored`
+
+    Raises
+    ------
+    SourceError
+        nothing is there, or a file can't be read as Parquet
+    DataError
+        no row was scored in the period, or a file does not say when, or by which bundle
+    """
+    tables = [
+        _typed(_table(content, (SCORED_AT, BUNDLE), "scored rows", origin, others=True), origin, {})
+        for origin, content in _files(where, "scored rows", settings, period.since)
+    ]
+    frame = pd.concat(tables, ignore_index=True)
+    moments = frame.loc[period.holds(frame[SCORED_AT]), SCORED_AT]
+    if moments.empty:
+        begin = f"from {period.since:%Y-%m-%d %H:%M} " if period.since else ""
+        raise DataError(
+            f"{where}: expected rows scored {begin}until {period.until:%Y-%m-%d %H:%M} UTC, found none: see whether "
+            "customers are ranked, and whether the ranker writes there"
+        )
+    return str(frame.loc[moments.idxmax(), BUNDLE])
+
+
+def read_outcomes(where: str, settings: Settings) -> Table:
+    """Read outcomes, accepted and declined ones; of one that was told again, the first time counts.
+
+    Raises
+    ------
+    SourceError
+        nothing is there, or a file can't be read as Parquet
+    DataError
+        a column is missing, unknown or of another type; an outcome is empty, or a decision has two
+    """
+    tables = [
+        _typed(_table(content, OUTCOME_COLUMNS, "outcomes", origin), origin, {})
+        for origin, content in _files(where, "outcomes", settings)
+    ]
+    frame = pd.concat(tables, ignore_index=True).sort_values(OBSERVED_AT, kind="stable", ignore_index=True)
+    return _once(frame, [DECISION, OUTCOME], where)
+
+
+def no_outcomes() -> Table:
+    """The table of outcomes where none are given."""
+    kinds = {DECISION: "object", OUTCOME: "bool", OBSERVED_AT: "datetime64[us, UTC]"}
+    return Table(pd.DataFrame(columns=list(kinds)).astype(kinds), 0)
+
+
+def faults(rows: pd.DataFrame, column: Column) -> Iterator[tuple[str, np.ndarray]]:
+    """What the contract asks of a column and these rows break: its words, and the mask of the rows.
+
+    Parameters
+    ----------
+    rows : as `read_scored` returns them
+    """
+    values = rows[column.name]
+    absent = values.isna().to_numpy()
+    if not column.may_be_missing:
+        yield "a value, not nothing", absent
+    if column.type == "category":
+        if column.unknown == "reject":
+            yield f"one of {', '.join(column.values)}", ~absent & ~values.isin(column.values).to_numpy()
+        return
+    numbers = values.to_numpy(dtype=float)
+    low, high = (0.0, 1.0) if column.type == "boolean" else (column.min, column.max)
+    if low is not None:
+        yield f"at least {low:g}", numbers < low
+    if high is not None:
+        yield f"at most {high:g}", numbers > high
+    yield "a finite number", np.isinf(numbers)
+    if column.type != "number":
+        yield "a whole number", ~absent & (np.rint(numbers) != numbers)
+
+
+def _moment(name: str, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise DataError(f"{name} {text!r}: expected a moment such as 2024-05-31 or 2024-05-31T12:00Z") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _files(where: str, what: str, settings: Settings, since: datetime | None = None) -> Iterator[tuple[str, bytes]]:
+    """Each Parquet file at `where` that may hold rows from `since` on, in order of their names."""
+    store = open_store(where, settings)
+    keys = [key for key in store.keys("") if key.endswith(".parquet")]
+    if not keys:
+        parent, _, name = where.rstrip("/").rpartition("/")
+        store, keys = open_store(parent or ("/" if where.startswith("/") else "."), settings), [name]
+        if not name or not store.exists(name):
+            raise SourceError(
+                f"{where}: expected {what} as a Parquet file or a directory of .parquet files, found none"
+            )
+    for key in keys if since is None else _recent(keys, since):
+        yield f"{store.uri.rstrip('/')}/{key}", store.read_bytes(key)
+
+
+def _recent(keys: list[str], since: datetime) -> list[str]:
+    """Leave out the folders of days before; the last file stays, so that there is one to tell of its columns."""
+    # A batch that has waited over midnight lies in the folder of its first row's day.
+    first = since.date() - timedelta(days=1)
+    return [key for key in keys if _day(key) >= first] or keys[-1:]
+
+
+def _day(key: str) -> date:
+    """The day that a file's folder is named by; of others the last day there is."""
+    found = _DAY.search(key)
+    try:
+        return date.fromisoformat(found[1]) if found else date.max
+    except ValueError:
+        return date.max
+
+
+def _table(content: bytes, expected: Sequence[str], what: str, origin: str, others: bool = False) -> pa.Table:
+    """Just the expected columns of a file, which may have `others` or not."""
+    try:
+        with parquet.ParquetFile(pa.BufferReader(content)) as file:
+            names = [name for name in file.schema_arrow.names if not name.startswith(_KEPT_AS_INDEX)]
+            _refuse_columns([name for name in names if name in expected or not others], expected, what, origin)
+            return file.read(columns=list(expected))
+    except (pa.ArrowException, OSError) as error:
+        line = " ".join(str(error).split())
+        raise SourceError(f"{origin}: expected {what} as Parquet, but it can't be read ({line})") from None
+
+
+def _refuse_columns(names: Sequence[str], expected: Sequence[str], what: str, origin: str) -> None:
+    problems = {
+        "missing": [name for name in expected if name not in names],
+        "unknown": [name for name in names if name not in expected],
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {some(found)}" for kind, found in problems.items() if found)
+        raise DataError(f"{origin}: expected {what} with the columns {some(list(expected))}; {listed}")
+
+
+def _typed(table: pa.Table, origin: str, inputs: dict[str, Column]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            name: _input(table[name], inputs[name], origin) if name in inputs else _own(table[name], name, origin)
+            for name in table.column_names
+        }
+    )
+
+
+def _own(values: pa.ChunkedArray, name: str, origin: str) -> pd.Series:
+    """A column of ours, which is never empty."""
+    if name in (SCORED_AT, OBSERVED_AT):
+        expected, fits, kind = "timestamps", pa.types.is_timestamp, pa.timestamp("us", tz="UTC")
+    elif name == OUTCOME:
+        expected, fits, kind = "true and false", pa.types.is_boolean, pa.bool_()
+    elif name == SCORE:
+        expected, fits, kind = "numbers", pa.types.is_floating, pa.float64()
+    else:
+        expected, fits, kind = "text", _is_text, pa.string()
+    if not (fits(values.type) or pa.types.is_null(values.type)):
+        raise _mistyped(name, expected, values.type, origin)
+    series: pd.Series = _cast(values, kind, name, expected, origin).to_pandas()
+    empty = np.flatnonzero(series.isna())
+    if empty.size and name != CUSTOMER:
+        raise DataError(f"{origin}, row {empty[0] + 1}: expected a value in column {name!r}, got nothing")
+    return series
+
+
+def _input(values: pa.ChunkedArray, column: Column, origin: str) -> pd.Series:
+    if column.type == "category":
+        if not (_is_text(values.type) or pa.types.is_null(values.type)):
+            raise _mistyped(column.name, "text", values.type, origin)
+        words: pd.Series = _cast(values, pa.string(), column.name, "text", origin).to_pandas().astype(object)
+        return words.mask(words.isin(column.missing), None)
+    if not (_is_number(values.type) or pa.types.is_null(values.type)):
+        raise _mistyped(column.name, "numbers", values.type, origin)
+    numbers: pd.Series = _cast(values, pa.float64(), column.name, "numbers", origin).to_pandas().astype("float64")
+    absent = pd.to_numeric(pd.Series(column.missing, dtype=object), errors="coerce").dropna()
+    return numbers.mask(numbers.isin(absent))
+
+
+def _cast(values: pa.ChunkedArray, kind: pa.DataType, name: str, expected: str, origin: str) -> pa.ChunkedArray:
+    try:
+        return (values.cast(pa.uint8()) if pa.types.is_boolean(values.type) and kind != values.type else values).cast(
+            kind
+        )
+    except pa.ArrowException:
+        raise _mistyped(name, expected, values.type, origin) from None
+
+
+def _mistyped(name: str, expected: str, got: pa.DataType, origin: str) -> DataError:
+    return DataError(f"{origin}: expected {expected} in column {name!r}, got {got}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _once(frame: pd.DataFrame, content: list[str], where: str) -> Table:
+    """Keep each decision once; in a repeated delivery the `content` is the same again."""
+    repeated = frame[DECISION].duplicated(keep=False).to_numpy()
+    repeated[repeated] = frame.loc[repeated, content].duplicated().to_numpy()
+    unique = frame[~repeated]
+    differing = unique[DECISION].duplicated()
+    if differing.any():
+        twice = unique.loc[differing, DECISION].iloc[0]
+        raise DataError(f"{where}: decision {twice!r} is there twice, with different content; keep the true one")
+    return Table(unique.reset_index(drop=True), int(repeated.sum()))

@@ -1,0 +1,1 @@
+"""How far a window of rows is from the reference. Safe for the sidecar: imports no contract."""

@@ -1,0 +1,134 @@
+"""The gate: rules of the contract held against measured figures. A figure that was not measured fails."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from offers.contract.contract import Contract, Rule
+from offers.evaluation.figures import LOWER_IS_BETTER, Evaluation
+
+_SUSPECTS = 3
+_INITIALS = ("auc", "ece", "ks", "f1")
+
+
+class RuleVerdict(BaseModel):
+    """One line of the gate: what was asked, what was measured, and whether that will do.
+
+    `passed` is None where the rule does not apply: there is no champion to compare with.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    threshold: str
+    measured: float | None
+    passed: bool | None
+    note: str = ""
+
+    @property
+    def word(self) -> str:
+        return {True: "passed", False: "FAILED", None: "n/a"}[self.passed]
+
+
+class Verdict(BaseModel):
+    """The gate's answer. `passed` needs every rule that applies."""
+
+    model_config = ConfigDict(frozen=True)
+
+    contract: str
+    passed: bool
+    rules: tuple[RuleVerdict, ...]
+
+
+def decide(evaluation: Evaluation, contract: Contract) -> Verdict:
+    """Hold the figures of a candidate against each rule of the contract."""
+    rules = tuple(verdict for rule in contract.gate for verdict in _verdicts(rule, evaluation))
+    return Verdict(contract=contract.name, passed=all(verdict.passed is not False for verdict in rules), rules=rules)
+
+
+def _verdicts(rule: Rule, evaluation: Evaluation) -> Iterator[RuleVerdict]:
+    if (floor := rule.at_least) is not None:
+        name, measured, where = _measured(rule, evaluation, min)
+        yield _verdict(name, f">= {floor:g}", measured, lambda value: value >= floor, where)
+    if (limit := rule.at_most) is not None:
+        name, measured, where = _measured(rule, evaluation, max)
+        yield _verdict(name, f"<= {limit:g}", measured, lambda value: value <= limit, where)
+    if rule.ceiling is not None:
+        yield _too_good(rule, rule.ceiling, evaluation)
+    if rule.better_than_baseline:
+        yield _against_baseline(rule, evaluation)
+    if rule.not_worse_than_champion_by is not None:
+        yield _against_champion(rule, rule.not_worse_than_champion_by, evaluation)
+
+
+def _measured(rule: Rule, evaluation: Evaluation, decisive: Callable[..., Any] = min) -> tuple[str, float | None, str]:
+    """The rule's name, the figure that decides it, and where that figure stands.
+
+    Of the windows the one with the lowest (`decisive` is min) or highest (max) figure decides.
+    """
+    label = _label(rule)
+    if rule.on == "within_period":
+        value = evaluation.within_period_auc if rule.metric == "auc" else None
+        return f"{label} within a month", value, ""
+    if rule.on == "each_window":
+        name = f"{label}, {'lowest' if decisive is min else 'highest'} window"
+        figures = [(window.model.figures.get(rule.metric), window.name) for window in evaluation.windows]
+        known = [(figure.value, window) for figure, window in figures if figure is not None]
+        if not figures or len(known) < len(figures):
+            return name, None, ""
+        return name, *decisive(known)
+    figure = evaluation.model.figures.get(rule.metric)
+    where = "out of time" if evaluation.windows else "out of fold"
+    return f"{label}, {where}", figure.value if figure else None, ""
+
+
+def _label(rule: Rule) -> str:
+    return rule.metric.upper() if rule.metric in _INITIALS else rule.metric.replace("_", " ")
+
+
+def _verdict(
+    name: str, threshold: str, measured: float | None, holds: Callable[[float], bool], note: str = ""
+) -> RuleVerdict:
+    if measured is None:
+        return RuleVerdict(
+            rule=name, threshold=threshold, measured=None, passed=False, note="not measured, so it fails"
+        )
+    return RuleVerdict(rule=name, threshold=threshold, measured=measured, passed=holds(measured), note=note)
+
+
+def _too_good(rule: Rule, ceiling: float, evaluation: Evaluation) -> RuleVerdict:
+    name, measured, where = _measured(rule, evaluation, max)
+    threshold = f"<= {ceiling:g} (ceiling)"
+    verdict = _verdict(name, threshold, measured, lambda value: value <= ceiling, where)
+    if measured is None or verdict.passed:
+        return verdict
+    by_power = sorted(evaluation.columns, key=lambda column: column.auc - 0.5 + column.gain_share, reverse=True)
+    suspects = ", ".join(column.column for column in by_power[:_SUSPECTS])
+    return verdict.model_copy(update={"note": f"too good to be true: suspect leakage in {suspects}"})
+
+
+def _against_baseline(rule: Rule, evaluation: Evaluation) -> RuleVerdict:
+    name, measured, _ = _measured(rule, evaluation)
+    baseline = evaluation.baseline.figures.get(rule.metric)
+    if baseline is None:
+        return _verdict(name, "better than the baseline", None, bool)
+    bar, lower = baseline.value, rule.metric in LOWER_IS_BETTER
+    return _verdict(
+        name,
+        f"{'<' if lower else '>'} {bar:.4f} (baseline)",
+        measured,
+        lambda value: value < bar if lower else value > bar,
+    )
+
+
+def _against_champion(rule: Rule, margin: float, evaluation: Evaluation) -> RuleVerdict:
+    lower = rule.metric in LOWER_IS_BETTER
+    threshold = f"{'<= ' if lower else '>= -'}{margin:g} (champion)"
+    name = f"{_label(rule)} against the champion"
+    if evaluation.champion is None:
+        return RuleVerdict(rule=name, threshold=threshold, measured=None, passed=None, note="there is no champion yet")
+    difference = evaluation.champion.differences.get(rule.metric)
+    worse_end = None if difference is None else (difference.high if lower else difference.low)
+    note = "" if difference is None else f"{difference} to {evaluation.champion.champion}; the worse end counts"
+    return _verdict(name, threshold, worse_end, lambda end: end <= margin if lower else end >= -margin, note)

@@ -1,0 +1,156 @@
+"""Quality of propensities: figures, their bootstrap intervals, reliability, and paired differences."""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
+
+from offers.evaluation.figures import Figure, Scores
+
+_RELIABILITY_BINS = 10
+# Resampling makes distances between distributions larger: percentiles of these would miss the truth.
+_BIASED = ("ece", "ks")
+
+
+def reliability(labels: np.ndarray, propensity: np.ndarray, bins: int = _RELIABILITY_BINS) -> np.ndarray:
+    """Mean propensity, observed rate and rows of each filled bin of equal width, shape (n_bins, 3)."""
+    place = np.minimum((propensity * bins).astype(int), bins - 1)
+    rows = np.bincount(place, minlength=bins)
+    filled = rows > 0
+    mean = np.bincount(place, propensity, bins)[filled] / rows[filled]
+    rate = np.bincount(place, labels, bins)[filled] / rows[filled]
+    return np.column_stack([mean, rate, rows[filled]])
+
+
+def expected_calibration_error(labels: np.ndarray, propensity: np.ndarray) -> float:
+    """Row-weighted mean of |observed rate - mean propensity| over 10 bins of equal width (Naeini et al. 2015)."""
+    mean, rate, rows = reliability(labels, propensity).T
+    return float(np.abs(rate - mean) @ rows / rows.sum())
+
+
+def kolmogorov_smirnov(labels: np.ndarray, propensity: np.ndarray) -> float:
+    """Largest distance between the score distributions of the two outcomes."""
+    false_positive, true_positive, _ = roc_curve(labels, propensity)
+    return float(np.max(true_positive - false_positive))
+
+
+def contacted(propensity: np.ndarray, share: float) -> np.ndarray:
+    """Mark the `share` of rows with the highest propensity; among equals the earlier row is taken."""
+    chosen = np.zeros(len(propensity), bool)
+    chosen[np.argsort(-propensity, kind="stable")[: max(1, round(share * len(propensity)))]] = True
+    return chosen
+
+
+def lift_ceiling(positive_rate: float, share: float) -> float:
+    """Highest lift that any model can reach at `share`: min(1 / share, 1 / base rate)."""
+    return 1 / max(share, positive_rate)
+
+
+def _operating_point(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[str, float]:
+    chosen = contacted(propensity, share)
+    precision = float(labels[chosen].mean())
+    recall = float(labels[chosen].sum() / labels.sum())
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return {"lift": precision / float(labels.mean()), "precision": precision, "recall": recall, "f1": f1}
+
+
+def figures(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[str, float]:
+    """Every metric of the gate; empty where only one outcome occurs.
+
+    Parameters
+    ----------
+    labels : ndarray of 0/1, shape (n,)
+    propensity : ndarray, shape (n,), in [0, 1]
+    share : share of the rows that can be contacted, the operating point of lift, precision, recall and F1
+    """
+    labels = labels.astype(np.int64)
+    if labels.min(initial=1) >= labels.max(initial=0):
+        return {}
+    return {
+        "auc": float(roc_auc_score(labels, propensity)),
+        "average_precision": float(average_precision_score(labels, propensity)),
+        "log_loss": float(log_loss(labels, propensity)),
+        "brier": float(brier_score_loss(labels, propensity)),
+        "ece": expected_calibration_error(labels, propensity),
+        "ks": kolmogorov_smirnov(labels, propensity),
+        **_operating_point(labels, propensity, share),
+    }
+
+
+def score(labels: np.ndarray, propensity: np.ndarray, share: float, bootstrap: int = 0, seed: int = 0) -> Scores:
+    """Measure, and draw `bootstrap` resamples of the rows for the intervals (0: none)."""
+
+    def measure(rows: np.ndarray | slice) -> dict[str, float]:
+        return figures(labels[rows], propensity[rows], share)
+
+    values, draws = measure(slice(None)), _draws(measure, len(labels), bootstrap, seed)
+    rate = float(labels.mean())
+    return Scores(
+        rows=len(labels),
+        positive_rate=round(rate, 6),
+        mean_propensity=round(float(propensity.mean()), 6),
+        lift_ceiling=round(lift_ceiling(rate, share), 6),
+        figures=_with_intervals(values, draws, without=_BIASED),
+    )
+
+
+def differences(
+    labels: np.ndarray,
+    challenger: np.ndarray,
+    champion: np.ndarray,
+    share: float,
+    bootstrap: int,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """Challenger minus champion on the same rows, with paired bootstrap intervals."""
+
+    def difference(rows: np.ndarray | slice) -> dict[str, float]:
+        ours = figures(labels[rows], challenger[rows], share)
+        theirs = figures(labels[rows], champion[rows], share)
+        return {name: ours[name] - theirs[name] for name in ours}
+
+    draws = _draws(difference, len(labels), bootstrap, seed)
+    return _with_intervals(difference(slice(None)), draws)
+
+
+def within_periods(
+    labels: np.ndarray,
+    values: np.ndarray,
+    periods: np.ndarray,
+    smallest: int,
+    metric: Callable[[np.ndarray, np.ndarray], float] = roc_auc_score,
+) -> float | None:
+    """Row-weighted mean of `metric` over the periods with both outcomes and at least `smallest` rows."""
+    total, weight = 0.0, 0
+    for period in np.unique(periods):
+        rows = periods == period
+        count = int(rows.sum())
+        if count >= smallest and 0 < labels[rows].sum() < count:
+            total += count * float(metric(labels[rows], values[rows]))
+            weight += count
+    return total / weight if weight else None
+
+
+def _draws(
+    measure: Callable[[np.ndarray], dict[str, float]], n_rows: int, draws: int, seed: int
+) -> list[dict[str, float]]:
+    """Measure resamples of the rows, drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    return [measure(generator.integers(0, n_rows, n_rows)) for _ in range(draws)]
+
+
+def _with_intervals(
+    values: dict[str, float], draws: list[dict[str, float]], without: tuple[str, ...] = ()
+) -> dict[str, Figure]:
+    known = [draw for draw in draws if draw]
+    return {
+        name: _figure(value, [] if name in without else [draw[name] for draw in known])
+        for name, value in values.items()
+    }
+
+
+def _figure(value: float, draws: list[float]) -> Figure:
+    if not draws:
+        return Figure(value=round(value, 6))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Figure(value=round(value, 6), low=round(float(low), 6), high=round(float(high), 6))

@@ -1,0 +1,99 @@
+"""The model that training hands on and serving answers with: encoder, booster, calibrator."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+from scipy.special import expit
+
+from offers.errors import BundleError
+from offers.model.encoder import Encoder
+
+SCORING_BLOCK = 65_536
+
+
+def margins(booster: xgb.Booster, matrix: np.ndarray) -> np.ndarray:
+    """Log-odds of encoded rows, shape (n,), float32."""
+    return np.asarray(booster.inplace_predict(matrix, predict_type="margin"))
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Platt scaling: P = 1 / (1 + exp(-(slope * margin + intercept))), after Platt (1999)."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def __call__(self, margin: np.ndarray) -> np.ndarray:
+        """Log-odds, shape (n,), to propensities in (0, 1), float64."""
+        return np.asarray(expit(self.slope * margin.astype(np.float64) + self.intercept))
+
+    def to_json(self) -> str:
+        return json.dumps({"method": "platt", **asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Calibrator":
+        try:
+            content = json.loads(text)
+            method, slope, intercept = content["method"], float(content["slope"]), float(content["intercept"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"the calibrator is not one that this version writes: {error!r}") from None
+        if method != "platt":
+            raise BundleError(
+                f"the calibrator is not one that this version writes: expected method platt, got {method!r}"
+            )
+        return cls(slope, intercept)
+
+
+@dataclass(frozen=True)
+class PropensityModel:
+    """Contract columns to calibrated propensities."""
+
+    encoder: Encoder
+    booster: xgb.Booster
+    calibrator: Calibrator
+
+    def propensity(self, rows: pd.DataFrame | Any, threads: int = 2) -> np.ndarray:
+        """Score typed rows, a block at a time so that memory does not grow with their number.
+
+        Parameters
+        ----------
+        rows : DataFrame or Arrow table, or the columns of one request by name, which are scored in one go
+
+        Returns
+        -------
+        ndarray, shape (n_rows,), float64, in (0, 1)
+        """
+        if isinstance(rows, Mapping):
+            return self.calibrator(self.margin(rows, threads))
+        out = np.empty(len(rows), np.float64)
+        for start in range(0, len(rows), SCORING_BLOCK):
+            block = slice(start, start + SCORING_BLOCK)
+            part = rows.iloc[block] if isinstance(rows, pd.DataFrame) else rows[block]
+            out[block] = self.calibrator(self.margin(part, threads))
+        return out
+
+    def margin(self, rows: pd.DataFrame | Any, threads: int = 2) -> np.ndarray:
+        """Log-odds before calibration, shape (n_rows,), float32."""
+        return margins(self.booster, self.encoder.encode(rows, threads))
+
+    def contributions(self, rows: pd.DataFrame | Any) -> np.ndarray:
+        """What each feature adds to a row's margin: Shapley values of trees, after Lundberg and others (2020).
+
+        Returns
+        -------
+        ndarray, shape (n_rows, n_features + 1), float32
+            log-odds; the last column is the bias, and a row sums to its margin but for rounding
+        """
+        matrix, types = self.encoder.encode(rows), self.encoder.feature_types
+        data = xgb.DMatrix(matrix, feature_types=types, enable_categorical=True, nthread=1)
+        return np.asarray(self.booster.predict(data, pred_contribs=True))
+
+    def importance(self, rows: pd.DataFrame | Any) -> dict[str, float]:
+        """Mean |contribution| of each feature to a row's margin, in log-odds, by name."""
+        mean = np.abs(self.contributions(rows)[:, :-1].astype(np.float64)).mean(axis=0)
+        return {name: float(value) for name, value in zip(self.encoder.names, mean, strict=True)}

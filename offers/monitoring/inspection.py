@@ -1,0 +1,285 @@
+"""Live decisions held against the bundle that made them: quality of rows, volume, labels, performance, fairness."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+from scipy.special import logit
+from scipy.stats import norm
+
+from offers.bundle import bundle as bundles
+from offers.bundle.bundle import Bundle
+from offers.contract.contract import Contract
+from offers.decisions.scored import BUNDLE, DECISION, OBSERVED_AT, OUTCOME, SCORE, SCORED_AT, Period, Table, faults
+from offers.drift.examination import Reference, Streak, WindowReport, at_mix, at_reference_offers, examine
+from offers.errors import DataError
+from offers.evaluation import metrics
+from offers.evaluation.evaluate import fairness
+from offers.files import some
+from offers.monitoring import two_of_three as verdict
+from offers.monitoring.findings import (
+    ColumnQuality,
+    Day,
+    Drift,
+    Fault,
+    Labels,
+    Performance,
+    Promise,
+    Quality,
+    Surprise,
+    Volume,
+    Window,
+)
+
+# Propensities are logged as float64 or float32: a difference above this is another score.
+_SAME = 1e-5
+_QUIET, _LOUD = 0.5, 2.0
+_SMALLEST = 1e-15
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """A bundle's decisions before the end of the period, in the order in which they were scored.
+
+    Attributes
+    ----------
+    rows : DataFrame, as `offers.decisions.scored.read_scored` returns it
+    outcome : ndarray, shape (n_rows,), 1, 0, or NaN where none is known
+    mature : ndarray of bool, whether an outcome, had there been one, would be known by now
+    recent : ndarray of bool, whether its label has matured, or will, after the period began
+    inside : ndarray of bool, scored within the period
+    """
+
+    rows: pd.DataFrame
+    outcome: np.ndarray
+    mature: np.ndarray
+    recent: np.ndarray
+    inside: np.ndarray
+
+    @property
+    def period(self) -> pd.DataFrame:
+        return self.rows[self.inside].reset_index(drop=True)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Marks decisions whose label is mature and known."""
+        return np.asarray(self.mature & ~np.isnan(self.outcome))
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Marks labelled decisions whose label has matured since the period began."""
+        return np.asarray(self.labelled & self.recent)
+
+
+def of_bundle(scored: Table, bundle: Bundle, period: Period) -> pd.DataFrame:
+    """The decisions that a bundle made before the period's end.
+
+    Raises
+    ------
+    DataError
+        there are decisions in the period, or only before it, and all are of other bundles
+    """
+    frame = scored.frame[scored.frame[SCORED_AT] < period.until]
+    inside = frame[period.holds(frame[SCORED_AT])]
+    seen = frame if inside.empty else inside
+    if len(seen) and not (seen[BUNDLE] == bundle.name).any():
+        raise DataError(
+            f"expected rows scored by bundle {bundle.name}, got {len(seen)} rows by "
+            f"{some(sorted(seen[BUNDLE].unique()))}, the newest of {seen[SCORED_AT].max():%Y-%m-%d %H:%M} UTC: "
+            "name the bundle that served"
+        )
+    return frame[frame[BUNDLE] == bundle.name].reset_index(drop=True)
+
+
+def join(rows: pd.DataFrame, outcomes: pd.DataFrame, contract: Contract, period: Period) -> Decisions:
+    """Give each decision the outcome that was known at `period.as_of`; one from before its decision does not count.
+
+    A label is mature at the contract's age. The period's own decisions are seldom so old, so that labels are taken of
+    all decisions before its end whose label has matured since it began.
+    """
+    known = outcomes[outcomes[OBSERVED_AT] <= period.as_of].astype({OUTCOME: float})
+    joined = rows[[DECISION, SCORED_AT]].merge(known, on=DECISION, how="left")
+    scored_at = rows[SCORED_AT]
+    matures_at = scored_at + timedelta(days=contract.target.matures_after_days)
+    since = period.since or datetime.min.replace(tzinfo=UTC)
+    return Decisions(
+        rows=rows,
+        outcome=joined[OUTCOME].mask(joined[OBSERVED_AT] < scored_at).to_numpy(dtype=float),
+        mature=(matures_at <= period.as_of).to_numpy(),
+        recent=(matures_at >= since).to_numpy(),
+        inside=(scored_at >= since).to_numpy(),
+    )
+
+
+def quality(scored: Table, outcomes: Table, decisions: Decisions, bundle: Bundle, period: Period) -> Quality:
+    """Count what is wrong with the rows of the period, and with the outcomes."""
+    frame, rows, contract = scored.frame, decisions.period, bundle.contract
+    masks = [(column.name, text, mask) for column in contract.inputs for text, mask in faults(rows, column)]
+    broken = np.any([mask for _, _, mask in masks], axis=0)
+    others = (
+        frame.loc[period.holds(frame[SCORED_AT]) & (frame[BUNDLE] != bundle.name), BUNDLE].value_counts().sort_index()
+    )
+    told = outcomes.frame.merge(frame[[DECISION, SCORED_AT]], on=DECISION, how="left")
+    return Quality(
+        rows=len(rows),
+        repeated=scored.repeated,
+        others={str(name): int(count) for name, count in others.items()},
+        broken=int(broken.sum()),
+        faults=tuple(Fault(column=name, expected=text, rows=int(m.sum())) for name, text, m in masks if m.any()),
+        columns=tuple(_column_quality(rows, bundle)),
+        differing=_differing(rows[~broken], bundle),
+        outcomes=len(told),
+        repeated_outcomes=outcomes.repeated,
+        orphans=int(told[SCORED_AT].isna().sum()),
+        too_early=int((told[OBSERVED_AT] < told[SCORED_AT]).sum()),
+    )
+
+
+def volume(scored: Table, period: Period) -> Volume:
+    """Count decisions per day; days that the period holds a part of are not called silent or unusual."""
+    moments = scored.frame.loc[period.holds(scored.frame[SCORED_AT]), SCORED_AT]
+    if moments.empty and period.since is None:
+        return Volume(days=(), median=0.0, silent=(), unusual=())
+    first, last = period.since or moments.iloc[0], period.until - timedelta(microseconds=1)
+    days = pd.date_range(pd.Timestamp(first).floor("D"), pd.Timestamp(last).floor("D"), freq="D")
+    rows = moments.dt.floor("D").value_counts().reindex(days, fill_value=0)
+    whole = rows[(days >= pd.Timestamp(first)) & (days + timedelta(days=1) <= pd.Timestamp(period.until))]
+    median = float(rows[rows > 0].median()) if rows.any() else 0.0
+    strange = (whole > 0) & ((whole < _QUIET * median) | (whole > _LOUD * median))
+    return Volume(
+        days=tuple(Day(day=str(day.date()), rows=int(count)) for day, count in rows.items()),
+        median=median,
+        silent=tuple(str(day.date()) for day in whole.index[whole == 0]),
+        unusual=tuple(str(day.date()) for day in whole.index[strange]),
+    )
+
+
+def drift(decisions: Decisions, bundle: Bundle) -> Drift:
+    """Judge the period's windows in the order of time, the newest ending with the last row.
+
+    Values that break the contract are judged as well, as missing ones or as values never seen.
+    """
+    reference = at_mix(Reference.of_bundle(bundle.path), lambda rows: _typed_propensity(rows, bundle))
+    watch, rows = reference.watch, decisions.period
+    count, left_out = divmod(len(rows), watch.window)
+    streak, windows = Streak(watch), []
+    for start in range(left_out, len(rows), watch.window):
+        part = rows.iloc[start : start + watch.window]
+        report = _examined(part, bundle, reference, seed=start)
+        streak = streak.after(report)
+        windows.append(
+            Window(
+                first=part[SCORED_AT].iloc[0].to_pydatetime(),
+                last=part[SCORED_AT].iloc[-1].to_pydatetime(),
+                report=report.to_dict(),
+            )
+        )
+    judged = count >= watch.consecutive
+    return Drift(
+        windows=tuple(windows),
+        size=watch.window,
+        consecutive=watch.consecutive,
+        left_out=left_out,
+        signals={name: alarm if judged else None for name, alarm in streak.signals.items()},
+        reasons=streak.reasons,
+    )
+
+
+def labels(decisions: Decisions, contract: Contract) -> Labels:
+    """Count decisions by what is known of their outcome.
+
+    A mature decision without an outcome is unlabelled and counts neither way: outcomes list who declined, too.
+    """
+    return Labels(
+        matures_after_days=contract.target.matures_after_days,
+        immature=int((~decisions.mature).sum()),
+        mature=int((decisions.mature & decisions.recent).sum()),
+        labelled=int(decisions.judged.sum()),
+        accepted=int(decisions.outcome[decisions.judged].sum()),
+        since_training=int(decisions.labelled.sum()),
+    )
+
+
+def performance(decisions: Decisions, bundle: Bundle, seed: int = 0) -> Performance | None:
+    """Measure the propensities that were acted on by the mature labels; None where there are none."""
+    rows, contract = decisions.rows[decisions.judged], bundle.contract
+    if rows.empty:
+        return None
+    outcome, propensity = decisions.outcome[decisions.judged].astype(np.int8), rows[SCORE].to_numpy()
+    evaluation = contract.evaluation
+    seen = contract.model_copy(update={"columns": contract.inputs})
+    return Performance(
+        scores=metrics.score(outcome, propensity, evaluation.contact_share, evaluation.bootstrap, seed),
+        at_the_gate=bundle.evaluation.model,
+        rate=surprise(outcome, propensity, np.ones(len(outcome))),
+        log_loss=surprise(outcome, propensity, -logit(_inside(propensity)), -np.log1p(-_inside(propensity))),
+        fairness=tuple(fairness(_grouped(rows, seen), outcome, propensity, seen)),
+        fairness_unknown=tuple(column.name for column in contract.protected if not column.is_input),
+    )
+
+
+def promise(decisions: Decisions, contract: Contract) -> Promise:
+    """Judge whether mature labels are what the propensities promised, as `offers.monitoring.two_of_three` does."""
+    propensity = decisions.rows.loc[decisions.judged, SCORE].to_numpy()
+    found = verdict.judge(decisions.outcome[decisions.judged], _inside(propensity), contract.retraining)
+    return Promise(**asdict(found))
+
+
+def surprise(
+    outcome: np.ndarray, propensity: np.ndarray, slope: np.ndarray, offset: np.ndarray | float = 0
+) -> Surprise:
+    """Hold the mean of `offset + slope * outcome` against what it would be were each outcome drawn by its propensity.
+
+    With slope 1 it is the rate of acceptance, with the slope of the log-loss that loss: the z-tests of calibration in
+    the large and of Spiegelhalter (1986), there for the Brier score.
+    """
+    chance = _inside(propensity)
+    observed, expected = float(np.mean(offset + slope * outcome)), float(np.mean(offset + slope * chance))
+    deviation = float(np.sqrt(np.sum(slope**2 * chance * (1 - chance))) / len(outcome))
+    z = (observed - expected) / deviation
+    return Surprise(observed=observed, expected=expected, z=z, p=float(2 * norm.sf(abs(z))))
+
+
+def _inside(propensity: np.ndarray) -> np.ndarray:
+    return np.asarray(np.clip(propensity, _SMALLEST, 1 - _SMALLEST))
+
+
+def _examined(part: pd.DataFrame, bundle: Bundle, reference: Reference, seed: int) -> WindowReport:
+    model = bundle.model
+    rows = part[model.encoder.names].replace([np.inf, -np.inf], np.nan)
+    typed = bundles.typed(at_reference_offers(reference, rows, seed), model.encoder)
+    return examine(reference, rows, model.propensity(typed), model.importance(typed))
+
+
+def _typed_propensity(rows: pd.DataFrame, bundle: Bundle) -> np.ndarray:
+    return bundle.model.propensity(bundles.typed(rows, bundle.model.encoder))
+
+
+def _column_quality(rows: pd.DataFrame, bundle: Bundle) -> Iterator[ColumnQuality]:
+    reference = pd.read_parquet(bundle.path / "reference.parquet")
+    for column in bundle.contract.inputs:
+        values = rows[column.name]
+        unseen = values.notna() & ~values.isin(column.values) if column.values else pd.Series(False, index=rows.index)
+        yield ColumnQuality(
+            column=column.name,
+            missing=_share(values.isna()),
+            usual=_share(reference[column.name].isna()),
+            unseen=_share(unseen),
+        )
+
+
+def _share(marked: pd.Series) -> float:
+    return round(float(marked.mean()), 6) if len(marked) else 0.0
+
+
+def _differing(rows: pd.DataFrame, bundle: Bundle) -> int:
+    ours = _typed_propensity(rows, bundle)
+    return int((np.abs(ours - rows[SCORE].to_numpy()) > _SAME).sum())
+
+
+def _grouped(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Booleans as such again, so that their groups have the names that the evaluation gives them."""
+    truths = [column.name for column in contract.inputs if column.type == "boolean"]
+    return rows.assign(**{name: rows[name].map({1.0: True, 0.0: False}) for name in truths})

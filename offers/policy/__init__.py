@@ -1,0 +1,1 @@
+"""Which offers a customer may get, and in which order."""

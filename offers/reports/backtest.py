@@ -1,0 +1,117 @@
+"""The picture of a backtest: what each policy's retrainings buy, and quality, retrainings and alarms through time."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from offers.backtest.comparison import SPAN, Line, Result
+from offers.files import os_errors
+from offers.reports.plots import _GRID as GRID
+from offers.reports.plots import _INK as INK
+from offers.reports.plots import _RC as RC
+
+_SIGNALS = ("data drift", "score drift", "performance")
+_COLOURS = {
+    "never": "#7d8590",
+    "every month": "#c97a12",
+    "on drift": "#9455d3",
+    "two of three": "#d23f7c",
+}
+_SCHEDULE = "#1f77c9"
+
+
+def draw(results: Sequence[Result], lines: Sequence[Line], path: Path) -> None:
+    """Draw one label delay's results into a file, SVG or PNG by its name.
+
+    Parameters
+    ----------
+    results, lines : of `offers.backtest.comparison.compare` and `summary`, of one delay
+    """
+    with rc_context(RC):
+        figure = Figure(figsize=(10, 4.6), layout="constrained", facecolor="white")
+        grid = figure.add_gridspec(3, 2, width_ratios=[1.6, 1], height_ratios=[5, 1.2, 1.2])
+        shown = _shown(results)
+        quality = figure.add_subplot(grid[0, 0])
+        _quality(quality, shown)
+        _changes(figure.add_subplot(grid[1, 0], sharex=quality), shown[-1])
+        _alarms(figure.add_subplot(grid[2, 0], sharex=quality), shown[-1])
+        _price(figure.add_subplot(grid[:, 1]), lines)
+        buffer = BytesIO()
+        kind = path.suffix.removeprefix(".") or "svg"
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+    with os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+
+
+def _shown(results: Sequence[Result]) -> list[Result]:
+    """Never, the densest schedule, and two of three with recalibration, at the first alignment."""
+    first = [result for result in results if result.alignment == results[0].alignment]
+    dense = max((r for r in first if _scheduled(r) and not r.recalibrates), key=lambda result: len(result.retrained))
+    never = next(result for result in first if result.policy == "never")
+    return [never, dense, next(result for result in first if result.policy == "two of three + recalibration")]
+
+
+def _quality(axes: Axes, shown: Sequence[Result]) -> None:
+    for result in shown:
+        rows = [SPAN * (n + 0.5) for n in range(len(result.over_time))]
+        losses = [span.log_loss for span in result.over_time]
+        axes.plot(rows, losses, color=_colour(result), linewidth=1.6, label=f"{result.policy}: {_count(result)}")
+    axes.set(ylabel=f"log-loss by {SPAN:,} rows", ylim=(0, min(1.4, axes.get_ylim()[1])))
+    axes.legend(loc="upper left")
+
+
+def _changes(axes: Axes, result: Result) -> None:
+    axes.eventplot(
+        [result.recalibrated, result.retrained],
+        lineoffsets=[0, 1],
+        linelengths=0.8,
+        colors=[GRID if not result.recalibrated else "#e39bb9", _colour(result)],
+    )
+    axes.set(yticks=[0, 1], yticklabels=["recalibrated", "retrained"], ylim=(-0.6, 1.6))
+    axes.grid(visible=False)
+
+
+def _alarms(axes: Axes, result: Result) -> None:
+    places = [[alarm.at for alarm in result.alarms if name in alarm.signals] for name in _SIGNALS]
+    axes.eventplot(places, lineoffsets=[2, 1, 0], linelengths=0.8, colors=INK, linewidths=0.8)
+    axes.set(yticks=[2, 1, 0], yticklabels=_SIGNALS, ylim=(-0.6, 2.6), xlabel="rows since the first training")
+    axes.grid(visible=False)
+
+
+def _price(axes: Axes, lines: Sequence[Line]) -> None:
+    """Pooled AUC against the number of retrainings; the schedules make the curve that others have to beat."""
+    for recalibrates, style, word in ((False, "--", ""), (True, "-", " + recalibration")):
+        chosen = [line for line in lines if line.recalibrates == recalibrates]
+        curve = sorted((line for line in chosen if _scheduled(line)), key=lambda line: line.retrainings)
+        x, y = [line.retrainings for line in curve], [line.auc for line in curve]
+        axes.plot(x, y, style, color=_SCHEDULE, linewidth=1.2, marker="o", markersize=4, label=f"schedules{word}")
+        for line in chosen:
+            _mark(axes, line)
+    axes.set(xlabel="retrainings", ylabel="AUC, all rows pooled")
+    axes.legend(loc="lower right")
+
+
+def _mark(axes: Axes, line: Line) -> None:
+    colour, face = _colour(line), _colour(line) if line.recalibrates else "white"
+    axes.vlines(line.retrainings, line.lowest_auc, line.highest_auc, color=colour, linewidth=0.8)
+    if line.schedule in ("every month", "on drift", "two of three"):
+        style = {"marker": "s", "linestyle": "none", "markersize": 6, "markeredgecolor": colour}
+        axes.plot([line.retrainings], [line.auc], color=face, label=line.policy, **style)  # type: ignore[arg-type]
+
+
+def _scheduled(entry: Result | Line) -> bool:
+    return entry.schedule == "never" or entry.schedule.endswith("rows")
+
+
+def _colour(entry: Result | Line) -> str:
+    return _COLOURS.get(entry.schedule, _SCHEDULE)
+
+
+def _count(result: Result) -> str:
+    return f"{len(result.retrained)} retrainings, AUC {result.pooled.auc or float('nan'):.3f}"

@@ -1,0 +1,163 @@
+"""What people read: the training and validation reports in HTML, the gate and the model card in Markdown."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from offers.contract.contract import Contract, Role
+from offers.data.validation import Violation
+from offers.evaluation.figures import Evaluation
+from offers.evaluation.gate import RuleVerdict, Verdict
+from offers.reports import tables
+from offers.reports.tables import Table
+
+_PSI_BINS = 10
+
+
+class _Markdown(str):
+    """Text that is Markdown already; all other text is escaped before it goes into a Markdown template."""
+
+
+def training_report(
+    contract: Contract,
+    evaluation: Evaluation,
+    predictions: pd.DataFrame,
+    verdict: Verdict | None,
+    facts: Mapping[str, str] = {},
+) -> str:
+    """Write the report of a training run as one HTML page that loads nothing.
+
+    Parameters
+    ----------
+    predictions : what `offers.evaluation.evaluate.evaluate` returns beside the evaluation
+    verdict : None where no gate was asked
+    facts : what else is known of the run (fingerprint of the data, parameters), shown at the end as it is
+    """
+    from offers.reports import plots
+
+    smallest = contract.evaluation.smallest_segment
+    return HTML.get_template("training.html").render(
+        _context(contract, evaluation, verdict, facts),
+        windows=tables.windows(evaluation, _within(predictions, smallest)),
+        curves=plots.curves(predictions, evaluation, contract.evaluation.contact_share),
+        over_time=plots.over_time(predictions, smallest),
+    )
+
+
+def validation_report(contract: Contract, origin: str, rows: int, violations: Sequence[Violation]) -> str:
+    """Write what is wrong with `rows` rows from `origin` as one HTML page that loads nothing."""
+    return HTML.get_template("validation.html").render(
+        contract=contract, origin=origin, rows=rows, violations=violations, table=tables.violations(violations, rows)
+    )
+
+
+def markdown_gate(verdict: Verdict) -> str:
+    """Write the gate's rules as a Markdown table."""
+    return f"{_escaped(headline(verdict))}\n\n{_markdown_table(tables.gate(verdict))}\n"
+
+
+def model_card(
+    contract: Contract, evaluation: Evaluation, verdict: Verdict | None, facts: Mapping[str, str] = {}
+) -> str:
+    """Write the model card in Markdown; the same arguments give the same text."""
+    return _MARKDOWN.get_template("model_card.md").render(
+        _context(contract, evaluation, verdict, facts), windows=tables.windows(evaluation, {})
+    )
+
+
+def headline(verdict: Verdict | None) -> str:
+    """Say the gate's verdict in one sentence."""
+    if verdict is None:
+        return "No gate was asked about this candidate."
+    asked = [rule for rule in verdict.rules if rule.passed is not None]
+    failed = [rule for rule in asked if not rule.passed]
+    if not failed:
+        return f"The gate passed this candidate: every rule that applies holds, {len(asked)} in all."
+    broken = "; ".join(_broken(rule) for rule in failed)
+    return f"The gate refused this candidate, which breaks {len(failed)} of {len(asked)} rules: {broken}."
+
+
+def _broken(rule: RuleVerdict) -> str:
+    if rule.measured is None:
+        return f"{rule.rule} was not measured"
+    return f"{rule.rule} is {tables.figure(rule.measured, 4)}, asked {rule.threshold}"
+
+
+def _context(
+    contract: Contract, evaluation: Evaluation, verdict: Verdict | None, facts: Mapping[str, str]
+) -> dict[str, Any]:
+    names = [window.name for window in evaluation.windows]
+    watched = [column for column in evaluation.drift if not column.expected]
+    expected = [column for column in evaluation.drift if column.expected]
+    return {
+        "contract": contract,
+        "evaluation": evaluation,
+        "verdict": verdict,
+        "facts": facts,
+        "headline": headline(verdict),
+        "gate": tables.gate(verdict) if verdict else None,
+        "quality": tables.quality(evaluation, contract),
+        "segments": tables.segments(evaluation, contract),
+        "fairness": [(fair, tables.fairness(fair, contract)) for fair in evaluation.fairness],
+        "watched": tables.drift(watched, names),
+        "expected": tables.drift(expected, names),
+        "shifted": [column.column for column in watched if max(column.psi) >= tables.SHIFTED],
+        "chance_psi": _chance_psi(evaluation),
+        "power": tables.power(evaluation.columns),
+        "strongest": max(evaluation.columns, key=lambda column: column.auc),
+        "base_rates": [window.model.positive_rate for window in evaluation.windows],
+        "leakage": [column.name for column in contract.columns if column.role == Role.LEAKAGE],
+        "protected_inputs": [column.name for column in contract.protected if column.is_input],
+        "top": f"{100 * contract.evaluation.contact_share:g}%",
+    }
+
+
+def _within(predictions: pd.DataFrame, smallest: int) -> dict[str, float | None]:
+    from offers.evaluation import metrics
+
+    return {
+        str(name): metrics.within_periods(
+            part["label"].to_numpy(), part["propensity"].to_numpy(), part["period"].to_numpy(), smallest
+        )
+        for name, part in predictions.groupby("window")
+    }
+
+
+def _chance_psi(evaluation: Evaluation) -> float | None:
+    """Mean PSI of two samples of one distribution, (bins - 1) (1/n + 1/m) (Yurdakul 2018), smallest window."""
+    if not evaluation.windows:
+        return None
+    before, window = evaluation.rows - evaluation.model.rows, min(w.model.rows for w in evaluation.windows)
+    return (_PSI_BINS - 1) * (1 / before + 1 / window)
+
+
+def _escaped(value: object) -> str:
+    if isinstance(value, _Markdown):
+        return value
+    return re.sub(r"([\\`*<\[\]|])", r"\\\1", " ".join(str(value).split()))
+
+
+def _markdown_table(table: Table) -> _Markdown:
+    lines = [
+        [_escaped(cell.text) + (f" ({_escaped(cell.note)})" if cell.note else "") for cell in row]
+        for row in (table.head, *table.rows)
+    ]
+    left = [number == 0 or cell.mark == "words" for number, cell in enumerate(table.head)]
+    lines.insert(1, ["---" if words else "---:" for words in left])
+    return _Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def _environment(**options: Any) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("offers"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options
+    )
+    environment.filters |= {"figure": tables.figure, "percent": tables.percent, "count": tables.count}
+    return environment
+
+
+HTML = _environment(autoescape=True)
+_MARKDOWN = _environment(autoescape=False, finalize=_escaped, keep_trailing_newline=True)
+_MARKDOWN.filters["table"] = _markdown_table

@@ -1,0 +1,1 @@
+"""The decision to train again, and its journal."""

@@ -1,0 +1,118 @@
+"""The journal of retraining: every decision to train or not, and what came of it, one JSON line each, never changed."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from offers.errors import StorageError
+from offers.store.store import Store
+
+Cause = Literal["alarm", "schedule", "new data", "manual"]
+Action = Literal["none", "recalibrate", "retrain"]
+
+_PREFIX = "journal"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Request(_Record):
+    """Somebody or something asks for a new model.
+
+    `id` is the same when the same request is sent again; `evidence` is what it rests on. The action "none" is a request
+    whose evidence falls short: it is written down, and nothing more.
+    """
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    contract: str
+    cause: Cause
+    action: Action = "retrain"
+    evidence: dict[str, Any] = {}
+
+
+class Decision(_Record):
+    """Whether a request started a run, and why; `run` is empty where it did not."""
+
+    kind: Literal["decision"] = "decision"
+    at: datetime
+    request: Request
+    started: bool
+    reason: str
+    run: str = ""
+
+
+class Outcome(_Record):
+    """How a run ended: `bundle` is empty where the gate refused or the run failed."""
+
+    kind: Literal["outcome"] = "outcome"
+    at: datetime
+    run: str
+    succeeded: bool
+    bundle: str = ""
+    note: str = ""
+
+
+Entry = Annotated[Decision | Outcome, Field(discriminator="kind")]
+_ENTRY: TypeAdapter[Decision | Outcome] = TypeAdapter(Entry)
+
+
+class Journal:
+    """Entries of one contract in the object store, an object each, so that none is ever written twice."""
+
+    def __init__(self, store: Store, contract: str, clock: Callable[[], datetime] = now) -> None:
+        self.store = store
+        self.contract = contract
+        self.clock = clock
+
+    def append(self, entry: Decision | Outcome) -> None:
+        """Write an entry.
+
+        Raises
+        ------
+        StorageError
+            the store is away or full, or has an entry of that very moment
+        """
+        word = entry.run or entry.kind
+        key = f"{_PREFIX}/{self.contract}/{entry.at:%Y%m%dT%H%M%S.%f}-{entry.kind}-{word[-16:]}.jsonl"
+        if self.store.exists(key):
+            raise StorageError(f"{self.store.uri}/{key}: an entry of the journal is never written over; try again")
+        self.store.write_bytes(key, json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n")
+
+    def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "") -> None:
+        """Write what has come of a run."""
+        self.append(Outcome(at=self.clock(), run=run, succeeded=succeeded, bundle=bundle, note=note))
+
+    def entries(self) -> list[Decision | Outcome]:
+        """All entries, the oldest first.
+
+        Raises
+        ------
+        StorageError
+            the store is away, or an entry was changed by other hands
+        """
+        return [self._read(key) for key in self.store.keys(f"{_PREFIX}/{self.contract}/")]
+
+    def running(self) -> list[str]:
+        """Runs that were started and have not ended."""
+        entries = self.entries()
+        ended = {entry.run for entry in entries if isinstance(entry, Outcome)}
+        started = [entry.run for entry in entries if isinstance(entry, Decision) and entry.started]
+        return [run for run in started if run not in ended]
+
+    def _read(self, key: str) -> Decision | Outcome:
+        try:
+            return _ENTRY.validate_json(self.store.read_bytes(key))
+        except ValidationError as error:
+            detail = error.errors()[0]
+            raise StorageError(
+                f"{self.store.uri}/{key}: expected an entry of the journal,"
+                f" but {'.'.join(map(str, detail['loc'])) or 'it'}: {detail['msg']}; restore it from a backup"
+            ) from None

@@ -1,0 +1,150 @@
+"""When a new model is trained: alarm, schedule, new data or a person ask; one function decides, and writes why."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from threading import Lock
+
+from offers.retraining.journal import Decision, Journal, Outcome, Request
+
+Start = Callable[[Request, str], None]
+"""Starts a run by its name and comes back at once; raises OffersError where it can't."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often a model may be replaced.
+
+    `cool_down` passes between two runs, unless a person asks; a run of `longest_run` is taken for dead.
+    """
+
+    cool_down: timedelta = timedelta(days=1)
+    longest_run: timedelta = timedelta(hours=6)
+
+
+class Retrainer:
+    """Takes requests for a new model, one at a time.
+
+    Parameters
+    ----------
+    journal : where decisions are written, and read again to tell a repeated request from a new one
+    start : starts the run that was decided on
+    """
+
+    def __init__(self, journal: Journal, start: Start, limits: Limits = Limits()) -> None:
+        self.journal = journal
+        self.limits = limits
+        self._start = start
+        self._lock = Lock()
+
+    def ask(self, request: Request) -> Decision:
+        """Decide on a request, write the decision, and start the run where that is what it says.
+
+        A request that was decided on before gets the same answer again, and starts nothing.
+
+        Raises
+        ------
+        StorageError
+            the journal can't be read or written; then nothing was started
+        """
+        with self._lock:
+            history = self.journal.entries()
+            known = next((e for e in history if isinstance(e, Decision) and e.request.id == request.id), None)
+            if known is not None:
+                return known
+            decision = decide(request, history, self.limits, self.journal.clock())
+            self.journal.append(decision)
+            if decision.started:
+                self._begin(decision)
+            return decision
+
+    def _begin(self, decision: Decision) -> None:
+        try:
+            self._start(decision.request, decision.run)
+        except Exception as error:
+            self.journal.ended(decision.run, succeeded=False, note=f"it could not be started: {error}")
+            raise
+
+
+def decide(request: Request, history: Sequence[Decision | Outcome], limits: Limits, moment: datetime) -> Decision:
+    """Judge a new request by what has happened so far.
+
+    Parameters
+    ----------
+    history : entries of the journal, the oldest first
+    moment : now, with its time zone
+    """
+
+    def decided(reason: str, run: str = "") -> Decision:
+        return Decision(at=moment, request=request, started=bool(run), reason=reason, run=run)
+
+    if request.action == "none":
+        return decided("one signal of three is not enough; outcomes tell more: run the monitoring pipeline")
+    started = [entry for entry in history if isinstance(entry, Decision) and entry.started]
+    ended = {entry.run: entry for entry in history if isinstance(entry, Outcome)}
+    if started:
+        last = started[-1]
+        since = moment - last.at
+        if last.run not in ended and since < limits.longest_run:
+            return decided(f"{last.run} is under way since {_spoken(since)}: one run at a time")
+        if request.cause != "manual" and since < limits.cool_down and _counts(ended.get(last.run)):
+            left = limits.cool_down - since
+            return decided(f"{last.run} began {_spoken(since)} ago: the cool-down lasts another {_spoken(left)}")
+    return decided(_because(request), run_name(request))
+
+
+def scheduled(
+    contract: str, history: Sequence[Decision | Outcome], every: timedelta, since: datetime, moment: datetime
+) -> Request | None:
+    """Ask for a new model where none was begun for a while; asks once a day at most.
+
+    Parameters
+    ----------
+    every : longest time between two runs
+    since : from when to count where no run was ever begun
+    """
+    last = max((entry.at for entry in history if isinstance(entry, Decision) and entry.started), default=since)
+    if moment - last < every:
+        return None
+    evidence = {"reasons": [f"the last run began {_spoken(moment - last)} ago, one is due every {_spoken(every)}"]}
+    return Request(id=f"schedule-{moment:%Y-%m-%d}", contract=contract, cause="schedule", evidence=evidence)
+
+
+def grown(contract: str, rows: int, trained_on: int, at_least: int, moment: datetime) -> Request | None:
+    """Ask for a new model where the source has grown by enough rows; asks once a day for the same rows at most."""
+    if rows - trained_on < at_least:
+        return None
+    evidence = {"reasons": [f"{rows} rows, {trained_on} when the present model was trained"]}
+    return Request(id=f"new-data-{rows}-{moment:%Y-%m-%d}", contract=contract, cause="new data", evidence=evidence)
+
+
+def run_name(request: Request) -> str:
+    """Name the run of a request: the same for the same request, so that no platform runs it twice."""
+    digest = hashlib.sha256(f"{request.contract}\n{request.id}".encode()).hexdigest()
+    return f"{request.action}-{request.contract}-{digest[:12]}"
+
+
+def _counts(outcome: Outcome | None) -> bool:
+    """A run that broke down changed nothing, so that it starts no cool-down."""
+    return outcome is None or outcome.succeeded
+
+
+def _because(request: Request) -> str:
+    why = {
+        "alarm": "drift was seen",
+        "schedule": "its time has come",
+        "new data": "there are enough new rows",
+        "manual": "a person asked for it",
+    }
+    reasons = request.evidence.get("reasons")
+    told = f": {'; '.join(map(str, reasons))}" if isinstance(reasons, list | tuple) and reasons else ""
+    return why[request.cause] + told
+
+
+def _spoken(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} seconds"

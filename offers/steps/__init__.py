@@ -1,0 +1,1 @@
+"""What the pipelines' components call, file to file."""

@@ -1,0 +1,107 @@
+"""The pipeline's steps on data, file to file: raw as it came (bronze), typed (silver), ready to learn from (gold).
+
+Each step is a process of its own, so each function imports what it alone needs.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from offers import files
+from offers.bundle.provenance import Provenance, TrainingData
+from offers.contract import contract as contracts
+from offers.contract.contract import Contract
+from offers.data.dataset import Dataset, origin
+from offers.errors import DataError
+from offers.settings import Settings
+
+Say = Callable[[str], None]
+
+# Names of the files in the directories that these steps hand on.
+ROWS, PROVENANCE, REFUSAL, DATA = "rows.parquet", "provenance.json", "refusal.txt", "data.json"
+
+
+def ingest(contract: str, source: str, raw: Path, settings: Settings, say: Say = print) -> Provenance:
+    """Fetch the rows as they are (bronze)."""
+    from offers.data import sources
+
+    known = contracts.load(contract)
+    found = sources.ingest(known, settings, source)
+    origin = _lasting(found.origin) if found.sha256 != known.source.sha256 else known.source.file
+    provenance = Provenance(origin=origin, source_sha256=found.sha256, rows=len(found.frame))
+    files.save(raw, ROWS, found.frame)
+    files.save(raw, PROVENANCE, provenance)
+    say(f"{provenance.rows} rows from {found.origin}")
+    return provenance
+
+
+def validate(contract: str, raw: Path, typed: Path, page: Path, say: Say = print) -> int:
+    """Type and check the rows (silver), and write the page that lists what is wrong with them.
+
+    Rows that break the contract are stored with the refusal beside them, and `prepare` stops the run: a step
+    that fails keeps no artifact on a cluster, and this page is what its reader needs.
+
+    Returns
+    -------
+    int
+        number of rules that are broken
+    """
+    from offers.data import validation
+    from offers.reports import training as report
+
+    known, provenance = contracts.load(contract), files.read(raw, PROVENANCE, Provenance)
+    checked = validation.validate(pd.read_parquet(raw / ROWS), known)
+    page.write_text(report.validation_report(known, provenance.origin, provenance.rows, checked.violations), "utf-8")
+    files.save(typed, ROWS, checked.frame)
+    files.save(typed, PROVENANCE, provenance)
+    if checked.passed:
+        say(f"{provenance.rows} rows keep to contract {known.name}")
+    else:
+        refusal = str(validation.refuse(known.name, provenance.rows, checked.violations))
+        (typed / REFUSAL).write_text(refusal, "utf-8")
+        say(refusal)
+    return len(checked.violations)
+
+
+def prepare(contract: str, typed: Path, gold: Path, say: Say = print) -> TrainingData:
+    """Keep what a model may see, with label and period of each row (gold)."""
+    known, provenance = contracts.load(contract), files.read(typed, PROVENANCE, Provenance)
+    if (typed / REFUSAL).exists():
+        raise DataError((typed / REFUSAL).read_text("utf-8"))
+    dataset = Dataset.prepare(pd.read_parquet(typed / ROWS), known)
+    _refuse_too_few(dataset, known)
+    data = TrainingData(
+        origin=provenance.origin,
+        source_sha256=provenance.source_sha256,
+        fingerprint=dataset.fingerprint(known),
+        rows=len(dataset),
+        positives=int(dataset.labels.sum()),
+        first_period=str(dataset.periods[0]),
+        last_period=str(dataset.periods[-1]),
+    )
+    files.save(gold, ROWS, dataset.to_frame())
+    files.save(gold, DATA, data)
+    say(f"{data.rows} rows, {data.positives / data.rows:.1%} positive, {len(known.inputs)} inputs")
+    return data
+
+
+def read_gold(gold: Path, contract: Contract) -> Dataset:
+    """Rows that `prepare` has left."""
+    return Dataset.of_frame(pd.read_parquet(gold / ROWS), contract)
+
+
+def _lasting(origin: str) -> str:
+    """What stays true of an origin elsewhere: of a file on this machine its name, not its directory."""
+    return Path(origin).name if Path(origin).is_file() else origin
+
+
+def _refuse_too_few(dataset: Dataset, contract: Contract) -> None:
+    """Refuse rows that leave nothing to learn from before the first window."""
+    first = dataset.labels[: origin(contract, len(dataset)) or len(dataset)]
+    fewest, wanted = min(int(first.sum()), len(first) - int(first.sum())), contract.evaluation.folds
+    if fewest < wanted:
+        raise DataError(
+            f"contract {contract.name}: expected {wanted} rows of each outcome among the first {len(first)} rows, "
+            f"got {fewest}: bring more rows"
+        )

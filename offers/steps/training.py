@@ -1,0 +1,268 @@
+"""The pipelines' steps on models, file to file: train or recalibrate, evaluate, gate, package.
+
+Each step is a process of its own, so each function imports what it alone needs: the libraries of all of them take
+longer to load than most steps run.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from offers import files
+from offers.bundle.provenance import Parameters, Recalibration, TrainingData, git_commit, libraries
+from offers.contract import contract as contracts
+from offers.errors import ContractError, GateError
+from offers.evaluation import gate as gates
+from offers.evaluation.figures import Evaluation
+from offers.evaluation.gate import Verdict
+from offers.settings import Settings
+from offers.steps.data import DATA, Say, read_gold
+
+if TYPE_CHECKING:
+    from offers.bundle.bundle import Bundle
+    from offers.evaluation.evaluate import Champion
+
+_ROC_POINTS = 200
+
+# Names of the files in the directories that these steps hand on.
+PARAMETERS, RECALIBRATION = "parameters.json", "recalibration.json"
+EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Points of the ROC curve, and the confusion matrix at the operating point (rows: actual no, yes)."""
+
+    false_positive: list[float]
+    true_positive: list[float]
+    thresholds: list[float]
+    confusion: list[list[int]]
+
+
+def train(contract: str, gold: Path, model: Path, trials: int, seed: int, settings: Settings, say: Say = print) -> None:
+    """Search for settings where there is a budget of trials, then fit and calibrate."""
+    from offers.bundle import bundle
+    from offers.training import learners
+
+    known = contracts.load(contract)
+    dataset = read_gold(gold, known)
+    matrix, chosen = dataset.encode(known), known.model
+    if trials:
+        from offers.training import search
+
+        chosen = search.search(known, matrix, dataset.labels, trials, seed, settings.home / "search", say)
+    fitted = learners.train(known, chosen, matrix, dataset.labels, seed)
+    bundle.save_model(fitted, model)
+    files.save(model, PARAMETERS, Parameters(model=chosen, seed=seed, trials=trials))
+    calibrator = fitted.calibrator
+    say(f"{chosen.trees} trees, calibration slope {calibrator.slope:.3f}, intercept {calibrator.intercept:+.3f}")
+
+
+def recalibrate(contract: str, gold: Path, parent: str, model: Path, settings: Settings, say: Say = print) -> None:
+    """Give the trees of a bundle a calibrator for the rows that have come since they were trained.
+
+    Parameters
+    ----------
+    parent : path, name or s3:// URI of the bundle
+
+    Raises
+    ------
+    ContractError
+        the contract's inputs are no longer those of the bundle
+    DataError
+        the rows do not begin with the bundle's, or too few are newer
+    """
+    from offers.bundle import bundle, recalibration
+    from offers.model.encoder import Encoder
+
+    known, serving = contracts.load(contract), open_bundle(parent, settings)
+    if known.name != serving.contract.name or Encoder.of(known) != serving.model.encoder:
+        raise ContractError(
+            f"contract {known.name}: expected the inputs of bundle {serving.name}, got others: train a new model"
+        )
+    fitted, lineage = recalibration.recalibrate(serving, read_gold(gold, known))
+    bundle.save_model(fitted, model)
+    files.save(model, PARAMETERS, serving.manifest.parameters)
+    files.save(model, RECALIBRATION, lineage)
+    before, after = serving.model.calibrator, fitted.calibrator
+    say(
+        f"calibration slope {before.slope:.3f} to {after.slope:.3f},"
+        f" intercept {before.intercept:+.3f} to {after.intercept:+.3f}"
+    )
+
+
+def evaluate(
+    contract: str, gold: Path, model: Path, champion: str, result: Path, settings: Settings, say: Say = print
+) -> tuple[Evaluation, Curves]:
+    """Estimate quality on rows that the scoring models had not seen.
+
+    Raises
+    ------
+    GateError
+        a recalibrated model is to meet another champion than the bundle that has its trees
+    """
+    from offers.bundle import bundle, recalibration
+    from offers.evaluation import evaluate as evaluation
+
+    known, parameters = contracts.load(contract), files.read(model, PARAMETERS, Parameters)
+    dataset, lineage = read_gold(gold, known), _lineage(model)
+    serving = open_bundle(champion, settings) if champion else None
+    rival = champion_of(serving) if serving else None
+    recalibrated = None
+    if lineage is not None:
+        recalibrated = partial(recalibration.prequential_propensity, _parent(lineage, serving), dataset)
+    booster = bundle.load_model(model).booster
+    found, scored = evaluation.evaluate(
+        dataset, known, parameters.model, booster, rival, parameters.seed, say, recalibrated
+    )
+    files.save(result, EVALUATION, found)
+    files.save(result, PREDICTIONS, scored)
+    say(f"AUC {found.model.figures.get('auc', 'not measured')}")
+    return found, _curves(scored, known.evaluation.contact_share)
+
+
+def gate(contract: str, gold: Path, model: Path, result: Path, verdict: Path, page: Path, say: Say = print) -> Verdict:
+    """Hold the figures against the contract's rules, and write the run's report, whether passed or not."""
+    from offers.reports import training as report
+
+    known, found = contracts.load(contract), files.read(result, EVALUATION, Evaluation)
+    decided = gates.decide(found, known)
+    verdict.write_text(decided.model_dump_json(indent=1) + "\n", "utf-8")
+    facts = _facts(files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters), _lineage(model))
+    scored = pd.read_parquet(result / PREDICTIONS)
+    page.write_text(report.training_report(known, found, scored, decided, facts), "utf-8")
+    failed = [rule.rule for rule in decided.rules if rule.passed is False]
+    say(f"failed: {'; '.join(failed)}" if failed else f"passed: {len(decided.rules)} rules")
+    return decided
+
+
+def package(
+    contract: str,
+    gold: Path,
+    model: Path,
+    result: Path,
+    verdict: Path,
+    directory: Path,
+    publish: str,
+    settings: Settings,
+    say: Say = print,
+) -> str:
+    """Write the bundle, and publish it below `publish` (a directory or s3:// URI) where one is named.
+
+    Returns
+    -------
+    str
+        the bundle's name
+    """
+    from offers.bundle import bundle
+    from offers.reports import training as report
+    from offers.store import store
+
+    text = contracts.text(contract)
+    known, found = contracts.parse(text), files.read(result, EVALUATION, Evaluation)
+    decided = Verdict.model_validate_json(verdict.read_text("utf-8"))
+    if not decided.passed:
+        raise GateError(f"the gate did not pass this candidate of {known.name}, so it is not packaged: see the report")
+    data, parameters = files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters)
+    lineage = _lineage(model)
+    card = report.model_card(known, found, decided, _facts(data, parameters, lineage))
+    fitted, dataset = bundle.load_model(model), read_gold(gold, known)
+    path = bundle.write(directory, text, fitted, dataset, found, decided, card, data, parameters, lineage)
+    if publish:
+        store.open_store(publish, settings).put_directory(path, path.name)
+    say(f"bundle {path.name}")
+    return path.name
+
+
+def open_bundle(where: str, settings: Settings) -> "Bundle":
+    """Load a bundle by path, by name in the local store, or from s3://…/<name>."""
+    from offers.bundle import bundle
+
+    path = bundle_path(where, settings)
+    return bundle.load(path, expected=path.name if where.startswith("s3://") else "")
+
+
+def bundle_path(where: str, settings: Settings) -> Path:
+    """Directory of a bundle, not verified yet; one in s3:// is fetched first."""
+    if where.startswith("s3://"):
+        from offers.store import store
+
+        prefix, _, name = where.rstrip("/").rpartition("/")
+        local = settings.home / "fetched" / name
+        if not local.is_dir():
+            store.open_store(prefix, settings).get_directory(name, local)
+        return local
+    path = Path(where)
+    if not path.exists() and (settings.home / "bundles" / where).is_dir():
+        path = settings.home / "bundles" / where
+    return path
+
+
+def holds_bundles(where: str) -> bool:
+    """Whether a directory or s3:// URI is no bundle itself, but a place for bundles: by its name and its manifest."""
+    from offers.bundle import bundle
+
+    path = Path(where)
+    if bundle.is_name(path.name):
+        return False
+    return where.startswith("s3://") or (path.is_dir() and not (path / bundle.MANIFEST).exists())
+
+
+def champion_of(bundle: "Bundle") -> "Champion":
+    """The model of a bundle as the one that a challenger has to meet."""
+    from offers.evaluation.evaluate import Champion
+
+    data, parameters = bundle.manifest.data, bundle.manifest.parameters
+    return Champion(bundle.name, bundle.model, parameters.model, parameters.seed, data.rows, data.fingerprint)
+
+
+def _lineage(model: Path) -> Recalibration | None:
+    """Where a recalibrated model comes from; None of one that was trained."""
+    return files.read(model, RECALIBRATION, Recalibration) if (model / RECALIBRATION).exists() else None
+
+
+def _parent(lineage: Recalibration, champion: "Bundle | None") -> "Bundle":
+    if champion is None or champion.name != lineage.parent:
+        raise GateError(
+            f"expected {lineage.parent} as the champion, whose trees this model has, "
+            f"got {champion.name if champion else 'none'}: name that one"
+        )
+    return champion
+
+
+def _facts(data: TrainingData, parameters: Parameters, lineage: Recalibration | None) -> dict[str, str]:
+    trees = f"those of {lineage.parent}, from the first {lineage.trained_rows} rows" if lineage else "trained anew"
+    return {
+        "trees": trees,
+        "source": data.origin,
+        "source sha256": data.source_sha256 or "not a file",
+        "rows": f"{data.rows}, {data.positives} positive",
+        "periods": f"{data.first_period} to {data.last_period}",
+        "data fingerprint": data.fingerprint,
+        "parameters": ", ".join(f"{name} {value}" for name, value in parameters.model.model_dump().items()),
+        "search trials": str(parameters.trials),
+        "seed": str(parameters.seed),
+        "libraries": ", ".join(f"{name} {version}" for name, version in libraries().items()),
+        "git commit": git_commit(),
+    }
+
+
+def _curves(scored: pd.DataFrame, share: float) -> Curves:
+    from sklearn.metrics import confusion_matrix, roc_curve
+
+    from offers.evaluation import metrics
+
+    labels, propensity = scored["label"].to_numpy(), scored["propensity"].to_numpy()
+    false_positive, true_positive, thresholds = roc_curve(labels, propensity)
+    kept = np.unique(np.linspace(0, len(thresholds) - 1, _ROC_POINTS).astype(int))
+    chosen = metrics.contacted(propensity, share)
+    return Curves(
+        false_positive[kept].tolist(),
+        true_positive[kept].tolist(),
+        np.minimum(thresholds[kept], 1.0).tolist(),
+        confusion_matrix(labels, chosen).tolist(),
+    )

@@ -1,0 +1,1 @@
+"""Objects, in a directory or an S3 bucket."""

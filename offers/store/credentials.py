@@ -1,0 +1,123 @@
+"""Who asks the object store: fixed keys, or a role's keys for the token of a service account."""
+
+from http import HTTPStatus
+from typing import Any
+from xml.etree.ElementTree import ParseError, fromstring
+
+import urllib3
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import Provider, StaticProvider, WebIdentityProvider
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
+
+from offers.errors import StorageError
+from offers.settings import S3Settings
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 20.0
+
+
+def credentials(settings: S3Settings) -> Provider | None:
+    """Keys of the settings, or else those of their role; None where there is neither."""
+    key, secret = settings.access_key, settings.secret_key.get_secret_value()
+    if key and secret:
+        return StaticProvider(key, secret, settings.session_token.get_secret_value() or None)
+    return _Role(settings) if key or secret or settings.role_arn or settings.token_file else None
+
+
+class _Role(WebIdentityProvider):
+    """Keys of a role for the token of a service account, asked for again shortly before they expire."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        sts = _sts(settings)
+        super().__init__(
+            jwt_provider_func=self._token,
+            sts_endpoint=sts,
+            role_arn=settings.role_arn,
+            role_session_name="offers",
+            http_client=pool(not sts.startswith("http://"), _Sts),
+        )
+
+    def retrieve(self) -> Credentials:
+        try:
+            return super().retrieve()
+        except (ParseError, ValueError) as error:
+            raise StorageError(
+                f"{_sts(self._settings)}: expected the keys of role {self._settings.role_arn} ({error}); "
+                "check AWS_REGION and AWS_ENDPOINT_URL_STS"
+            ) from None
+
+    def _token(self) -> dict[str, str]:
+        file = self._settings.token_file
+        if file is None or not self._settings.role_arn:
+            raise _no_credentials(self._settings)
+        try:
+            return {"access_token": file.read_text("utf-8").strip()}
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{file}: expected the token of the service account ({error}); check AWS_WEB_IDENTITY_TOKEN_FILE"
+            ) from None
+
+
+class _Sts(urllib3.PoolManager):
+    """Asks in the body what the minio client asks in the address: addresses are logged, and the token is a secret."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> BaseHTTPResponse:  # type: ignore[override]
+        where, _, question = url.partition("?")
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        try:
+            answer = super().urlopen(method, where, redirect=False, body=question, headers=form)
+        except HTTPError as error:
+            remedy = "check AWS_REGION, AWS_ENDPOINT_URL_STS and the way to it"
+            raise StorageError(f"{where}: no answer ({cause(error)}); {remedy}") from None
+        if answer.status != HTTPStatus.OK:
+            remedy = "check AWS_ROLE_ARN, and whom that role trusts"
+            raise StorageError(f"{where}: the role is refused: {_refusal(answer)}; {remedy}")
+        return answer
+
+
+def cause(error: HTTPError) -> str:
+    """Say why no answer came."""
+    return str(getattr(error, "reason", error)).rpartition(": ")[2]
+
+
+def _sts(settings: S3Settings) -> str:
+    if settings.sts or not settings.region:
+        return settings.sts or "https://sts.amazonaws.com"
+    return f"https://sts.{settings.region}.amazonaws.com{'.cn' if settings.region.startswith('cn-') else ''}"
+
+
+def _refusal(answer: BaseHTTPResponse) -> str:
+    try:
+        error = fromstring(answer.data)
+    except ParseError:
+        return f"it answers {answer.status}"
+    return f"{error.findtext('{*}Error/{*}Code')}: {error.findtext('{*}Error/{*}Message')}"
+
+
+def _no_credentials(settings: S3Settings) -> StorageError:
+    known = {
+        "AWS_ACCESS_KEY_ID": settings.access_key,
+        "AWS_SECRET_ACCESS_KEY": settings.secret_key.get_secret_value(),
+        "AWS_ROLE_ARN": settings.role_arn,
+        "AWS_WEB_IDENTITY_TOKEN_FILE": settings.token_file,
+    }
+    key, secret, role, token = known
+    found = " and ".join(name for name, value in known.items() if value)
+    return StorageError(
+        f"credentials of the object store: expected {key} and {secret}, or {role} and {token}, which EKS sets for "
+        f"an annotated service account; got only {found}"
+    )
+
+
+def pool(secure: bool, kind: type[urllib3.PoolManager] = urllib3.PoolManager) -> urllib3.PoolManager:
+    """Connections that are tried again, and given up within seconds."""
+    timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+    retries = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False)
+    ssl_context = None
+    if secure:
+        from httpx import create_ssl_context
+
+        ssl_context = create_ssl_context()
+    return kind(timeout=timeout, retries=retries, ssl_context=ssl_context)

@@ -1,0 +1,200 @@
+"""How a model is learnt: the two learners, margins of rows that they have not seen, calibration on those."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import xgboost as xgb
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
+
+from offers.contract.contract import Calibration, Contract, ModelSettings
+from offers.model.encoder import Encoder
+from offers.model.propensity import Calibrator, PropensityModel, margins
+
+# Categories with fewer values are split one against the rest: partitions of few rows a value overfit.
+_ONE_HOT_LIMIT = 64
+
+Margin = Callable[[np.ndarray], np.ndarray]
+"""Encoded rows, shape (n, n_features), to log-odds, shape (n,)."""
+
+
+class Learner(Protocol):
+    """Fits encoded rows and 0/1 labels, and answers with a function from rows to log-odds."""
+
+    def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin: ...
+
+
+@dataclass(frozen=True)
+class BoostedTrees:
+    """XGBoost. One thread per fit, so that a model does not depend on the machine; fits run side by side."""
+
+    settings: ModelSettings
+    feature_types: tuple[str, ...]
+    seed: int = 0
+
+    def booster(self, matrix: np.ndarray, labels: np.ndarray) -> xgb.Booster:
+        settings = self.settings
+        newest = slice(-settings.newest_rows, None) if settings.newest_rows else slice(None)
+        data = xgb.QuantileDMatrix(
+            matrix[newest],
+            labels[newest],
+            feature_types=list(self.feature_types),
+            enable_categorical=True,
+            nthread=1,
+        )
+        params = {
+            "objective": "binary:logistic",
+            "tree_method": "hist",
+            "max_depth": settings.depth,
+            "learning_rate": settings.learning_rate,
+            "subsample": settings.row_share,
+            "colsample_bytree": settings.column_share,
+            "min_child_weight": settings.min_child_weight,
+            "reg_lambda": settings.l2,
+            "max_cat_to_onehot": _ONE_HOT_LIMIT,
+            "seed": self.seed,
+            "nthread": 1,
+        }
+        return xgb.train(params, data, settings.trees)
+
+    def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin:
+        booster = self.booster(matrix, labels)
+        return lambda rows: margins(booster, rows)
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Logistic regression, the baseline: categories one-hot, numbers standardised, missing ones marked."""
+
+    settings: ModelSettings
+    feature_types: tuple[str, ...]
+
+    def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin:
+        newest = slice(-self.settings.newest_rows, None) if self.settings.newest_rows else slice(None)
+        matrix, labels = matrix[newest], labels[newest]
+        if labels.min() == labels.max():
+            # An early refit may know one outcome only: its rate by the rule of succession, the same for all rows.
+            constant = logit((labels.sum() + 1) / (len(labels) + 2))
+            return lambda rows: np.full(len(rows), constant)
+        categories = [j for j, kind in enumerate(self.feature_types) if kind == "c"]
+        numbers = [j for j, kind in enumerate(self.feature_types) if kind == "q"]
+        numeric = make_pipeline(SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler())
+        columns = ColumnTransformer(
+            [("words", OneHotEncoder(handle_unknown="ignore"), categories), ("numbers", numeric, numbers)],
+            sparse_threshold=0,
+        )
+        pipeline = make_pipeline(columns, LogisticRegression(max_iter=1000))
+        pipeline.fit(matrix, labels)
+        return lambda rows: np.asarray(pipeline.decision_function(rows))
+
+
+def out_of_time_margins(
+    learner: Learner,
+    matrix: np.ndarray,
+    labels: np.ndarray,
+    edges: Sequence[int],
+    workers: int = 2,
+    done: Callable[[int, int], None] = lambda n, total: None,
+) -> np.ndarray:
+    """Margin of each row by a model that was fitted on all rows before the block the row stands in.
+
+    Parameters
+    ----------
+    matrix, labels : rows in time order
+    edges : first rows of the blocks, rising; the last block ends with the rows
+
+    Returns
+    -------
+    ndarray, shape (n_rows,)
+        NaN before the first edge
+    """
+    margin = np.full(len(labels), np.nan)
+    spans = list(zip(edges, [*edges[1:], len(labels)], strict=True))
+
+    def score(span: tuple[int, int]) -> None:
+        start, end = span
+        margin[start:end] = learner.fit(matrix[:start], labels[:start])(matrix[start:end])
+
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+        for n, _ in enumerate(pool.map(score, spans), 1):
+            done(n, len(spans))
+    return margin
+
+
+def out_of_fold_margins(
+    learner: Learner, matrix: np.ndarray, labels: np.ndarray, folds: int, seed: int, workers: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Margin of each row by a model that was fitted on the other stratified folds, and the row's fold."""
+    margin, fold = np.full(len(labels), np.nan), np.empty(len(labels), np.int8)
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(matrix, labels)
+
+    def score(numbered: tuple[int, tuple[np.ndarray, np.ndarray]]) -> None:
+        number, (train, test) = numbered
+        margin[test] = learner.fit(matrix[train], labels[train])(matrix[test])
+        fold[test] = number
+
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+        list(pool.map(score, enumerate(splits)))
+    return margin, fold
+
+
+def calibration_edges(n_rows: int, refit_every: int, rows: int) -> list[int]:
+    """First rows of the blocks before `n_rows` whose margins the calibrator is fitted on."""
+    count = -(-rows // refit_every)
+    return [n_rows - refit_every * k for k in range(count, 0, -1) if n_rows - refit_every * k >= refit_every]
+
+
+def fit_calibrator(margin: np.ndarray, labels: np.ndarray, prior: float) -> Calibrator:
+    """Fit on margins of rows that the model had not seen.
+
+    The penalty `prior` / 2 * (5 (slope - 1)² + intercept²) holds the margins as they are until the
+    labels say otherwise; it is what keeps a calibration on a few rows from moving ranks between refits.
+    """
+    margin, labels = margin.astype(np.float64), labels.astype(np.float64)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, intercept = weights
+        log_odds = slope * margin + intercept
+        error = expit(log_odds) - labels
+        value = np.logaddexp(0, log_odds).sum() - labels @ log_odds + prior / 2 * (5 * (slope - 1) ** 2 + intercept**2)
+        return value, np.array([error @ margin + prior * 5 * (slope - 1), error.sum() + prior * intercept])
+
+    found = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B")
+    # Rounded, so that the last bits of an optimiser do not enter the bundle's name.
+    return Calibrator(round(float(found.x[0]), 6), round(float(found.x[1]), 6))
+
+
+def calibrate(margin: np.ndarray, labels: np.ndarray, settings: Calibration) -> Calibrator:
+    """Fit on the newest `settings.rows` rows that have a margin."""
+    known = np.flatnonzero(~np.isnan(margin))[-settings.rows :]
+    return fit_calibrator(margin[known], labels[known], settings.prior)
+
+
+def train(
+    contract: Contract, settings: ModelSettings, matrix: np.ndarray, labels: np.ndarray, seed: int = 0
+) -> PropensityModel:
+    """Fit the booster on all rows, and the calibrator on margins that earlier fits gave to rows they had not seen.
+
+    Where there is time order these are the newest rows, each scored by a model refitted as production would;
+    else they are stratified folds. No row is calibrated on by a model that was trained on it, and none is lost
+    to the booster.
+    """
+    encoder = Encoder.of(contract)
+    learner = BoostedTrees(settings, tuple(encoder.feature_types), seed)
+    if contract.time is not None:
+        edges = calibration_edges(len(labels), contract.evaluation.refit_every, contract.calibration.rows)
+        margin = out_of_time_margins(learner, matrix, labels, edges)
+    else:
+        margin, _ = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed)
+    calibrator = calibrate(margin, labels, contract.calibration)
+    return PropensityModel(encoder, learner.booster(matrix, labels), calibrator)

@@ -1,0 +1,1 @@
+"""The predictor: calibrated propensities of a bundle."""

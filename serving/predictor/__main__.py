@@ -1,0 +1,26 @@
+"""Starts the predictor: `python -m serving.predictor --bundle DIR`."""
+
+from pathlib import Path
+
+from offers.bundle import bundle as bundles
+from serving.predictor.model import Predictor
+from serving.process import server
+from serving.protocol.rows import MAX_ROWS
+
+
+def main() -> None:
+    """Serve a bundle; a mistake in what was given is one sentence on standard error and exit code 2."""
+    parser = server.parser("predictor", "Serve the calibrated propensities of one bundle.", grpc_port=8081)
+    parser.add_argument("--bundle", type=Path, default=Path("/mnt/models"), help="directory of the bundle")
+    parser.add_argument("--expected", default="", help="the name that the bundle has to have")
+    parser.add_argument(
+        "--max_rows", type=server.whole(1, 10**6), default=MAX_ROWS, help="the most rows of one request"
+    )
+    given = parser.parse_args()
+    with server.starting("predictor"):
+        predictor = Predictor(given.name, bundles.load(given.bundle, given.expected), given.max_rows)
+        server.run([predictor], server.Address(given.host, given.http_port, given.grpc_port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What every service process does: listen, log, count, end."""

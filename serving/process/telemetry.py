@@ -1,0 +1,61 @@
+"""What a service counts: Prometheus metrics, and a log line for each request."""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from serving.process.logs import log, request_id
+
+_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+REQUESTS = Counter("offers_requests", "Requests answered.", ["route", "status"])
+LATENCY = Histogram(
+    "offers_request_seconds", "Time from a request's arrival to its answer.", ["route"], buckets=_BUCKETS
+)
+IN_FLIGHT = Gauge("offers_requests_in_flight", "Requests that are being answered.")
+ROWS = Counter("offers_rows", "Rows that a model has answered.", ["model"])
+PREDICTOR_FAILURES = Counter("offers_predictor_failures", "Calls that the predictor did not answer.", ["code"])
+FALLBACKS = Counter("offers_fallback_rows", "Rows that were ranked by value, without the predictor.", ["model"])
+FEED_QUEUE = Gauge("offers_feed_queue_rows", "Scored rows that wait to be sent on.", ["feed"])
+FEED_SENT = Counter("offers_feed_sent_rows", "Scored rows that were sent on.", ["feed"])
+FEED_DROPPED = Counter(
+    "offers_feed_dropped_rows", "Scored rows that were given up: queue full, or a batch not taken.", ["feed"]
+)
+FEED_FAILURES = Counter("offers_feed_failures", "Batches of scored rows that were not taken.", ["feed"])
+VERSION = Gauge("offers_model_version_info", "Always 1; names what a model was made from.", ["model", "version"])
+
+REQUEST_ID = "x-request-id"
+_QUIET = {"/", "/metrics", "/v2/health/live", "/v2/health/ready"}
+_PLAIN_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+
+
+@dataclass
+class Seen:
+    """What is known of a request when it has been answered."""
+
+    route: str
+    status: str = "cancelled"
+
+
+@contextmanager
+def observed(route: str, given_id: str = "") -> Iterator[Seen]:
+    """Count, time and log one request; a caller's own id is kept where it is a plain one, and made otherwise."""
+    request_id.set(given_id if _PLAIN_ID.fullmatch(given_id) else uuid.uuid4().hex)
+    seen, started = Seen(route), time.perf_counter()
+    IN_FLIGHT.inc()
+    try:
+        yield seen
+    finally:
+        seconds = time.perf_counter() - started
+        IN_FLIGHT.dec()
+        REQUESTS.labels(seen.route, seen.status).inc()
+        LATENCY.labels(seen.route).observe(seconds)
+        level = logging.DEBUG if seen.route in _QUIET else logging.INFO
+        if log.isEnabledFor(level):
+            fields = {"route": seen.route, "status": seen.status, "ms": round(seconds * 1e3, 3)}
+            log.log(level, "request", extra={"fields": fields})

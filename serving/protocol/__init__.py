@@ -1,0 +1,1 @@
+"""KServe's protocols over REST and gRPC."""

@@ -1,0 +1,141 @@
+"""The V2 protocol over gRPC, around KServe's servicer."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc.aio import Server, ServerInterceptor, ServicerContext
+
+from offers.errors import RequestError
+from serving.process.logs import request_id
+from serving.process.telemetry import REQUEST_ID, observed
+from serving.protocol.dataplane import ServicePlane
+from serving.protocol.failures import failure
+from serving.protocol.kserve import (
+    MESSAGE_LIMIT,
+    InferenceServicer,
+    ModelRepositoryExtension,
+    ServerNotReady,
+    add_GRPCInferenceServiceServicer_to_server,
+    messages,
+)
+from serving.protocol.payload import check_id
+from serving.protocol.rows import shown
+
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "BYTES": "bytes_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP16": "raw_input_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+"""The protocol's datatypes, and the field that holds the values of each."""
+
+
+def server(plane: ServicePlane) -> Server:
+    """Build the gRPC server that answers for the models of a data plane; it is not bound to a port yet."""
+    options = [
+        ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+        ("grpc.max_send_message_length", MESSAGE_LIMIT),
+        # Else two servers share a port, and each gets half of the other's requests.
+        ("grpc.so_reuseport", 0),
+    ]
+    built = grpc.aio.server(interceptors=[_Observed()], options=options)
+    add_GRPCInferenceServiceServicer_to_server(_Servicer(plane), built)
+    return built
+
+
+class _Servicer(InferenceServicer):
+    def __init__(self, plane: ServicePlane) -> None:
+        super().__init__(plane, ModelRepositoryExtension(plane.model_registry))
+        self.plane = plane
+
+    async def ServerReady(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+        return messages.ServerReadyResponse(ready=await _holds(self.plane.ready()))
+
+    async def ModelReady(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+        self.plane.check_version(request.name, request.version)
+        return messages.ModelReadyResponse(ready=await _holds(self.plane.model_ready(request.name)))
+
+    async def ModelMetadata(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+        self.plane.check_version(request.name, request.version)
+        described = await self.plane.model_metadata(request.name)
+        tensors = {
+            side: [{key: tensor[key] for key in ("name", "datatype", "shape")} for tensor in described[side]]
+            for side in ("inputs", "outputs")
+        }
+        return messages.ModelMetadataResponse(**(described | tensors))
+
+    async def ModelInfer(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+        self.plane.check_version(request.model_name, request.model_version)
+        check_id(request.id)
+        raw = bool(request.raw_input_contents)
+        for tensor in request.inputs:
+            _check(tensor, raw)
+        return await super().ModelInfer(request, context)
+
+    async def RepositoryModelLoad(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+        raise NotImplementedError("a service keeps the model that it was started with")
+
+    async def RepositoryModelUnload(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+        raise NotImplementedError("a service keeps the model that it was started with")
+
+
+def _check(tensor: Any, raw: bool) -> None:
+    """Refuse a tensor whose values stand elsewhere than where they are read: they would be left out unsaid."""
+    if tensor.datatype not in _CONTENTS:
+        expected = f"expected datatype {', '.join(_CONTENTS)}"
+        raise RequestError(f"column {shown(tensor.name)}: {expected}, got {shown(tensor.datatype)}")
+    if not tensor.HasField("contents"):
+        return
+    expected = "raw_input_contents" if raw else _CONTENTS[tensor.datatype]
+    strange = next((field.name for field, _ in tensor.contents.ListFields() if field.name != expected), "")
+    if strange or raw:
+        sentence = f"expected values of {tensor.datatype} in {expected} alone, got some in {strange or 'contents'}"
+        raise RequestError(f"column {shown(tensor.name)}: {sentence}")
+
+
+async def _holds(asked: Awaitable[bool]) -> bool:
+    """Whether it is ready; the protocol has no place for the reason why not, which REST tells."""
+    try:
+        return await asked
+    except ServerNotReady:
+        return False
+
+
+class _Observed(ServerInterceptor):
+    """Gives each call an id, a line in the log, a place in the metrics, and a status code where it fails."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        route = handler_call_details.method
+        given_id = str(dict(handler_call_details.invocation_metadata).get(REQUEST_ID, ""))
+
+        async def answer(request: Any, context: ServicerContext) -> Any:
+            with observed(route, given_id) as seen:
+                trailer = ((REQUEST_ID, request_id.get()),)
+                try:
+                    response = await handler.unary_unary(request, context)
+                except Exception as error:
+                    found = failure(error)
+                    seen.status = found.code.name
+                    await context.abort(found.code, found.sentence, trailer)
+                context.set_trailing_metadata(trailer)
+                seen.status = "OK"
+                return response
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )

@@ -1,0 +1,91 @@
+"""What the models' V1 and V2 requests and answers have in common."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from offers.contract.contract import Column
+from offers.errors import RequestError
+from serving.process.logs import request_id
+from serving.protocol.kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
+from serving.protocol.rows import Tensor, datatype, shown
+
+MAX_ID = 128
+"""Characters in the id of a V2 request."""
+
+Payload: TypeAlias = dict[str, Any] | InferRequest
+"""The JSON object of a V1 request, or a V2 request."""
+
+
+def instances(payload: dict[str, Any]) -> Any:
+    """What a V1 request holds as 'instances'; raises RequestError where there is nothing, or something else too."""
+    for key in payload:
+        if key != "instances":
+            raise RequestError(f"the body: expected 'instances' alone, got {shown(key)} too")
+    if "instances" not in payload:
+        raise RequestError("the body: expected a list of objects as 'instances', but it is missing")
+    return payload["instances"]
+
+
+def tensors(request: InferRequest) -> list[Tensor]:
+    """The inputs of a V2 request, not checked yet."""
+    return [_tensor(item) for item in request.inputs]
+
+
+def claimed_rows(payload: Payload) -> int:
+    """How many rows a request claims to hold, before it is checked: enough to choose where to answer it."""
+    if isinstance(payload, InferRequest):
+        shapes = (item.shape for item in payload.inputs)
+        return max((shape[0] for shape in shapes if shape and isinstance(shape[0], int)), default=0)
+    rows = payload.get("instances")
+    return len(rows) if isinstance(rows, list) else 0
+
+
+def described(column: Column) -> dict[str, Any]:
+    """A column as the metadata of a model tells of it, with what KServe's metadata has no place for as parameters."""
+    limits = {
+        "labels": list(column.values) or None,
+        "min": column.min,
+        "max": column.max,
+        "unit": column.unit,
+        "may_be_missing": column.may_be_missing,
+    }
+    known = {key: value for key, value in limits.items() if value is not None}
+    return {"name": column.name, "datatype": datatype(column), "shape": [-1], "parameters": known}
+
+
+def check_id(given: str) -> None:
+    """Raise RequestError where the id of a V2 request is one that no answer could repeat."""
+    if len(given) > MAX_ID:
+        raise RequestError(f"'id': expected at most {MAX_ID} characters, got {len(given)}")
+    if not given.isascii() and given.encode("utf-8", "ignore").decode() != given:
+        raise RequestError(f"'id': expected text in UTF-8, got {shown(given)}")
+
+
+def check_outputs(request: InferRequest, name: str) -> None:
+    """Raise RequestError where a V2 request asks for another output than the one that there is, or for it twice."""
+    outputs = request.request_outputs or []
+    if len(outputs) > 1:
+        raise RequestError(f"'outputs': expected one, got {len(outputs)}")
+    for output in outputs:
+        if output.name != name:
+            raise RequestError(f"'outputs': expected {name!r}, got {shown(output.name)}")
+
+
+def answered(request: InferRequest, model: Model, name: str, kind: str, values: np.ndarray) -> InferResponse:
+    """The answer to a V2 request with its only output, of datatype `kind` and shape [n], in the form that it asks."""
+    output = InferOutput(name, [len(values)], kind, values)
+    if request.from_grpc:
+        output.set_data_from_numpy(values, binary_data=request.use_binary_outputs)
+    return InferResponse(
+        request.id or request_id.get(),
+        model.name,
+        [output],
+        model_version=model.version,
+        use_binary_outputs=request.use_binary_outputs,
+        requested_outputs=request.request_outputs,
+    )
+
+
+def _tensor(item: InferInput) -> Tensor:
+    return Tensor(item.name, item.datatype, item.shape, item.data, item._raw_data)

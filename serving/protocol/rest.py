@@ -1,0 +1,331 @@
+"""The V1 and V2 protocols over HTTP, around KServe's data plane.
+
+KServe's own endpoints turn half of the malformed requests into a 500, take bodies of any size, know JSON by the
+exact text of a header only, and let anybody unload a model.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from prometheus_client import REGISTRY, exposition
+from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from offers.errors import RequestError, RequestTooLarge
+from serving.process.logs import request_id
+from serving.process.telemetry import REQUEST_ID, observed
+from serving.protocol.dataplane import ServicePlane
+from serving.protocol.docs import HEADERS, PAGE
+from serving.protocol.failures import failure
+from serving.protocol.kserve import (
+    MESSAGE_LIMIT,
+    InferInput,
+    InferRequest,
+    InferResponse,
+    Model,
+    ModelNotReady,
+    RequestedOutput,
+    ServerNotReady,
+)
+from serving.protocol.openapi import document
+from serving.protocol.payload import check_id
+from serving.protocol.rows import shown
+
+JSON_LENGTH = "inference-header-content-length"
+_INLINE_BYTES = 64 * 1024
+_MODEL, _VERSION = "/models/{model_name}", "/versions/{model_version}"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def application(plane: ServicePlane) -> ASGIApp:
+    """Build the application that answers for the models of a data plane."""
+    rest = _Rest(plane)
+    gets: dict[str, Endpoint] = {
+        "/": rest.alive,
+        "/docs": rest.docs,
+        "/metrics": rest.metrics,
+        "/openapi.json": rest.openapi,
+        "/v1/models": rest.models,
+        f"/v1{_MODEL}": rest.model_ready,
+        "/v2": rest.server,
+        "/v2/models": rest.models,
+        "/v2/health/live": rest.live,
+        "/v2/health/ready": rest.ready,
+        **{f"/v2{_MODEL}{part}": rest.model_metadata for part in ("", _VERSION)},
+        **{f"/v2{_MODEL}{part}/ready": rest.model_ready for part in ("", _VERSION)},
+    }
+    posts: dict[str, Endpoint] = {
+        f"/v1{_MODEL}:predict": rest.predict,
+        f"/v1{_MODEL}:explain": rest.explain,
+        **{f"/v2{_MODEL}{part}/infer": rest.infer for part in ("", _VERSION)},
+    }
+    routes = [_route(path, endpoint, "POST") for path, endpoint in posts.items()]
+    routes += [_route(path, endpoint, "GET") for path, endpoint in gets.items()]
+    app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, Exception), _refuse))
+    app.router.redirect_slashes = False
+    return Observed(app)
+
+
+class _ModelName(StringConvertor):
+    """Else the name in /v1/models/{model_name} would take in ":predict"."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("model", _ModelName())
+
+
+class Observed:
+    """Gives each request an id, a limit of bytes, a line in the log and a place in the metrics."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        with observed("unknown", headers.get(REQUEST_ID, "")) as seen:
+
+            async def answer(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    seen.route, seen.status = scope.get("offers.route", seen.route), str(message["status"])
+                    MutableHeaders(scope=message)[REQUEST_ID] = request_id.get()
+                await send(message)
+
+            await self.app(scope, _limited(receive, headers), answer)
+
+
+class _Rest:
+    def __init__(self, plane: ServicePlane) -> None:
+        self.plane = plane
+        self._document = document(plane.model_registry.get_models().values())
+
+    async def docs(self, request: Request) -> Response:
+        return Response(PAGE, headers=HEADERS, media_type="text/html")
+
+    async def openapi(self, request: Request) -> Response:
+        return _json(self._document)
+
+    async def alive(self, request: Request) -> Response:
+        return _json(await self.plane.live())
+
+    async def metrics(self, request: Request) -> Response:
+        content, content_type = _exposed(request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": content_type})
+
+    async def models(self, request: Request) -> Response:
+        return _json({"models": list(self.plane.model_registry.get_models())})
+
+    async def server(self, request: Request) -> Response:
+        return _json(self.plane.metadata())
+
+    async def live(self, request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        if not await self.plane.ready():
+            raise ServerNotReady
+        return _json({"ready": True})
+
+    async def model_ready(self, request: Request) -> Response:
+        name = self._model(request)
+        if not await self.plane.model_ready(name):
+            raise ModelNotReady(name)
+        return _json({"name": name, "ready": True})
+
+    async def model_metadata(self, request: Request) -> Response:
+        return _json(await self.plane.model_metadata(self._model(request)))
+
+    async def predict(self, request: Request) -> Response:
+        return await self._v1(request, self.plane.infer)
+
+    async def explain(self, request: Request) -> Response:
+        model = await self.plane.get_model(self._model(request))
+        if type(model).explain is Model.explain:
+            raise HTTPException(404, f"model {model.name!r} explains nothing: ask the predictor's :explain")
+        return await self._v1(request, self.plane.explain)
+
+    async def infer(self, request: Request) -> Response:
+        name = self._model(request)
+        await self.plane.get_model(name)
+        body, length = await self._body(request), request.headers.get(JSON_LENGTH)
+        payload = await _off_loop(len(body), _v2_request, body, length, name)
+        response, _ = await self.plane.infer(name, payload, dict(request.headers))
+        content, json_length = response.to_rest()
+        if json_length is None:
+            return _json(content)
+        headers = {JSON_LENGTH: str(json_length), "content-type": "application/octet-stream"}
+        return Response(content, headers=headers)
+
+    async def _v1(self, request: Request, answer: Callable[..., Awaitable[tuple[Any, dict[str, str]]]]) -> Response:
+        name = self._model(request)
+        await self.plane.get_model(name)
+        body = await self._body(request)
+        payload = await _off_loop(len(body), _json_object, body)
+        response, _ = await answer(name, payload, dict(request.headers))
+        if isinstance(response, InferResponse):
+            response, _ = response.to_rest()
+        return _json(response)
+
+    async def _body(self, request: Request) -> bytes:
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            raise HTTPException(415, f"the body: expected no content-encoding, got {shown(encoding)}")
+        return await self.plane.arrivals.body(request)
+
+    def _model(self, request: Request) -> str:
+        name: str = request.path_params["model_name"]
+        self.plane.check_version(name, request.path_params.get("model_version", ""))
+        return name
+
+
+def _route(path: str, endpoint: Endpoint, method: str) -> Route:
+    async def named(request: Request) -> Response:
+        request.scope["offers.route"] = path
+        try:
+            return await endpoint(request)
+        except Exception as error:
+            return _answer(error)
+
+    return Route(path.replace("{model_name}", "{model_name:model}"), named, methods=[method], name=path)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        error.detail = f"{request.method} {request.url.path[:100]}: {error.detail.lower()}"
+    return _answer(error)
+
+
+def _answer(error: Exception) -> Response:
+    found = failure(error)
+    return _json({"error": found.sentence}, found.status, found.headers)
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def _exposed(accept: str) -> tuple[bytes, str]:
+    """The metrics and their content type, plain where the version that is asked for is no number."""
+    try:
+        encoder, content_type = exposition.choose_encoder(accept)
+        return encoder(REGISTRY), content_type
+    except TypeError:
+        return exposition.generate_latest(REGISTRY), exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _limited(receive: Receive, headers: Headers) -> Receive:
+    """Refuse a body that is too large as soon as that is known."""
+    declared, arrived = headers.get("content-length", ""), 0
+
+    async def limited() -> Message:
+        nonlocal arrived
+        if declared.isdecimal() and int(declared) >= MESSAGE_LIMIT:
+            raise RequestTooLarge(f"the body: expected less than {MESSAGE_LIMIT} bytes, got {declared}")
+        message = await receive()
+        arrived += len(message.get("body", b""))
+        if arrived >= MESSAGE_LIMIT:
+            raise RequestTooLarge(f"the body: expected less than {MESSAGE_LIMIT} bytes, got {arrived} and more")
+        return message
+
+    return limited
+
+
+async def _off_loop(size: int, parse: Callable[..., Any], *arguments: Any) -> Any:
+    """Parse a small body at once, and a large one beside the event loop, where it holds up no health check."""
+    return parse(*arguments) if size <= _INLINE_BYTES else await asyncio.to_thread(parse, *arguments)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        content = _lenient(body, error)
+    if not isinstance(content, dict):
+        raise RequestError(f"the body: expected a JSON object, got {shown(content)}")
+    return content
+
+
+def _lenient(body: bytes, reason: orjson.JSONDecodeError) -> Any:
+    """Read what Python's own json module writes: NaN and Infinity, which the schema then judges by field."""
+    try:
+        if b"NaN" in body or b"Infinity" in body:
+            return json.loads(body)
+    except (ValueError, RecursionError):
+        pass
+    raise RequestError(f"the body: expected JSON in UTF-8, got {len(body)} bytes that are not: {reason}") from None
+
+
+def _v2_request(body: bytes, json_length: str | None, model: str) -> InferRequest:
+    """Read a V2 request: a JSON object, and behind it the bytes of tensors that name their `binary_data_size`."""
+    end = len(body)
+    if json_length is not None:
+        if not re.fullmatch("[0-9]{1,9}", json_length) or int(json_length) > len(body):
+            raise RequestError(f"header {JSON_LENGTH}: expected 0 to {len(body)}, got {shown(json_length)}")
+        end = int(json_length)
+    content = _json_object(body[:end])
+    inputs = [_input(item, place) for place, item in enumerate(_list(content, "inputs"))]
+    for item in inputs:
+        size = item.parameters.get("binary_data_size")
+        if item.data is None:
+            if type(size) is not int or not 0 <= size <= len(body) - end:
+                where = f"column {shown(item.name)}: 'binary_data_size'"
+                raise RequestError(f"{where}: expected 0 to {len(body) - end} bytes behind the JSON, got {shown(size)}")
+            item._raw_data = body[end : end + size]
+            end += size
+    if end < len(body):
+        raise RequestError(f"the body: expected no bytes behind the tensors, got {len(body) - end}")
+    outputs = [
+        RequestedOutput(_typed(item, "name", str, f"outputs[{place}]"), _parameters(item, f"outputs[{place}]"))
+        for place, item in enumerate(_list(content, "outputs") if content.get("outputs") is not None else [])
+    ]
+    wanted = content.get("id")
+    if not isinstance(wanted, str | None):
+        raise RequestError(f"'id': expected text, got {shown(wanted)}")
+    check_id(wanted or "")
+    return InferRequest(model, inputs, wanted, parameters=_parameters(content, "the body"), request_outputs=outputs)
+
+
+def _input(item: Any, place: int) -> InferInput:
+    where = f"inputs[{place}]"
+    name = _typed(item, "name", str, where)
+    where = f"column {shown(name)}"
+    data = _typed(item, "data", list, where) if "data" in item else None
+    shape, datatype = _typed(item, "shape", list, where), _typed(item, "datatype", str, where)
+    return InferInput(name, shape, datatype, data, _parameters(item, where))
+
+
+def _list(content: dict[str, Any], key: str) -> list[Any]:
+    items: list[Any] = _typed(content, key, list, "the body")
+    for place, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise RequestError(f"{key}[{place}]: expected an object, got {shown(item)}")
+    return items
+
+
+def _parameters(item: dict[str, Any], where: str) -> dict[str, Any]:
+    return _typed(item, "parameters", dict, where) if item.get("parameters") is not None else {}
+
+
+_NOUNS: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
+
+
+def _typed(item: dict[str, Any], key: str, kind: type, where: str) -> Any:
+    if key not in item:
+        raise RequestError(f"{where}: expected {_NOUNS[kind]} as {key!r}, but it is missing")
+    if not isinstance(item[key], kind):
+        raise RequestError(f"{where}: expected {_NOUNS[kind]} as {key!r}, got {shown(item[key])}")
+    return item[key]

@@ -1,0 +1,1 @@
+"""The ranker: ranked offers for customers."""

@@ -1,0 +1,51 @@
+"""Starts the ranker: `python -m serving.ranker --catalogue NAME --bundle DIR`."""
+
+from offers.contract import contract as contracts
+from offers.policy import catalogue as catalogues
+from offers.policy.arbitration import Policy
+from offers.settings import Settings
+from offers.store.store import open_store
+from serving.process import server
+from serving.protocol.kserve import PredictorConfig
+from serving.protocol.rows import MAX_ROWS
+from serving.ranker.feed import Feed, events, parquet_files
+from serving.ranker.ranker import MAX_CUSTOMERS, Ranker
+
+
+def main() -> None:
+    """Serve a catalogue; a mistake in what was given is one sentence on standard error and exit code 2."""
+    parser = server.parser("ranker", "Rank the offers of a catalogue by propensity.", grpc_port=8082)
+    origin = parser.add_mutually_exclusive_group(required=True)
+    origin.add_argument("--bundle", default="", help="directory of the predictor's bundle, for its contract")
+    origin.add_argument("--contract", default="", help="name of a shipped contract, or a YAML file")
+    parser.add_argument(
+        "--catalogue", default="", help="name of a shipped catalogue, or a file; by default the contract's"
+    )
+    parser.add_argument("--predictor_host", default="127.0.0.1:8081", help="host and port of the predictor's gRPC")
+    parser.add_argument("--predictor_timeout", type=server.seconds, default=1.0, help="for a call and its retry")
+    parser.add_argument(
+        "--max_customers", type=server.whole(1, MAX_ROWS), default=MAX_CUSTOMERS, help="the most customers of a request"
+    )
+    parser.add_argument("--drift_url", default="", help="where the drift sidecar takes events of scored rows")
+    parser.add_argument("--scored_dir", default="", help="directory, or s3:// prefix, for Parquet files of scored rows")
+    given = parser.parse_args()
+    with server.starting("ranker"):
+        contract = contracts.load(f"{given.bundle}/contract.yaml" if given.bundle else given.contract)
+        policy = Policy(catalogues.load(given.catalogue or contract.name, contract), contract)
+        config = PredictorConfig(given.predictor_host, "grpc-v2", False, given.predictor_timeout, 1)
+        feeds = _feeds(given.drift_url, given.scored_dir)
+        ranker = Ranker(given.name, policy, contract, config, given.max_customers, feeds)
+        server.run([ranker], server.Address(given.host, given.http_port, given.grpc_port), *feeds)
+
+
+def _feeds(drift_url: str, scored_dir: str) -> list[Feed]:
+    feeds = []
+    if drift_url:
+        feeds.append(Feed("drift", events(drift_url), batch=500, seconds=1))
+    if scored_dir:
+        feeds.append(Feed("files", parquet_files(open_store(scored_dir, Settings.from_env())), batch=5000, seconds=30))
+    return feeds
+
+
+if __name__ == "__main__":
+    main()

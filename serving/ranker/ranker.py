@@ -1,0 +1,242 @@
+"""The ranker: customers and their context to ranked offers with reasons, by a catalogue and the predictor."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+import orjson
+
+from offers.contract.contract import Contract
+from offers.errors import ServiceError
+from offers.policy.arbitration import Policy
+from offers.policy.ranking import RankedOffer, Ranking, Reason, WithheldOffer
+from serving.process.logs import log
+from serving.process.telemetry import FALLBACKS, ROWS
+from serving.protocol.kserve import InferRequest, InferResponse, Model, PredictorConfig
+from serving.protocol.payload import Payload, answered, check_outputs, claimed_rows, tensors
+from serving.protocol.rows import MAX_ROWS
+from serving.ranker.feed import Feed, ScoredRows
+from serving.ranker.predictor_client import PredictorAway, PredictorClient, Scores
+from serving.ranker.question import Question, QuestionSchema
+
+OUTPUT = "decision"
+MAX_CUSTOMERS = 1000
+INLINE_CUSTOMERS = 32
+"""Customers that are answered on the event loop; more go to a thread, where they hold up no health check."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, and the V2 request that it came in, None for V1: the answer takes the same form."""
+
+    question: Question
+    request: InferRequest | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A question with its scores: None where the predictor is away, or where there was nothing to score."""
+
+    asked: Asked
+    scores: Scores | None
+    fallback: bool
+
+    @property
+    def question(self) -> Question:
+        return self.asked.question
+
+
+class Ranker(Model):
+    """KServe's transformer: asks the predictor once per request, whatever the number of customers and offers.
+
+    It is ready while the predictor is and takes the contract's inputs, and answers all the same while that is away:
+    by the catalogue's fallback, or with 503.
+
+    V1 answers with a prediction per customer. V2 asks by tensors (see `serving.ranker.question`) and answers with one,
+    `decision`, BYTES of shape [n]: for each customer the JSON object that would be the prediction in V1. A ranking
+    has lists of offers in it, each with its reasons, which no tensor holds.
+
+    Parameters
+    ----------
+    name : of the model, and of the predictor's
+    config : where the predictor is, and how long to wait for it
+    max_customers : the most customers of one request
+    feeds : told of the first-ranked pair of each customer; nothing of a fallback
+    """
+
+    platform = "offers_ranker"
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy,
+        contract: Contract,
+        config: PredictorConfig,
+        max_customers: int = MAX_CUSTOMERS,
+        feeds: Sequence[Feed] = (),
+    ) -> None:
+        super().__init__(name)
+        n_rows = max_customers * len(policy.offers)
+        if n_rows > MAX_ROWS:
+            raise ServiceError(
+                f"{max_customers} customers and {len(policy.offers)} offers make {n_rows} rows, expected at most"
+                f" {MAX_ROWS}, which is what the predictor takes: lower max_customers"
+            )
+        self.policy = policy
+        self.contract = contract
+        self.schema = QuestionSchema(policy, contract, max_customers)
+        self.predictor = PredictorClient(config, name, contract)
+        self.feeds = feeds
+        self._places = {offer.id: place for place, offer in enumerate(policy.offers)}
+        self.ready = True
+
+    @property
+    def predictor_config(self) -> PredictorConfig:
+        return self.predictor.config
+
+    @property
+    def version(self) -> str:
+        return f"{self.policy.catalogue.name}-{self.policy.catalogue.version}"
+
+    async def healthy(self) -> bool:
+        """Whether it can rank; raises `PredictorAway` or `ForeignPredictor` with the reason where it can't."""
+        await self.predictor.check()
+        return bool(self.ready)
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        return self.schema.tensors()
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        return [{"name": OUTPUT, "datatype": "BYTES", "shape": [-1]}]
+
+    async def preprocess(self, payload: Payload, headers: dict[str, str] | None = None) -> Asked:
+        """Check a V1 or V2 request, and join its customers with the offers that they may get."""
+        return await _beside(claimed_rows(payload), lambda: self._asked(payload))
+
+    async def predict(
+        self, payload: Asked, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
+    ) -> Scored:
+        """Score all pairs in one call; raises `PredictorAway` where the catalogue declares no fallback."""
+        pairs = payload.question.pairs
+        if not len(pairs):
+            return Scored(payload, None, fallback=False)
+        try:
+            return Scored(payload, await self.predictor.score(pairs.columns), fallback=False)
+        except PredictorAway:
+            if self.policy.catalogue.policy.fallback is None:
+                raise
+            return Scored(payload, None, fallback=True)
+
+    async def postprocess(
+        self, result: Scored, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
+    ) -> dict[str, Any] | InferResponse:
+        """Arbitrate, write the answer, and tell the feeds."""
+        question = result.question
+        answer, first = await _beside(len(question), lambda: self._decide(result))
+        ROWS.labels(self.name).inc(len(question))
+        if result.fallback:
+            FALLBACKS.labels(self.name).inc(len(question))
+        if first is not None:
+            for feed in self.feeds:
+                feed.offer(first)
+        fields = {"decision_ids": question.decision_ids, "pairs": len(question.pairs), "fallback": result.fallback}
+        log.info("decisions", extra={"fields": fields})
+        return answer
+
+    def _asked(self, payload: Payload) -> Asked:
+        if isinstance(payload, InferRequest):
+            check_outputs(payload, OUTPUT)
+            return Asked(self.schema.read_tensors(tensors(payload)), payload)
+        return Asked(self.schema.read(payload), None)
+
+    def _decide(self, scored: Scored) -> tuple[dict[str, Any] | InferResponse, ScoredRows | None]:
+        rankings = self._rankings(scored)
+        predictions, request = self._predictions(scored, rankings), scored.asked.request
+        first = self._first(scored.question, scored.scores, rankings) if self.feeds and scored.scores else None
+        if request is None:
+            return {"predictions": predictions}, first
+        decisions = np.array(list(map(orjson.dumps, predictions)), object)
+        return answered(request, self, OUTPUT, "BYTES", decisions), first
+
+    def _predictions(self, scored: Scored, rankings: Sequence[Ranking]) -> list[dict[str, Any]]:
+        question = scored.question
+        common = {"versions": self._versions(scored.scores), "fallback": scored.fallback}
+        heads = zip(question.customer_ids, question.decision_ids, question.as_of, strict=True)
+        return [
+            {"customer_id": customer_id, "decision_id": decision_id, "as_of": as_of}
+            | common
+            | {"offers": list(map(_ranked, ranking.ranked)), "withheld": list(map(_withheld, ranking.withheld))}
+            for (customer_id, decision_id, as_of), ranking in zip(heads, rankings, strict=True)
+        ]
+
+    def _first(self, question: Question, scores: Scores, rankings: Sequence[Ranking]) -> ScoredRows:
+        """One pair for each customer who was scored: the first in rank, or any where all offers were withheld.
+
+        Leaving those out would look like drift: they are not like the others.
+        """
+        eligible = question.pairs.eligible
+        customers = np.flatnonzero(eligible.any(axis=1))
+        places = eligible.argmax(axis=1)
+        for row, ranking in enumerate(rankings):
+            if ranking.ranked:
+                places[row] = self._places[ranking.ranked[0].offer.id]
+        pair = question.pairs.row[customers, places[customers]]
+        return ScoredRows(
+            scores.version,
+            [datetime.now(UTC)] * len(customers),
+            [question.decision_ids[row] for row in customers],
+            [question.customer_ids[row] for row in customers],
+            {name: values[pair] for name, values in question.pairs.columns.items()},
+            scores.propensity[pair],
+        )
+
+    def _rankings(self, scored: Scored) -> list[Ranking]:
+        question = scored.question
+        if scored.fallback:
+            return self.policy.by_value(question.pairs, question.k)
+        propensity = scored.scores.propensity if scored.scores else np.empty(0)
+        return self.policy.arbitrate(question.pairs, propensity, question.k, question.decision_ids)
+
+    def _versions(self, scores: Scores | None) -> dict[str, str | None]:
+        catalogue = self.policy.catalogue
+        return {
+            "model": scores.version if scores else None,
+            "policy": catalogue.policy.version,
+            "catalogue": self.version,
+        }
+
+
+async def _beside(n_customers: int, work: Callable[[], T]) -> T:
+    return work() if n_customers <= INLINE_CUSTOMERS else await asyncio.to_thread(work)
+
+
+def _ranked(entry: RankedOffer) -> dict[str, Any]:
+    return {
+        "offer_id": entry.offer.id,
+        "rank": entry.rank,
+        "propensity": entry.propensity,
+        "value": entry.offer.value,
+        "score": entry.score,
+        "action_probability": entry.action_probability,
+        "reasons": entry.reasons,
+    }
+
+
+def _withheld(entry: WithheldOffer) -> dict[str, Any]:
+    return {
+        "offer_id": entry.offer.id,
+        "score": entry.score,
+        "action_probability": entry.action_probability,
+        "reasons": list(map(_told, entry.reasons)),
+    }
+
+
+@cache
+def _told(reason: Reason) -> dict[str, Any]:
+    return reason._asdict()

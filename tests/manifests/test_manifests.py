@@ -1,0 +1,640 @@
+"""The manifests as kustomize renders them, held against the schemas of Kubernetes and KServe, and against our code."""
+
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import cache
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import kubernetes.client
+import kubernetes_validate
+import prometheus_client
+import pytest
+import typer
+import yaml
+
+from cli import retrain
+from serving.process.server import Server
+
+# Before kserve: `protocol` hides pytest's arguments from kserve, which would parse them.
+from serving.protocol.dataplane import ServicePlane
+from serving.protocol.rest import application
+from serving.ranker.feed import Feed
+
+from kserve import models as kserve_models  # isort: skip
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFESTS = ROOT / "manifests"
+ALERTS = ROOT / "tests" / "alerts.yaml"
+VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34")
+OURS = {"offers-serving", "offers-drift", "offers-pipeline-python"}
+FETCHES = "storage-initializer"
+"""The container that KServe puts before ours, where a bundle is named; the platform says what it may."""
+SERVING = {"serving.kserve.io/inferenceservice": "offers", "component": "predictor", "app": "isvc.offers-predictor"}
+"""Labels that KServe gives to the pods of the service, and that our selectors rest on."""
+
+Object = dict[str, Any]
+
+
+@cache
+def rendered(path: str) -> tuple[Object, ...]:
+    tool = next((tool for tool in ("kustomize", "kubectl") if shutil.which(tool)), None)
+    if tool is None:
+        pytest.skip(
+            "neither kustomize nor kubectl is here: the manifests are NOT tested; install kubectl 1.31 or newer"
+        )
+    command = [tool, "build" if tool == "kustomize" else "kustomize", MANIFESTS / path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return tuple(item for item in yaml.safe_load_all(done.stdout) if item)
+
+
+@pytest.fixture(params=["base", "overlays/kind", "overlays/aws"])
+def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
+    return rendered(request.param)
+
+
+def of(objects: tuple[Object, ...], kind: str, name: str = "") -> Iterator[Object]:
+    for item in objects:
+        if item["kind"] == kind and name in ("", item["metadata"]["name"]):
+            yield item
+
+
+def serving_pod(objects: tuple[Object, ...]) -> Object:
+    """The pod that KServe makes: the runtime's container first, then those of the service."""
+    (runtime,), (service,) = of(objects, "ServingRuntime"), of(objects, "InferenceService")
+    of_kserve = ("model", "labels", "annotations", "minReplicas", "maxReplicas")
+    predictor, spec = service["spec"]["predictor"], runtime["spec"]
+    pod = {key: value for key, value in predictor.items() if key not in of_kserve}
+    models = {"name": "kserve-provision-location", "mountPath": "/mnt/models", "readOnly": True}
+    (container,) = spec["containers"]
+    assert "resources" not in container, "the service's own, or KServe's default, would replace them"
+    container = container | {"volumeMounts": [*container["volumeMounts"], models]}
+    container["resources"] = predictor["model"]["resources"]
+    metadata = {"name": "offers-predictor", "namespace": service["metadata"]["namespace"]}
+    metadata |= {"labels": predictor["labels"] | SERVING, "annotations": predictor["annotations"]}
+    pod |= {"containers": [container, *predictor["containers"]], "volumes": [*spec["volumes"], *predictor["volumes"]]}
+    pod["initContainers"] = [storage_initializer()]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+
+
+def storage_initializer() -> Object:
+    (made,) = of(rendered("platform/kserve-storage"), "ClusterStorageContainer", "default")
+    assert {"prefix": "s3://"} in made["spec"]["supportedUriFormats"]
+    models = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
+    merged = {"args": ["s3://offers/bundles/one", "/mnt/models"], "volumeMounts": [models]}
+    container: Object = made["spec"]["container"] | merged
+    assert container["name"] == FETCHES
+    return container
+
+
+def pods(objects: tuple[Object, ...]) -> list[Object]:
+    """Each pod of ours, as its template tells it."""
+    made = [serving_pod(objects)]
+    for item in objects:
+        if item["kind"] in ("Deployment", "Job"):
+            template = item["spec"]["template"]
+            metadata = item["metadata"] | template["metadata"]
+            made.append({"kind": item["kind"], "metadata": metadata, "spec": template["spec"]})
+    return made
+
+
+def containers(objects: tuple[Object, ...]) -> Iterator[tuple[Object, Object]]:
+    for pod in pods(objects):
+        for container in (*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]):
+            yield pod, container
+
+
+def matching(objects: tuple[Object, ...], selector: Object) -> list[Object]:
+    def fits(labels: dict[str, str]) -> bool:
+        plain = selector.get("matchLabels", {}).items() <= labels.items()
+        return plain and all(
+            rule["key"] in labels and (rule["operator"] == "Exists" or labels[rule["key"]] in rule["values"])
+            for rule in selector.get("matchExpressions", [])
+        )
+
+    return [pod for pod in pods(objects) if fits(pod["metadata"].get("labels", {}))]
+
+
+def ports(pod: Object) -> dict[str, int]:
+    return {
+        port["name"]: port["containerPort"]
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports", [])
+    }
+
+
+def unknown(data: Any, kind: str, path: str) -> Iterator[str]:
+    """Paths of what a model of the KServe SDK, or of the Kubernetes client, does not know."""
+    if match := re.fullmatch(r"list\[(.+)\]", kind):
+        for place, item in enumerate(data):
+            yield from unknown(item, match[1], f"{path}[{place}]")
+    elif match := re.fullmatch(r"dict\(str, (.+)\)", kind):
+        for key, item in data.items():
+            yield from unknown(item, match[1], f"{path}.{key}")
+    elif kind in ("str", "int", "bool"):
+        if type(data).__name__ != kind:
+            yield f"{path}: expected {kind}, got {data!r}"
+    elif kind != "object":
+        model = getattr(kserve_models, kind, None) or getattr(kubernetes.client, kind)
+        names = {model.attribute_map[key]: known for key, known in model.openapi_types.items()}
+        for key, item in data.items():
+            if key not in names:
+                yield f"{path}.{key}"
+            else:
+                yield from unknown(item, names[key], f"{path}.{key}")
+
+
+def quantity(text: str) -> Decimal:
+    number, unit = re.fullmatch(r"([0-9.]+)(m|Mi|Gi|)", text).groups()  # type: ignore[union-attr]
+    return Decimal(number) * {"m": Decimal("0.001"), "": Decimal(1), "Mi": Decimal(2**20), "Gi": Decimal(2**30)}[unit]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_one_that_kubernetes_knows(objects: tuple[Object, ...], version: str) -> None:
+    for item in (*objects, serving_pod(objects)):
+        if not item["apiVersion"].startswith("serving.kserve.io/"):
+            kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_a_field_that_kubernetes_does_not_know_is_noticed() -> None:
+    pod = serving_pod(rendered("base"))
+    pod["spec"]["containers"][0]["livenesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="livenesProbe"):
+        kubernetes_validate.validate(pod, VERSIONS[0], strict=True)
+
+
+def test_kserve_knows_every_field_of_its_resources(objects: tuple[Object, ...]) -> None:
+    (runtime,), (service,) = of(objects, "ServingRuntime"), of(objects, "InferenceService")
+    assert runtime["apiVersion"] == "serving.kserve.io/v1alpha1"
+    assert service["apiVersion"] == "serving.kserve.io/v1beta1"
+    assert list(unknown(runtime, "V1alpha1ServingRuntime", "runtime")) == []
+    assert list(unknown(service, "V1beta1InferenceService", "service")) == []
+    (storage,) = of(rendered("platform/kserve-storage"), "ClusterStorageContainer")
+    assert list(unknown(storage, "V1alpha1ClusterStorageContainer", "storage")) == []
+    wrong = service | {"spec": {"predictor": {"minReplicas": "2", "modell": {}}}}
+    assert [place.partition(":")[0] for place in unknown(wrong, "V1beta1InferenceService", "service")] == [
+        "service.spec.predictor.minReplicas",
+        "service.spec.predictor.modell",
+    ]
+
+
+def test_service_and_runtime_fit_each_other(objects: tuple[Object, ...]) -> None:
+    (runtime,), (service,) = of(objects, "ServingRuntime"), of(objects, "InferenceService")
+    model = service["spec"]["predictor"]["model"]
+    assert model["runtime"] == runtime["metadata"]["name"]
+    known = [{key: known[key] for key in ("name", "version")} for known in runtime["spec"]["supportedModelFormats"]]
+    assert model["modelFormat"] in known
+    assert model["protocolVersion"] in runtime["spec"]["protocolVersions"]
+    assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard"
+    assert runtime["spec"]["containers"][0]["name"] == "kserve-container"
+    assert service["spec"]["predictor"]["containers"][0]["name"] == "transformer-container"
+
+
+def test_images_have_a_tag_that_does_not_move(objects: tuple[Object, ...]) -> None:
+    found = {container["image"] for _, container in containers(objects)}
+    for image in found:
+        name, _, tag = image.rpartition(":")
+        assert name, image
+        assert re.fullmatch(r"v?[0-9]+\.[0-9]+\.[0-9]+|[0-9a-f]{40}", tag), image
+    names = {image.rpartition(":")[0].rpartition("/")[2] for image in found}
+    assert names >= OURS
+    assert names - OURS <= {"prometheus", "grafana", FETCHES}
+
+
+def test_runs_that_the_trigger_starts_use_its_own_image(objects: tuple[Object, ...]) -> None:
+    (trigger,) = of(objects, "Deployment", "retraining-trigger")
+    (container,) = trigger["spec"]["template"]["spec"]["containers"]
+    (told,) = (entry["value"] for entry in container["env"] if entry["name"] == "OFFERS_PIPELINE_IMAGE")
+    assert told == container["image"]
+
+
+def test_no_container_has_more_rights_than_a_restricted_namespace_gives(objects: tuple[Object, ...]) -> None:
+    for pod, container in containers(objects):
+        mine, shared = container["securityContext"], pod["spec"]["securityContext"]
+        assert mine["runAsNonRoot"]
+        assert mine.get("readOnlyRootFilesystem", container["name"] == FETCHES)
+        assert not mine["allowPrivilegeEscalation"]
+        assert mine["capabilities"] == {"drop": ["ALL"]}
+        assert mine["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert shared["runAsUser"] > 0
+        for volume in pod["spec"]["volumes"]:
+            assert volume.keys() - {"name"} <= {"emptyDir", "configMap"}, volume
+
+
+def test_the_namespace_enforces_it() -> None:
+    (namespace,) = of(rendered("base"), "Namespace")
+    assert namespace["metadata"]["labels"] == {
+        "pod-security.kubernetes.io/enforce": "restricted",
+        "pod-security.kubernetes.io/audit": "restricted",
+        "pod-security.kubernetes.io/warn": "restricted",
+        "app.kubernetes.io/part-of": "kubeflow-profile",
+    }
+
+
+def test_every_container_says_what_it_needs_and_what_it_may_take(objects: tuple[Object, ...]) -> None:
+    (limits,) = of(objects, "LimitRange")
+    most = limits["spec"]["limits"][0]["max"]
+    for _, container in containers(objects):
+        for resource in ("cpu", "memory"):
+            asked = quantity(container["resources"]["requests"][resource])
+            allowed = quantity(container["resources"]["limits"][resource])
+            assert 0 < asked <= allowed <= quantity(most[resource])
+
+
+def total(objects: tuple[Object, ...], kind: str, resource: str, extra: int = 0) -> Decimal:
+    """Sum of all pods' `requests` or `limits`, with `extra` serving pods beside those that are asked for."""
+    (service,) = of(objects, "InferenceService")
+    found = Decimal(0)
+    for pod in pods(objects):
+        number = service["spec"]["predictor"]["minReplicas"] + extra if pod["kind"] == "Pod" else 1
+        found += number * counted(pod["spec"], kind, resource)
+    return found
+
+
+def counted(spec: Object, kind: str, resource: str) -> Decimal:
+    """What the API counts for a pod: its containers together, or one that runs before them where that takes more."""
+    before, together = (
+        [quantity(one["resources"][kind][resource]) for one in spec.get(key, [])]
+        for key in ("initContainers", "containers")
+    )
+    return max([*before, sum(together, Decimal(0))])
+
+
+@pytest.mark.parametrize("kind", ["requests", "limits"])
+@pytest.mark.parametrize("resource", ["cpu", "memory"])
+def test_a_roll_out_fits_the_quota(objects: tuple[Object, ...], kind: str, resource: str) -> None:
+    """One new pod more than replicas, and the old pods, which count for as long as they take to end."""
+    (quota,), (service,) = of(objects, "ResourceQuota"), of(objects, "InferenceService")
+    ending = service["spec"]["predictor"]["minReplicas"]
+    assert total(objects, kind, resource, extra=1 + ending) <= quantity(quota["spec"]["hard"][f"{kind}.{resource}"])
+
+
+def test_the_laptop_s_overlay_leaves_room_for_kubeflow() -> None:
+    """Of 4 CPUs and 8 GiB, Kubernetes, Kubeflow Pipelines and KServe take about 2 CPUs and 5 GiB."""
+    assert total(rendered("overlays/kind"), "requests", "cpu") <= 1
+    assert total(rendered("overlays/kind"), "requests", "memory") <= quantity("2Gi")
+
+
+def test_probes_ask_ports_that_exist(objects: tuple[Object, ...]) -> None:
+    for pod, container in containers(objects):
+        if pod["kind"] == "Job" or container["name"] == FETCHES:
+            continue
+        assert {"startupProbe", "livenessProbe"} <= container.keys(), container["name"]
+        own = {port["name"] for port in container["ports"]}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            if probe in container:
+                assert container[probe]["httpGet"]["port"] in own
+
+
+def test_mounts_have_their_volumes(objects: tuple[Object, ...]) -> None:
+    maps = {item["metadata"]["name"] for item in of(objects, "ConfigMap")}
+    for pod in pods(objects):
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        assert len(volumes) == len(pod["spec"]["volumes"])
+        used = {mount["name"] for one in pod["spec"]["containers"] for mount in one["volumeMounts"]}
+        assert used == set(volumes)
+        assert {volume["configMap"]["name"] for volume in volumes.values() if "configMap" in volume} <= maps
+
+
+def test_services_lead_to_ports_of_pods(objects: tuple[Object, ...]) -> None:
+    ours = [service for service in of(objects, "Service") if service["metadata"]["namespace"] == "offers"]
+    for service in ours:
+        found = matching(objects, {"matchLabels": service["spec"]["selector"]})
+        assert len(found) == 1, service["metadata"]["name"]
+        for port in service["spec"]["ports"]:
+            known = ports(found[0])
+            assert port["targetPort"] in known or port["targetPort"] in known.values()
+
+
+def test_controllers_select_their_own_pods(objects: tuple[Object, ...]) -> None:
+    for deployment in of(objects, "Deployment"):
+        selector, template = deployment["spec"]["selector"], deployment["spec"]["template"]
+        assert selector["matchLabels"].items() <= template["metadata"]["labels"].items()
+    for budget in of(objects, "PodDisruptionBudget"):
+        assert len(matching(objects, budget["spec"]["selector"])) == 1
+
+
+def test_policies_name_pods_and_ports_that_exist(objects: tuple[Object, ...]) -> None:
+    for policy in of(objects, "NetworkPolicy"):
+        spec, name = policy["spec"], policy["metadata"]["name"]
+        selected = matching(objects, spec["podSelector"])
+        assert selected, name
+        for rule in spec.get("ingress", []):
+            listening = {port for pod in selected for port in ports(pod).values()}
+            assert {port["port"] for port in rule["ports"]} <= listening, name
+        for rule in spec.get("egress", []):
+            for peer in rule.get("to", []):
+                if "podSelector" in peer and "namespaceSelector" not in peer:
+                    asked = matching(objects, peer["podSelector"])
+                    assert asked, name
+                    listening = {port for pod in asked for port in ports(pod).values()}
+                    assert {port["port"] for port in rule["ports"]} <= listening, name
+
+
+def test_nothing_goes_in_or_out_unless_it_is_listed(objects: tuple[Object, ...]) -> None:
+    (deny,) = of(objects, "NetworkPolicy", "default-deny")
+    assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_what_pods_say_to_each_other_is_allowed_on_both_sides() -> None:
+    """The sidecar's sink is the trigger's service: its name, its port and the policies on the way."""
+    objects = rendered("base")
+    (sink,) = (one for one in serving_pod(objects)["spec"]["containers"][2]["args"] if one.startswith("--sink="))
+    (service,) = of(objects, "Service", "retraining-trigger")
+    assert sink == f"--sink=http://{service['metadata']['name']}.{service['metadata']['namespace']}.svc/"
+    assert service["spec"]["ports"][0]["port"] == 80
+    (outward,), (inward,) = of(objects, "NetworkPolicy", "alarms-out"), of(objects, "NetworkPolicy", "alarms-in")
+    assert outward["spec"]["podSelector"] == inward["spec"]["ingress"][0]["from"][0]["podSelector"]
+    assert inward["spec"]["podSelector"] == outward["spec"]["egress"][0]["to"][0]["podSelector"]
+
+
+def test_two_accounts_have_rights_in_our_namespace_and_nobody_has_others() -> None:
+    """What the step that deploys needs is told by `test_rollout`; Prometheus finds its targets."""
+    objects = rendered("overlays/kind")
+    assert not [item for item in objects if item["kind"].startswith("ClusterRole")]
+    rules = {role["metadata"]["name"]: role["rules"] for role in of(objects, "Role")}
+    assert rules.keys() == {"deploy-bundle", "find-pods"}
+    assert rules["find-pods"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    (service,) = of(objects, "InferenceService")
+    for item in (*of(objects, "Role"), *of(objects, "RoleBinding")):
+        assert item["metadata"]["namespace"] == service["metadata"]["namespace"]
+    bound = {item["roleRef"]["name"]: item["subjects"] for item in of(objects, "RoleBinding")}
+    assert bound == {
+        "deploy-bundle": [{"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "kubeflow"}],
+        "find-pods": [{"kind": "ServiceAccount", "name": "prometheus", "namespace": "offers"}],
+    }
+
+
+def test_only_prometheus_carries_a_token(objects: tuple[Object, ...]) -> None:
+    accounts = {account["metadata"]["name"] for account in of(objects, "ServiceAccount")}
+    for account in of(objects, "ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False
+    for pod in pods(objects):
+        account = pod["spec"]["serviceAccountName"]
+        assert account in accounts
+        assert pod["spec"]["automountServiceAccountToken"] is (account == "prometheus")
+
+
+def test_secrets_are_named_and_never_written(objects: tuple[Object, ...]) -> None:
+    assert not list(of(objects, "Secret"))
+    maps = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in of(objects, "ConfigMap")}
+    for pod, container in containers(objects):
+        for source in container.get("envFrom", []):
+            if "secretRef" in source:
+                assert source["secretRef"]["name"] == "object-store"
+            else:
+                assert (pod["metadata"]["namespace"], source["configMapRef"]["name"]) in maps
+
+
+def test_the_services_take_the_arguments_that_they_are_given() -> None:
+    for place, module in enumerate(("serving.predictor", "serving.ranker")):
+        container = serving_pod(rendered("base"))["spec"]["containers"][place]
+        assert container["command"] == ["python", "-m", module]
+        given = [one.replace("{{.Name}}", "offers") for one in container["args"]]
+        arguments = [one for one in given if not one.startswith("--scored_dir")]
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+        assert done.returncode == 2
+        assert "/mnt/models" in done.stderr
+        assert "usage:" not in done.stderr
+        listening = {int(one.partition("=")[2]) for one in arguments if re.match("--(http|grpc)_port=", one)}
+        assert {port["containerPort"] for port in container["ports"]} <= listening
+
+
+def test_the_sidecar_knows_the_arguments_that_it_is_given() -> None:
+    """Its environment is another one, so its source has to tell."""
+    source = (ROOT / "serving" / "drift" / "__main__.py").read_text("utf-8")
+    known = set(re.findall(r'add_argument\("(--\w+)"', source))
+    container = serving_pod(rendered("base"))["spec"]["containers"][2]
+    assert container["command"] == ["python", "-m", "serving.drift"]
+    assert {one.partition("=")[0] for one in container["args"]} <= known
+
+
+def test_the_trigger_takes_the_arguments_that_it_is_given(objects: tuple[Object, ...]) -> None:
+    (trigger,) = of(objects, "Deployment", "retraining-trigger")
+    (container,) = trigger["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["offers", "retrain", "listen"]
+    listen = typer.main.get_command(retrain.app).commands["listen"]  # type: ignore[attr-defined]
+    context = listen.make_context("listen", list(container["args"]))
+    assert context.params["port"] == ports({"spec": {"containers": [container]}})["http"]
+    assert context.params["kubeflow"]
+    (settings,) = (item for item in of(objects, "ConfigMap") if "OFFERS_BUCKET" in item["data"])
+    for where in ("publish", "store"):
+        assert re.match(f"s3://{settings['data']['OFFERS_BUCKET']}(/|$)", context.params[where])
+
+
+def default(of_what: type, parameter: str) -> float:
+    return float(inspect.signature(of_what).parameters[parameter].default)
+
+
+def test_a_pod_that_ends_answers_what_still_comes(objects: tuple[Object, ...]) -> None:
+    """The ranker waits before it stops, the two that it needs for longer, and the pod for all of them."""
+    pod = serving_pod(objects)["spec"]
+    waits = {}
+    for container in pod["containers"]:
+        python, option, program = container["lifecycle"]["preStop"]["exec"]["command"]
+        assert (python, option) == (container["command"][0], "-c")
+        waits[container["name"]] = int(re.fullmatch(r"import time; time\.sleep\((\d+)\)", program)[1])  # type: ignore[index]
+    ranker, feed = waits["transformer-container"], default(Feed, "grace")
+    assert ranker > 0
+    assert waits["kserve-container"] > ranker
+    assert waits["drift"] > ranker + feed
+    services = default(Server, "grace")
+    assert services == 30
+    feeds = sum(one.startswith(("--drift_url", "--scored_dir")) for one in pod["containers"][1]["args"])
+    longest = max(waits["kserve-container"] + services, ranker + services + feeds * feed)
+    assert pod["terminationGracePeriodSeconds"] > longest
+
+
+def exported() -> set[str]:
+    """Names of the series that our services export; the sidecar's from its source, as its libraries are not here."""
+    endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
+    families = [one for one in prometheus_client.REGISTRY.collect() if one.name.startswith("offers_")]
+    series = {family.name + ending for family in families for ending in endings.get(family.type, [""])}
+    figures = (ROOT / "serving" / "drift" / "figures.py").read_text("utf-8")
+    series |= {f"offers_drift_{name}_total" for name in re.findall(r'_counters?\(\s*"(\w+)"', figures)}
+    series |= {f"offers_drift_{name}" for name in re.findall(r'_gauge\(\s*"(\w+)"', figures)}
+    columns, scores = figures.partition("def _scores")[::2]
+    series |= {f"offers_drift_column_{name}" for name in re.findall(r'^\s+"(\w+)": \("', columns, re.MULTILINE)}
+    series |= {f"offers_drift_{name}" for name in re.findall(r'^\s+"(\w+)": \("', scores, re.MULTILINE)}
+    return series
+
+
+def asked() -> dict[str, str]:
+    """What alerts and panels ask Prometheus, by their names."""
+    place = MANIFESTS / "components" / "observability"
+    rules = yaml.safe_load((place / "alerts.yaml").read_text("utf-8"))["groups"][0]["rules"]
+    board = yaml.safe_load((place / "offers.json").read_text("utf-8"))
+    panels = {panel["title"]: " ".join(target["expr"] for target in panel["targets"]) for panel in board["panels"]}
+    return {rule["alert"]: rule["expr"] for rule in rules} | panels
+
+
+def test_alerts_and_panels_ask_for_series_that_the_services_export() -> None:
+    known = exported()
+    for name, question in asked().items():
+        used = set(re.findall(r"\boffers_\w+", question))
+        assert used <= known, name
+        assert used or "up{" in question, name
+
+
+def test_questions_are_about_containers_that_exist() -> None:
+    there = {container["name"] for _, container in containers(rendered("overlays/kind"))}
+    for name, question in asked().items():
+        assert set(re.findall(r'container="([^"]+)"', question)) <= there, name
+
+
+def test_requests_are_counted_where_customers_are_answered() -> None:
+    """No probe, no scrape, no page; nor `:explain`, which the ranker has no answer to."""
+    routes = application(ServicePlane([])).app.routes
+    ranked = {route.name for route in routes if "POST" in route.methods} - {"/v1/models/{model_name}:explain"}
+    for name, question in asked().items():
+        selectors = re.findall(r"offers_request(?:s_total|_seconds_bucket)\{(.+?)\}", question)
+        for selector in selectors:
+            (pattern,) = re.findall(r'route=~"([^"]+)"', selector)
+            assert {route.name for route in routes if re.fullmatch(pattern, route.name)} == ranked, name
+
+
+def test_alerts_fire_on_what_they_are_for_and_on_nothing_near_it() -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not here: the alerts are NOT tested; install the package prometheus")
+    done = subprocess.run(["promtool", "test", "rules", ALERTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_is_seen_to_fire_and_to_keep_quiet() -> None:
+    tests = yaml.safe_load(ALERTS.read_text("utf-8"))["tests"]
+    seen = {(case["alertname"], bool(case["exp_alerts"])) for test in tests for case in test["alert_rule_test"]}
+    rules = yaml.safe_load((MANIFESTS / "components" / "observability" / "alerts.yaml").read_text("utf-8"))
+    names = {rule["alert"] for rule in rules["groups"][0]["rules"]}
+    assert seen == {(name, fires) for name in names for fires in (True, False)}
+
+
+def test_every_alert_has_its_page_in_the_runbook() -> None:
+    rules = yaml.safe_load((MANIFESTS / "components" / "observability" / "alerts.yaml").read_text("utf-8"))
+    headings = re.findall(r"^### (\w+)$", (ROOT / "docs" / "operations.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(headings) == sorted(rule["alert"] for rule in rules["groups"][0]["rules"])
+    for rule in rules["groups"][0]["rules"]:
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+
+
+def test_scraped_ports_are_the_ones_that_serve_metrics() -> None:
+    scrape = yaml.safe_load((MANIFESTS / "components" / "observability" / "scrape.yaml").read_text("utf-8"))
+    (names,) = (
+        rule["regex"].split("|")
+        for rule in scrape["scrape_configs"][0]["relabel_configs"]
+        if rule["source_labels"] == ["__meta_kubernetes_pod_container_port_name"]
+    )
+    scraped = [
+        (pod, ports(pod)) for pod in pods(rendered("overlays/kind"))
+        if pod["metadata"].get("annotations", {}).get("prometheus.io/scrape") == "true"
+    ]  # fmt: skip
+    assert len(scraped) == 2
+    allowed = {
+        port["port"]
+        for policy in of(rendered("overlays/kind"), "NetworkPolicy", "scrape-out")
+        for rule in policy["spec"]["egress"]
+        for port in rule["ports"]
+    }
+    for _, known in scraped:
+        found = {number for name, number in known.items() if name in names}
+        assert found
+        assert found <= allowed
+
+
+def test_kind_leads_its_node_ports_to_loopback() -> None:
+    nodes = yaml.safe_load((ROOT / "kind-config.yaml").read_text("utf-8"))["nodes"]
+    mapped = [port for node in nodes for port in node.get("extraPortMappings", [])]
+    assert {port["listenAddress"] for port in mapped} == {"127.0.0.1"}
+    services = [item for item in of(rendered("overlays/kind"), "Service") if item["spec"].get("type") == "NodePort"]
+    assert {port["containerPort"] for port in mapped} == {
+        port["nodePort"] for service in services for port in service["spec"]["ports"]
+    }
+    (quota,) = of(rendered("overlays/kind"), "ResourceQuota")
+    ours = [service for service in services if service["metadata"]["namespace"] == "offers"]
+    assert quota["spec"]["hard"]["services.nodeports"] == str(len(ours))
+
+
+def test_node_ports_are_open_to_the_nodes_of_docker_and_podman() -> None:
+    (policy,) = of(rendered("overlays/kind"), "NetworkPolicy", "node-ports")
+    (rule,) = policy["spec"]["ingress"]
+    blocks = [ip_network(peer["ipBlock"]["cidr"]) for peer in rule["from"]]
+    for node in ("172.18.0.2", "192.168.16.2", "10.89.0.2"):
+        assert any(ip_address(node) in block for block in blocks), node
+    for outside in ("8.8.8.8", "10.244.0.7"):
+        assert not any(ip_address(outside) in block for block in blocks), outside
+
+
+def fetched(part: str) -> list[str]:
+    """What a part of the platform takes from elsewhere."""
+    path = MANIFESTS / "platform" / part / "kustomization.yaml"
+    return [one for one in yaml.safe_load(path.read_text("utf-8"))["resources"] if "://" in one]
+
+
+def test_the_platform_is_pinned() -> None:
+    parts = {path.parent.name: fetched(path.parent.name) for path in (MANIFESTS / "platform").glob("*/*.yaml")}
+    assert [part for part, resources in parts.items() if not resources] == ["kserve-storage"]
+    for resource in (one for resources in parts.values() for one in resources):
+        assert re.search(r"/v[0-9]+\.[0-9]+\.[0-9]+/|\?ref=[0-9]+\.[0-9]+\.[0-9]+&timeout=600s$", resource), resource
+    tag = storage_initializer()["image"].rpartition(":")[2]
+    assert f"/{tag}/" in fetched("kserve")[0]
+
+
+def test_a_kserve_of_another_hand_is_given_the_same_rights() -> None:
+    readme = (MANIFESTS / "platform" / "README.md").read_text("utf-8")
+    (patch,) = re.findall(
+        r"^kubectl patch clusterstoragecontainer default --type=merge -p '(.*)'$", readme, re.MULTILINE
+    )
+    told = json.loads(patch)["spec"]["container"]
+    assert told == {"securityContext": storage_initializer()["securityContext"]}
+
+
+INSTALLED = [
+    ("v1", "ConfigMap", "inferenceservice-config"),
+    ("apps/v1", "Deployment", "kserve-controller-manager"),
+    ("apps/v1", "Deployment", "kserve-localmodel-controller-manager"),
+    ("apps/v1", "Deployment", "llmisvc-controller-manager"),
+    ("apps/v1", "DaemonSet", "kserve-localmodelnode-agent"),
+    ("serving.kserve.io/v1alpha1", "ClusterStorageContainer", "default"),
+]
+"""What matters here of the objects in KServe's file."""
+
+
+def rendered_over(part: str, made: list[Object], directory: Path) -> tuple[Object, ...]:
+    """What a part of the platform makes of these objects, in the place of those that it fetches."""
+    shutil.copytree(MANIFESTS / "platform" / part, directory / part)
+    (directory / part / "fetched.yaml").write_text(yaml.safe_dump_all(made))
+    path = directory / part / "kustomization.yaml"
+    path.write_text(path.read_text("utf-8").replace(fetched(part)[0], "fetched.yaml"))
+    return rendered(str(path.parent))
+
+
+def test_what_is_left_out_of_kserve(tmp_path: Path) -> None:
+    """Its own storage container, which no API server knows before its definition; controllers that we do not need."""
+    made: list[Object] = [
+        {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "kserve"}}
+        for version, kind, name in INSTALLED
+    ]
+    kept = rendered_over("kserve", made, tmp_path)
+    assert {(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in kept} == set(INSTALLED[:2])
+
+
+def test_seaweedfs_has_volumes_for_a_second_bucket(tmp_path: Path) -> None:
+    container = {"name": "seaweedfs", "image": "chrislusf/seaweedfs:4.30", "args": ["server", "-s3", "-filer"]}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "seaweedfs", "namespace": "kubeflow"},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+    (patched,) = rendered_over("pipelines", [deployment], tmp_path)
+    (container,) = patched["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["server", "-s3", "-filer", "-volume.max=64"]

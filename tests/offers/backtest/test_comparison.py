@@ -1,0 +1,221 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from offers.backtest import comparison as backtest
+from offers.backtest.comparison import Case, Result, cases, compare, measure, policies, summary
+from offers.backtest.replay import History, Policy, Replay
+from offers.data.dataset import Dataset
+from offers.data.validation import validate
+from offers.errors import DataError
+from offers.evaluation.evaluate import rolling_propensity
+from offers.model.encoder import Encoder
+from offers.training import learners
+from offers.training.learners import BoostedTrees
+
+ROWS, WINDOW = 2400, 100
+TWO_OF_THREE = Policy("two of three", True)
+
+
+@pytest.fixture(scope="module")
+def contract(shop_contract):
+    watch = shop_contract.watch.model_copy(update={"window": WINDOW})
+    retraining = shop_contract.retraining.model_copy(
+        update={"cool_down": 200, "patience": 600, "labels": 50, "surprise": 2.0}
+    )
+    return shop_contract.model_copy(update={"watch": watch, "retraining": retraining})
+
+
+@pytest.fixture(scope="module")
+def dataset(contract, shop_rows):
+    """Rows whose customers spend ever more, and whose acceptance falls to a tenth at row 1 500."""
+    prepared = Dataset.prepare(validate(shop_rows(ROWS), contract).frame, contract)
+    generator = np.random.default_rng(0)
+    frame = prepared.frame.assign(spending=prepared.frame["spending"] * np.linspace(0.5, 2, ROWS))
+    late = np.arange(ROWS) >= 1500
+    chance = np.where(late, 0.05, 0.5) + 0.3 * (frame["channel"] == "web").to_numpy()
+    return replace(prepared, frame=frame, labels=(generator.random(ROWS) < chance).astype(np.int8))
+
+
+@pytest.fixture
+def history(contract, dataset, tmp_path):
+    return History(contract, dataset, tmp_path / "boosters")
+
+
+@pytest.fixture(scope="module")
+def kept(contract, dataset, tmp_path_factory):
+    """A history whose boosters are shared by the tests of this module."""
+    return History(contract, dataset, tmp_path_factory.mktemp("boosters"))
+
+
+def test_a_schedule_is_what_the_gate_measures(kept, contract, dataset):
+    learner = BoostedTrees(contract.model, tuple(Encoder.of(contract).feature_types))
+    for shift in (0, 30):
+        expected = rolling_propensity(learner, kept.matrix, dataset.labels, contract, shift)
+        start = kept.origin + shift - (100 if shift else 0)
+        run = Replay(kept, Policy("rows", False, 100), start).run()
+        np.testing.assert_array_equal(run.propensity[kept.origin :], expected)
+
+
+def test_a_schedule_is_kept_between_windows(kept, contract, dataset):
+    wide = contract.model_copy(update={"watch": contract.watch.model_copy(update={"window": 250})})
+    history = History(wide, dataset, kept.directory)
+    run = Replay(history, Policy("rows", True, 100), history.origin).run()
+    assert run.retrained == list(range(history.origin + 100, ROWS, 100))
+    assert not run.looks
+    run = Replay(history, Policy("rows", True, 400), history.origin).run()
+    assert [look.at - history.origin for look in run.looks] == [250, 650, 1050]
+
+
+def test_trains_what_the_product_trains(kept, contract, dataset):
+    rows = 1234
+    expected = learners.train(contract, contract.model, kept.matrix[:rows], dataset.labels[:rows])
+    found = kept.train(rows)
+    assert found.calibrator == expected.calibrator
+    np.testing.assert_array_equal(found.propensity(dataset.frame), expected.propensity(dataset.frame))
+
+
+def mixed(dataset, since, seed=1):
+    """The same rows, with the labels from row `since` on in another order."""
+    labels = dataset.labels.copy()
+    labels[since:] = np.random.default_rng(seed).permutation(1 - labels[since:])
+    return replace(dataset, labels=labels)
+
+
+def told(run, until):
+    """Everything that was scored or decided before row `until`."""
+    decided = [[at for at in what if at < until] for what in (run.retrained, run.recalibrated)]
+    return run.propensity[:until].tolist(), decided, [look for look in run.looks if look.at < until]
+
+
+@pytest.mark.parametrize(("at", "delay"), [(1400, 0), (1900, 150)])
+def test_labels_that_mature_later_change_nothing_before(kept, dataset, contract, tmp_path, delay, at):
+    other = History(contract, mixed(dataset, at - delay), tmp_path)
+    for policy in policies(contract):
+        runs = [Replay(history, policy, history.origin, delay).run() for history in (kept, other)]
+        # What is decided at row `at` knows the labels before at - delay; it is the next window that knows more.
+        before, after = (np.nan_to_num(told(run, at + WINDOW)[0], nan=-1) for run in runs)
+        np.testing.assert_array_equal(before, after, err_msg=policy.name)
+        assert told(runs[0], at + 1)[1:] == told(runs[1], at + 1)[1:]
+
+
+def test_labels_that_have_matured_do_change_what_follows(kept, dataset, contract, tmp_path):
+    other = History(contract, mixed(dataset, 1400), tmp_path)
+    for policy in policies(contract):
+        runs = [Replay(history, policy, history.origin).run() for history in (kept, other)]
+        # Without labels nothing but the calendar, or drift, can move a model; all others have learnt.
+        assert (runs[0].propensity[kept.origin :] == runs[1].propensity[kept.origin :]).all() == (
+            policy.name == "never"
+        ), policy.name
+
+
+def test_rows_that_come_later_change_nothing_before(kept, dataset, contract, tmp_path):
+    frame = dataset.frame.copy()
+    frame.iloc[1700:] = frame.iloc[1700:].sample(frac=1, random_state=0).to_numpy()
+    frame = frame.astype(dataset.frame.dtypes)
+    other = History(contract, replace(dataset, frame=frame), tmp_path)
+    runs = [Replay(history, TWO_OF_THREE, history.origin).run() for history in (kept, other)]
+    np.testing.assert_array_equal(*[run.propensity[kept.origin : 1700] for run in runs])
+    assert told(runs[0], 1701)[1:] == told(runs[1], 1701)[1:]
+    assert not np.array_equal(*[run.propensity[1700:] for run in runs])
+
+
+@pytest.mark.parametrize("delay", [0, 300])
+def test_labels_come_as_late_as_the_delay_says(kept, delay):
+    drop, run = 1500, Replay(kept, Policy("never", True), kept.origin, delay).run()
+    assert all(look.signals.labels == look.at - kept.origin for look in run.looks)
+    harmed = [look.at for look in run.looks if look.signals.performance and look.at > drop]
+    assert drop + delay < min(harmed) <= drop + delay + 3 * WINDOW
+
+
+def test_the_loop_answers_a_change_and_is_the_better_for_it(kept):
+    never = measure(kept, Case(Policy("never", False), 0, 0))
+    watched = measure(kept, Case(TWO_OF_THREE, 0, 0))
+    assert never.retrained == never.recalibrated == never.alarms == ()
+    assert watched.retrained
+    assert all(at >= 0 for at in watched.retrained)
+    assert watched.pooled.log_loss < never.pooled.log_loss - 0.1
+    assert watched.pooled.ece < never.pooled.ece / 2
+
+
+def test_without_recalibration_there_is_none(kept):
+    for policy in policies(kept.contract):
+        found = measure(kept, Case(policy, 0, 0))
+        # A model that is trained anew for each window has no time to be recalibrated.
+        assert bool(found.recalibrated) == (policy.recalibrates and policy.every != WINDOW), policy.name
+
+
+def test_every_policy_alignment_and_delay_is_a_case_of_its_own(contract):
+    found = cases(contract, (0, 50), (0, 100, 200))
+    assert len(found) == len({case.name for case in found}) == 14 * 2 * 3
+    assert {policy.every for policy in policies(contract) if policy.trigger == "rows"} == {100, 200, 400}
+
+
+@pytest.mark.slow
+def test_results_are_the_same_by_one_process_or_two(contract, history, tmp_path):
+    chosen = [Case(policy, shift, 50) for policy in policies(contract)[-2:] for shift in (0, 30)]
+    one = compare(history, chosen, tmp_path / "one", workers=1)
+    other = History(contract, history.dataset, tmp_path / "other boosters")
+    assert compare(other, chosen, tmp_path / "two", workers=2) == one
+    assert [(r.policy, r.alignment, r.delay) for r in one] == [(c.policy.name, c.alignment, 50) for c in chosen]
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(kept, tmp_path, monkeypatch):
+    chosen = cases(kept.contract, (0,), (0,))[:4]
+
+    def stop(n, total, name):
+        if n == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(kept, chosen, tmp_path, 1, stop)
+    replayed = []
+
+    class Counted(Replay):
+        def run(self):
+            replayed.append(self.policy)
+            return super().run()
+
+    monkeypatch.setattr(backtest, "Replay", Counted)
+    found = compare(kept, chosen, tmp_path, 1)
+    assert replayed == [case.policy for case in chosen[2:]]
+    assert found == [measure(kept, case) for case in chosen]
+
+
+def test_other_rows_labels_or_settings_have_results_of_their_own(kept, dataset, contract, tmp_path):
+    retraining = contract.retraining.model_copy(update={"cool_down": 300})
+    others = [
+        History(contract, mixed(dataset, 2000), tmp_path),
+        History(contract.model_copy(update={"retraining": retraining}), dataset, tmp_path),
+        replace(kept, seed=1),
+    ]
+    assert len({backtest.fingerprint(history) for history in (kept, *others)}) == 4
+    assert backtest.fingerprint(History(contract, dataset, tmp_path)) == backtest.fingerprint(kept)
+
+
+def test_summary_is_mean_and_range_over_alignments(kept):
+    results = [measure(kept, Case(TWO_OF_THREE, shift, 0)) for shift in (0, 30, 60)]
+    (line,) = summary(results)
+    aucs = [result.pooled.auc for result in results]
+    assert line.alignments == 3
+    assert line.auc == pytest.approx(np.mean(aucs))
+    assert (line.lowest_auc, line.highest_auc) == (min(aucs), max(aucs))
+    assert line.retrainings == pytest.approx(np.mean([len(result.retrained) for result in results]))
+    assert len(line.windows) == kept.contract.evaluation.windows
+
+
+def test_results_survive_their_file(kept):
+    found = measure(kept, Case(TWO_OF_THREE, 30, 0))
+    assert Result.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_delay_that_leaves_no_labels_is_refused(kept, tmp_path):
+    with pytest.raises(DataError, match="label delay of 1150 rows"):
+        compare(kept, [Case(TWO_OF_THREE, 0, 1150)], tmp_path)
+
+
+def test_rows_without_time_order_are_refused(kept, dataset, contract, tmp_path):
+    timeless = History(contract.model_copy(update={"time": None}), dataset, tmp_path)
+    with pytest.raises(DataError, match="expected rows in time order"):
+        compare(timeless, [Case(TWO_OF_THREE, 0, 0)], tmp_path)

@@ -1,0 +1,343 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.optimize import minimize
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from offers.contract.contract import Calibration, ModelSettings
+from offers.data.dataset import origin
+from offers.data.validation import validate
+from offers.errors import BundleError
+from offers.evaluation.evaluate import rolling_propensity
+from offers.model import propensity as model
+from offers.model.encoder import Encoder
+from offers.model.propensity import Calibrator, margins
+from offers.training.learners import (
+    BoostedTrees,
+    Logistic,
+    calibrate,
+    calibration_edges,
+    fit_calibrator,
+    out_of_fold_margins,
+    out_of_time_margins,
+    train,
+)
+
+KINDS = ("q", "q", "c")
+SMALL = ModelSettings(trees=15, depth=3, learning_rate=0.3)
+EDGES = [300, 400, 600]
+
+
+def rows(n_rows, seed=0):
+    """Encoded rows and labels whose log-odds move over time."""
+    generator = np.random.default_rng(seed)
+    matrix = np.column_stack([generator.normal(size=(n_rows, 2)), generator.integers(0, 4, n_rows)])
+    matrix[generator.random(n_rows) < 0.05, 1] = np.nan
+    drift = np.linspace(-1, 1, n_rows)
+    labels = generator.random(n_rows) < expit(matrix[:, 0] * drift + (matrix[:, 2] == 1) - 1)
+    return matrix.astype(np.float32), labels.astype(np.int8)
+
+
+@pytest.fixture(scope="module")
+def shop(shop_contract, shop_rows):
+    """Typed rows of the shop, encoded, with their labels."""
+    frame = validate(shop_rows(1200), shop_contract).frame
+    return frame, Encoder.of(shop_contract).encode(frame), frame["bought"].to_numpy(np.int8)
+
+
+def test_calibrator_recovers_slope_and_intercept():
+    generator = np.random.default_rng(0)
+    margin = generator.normal(-1, 1.5, 200_000)
+    labels = generator.random(len(margin)) < expit(0.6 * margin - 0.4)
+    found = fit_calibrator(margin, labels, prior=0)
+    assert found.slope == pytest.approx(0.6, abs=0.02)
+    assert found.intercept == pytest.approx(-0.4, abs=0.02)
+
+
+def test_calibrator_is_logistic_regression_on_the_margin():
+    generator = np.random.default_rng(1)
+    margin = generator.normal(0, 2, 3000)
+    labels = (generator.random(3000) < expit(1.4 * margin + 0.7)).astype(int)
+    found = fit_calibrator(margin.astype(np.float32), labels, prior=0)
+    other = LogisticRegression(C=np.inf, tol=1e-8).fit(margin[:, None], labels)
+    assert found.slope == pytest.approx(other.coef_[0, 0], abs=2e-3)
+    assert found.intercept == pytest.approx(other.intercept_[0], abs=2e-3)
+
+
+def test_prior_is_the_penalty_it_says():
+    generator = np.random.default_rng(2)
+    margin = generator.normal(0, 1, 300)
+    labels = (generator.random(300) < expit(0.3 * margin + 1)).astype(int)
+
+    def loss(weights):
+        propensity = expit(weights[0] * margin + weights[1])
+        penalty = 40 / 2 * (5 * (weights[0] - 1) ** 2 + weights[1] ** 2)
+        return penalty - np.log(np.where(labels == 1, propensity, 1 - propensity)).sum()
+
+    expected = minimize(loss, [0.5, 0.5], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9}).x
+    found = fit_calibrator(margin, labels, prior=40)
+    assert (found.slope, found.intercept) == pytest.approx(tuple(expected), abs=1e-3)
+
+
+def test_strong_belief_leaves_the_margins_as_they_are():
+    margin = np.linspace(-3, 3, 500)
+    assert fit_calibrator(margin, margin < 0, prior=1e12) == Calibrator(1.0, 0.0)
+
+
+def test_calibrator_of_no_rows_changes_nothing():
+    assert fit_calibrator(np.zeros(0), np.zeros(0), prior=0) == Calibrator()
+
+
+def test_calibrator_with_one_outcome_stays_finite():
+    found = fit_calibrator(np.linspace(-2, 0, 100), np.zeros(100), prior=50)
+    assert 0 < found.slope < 5
+    assert -5 < found.intercept < 0
+
+
+def test_propensity_is_the_logistic_of_slope_and_intercept():
+    calibrator = Calibrator(0.5, -1.0)
+    margin = np.array([-800.0, -2.0, 0.0, 2.0, 800.0], np.float32)
+    found = calibrator(margin)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, [0, 1 / (1 + np.exp(2)), 1 / (1 + np.exp(1)), 0.5, 1], atol=1e-15)
+
+
+def test_calibrator_json_round_trip():
+    calibrator = fit_calibrator(np.linspace(-2, 2, 400), np.arange(400) % 3 == 0, prior=10)
+    assert Calibrator.from_json(calibrator.to_json()) == calibrator
+    assert set(json.loads(calibrator.to_json())) == {"method", "slope", "intercept"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "3",
+        "[]",
+        "null",
+        "{}",
+        '{"method": "platt"}',
+        '{"method": "platt", "slope": "steep", "intercept": 0}',
+        '{"method": "platt", "slope": null, "intercept": 0}',
+        '{"method": "isotonic", "slope": 1, "intercept": 0}',
+    ],
+)
+def test_foreign_calibrator_is_refused(text):
+    with pytest.raises(BundleError, match="the calibrator is not one that this version writes"):
+        Calibrator.from_json(text)
+
+
+def test_calibrator_is_fitted_on_the_newest_rows_with_a_margin():
+    generator = np.random.default_rng(3)
+    margin = generator.normal(size=1000)
+    labels = (generator.random(1000) < expit(2 * margin - 1)).astype(int)
+    margin[:500] = np.nan
+    expected = fit_calibrator(margin[-200:], labels[-200:], prior=5)
+    assert calibrate(margin, labels, Calibration(rows=200, prior=5)) == expected
+    older = labels.copy()
+    older[:800] = 1 - older[:800]
+    assert calibrate(margin, older, Calibration(rows=200, prior=5)) == expected
+    assert calibrate(margin, older, Calibration(rows=900, prior=5)) == fit_calibrator(margin[500:], older[500:], 5)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "refit_every", "count", "expected"),
+    [
+        (1000, 100, 300, [700, 800, 900]),
+        (1000, 100, 250, [700, 800, 900]),
+        (1030, 500, 2000, [530]),
+        (900, 500, 200, []),
+    ],
+)
+def test_blocks_that_the_calibrator_learns_from(n_rows, refit_every, count, expected):
+    assert calibration_edges(n_rows, refit_every, count) == expected
+
+
+@pytest.mark.parametrize("learner", [BoostedTrees(SMALL, KINDS), Logistic(SMALL, KINDS)], ids=["trees", "logistic"])
+def test_margin_of_a_block_is_that_of_a_fit_on_the_rows_before(learner):
+    matrix, labels = rows(800)
+    found = out_of_time_margins(learner, matrix, labels, EDGES)
+    assert np.isnan(found[:300]).all()
+    for start, end in zip(EDGES, [*EDGES[1:], 800], strict=True):
+        by_hand = learner.fit(matrix[:start], labels[:start])(matrix[start:end])
+        np.testing.assert_array_equal(found[start:end], by_hand)
+
+
+@pytest.mark.parametrize("learner", [BoostedTrees(SMALL, KINDS), Logistic(SMALL, KINDS)], ids=["trees", "logistic"])
+@pytest.mark.parametrize(("first", "end"), [(300, 400), (400, 600), (600, 800)])
+def test_labels_of_a_block_and_after_never_reach_its_margins(learner, first, end):
+    matrix, labels = rows(800)
+    honest = out_of_time_margins(learner, matrix, labels, EDGES)
+    generator = np.random.default_rng(5)
+    shuffled, flipped, moved = labels.copy(), labels.copy(), matrix.copy()
+    shuffled[first:] = generator.permutation(shuffled[first:])
+    flipped[first:] = 1 - flipped[first:]
+    moved[end:] = moved[end:][::-1]
+    for other_matrix, other_labels in ((matrix, shuffled), (matrix, flipped), (moved, labels)):
+        found = out_of_time_margins(learner, other_matrix, other_labels, EDGES)
+        np.testing.assert_array_equal(found[:end], honest[:end])
+        if end < 800:
+            assert not np.array_equal(found[end:], honest[end:])
+
+
+@pytest.mark.parametrize("changed", [600, 700, 1100])
+def test_labels_of_a_block_and_after_never_reach_its_propensities(shop, shop_contract, changed):
+    _, matrix, labels = shop
+    learner = BoostedTrees(shop_contract.model, tuple(Encoder.of(shop_contract).feature_types))
+    honest = rolling_propensity(learner, matrix, labels, shop_contract)
+    flipped = labels.copy()
+    flipped[changed:] = 1 - flipped[changed:]
+    found = rolling_propensity(learner, matrix, flipped, shop_contract)
+    until = changed + 100 - origin(shop_contract, len(labels))
+    np.testing.assert_array_equal(found[:until], honest[:until])
+    assert changed == 1100 or not np.array_equal(found[until:], honest[until:])
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "alignment", "newest_rows", "begins"),
+    [
+        (1200, 0, None, [600, 900, 1100]),
+        (1200, 37, None, [537, 637]),
+        (420, 0, None, [210, 310]),
+        (1200, 0, 500, [800]),
+    ],
+)
+def test_rolling_is_what_training_anew_at_each_refit_gives(shop, shop_contract, n_rows, alignment, newest_rows, begins):
+    frame, matrix, labels = shop
+    frame, matrix, labels = frame.iloc[:n_rows], matrix[:n_rows], labels[:n_rows]
+    chosen = shop_contract.model.model_copy(update={"newest_rows": newest_rows})
+    learner = BoostedTrees(chosen, tuple(Encoder.of(shop_contract).feature_types), seed=3)
+    rolled = rolling_propensity(learner, matrix, labels, shop_contract, alignment)
+    first = origin(shop_contract, n_rows)
+    assert rolled.shape == (n_rows - first,)
+    for begin in begins:
+        trained = train(shop_contract, chosen, matrix[:begin], labels[:begin], seed=3)
+        start, end = max(begin, first), begin + 100
+        assert trained.calibrator != Calibrator()
+        np.testing.assert_array_equal(rolled[start - first : end - first], trained.propensity(frame.iloc[start:end]))
+
+
+def test_first_block_can_be_scored_before_any_calibration(shop, shop_contract):
+    _, matrix, labels = shop
+    learner = BoostedTrees(shop_contract.model, tuple(Encoder.of(shop_contract).feature_types))
+    rolled = rolling_propensity(learner, matrix[:150], labels[:150], shop_contract)
+    np.testing.assert_array_equal(rolled, expit(learner.fit(matrix[:75], labels[:75])(matrix[75:150]).astype(float)))
+
+
+def test_margin_of_a_fold_is_that_of_a_fit_on_the_others():
+    matrix, labels = rows(600)
+    learner = BoostedTrees(SMALL, KINDS)
+    margin, fold = out_of_fold_margins(learner, matrix, labels, folds=3, seed=1)
+    assert np.bincount(fold).tolist() == [200, 200, 200]
+    assert np.ptp([labels[fold == number].sum() for number in range(3)]) <= 1
+    for number in range(3):
+        by_hand = learner.fit(matrix[fold != number], labels[fold != number])(matrix[fold == number])
+        np.testing.assert_array_equal(margin[fold == number], by_hand)
+
+
+def test_progress_counts_the_blocks():
+    matrix, labels = rows(500)
+    told = []
+    out_of_time_margins(
+        BoostedTrees(SMALL, KINDS), matrix, labels, [200, 300, 400], done=lambda n, total: told.append((n, total))
+    )
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_same_seed_gives_the_same_booster_and_another_seed_another():
+    matrix, labels = rows(600)
+    first, again, other = (
+        bytes(BoostedTrees(SMALL, KINDS, seed).booster(matrix, labels).save_raw("ubj")) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_booster_does_not_depend_on_fits_beside_it():
+    matrix, labels = rows(600)
+    learner = BoostedTrees(SMALL, KINDS)
+    alone = bytes(learner.booster(matrix, labels).save_raw("ubj"))
+    with ThreadPoolExecutor(2) as pool:
+        beside = list(pool.map(lambda _: bytes(learner.booster(matrix, labels).save_raw("ubj")), range(4)))
+    assert beside == [alone] * 4
+
+
+def test_workers_do_not_show():
+    matrix, labels = rows(800)
+    learner = BoostedTrees(SMALL, KINDS)
+    one, two = (out_of_time_margins(learner, matrix, labels, EDGES, workers) for workers in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    for one, two in zip(
+        *(out_of_fold_margins(learner, matrix, labels, 3, 0, workers) for workers in (1, 2)), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("kind", [BoostedTrees, Logistic])
+def test_newest_rows_are_all_that_is_learnt_from(kind):
+    matrix, labels = rows(900)
+    limited = kind(SMALL.model_copy(update={"newest_rows": 500}), KINDS).fit(matrix, labels)(matrix)
+    np.testing.assert_array_equal(limited, kind(SMALL, KINDS).fit(matrix[-500:], labels[-500:])(matrix))
+
+
+@pytest.mark.parametrize("kind", [BoostedTrees, Logistic])
+def test_learner_finds_what_drives_the_outcome(kind):
+    generator = np.random.default_rng(0)
+    matrix = np.column_stack([generator.normal(size=(8000, 2)), generator.integers(0, 4, 8000)]).astype(np.float32)
+    truth = 1.5 * matrix[:, 0] + 2.0 * (matrix[:, 2] == 1) - 1
+    labels = (generator.random(8000) < expit(truth)).astype(np.int8)
+    found = kind(ModelSettings(trees=100, depth=3, learning_rate=0.1, column_share=1), KINDS).fit(matrix, labels)
+    assert np.corrcoef(found(matrix), truth)[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("kind", [BoostedTrees, Logistic])
+@pytest.mark.parametrize("outcome", [0, 1])
+def test_refit_that_knows_one_outcome_only_expects_it(kind, outcome):
+    matrix, _ = rows(300)
+    found = kind(SMALL, KINDS).fit(matrix, np.full(300, outcome, np.int8))(matrix)
+    assert np.ptp(found) == 0
+    assert (expit(found[0]) > 0.99) == (outcome == 1)
+    assert (expit(found[0]) < 0.01) == (outcome == 0)
+
+
+def test_logistic_takes_missing_and_unseen_values():
+    matrix, labels = rows(500)
+    margin = Logistic(SMALL, KINDS).fit(matrix, labels)
+    strange = np.array([[np.nan, np.nan, np.nan], [0, 0, 9]], np.float32)
+    assert np.isfinite(margin(strange)).all()
+    empty = matrix.copy()
+    empty[:, 1] = np.nan
+    assert np.isfinite(Logistic(SMALL, KINDS).fit(empty, labels)(strange)).all()
+
+
+def test_model_scores_frames_and_tables_in_blocks_alike(shop, shop_contract, monkeypatch):
+    frame, matrix, labels = shop
+    trained = train(shop_contract, shop_contract.model, matrix[:600], labels[:600])
+    expected = trained.calibrator(margins(trained.booster, matrix))
+    whole = trained.propensity(frame)
+    np.testing.assert_array_equal(whole, expected)
+    monkeypatch.setattr(model, "SCORING_BLOCK", 7)
+    np.testing.assert_array_equal(trained.propensity(frame), expected)
+    np.testing.assert_array_equal(trained.propensity(pa.Table.from_pandas(frame)), expected)
+    assert trained.propensity(frame.iloc[:0]).shape == (0,)
+
+
+def test_training_is_repeatable(shop, shop_contract):
+    _, matrix, labels = shop
+    first, again = (train(shop_contract, shop_contract.model, matrix, labels, seed=4) for _ in range(2))
+    assert first.calibrator == again.calibrator
+    assert first.booster.save_raw("ubj") == again.booster.save_raw("ubj")
+
+
+def test_without_time_the_calibrator_learns_from_folds(shop, shop_contract):
+    _, matrix, labels = shop
+    contract = shop_contract.model_copy(update={"time": None})
+    learner = BoostedTrees(contract.model, tuple(Encoder.of(contract).feature_types), seed=2)
+    margin, _ = out_of_fold_margins(learner, matrix, labels, folds=3, seed=2)
+    trained = train(contract, contract.model, matrix, labels, seed=2)
+    assert trained.calibrator == fit_calibrator(margin[-300:], labels[-300:], prior=10)
+    assert bytes(trained.booster.save_raw("ubj")) == bytes(learner.booster(matrix, labels).save_raw("ubj"))

@@ -1,0 +1,169 @@
+"""Requests for a new model: what is started, what is not, and what is written down."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from offers.errors import ServiceError, StorageError
+from offers.retraining.journal import Decision, Journal, Outcome, Request
+from offers.retraining.retrainer import Limits, Retrainer, decide, grown, run_name, scheduled
+from offers.store.directory import DirectoryStore
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    """Tells the time that the test sets, a microsecond later each time it is asked."""
+
+    def __init__(self) -> None:
+        self.moment = NOON
+
+    def __call__(self) -> datetime:
+        self.moment += timedelta(microseconds=1)
+        return self.moment
+
+
+class Starts(list[str]):
+    def __call__(self, request: Request, run: str) -> None:
+        self.append(run)
+
+
+def request(number: int = 1, **given: object) -> Request:
+    return Request.model_validate({"id": f"r{number}", "contract": "shop", "cause": "alarm"} | given)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: Clock) -> Journal:
+    return Journal(DirectoryStore(tmp_path), "shop", clock)
+
+
+@pytest.fixture
+def starts() -> Starts:
+    return Starts()
+
+
+@pytest.fixture
+def retrainer(journal: Journal, starts: Starts) -> Retrainer:
+    return Retrainer(journal, starts, Limits(timedelta(days=1), timedelta(hours=6)))
+
+
+def test_an_alarm_starts_a_run_and_says_why(retrainer: Retrainer, starts: Starts, journal: Journal) -> None:
+    decision = retrainer.ask(request(evidence={"reasons": ["age: KS distance 0.31", "score: PSI 0.4"]}))
+    assert decision.started
+    assert decision.reason == "drift was seen: age: KS distance 0.31; score: PSI 0.4"
+    assert starts == [decision.run]
+    assert journal.entries() == [decision]
+
+
+def test_the_same_alarm_twice_starts_one_run(retrainer: Retrainer, starts: Starts, journal: Journal) -> None:
+    first = retrainer.ask(request())
+    assert retrainer.ask(request()) == first
+    assert len(starts) == len(journal.entries()) == 1
+
+
+def test_two_alarms_at_the_same_time_start_one_run(retrainer: Retrainer, starts: Starts, journal: Journal) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        decisions = list(pool.map(retrainer.ask, (request(number) for number in range(8))))
+    assert [decision.started for decision in decisions].count(True) == 1
+    assert len(starts) == 1
+    assert len(journal.entries()) == 8
+    refused = next(decision for decision in decisions if not decision.started)
+    assert refused.reason == f"{starts[0]} is under way since 0 seconds: one run at a time"
+
+
+def test_a_cool_down_follows_a_run(retrainer: Retrainer, starts: Starts, clock: Clock) -> None:
+    run = retrainer.ask(request(1)).run
+    retrainer.journal.ended(run, succeeded=True, bundle="shop-0123456789abcdef")
+    clock.moment += timedelta(hours=20)
+    decision = retrainer.ask(request(2, cause="schedule"))
+    assert not decision.started
+    assert decision.reason == f"{run} began 20 hours ago: the cool-down lasts another 3 hours"
+    assert retrainer.ask(request(3, cause="manual")).started
+    assert len(starts) == 2
+
+
+def test_after_the_cool_down_a_run_starts_again(retrainer: Retrainer, clock: Clock) -> None:
+    retrainer.journal.ended(retrainer.ask(request(1)).run, succeeded=True)
+    clock.moment += timedelta(hours=25)
+    assert retrainer.ask(request(2, cause="new data")).started
+
+
+def test_a_run_that_broke_down_starts_no_cool_down(retrainer: Retrainer, clock: Clock) -> None:
+    retrainer.journal.ended(retrainer.ask(request(1)).run, succeeded=False, note="the disk is full")
+    assert retrainer.ask(request(2)).started
+
+
+def test_a_run_without_an_end_is_taken_for_dead_in_the_end(retrainer: Retrainer, clock: Clock) -> None:
+    retrainer.ask(request(1))
+    clock.moment += timedelta(hours=5)
+    assert not retrainer.ask(request(2, cause="manual")).started
+    clock.moment += timedelta(hours=2)
+    assert retrainer.ask(request(3, cause="manual")).started
+
+
+def test_a_run_that_can_not_be_started_is_written_down(journal: Journal) -> None:
+    def refuse(request: Request, run: str) -> None:
+        raise ServiceError("no cluster answers")
+
+    with pytest.raises(ServiceError, match="no cluster answers"):
+        Retrainer(journal, refuse).ask(request())
+    decision, outcome = journal.entries()
+    assert isinstance(decision, Decision)
+    assert decision.started
+    assert outcome == Outcome(
+        at=outcome.at, run=decision.run, succeeded=False, note="it could not be started: no cluster answers"
+    )
+
+
+def test_names_of_runs_follow_from_the_request() -> None:
+    assert run_name(request(1)) == run_name(request(1)) != run_name(request(2))
+    assert run_name(request(1, action="recalibrate")).startswith("recalibrate-shop-")
+
+
+def test_a_schedule_counts_from_the_last_run(journal: Journal, retrainer: Retrainer) -> None:
+    week, began = timedelta(days=7), NOON - timedelta(days=3)
+    assert scheduled("shop", [], week, began, NOON) is None
+    due = scheduled("shop", [], week, began, NOON + timedelta(days=4))
+    assert due is not None
+    assert due.evidence["reasons"] == ["the last run began 7 days ago, one is due every 7 days"]
+    retrainer.ask(request(1, cause="manual"))
+    history = journal.entries()
+    assert scheduled("shop", history, week, began, NOON + timedelta(days=6)) is None
+    days = [scheduled("shop", history, week, began, NOON + timedelta(days=8, hours=hour)) for hour in (0, 1, 30)]
+    assert [day.id for day in days if day] == ["schedule-2026-03-09", "schedule-2026-03-09", "schedule-2026-03-10"]
+
+
+def test_new_rows_ask_once_there_are_enough() -> None:
+    assert grown("shop", 10_499, 10_000, 500, NOON) is None
+    asked = grown("shop", 10_500, 10_000, 500, NOON)
+    assert asked is not None
+    assert asked.evidence["reasons"] == ["10500 rows, 10000 when the present model was trained"]
+    assert grown("shop", 9_000, 10_000, 500, NOON) is None
+
+
+def test_an_empty_history_starts_a_run() -> None:
+    decision = decide(request(cause="schedule"), [], Limits(), NOON)
+    assert decision.started
+    assert decision.reason == "its time has come"
+
+
+def test_an_entry_is_never_written_over(journal: Journal) -> None:
+    entry = Outcome(at=NOON, run="retrain-shop-1", succeeded=True)
+    journal.append(entry)
+    with pytest.raises(StorageError, match="never written over"):
+        journal.append(entry)
+
+
+def test_an_entry_that_was_changed_is_named(journal: Journal, tmp_path: Path) -> None:
+    journal.append(Outcome(at=NOON, run="retrain-shop-1", succeeded=True))
+    path = next(tmp_path.rglob("*.jsonl"))
+    path.write_text(path.read_text().replace("succeeded", "success"))
+    with pytest.raises(StorageError, match=r"retrain-shop-1\.jsonl: expected an entry of the journal, but outcome"):
+        journal.entries()

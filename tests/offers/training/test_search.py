@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from offers.contract.contract import Contract
+from offers.data.dataset import origin
+from offers.steps.data import read_gold
+from offers.training import search as searching
+from offers.training.search import search
+from tests.support.runs import ShopRun
+
+
+@pytest.fixture
+def rows(shop_run: ShopRun, shop_contract: Contract) -> tuple[np.ndarray, np.ndarray]:
+    dataset = read_gold(shop_run.gold, shop_contract)
+    return dataset.encode(shop_contract), dataset.labels
+
+
+def test_shows_each_trial_and_never_ends_worse_than_the_contracts_settings(rows, shop_contract, tmp_path):
+    said = []
+    found = search(shop_contract, *rows, trials=3, seed=0, directory=tmp_path, say=said.append)
+    assert [line.split(":")[0] for line in said] == ["trial 1 of 3", "trial 2 of 3", "trial 3 of 3"]
+    end = origin(shop_contract, len(rows[1]))
+    loss = searching._objective(shop_contract, rows[0][:end], rows[1][:end], 0)
+    assert loss(found) <= loss(shop_contract.model)
+
+
+def test_one_trial_is_the_contracts_own(rows, shop_contract, tmp_path):
+    assert search(shop_contract, *rows, trials=1, seed=0, directory=tmp_path, say=str) == shop_contract.model
+
+
+def test_interrupted_and_taken_up_it_finds_the_same(rows, shop_contract, tmp_path):
+    whole = search(shop_contract, *rows, trials=10, seed=1, directory=tmp_path / "whole", say=str)
+
+    def interrupt(text: str) -> None:
+        if text.startswith("trial 4 "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(shop_contract, *rows, trials=10, seed=1, directory=tmp_path / "parts", say=interrupt)
+    said = []
+    assert search(shop_contract, *rows, trials=10, seed=1, directory=tmp_path / "parts", say=said.append) == whole
+    assert [line.split(" ")[1] for line in said] == ["5", "6", "7", "8", "9", "10"]
+
+
+def test_labels_of_the_windows_are_not_looked_at(rows, shop_contract, tmp_path):
+    matrix, labels = rows
+    end = origin(shop_contract, len(labels))
+    hidden = labels.copy()
+    hidden[end:] = 1 - hidden[end:]
+    found = [
+        search(shop_contract, matrix, seen, trials=4, seed=0, directory=tmp_path / name, say=str)
+        for name, seen in (("true", labels), ("flipped", hidden))
+    ]
+    assert found[0] == found[1]
+
+
+def test_other_data_is_another_search(rows, shop_contract, tmp_path):
+    matrix, labels = rows
+    search(shop_contract, matrix, labels, trials=1, seed=0, directory=tmp_path, say=str)
+    search(shop_contract, matrix[1:], labels[1:], trials=1, seed=0, directory=tmp_path, say=str)
+    search(shop_contract, matrix, labels, trials=1, seed=5, directory=tmp_path, say=str)
+    assert len(list(tmp_path.glob("*.log"))) == 3

@@ -1,0 +1,106 @@
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from offers.bundle import bundle as bundles
+from pipelines import local
+from pipelines.compilation import compile_pipeline
+from tests.support.runs import ShopRun, offers
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("same_commit")]
+
+
+def test_the_command_runs_the_graph_to_the_bundle_that_the_library_makes(shop_run: ShopRun, tmp_path: Path) -> None:
+    done = offers(tmp_path, "pipeline", "run", "--contract", shop_run.contract_file, "--source", shop_run.csv)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "bundles").iterdir()] == [shop_run.bundle.name]
+    assert bundles.load(tmp_path / "bundles" / shop_run.bundle.name).verdict.passed
+    run = next((tmp_path / "runs").iterdir())
+    assert "<html" in (run / "report.html").read_text().lower()
+    assert str(run / "report.html") in done.stdout
+    for step in ("ingest", "validate", "prepare", "train", "evaluate", "gate", "package"):
+        assert f"✓ {step}" in done.stdout
+    assert "Executing task" in (run / "kfp.log").read_text()
+    assert "Executing task" not in done.stdout
+    # What came to this bundle is the very file that a cluster is given.
+    assert offers(tmp_path, "pipeline", "compile", tmp_path / "training.yaml").returncode == 0
+    assert (tmp_path / "training.yaml").read_bytes() == (run / "pipeline.yaml").read_bytes()
+
+
+def test_broken_rows_stop_the_run_and_leave_earlier_results(shop_run: ShopRun, tmp_path: Path) -> None:
+    earlier = tmp_path / "bundles" / "earlier"
+    earlier.mkdir(parents=True)
+    broken = tmp_path / "orders.csv"
+    broken.write_text(shop_run.csv.read_text().replace(";web;", ";fax;", 3))
+    done = offers(tmp_path, "pipeline", "run", "--contract", shop_run.contract_file, "--source", broken)
+    assert done.returncode == 2
+    assert "column 'channel', row" in done.stderr
+    assert "expected one of mail, phone, web, got 'fax' (3 rows)" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    page = next((tmp_path / "runs").iterdir()) / "violations.html"
+    assert "fax" in page.read_text()
+    assert list((tmp_path / "bundles").iterdir()) == [earlier]
+
+
+@pytest.fixture
+def duel(shop_run: ShopRun, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Let a contract's candidate meet the shop's bundle."""
+    champion = "--source", shop_run.csv, "--champion", shop_run.bundle
+
+    def duel(text: str) -> subprocess.CompletedProcess[str]:
+        contract = tmp_path / "shop.yaml"
+        contract.write_text(text + "  - {metric: auc, not_worse_than_champion_by: 0.02}\n")
+        return offers(tmp_path, "pipeline", "run", "--contract", contract, *champion)
+
+    return duel
+
+
+def test_challenger_meets_champion(
+    duel: Callable[[str], subprocess.CompletedProcess[str]], shop_run: ShopRun, tmp_path: Path
+) -> None:
+    done = duel(shop_run.text)
+    assert done.returncode == 0, done.stdout + done.stderr
+    comparison = bundles.load(next((tmp_path / "bundles").iterdir())).evaluation.champion
+    assert comparison is not None
+    assert comparison.champion == shop_run.bundle.name
+    # The same recipe on the same rows: no difference at all.
+    assert comparison.differences["auc"].value == comparison.differences["auc"].low == 0.0
+
+
+def test_a_challenger_that_is_refused_is_not_packaged(
+    duel: Callable[[str], subprocess.CompletedProcess[str]], shop_run: ShopRun, tmp_path: Path
+) -> None:
+    done = duel(shop_run.text.replace("trees: 20, depth: 3", "trees: 1, depth: 1"))
+    assert done.returncode == 3
+    assert "FAILED" in done.stdout
+    assert "no bundle was made" in done.stdout
+    run = next((tmp_path / "runs").iterdir())
+    assert (run / "report.html").exists()
+    assert local.Run(run).artifact("package", "bundle") is None
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_steps_hand_on_what_kubeflow_shows(tmp_path: Path) -> None:
+    spec = next(yaml.safe_load_all(compile_pipeline("training", tmp_path / "training.yaml").read_text()))
+    outputs = {
+        name.removeprefix("comp-"): {
+            artifact: kind["artifactType"]["schemaTitle"].removeprefix("system.")
+            for artifact, kind in component.get("outputDefinitions", {}).get("artifacts", {}).items()
+        }
+        for name, component in spec["components"].items()
+        if "executorLabel" in component
+    }
+    assert outputs["validate"]["violations"] == "HTML"
+    assert outputs["evaluate"] == {"curves": "ClassificationMetrics", "evaluation": "Artifact", "figures": "Metrics"}
+    assert outputs["gate"] == {"report": "HTML", "rules": "Markdown", "verdict": "Artifact"}
+    condition = spec["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert set(condition) == {"package", "condition-2"}
+    assert set(spec["components"]["comp-condition-2"]["dag"]["tasks"]) == {"deploy"}
+    images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
+    assert len(images) == 1
+    assert "pip install" not in json.dumps(spec["deploymentSpec"])

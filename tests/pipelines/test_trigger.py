@@ -1,0 +1,212 @@
+"""Alarms that arrive over HTTP as CloudEvents, and what they start."""
+
+import json
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from cloudevents.conversion import to_binary, to_structured
+from cloudevents.http import CloudEvent
+
+from offers.retraining.journal import Journal, Outcome, Request
+from offers.retraining.retrainer import Retrainer
+from offers.store.directory import DirectoryStore
+from pipelines.starting import LocalRuns
+from pipelines.trigger import BODY_LIMIT, application
+from tests.support.runs import ShiftedRun, ShopRun
+
+ATTRIBUTES = {"type": "offers.drift.alarm", "source": "/offers/drift", "id": "a1", "subject": "shop-1"}
+DATA = {
+    "bundle": "shop-0123456789abcdef",
+    "signals": {"data": True, "score": True},
+    "reasons": ["age: KS distance 0.31"],
+}
+
+
+class Starts(list[str]):
+    def __call__(self, request: Request, run: str) -> None:
+        self.append(run)
+
+
+@pytest.fixture
+def starts() -> Starts:
+    return Starts()
+
+
+@contextmanager
+def served(retrainer: Retrainer) -> Iterator[httpx.Client]:
+    """The service on a free port of loopback, and a client of it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(application(retrainer), log_config=None, lifespan="off", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", trust_env=False) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def client(tmp_path: Path, starts: Starts) -> Iterator[httpx.Client]:
+    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts)) as found:
+        yield found
+
+
+def event(data: Any = DATA, **attributes: str) -> CloudEvent:
+    return CloudEvent(ATTRIBUTES | attributes, data)
+
+
+@pytest.mark.parametrize("encode", [to_structured, to_binary])
+def test_an_alarm_starts_a_run_in_both_modes(client: httpx.Client, starts: Starts, encode: Any) -> None:
+    headers, body = encode(event())
+    answer = client.post("/", headers=headers, content=body)
+    assert answer.status_code == 202
+    assert answer.json()["started"]
+    assert starts == [answer.json()["run"]]
+    assert answer.json()["request"]["evidence"] == DATA
+
+
+def test_an_alarm_that_is_sent_again_starts_nothing_more(client: httpx.Client, starts: Starts) -> None:
+    headers, body = to_structured(event())
+    answers = [client.post("/", headers=headers, content=body).json() for _ in range(3)]
+    assert answers[0] == answers[1] == answers[2]
+    assert len(starts) == 1
+    assert len(client.get("/journal").json()["entries"]) == 1
+    assert 'offers_retraining_decisions_total{cause="alarm",started="true"} 3.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("signals", "started"),
+    [
+        ({"data": True, "score": True, "performance": None}, True),
+        ({"data": True, "score": False, "performance": True}, True),
+        ({"data": False, "score": False, "performance": True}, False),
+        ({"data": True}, False),
+    ],
+)
+def test_two_signals_of_three_are_needed(
+    client: httpx.Client, starts: Starts, signals: dict[str, bool | None], started: bool
+) -> None:
+    headers, body = to_structured(event(DATA | {"signals": signals}))
+    decision = client.post("/", headers=headers, content=body).json()
+    assert decision["started"] is started
+    assert len(starts) == started
+    assert client.get("/journal").json()["entries"] == [decision]
+
+
+@pytest.mark.parametrize("action", ["retrain", "recalibrate", "none"])
+def test_a_verdict_decides_whatever_its_signals(client: httpx.Client, action: str) -> None:
+    headers, body = to_structured(event(DATA | {"signals": {"performance": True}, "action": action}))
+    decision = client.post("/", headers=headers, content=body).json()
+    assert decision["request"]["action"] == action
+    assert decision["started"] is (action != "none")
+
+
+def test_another_alarm_waits_for_the_run(client: httpx.Client, starts: Starts) -> None:
+    for name in ("a1", "a2"):
+        headers, body = to_structured(event(id=name))
+        answer = client.post("/", headers=headers, content=body).json()
+    assert not answer["started"]
+    assert answer["reason"].startswith(f"{starts[0]} is under way")
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "sentence"),
+    [
+        (DATA, {"type": "offers.scored"}, "the event's type: expected 'offers.drift.alarm', got 'offers.scored'"),
+        ([1], {}, "the event's data: expected an object, got a list"),
+        ({}, {}, "the event's 'bundle': expected one of contract 'shop', got null"),
+        ({"bundle": "bank-1"}, {}, "the event's 'bundle': expected one of contract 'shop', got 'bank-1'"),
+        (
+            DATA | {"signals": {"data": "yes"}},
+            {},
+            "the event's 'signals': expected true, false or null by data, score, performance, got {'data': 'yes'}",
+        ),
+        (
+            DATA | {"signals": []},
+            {},
+            "the event's 'signals': expected true, false or null by data, score, performance, got []",
+        ),
+        (DATA, {"id": "x" * 200}, "the event's source and id: expected at most 200 characters, got 214"),
+    ],
+)
+def test_a_foreign_event_is_refused(
+    client: httpx.Client, starts: Starts, data: Any, attributes: dict[str, str], sentence: str
+) -> None:
+    headers, body = to_structured(event(data, **attributes))
+    answer = client.post("/", headers=headers, content=body)
+    assert (answer.status_code, answer.json()["error"]) == (400, sentence)
+    assert starts == []
+    assert client.get("/journal").json() == {"entries": []}
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"[]", b'"text"', b"{}", b"\xff\xfe", b'{"specversion": "9"}'])
+@pytest.mark.parametrize("kind", ["application/json", "application/cloudevents+json", "text/plain"])
+def test_what_is_no_event_is_refused(client: httpx.Client, body: bytes, kind: str) -> None:
+    answer = client.post("/", headers={"content-type": kind}, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("expected a CloudEvent in binary or structured mode, but ")
+
+
+def test_a_body_beyond_the_limit_is_refused(client: httpx.Client) -> None:
+    answer = client.post("/", content=b"x" * (BODY_LIMIT + 1))
+    assert answer.status_code == 413
+
+
+def test_a_journal_that_is_damaged_answers_503(client: httpx.Client, tmp_path: Path) -> None:
+    path = tmp_path / "journal/shop/20260101T000000.000000-decision-1.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"kind": "decision"}))
+    headers, body = to_structured(event())
+    answer = client.post("/", headers=headers, content=body)
+    assert answer.status_code == 503
+    assert "expected an entry of the journal" in answer.json()["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("same_commit")
+def test_an_alarm_leads_to_a_new_bundle_and_both_are_in_the_journal(shop_run: ShopRun, tmp_path: Path) -> None:
+    bundles = tmp_path / "bundles"
+    arguments = {"contract": shop_run.text, "source": str(shop_run.csv), "publish": str(bundles)}
+    journal = Journal(DirectoryStore(tmp_path), "shop")
+    runs = LocalRuns(arguments, tmp_path / "runs", journal.ended)
+    retrainer = Retrainer(journal, runs)
+    with served(retrainer) as client:
+        headers, body = to_structured(event())
+        assert client.post("/", headers=headers, content=body).json()["started"]
+        runs.wait()
+        decision, outcome = client.get("/journal").json()["entries"]
+    assert outcome["run"] == decision["run"]
+    assert outcome["bundle"] == f"{bundles}/{shop_run.bundle.name}"
+    assert (bundles / shop_run.bundle.name / "manifest.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("same_commit")
+def test_an_alarm_that_asks_for_recalibration_leads_to_a_bundle_with_the_same_trees(
+    shifted_run: ShiftedRun, tmp_path: Path
+) -> None:
+    parent, child, published = shifted_run.parent, shifted_run.child, tmp_path / "bundles"
+    shutil.copytree(parent.bundle, published / parent.bundle.name)
+    arguments = {"contract": child.text, "source": str(child.csv), "publish": str(published)}
+    journal = Journal(DirectoryStore(tmp_path), "shop")
+    runs = LocalRuns(arguments, tmp_path / "runs", journal.ended)
+    evidence = {"bundle": parent.bundle.name}
+    request = Request(id="a1", contract="shop", cause="alarm", action="recalibrate", evidence=evidence)
+    decision = Retrainer(journal, runs).ask(request)
+    runs.wait()
+    outcome = journal.entries()[-1]
+    assert outcome.run == decision.run
+    assert isinstance(outcome, Outcome)
+    assert outcome.bundle == f"{published}/{child.bundle.name}", outcome.note
+    booster = (published / child.bundle.name / "booster.ubj").read_bytes()
+    assert booster == (parent.bundle / "booster.ubj").read_bytes()
