@@ -16,7 +16,8 @@ from offers.bundle.bundle import REFERENCE_ROWS
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.drift.examination import Reference, Streak, Watch, examine, watched_columns
-from offers.simulation.world import CovariateShift, Regime, ShareShift, World
+from offers.simulation.shifts import CovariateShift, Regime, ShareShift
+from offers.simulation.world import World
 
 POOL = 80_000
 WITHIN = 3

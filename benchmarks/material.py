@@ -14,7 +14,8 @@ from rich.table import Table
 
 from benchmarks.load import post
 from offers.contract import contract as contracts
-from offers.contract.contract import Contract, Role
+from offers.contract.column import Role
+from offers.contract.contract import Contract
 from offers.data import sources
 from offers.data.dataset import Dataset
 from offers.data.validation import validate

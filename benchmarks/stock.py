@@ -17,7 +17,8 @@ from xgboost import XGBClassifier
 
 from benchmarks.kserve import Model, PredictorConfig, serve
 from offers.contract import contract as contracts
-from offers.contract.contract import Contract, ModelSettings
+from offers.contract.contract import Contract
+from offers.contract.sections import ModelSettings
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Offer
 

@@ -55,7 +55,8 @@ def simulate(
 ) -> None:
     """Write rows of the contract's simulated world."""
     from offers.contract import contract as contracts
-    from offers.simulation.world import World, write_csv
+    from offers.data.csv_writer import write_csv
+    from offers.simulation.world import World
 
     known = contracts.load(contract)
     sample = World(known, seed).sample(rows or known.simulation.rows, seed=seed)

@@ -37,7 +37,7 @@ def run_(
     """Run the monitoring pipeline on this machine. Exit code 3: it asks for action, or a signal is an alarm."""
     from cli.pipeline import fresh
     from cli.screen import RunDisplay, console
-    from offers.decisions.scored import Period
+    from offers.decisions.period import Period
     from offers.settings import Settings
     from offers.steps import monitoring
     from offers.steps.training import open_bundle
@@ -107,7 +107,7 @@ def status(
     from datetime import UTC, datetime
 
     from offers.contract import contract as contracts
-    from offers.decisions.scored import span
+    from offers.decisions.period import span
     from offers.monitoring import heartbeat
     from offers.settings import Settings
     from offers.store.store import open_store

@@ -77,7 +77,7 @@ def listen(
 
     import uvicorn
 
-    from offers.decisions.scored import span
+    from offers.decisions.period import span
     from offers.retraining.retrainer import Limits, Retrainer
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns, LocalRuns

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from cli.serve import ask
-from offers.contract.contract import Contract, Role
+from offers.contract.column import Role
+from offers.contract.contract import Contract
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
@@ -46,7 +47,8 @@ def shifted(bundle: "Bundle", rows: int) -> pd.DataFrame:
 
     Who the customers are has changed, how they decide has not: outcomes are drawn by the bundle's own propensities.
     """
-    from offers.simulation.world import CovariateShift, ShareShift, World
+    from offers.simulation.shifts import CovariateShift, ShareShift
+    from offers.simulation.world import World
 
     contract = bundle.contract
     regimes = (CovariateShift(0, "age", 1.0), ShareShift(0, "job", "retired", 3.0))
@@ -63,7 +65,7 @@ def shifted(bundle: "Bundle", rows: int) -> pd.DataFrame:
 def contacts(contract: Contract, settings: "Settings", source: str, newest: pd.DataFrame) -> Path:
     """Write a file, in a directory of its own, of all contacts so far and behind them the newest ones."""
     from offers.data import sources, validation
-    from offers.simulation.world import write_csv
+    from offers.data.csv_writer import write_csv
 
     so_far = validation.validate(sources.ingest(contract, settings, source).frame, contract).frame
     path = Path(tempfile.mkdtemp(prefix="demo-", dir=settings.home.resolve())) / contract.source.file

@@ -22,7 +22,7 @@ from offers.errors import OffersError, RequestError, ServiceError
 from offers.retraining import alarm
 from offers.retraining.journal import Action, Decision, Request
 from offers.retraining.retrainer import Retrainer
-from serving.protocol.rows import shown
+from offers.wording import shown
 
 BODY_LIMIT = 2**20
 

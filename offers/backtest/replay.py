@@ -31,6 +31,7 @@ from offers.drift.window import WindowReport
 from offers.model.encoder import Encoder
 from offers.model.propensity import PropensityModel, margins
 from offers.monitoring import two_of_three as verdict
+from offers.monitoring.promise import judge
 from offers.monitoring.two_of_three import Action, Signals
 from offers.training.learners import BoostedTrees, Margin, calibrate, calibration_edges, out_of_time_margins
 
@@ -287,7 +288,7 @@ class Replay:
         # Labels that came to be known since the model was made; older rows among them were scored by the one before.
         known = slice(serving.since - self.delay, at - self.delay)
         labels, propensity = self.history.dataset.labels[known], serving.model.calibrator(self._margin(serving, known))
-        performance = verdict.judge(labels, propensity, self._settings)
+        performance = judge(labels, propensity, self._settings)
         lasting = at - serving.trained_at >= self._watch.window * self._watch.consecutive
         alarms = self._streak.signals
         return Signals(

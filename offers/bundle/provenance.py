@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from offers.contract.contract import ModelSettings
+from offers.contract.sections import ModelSettings
 
 _DISTRIBUTIONS = {
     "numpy": ("numpy",),

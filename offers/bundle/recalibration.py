@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from offers.bundle.bundle import Bundle
 from offers.bundle.provenance import Recalibration
-from offers.contract.contract import Retraining
+from offers.contract.sections import Retraining
 from offers.data.dataset import Dataset
 from offers.errors import DataError
 from offers.model.propensity import Calibrator, PropensityModel

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from offers.errors import SourceError
-from offers.files import some
+from offers.wording import some
 
 LARGEST_MEMBER = 4 << 30
 

@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from offers.contract.contract import Contract, Role
+from offers.contract.column import Role
+from offers.contract.contract import Contract
 from offers.data.validation import periods
 from offers.errors import DataError
 from offers.model.encoder import Encoder, fingerprint

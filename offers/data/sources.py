@@ -210,7 +210,8 @@ def _verify(sha256: str, place: _Place) -> None:
 
 
 def _simulate(contract: Contract, source: str) -> Ingested:
-    from offers.simulation.world import World, write_csv
+    from offers.data.csv_writer import write_csv
+    from offers.simulation.world import World
 
     found = re.fullmatch(r"simulated(?::(\d+)(?::([1-9]\d*))?)?", source)
     if not found:

@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pyarrow import parquet
 
-from offers.contract.contract import Contract, CsvFormat
+from offers.contract.contract import Contract
+from offers.contract.sections import CsvFormat
 from offers.errors import DataError, OffersError, SourceError
-from offers.files import os_errors, some
+from offers.files import os_errors
+from offers.wording import some
 
 SEPARATORS = ";,\t|"
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-from offers.contract.contract import MONTHS, Column, Contract, Role
+from offers.contract.column import MONTHS, Column, Role
+from offers.contract.contract import Contract
 from offers.errors import DataError
 
 _TRUE, _FALSE = {"1", "true", "yes"}, {"0", "false", "no"}

@@ -3,68 +3,28 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from offers.contract.contract import Column, Contract
+from offers.contract.column import Column
+from offers.contract.contract import Contract
+from offers.decisions.period import Period
 from offers.errors import DataError, SourceError
-from offers.files import some
 from offers.settings import Settings
 from offers.store.store import open_store
+from offers.wording import some
 
 DECISION, CUSTOMER, SCORED_AT, BUNDLE, SCORE = "decision_id", "customer_id", "scored_at", "bundle", "_propensity"
 OUTCOME, OBSERVED_AT = "outcome", "observed_at"
 SCORED_COLUMNS = (DECISION, CUSTOMER, SCORED_AT, BUNDLE, SCORE)
 OUTCOME_COLUMNS = (DECISION, OUTCOME, OBSERVED_AT)
 
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _KEPT_AS_INDEX = "__index_level_"
 _DAY = re.compile(r"(?:^|/)(\d{4}-\d\d-\d\d)/[^/]+$")
-
-
-@dataclass(frozen=True)
-class Period:
-    """The decisions to look at: from `since` (None: the first there is) until before `until`, as known at `as_of`."""
-
-    since: datetime | None
-    until: datetime
-    as_of: datetime
-
-    @classmethod
-    def parse(cls, since: str, until: str, as_of: str) -> "Period":
-        """Read moments such as 2024-05-31 or 2024-05-31T12:00Z, in UTC unless they say otherwise.
-
-        Parameters
-        ----------
-        since : a moment, or a span before `until` such as 7d; empty for everything
-        until : empty for `as_of`
-        as_of : what was known then counts, later outcomes do not; empty for now
-
-        Raises
-        ------
-        DataError
-            one of them can't be read, or they leave no time between them
-        """
-        known = _moment("as-of", as_of) if as_of else datetime.now(UTC)
-        end = min(_moment("until", until), known) if until else known
-        if not since:
-            return cls(None, end, known)
-        begin = end - span(since) if _SPAN.fullmatch(since) else _moment("since", since)
-        if begin >= end:
-            raise DataError(
-                f"since {since!r}: expected a moment before {end:%Y-%m-%d %H:%M} UTC, where the period ends"
-            )
-        return cls(begin, end, known)
-
-    def holds(self, moments: pd.Series) -> pd.Series:
-        """Whether moments, of dtype datetime64 in UTC, lie in the period."""
-        inside = moments < self.until
-        return inside if self.since is None else inside & (moments >= self.since)
 
 
 @dataclass(frozen=True)
@@ -73,20 +33,6 @@ class Table:
 
     frame: pd.DataFrame
     repeated: int
-
-
-def span(text: str) -> timedelta:
-    """Read a span of time: 30m, 12h, 7d or 2w.
-
-    Raises
-    ------
-    DataError
-        it is none of these, or no time at all
-    """
-    found = _SPAN.fullmatch(text)
-    if found is None or float(found[1]) == 0:
-        raise DataError(f"span {text!r}: expected a number of minutes, hours, days or weeks, as 30m, 12h, 7d or 2w")
-    return timedelta(**{_UNITS[found[2]]: float(found[1])})
 
 
 def read_scored(where: str, contract: Contract, settings: Settings, since: datetime | None = None) -> Table:
@@ -201,14 +147,6 @@ def faults(rows: pd.DataFrame, column: Column) -> Iterator[tuple[str, np.ndarray
     yield "a finite number", np.isinf(numbers)
     if column.type != "number":
         yield "a whole number", ~absent & (np.rint(numbers) != numbers)
-
-
-def _moment(name: str, text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise DataError(f"{name} {text!r}: expected a moment such as 2024-05-31 or 2024-05-31T12:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _files(where: str, what: str, settings: Settings, since: datetime | None = None) -> Iterator[tuple[str, bytes]]:

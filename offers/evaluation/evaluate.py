@@ -10,7 +10,8 @@ import xgboost as xgb
 from fairlearn.metrics import MetricFrame, count, selection_rate
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from offers.contract.contract import Contract, ModelSettings
+from offers.contract.contract import Contract
+from offers.contract.sections import ModelSettings
 from offers.data.dataset import Dataset, origin, windows
 from offers.drift.statistics import population_stability_index
 from offers.evaluation import metrics

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from offers.contract.contract import Contract, Rule
+from offers.contract.contract import Contract
+from offers.contract.sections import Rule
 from offers.evaluation.figures import LOWER_IS_BETTER, Evaluation
 
 _SUSPECTS = 3

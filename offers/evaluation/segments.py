@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from offers.contract.contract import Column
+from offers.contract.column import Column
 
 
 def groups(values: pd.Series, column: Column) -> pd.Series:

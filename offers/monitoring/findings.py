@@ -126,7 +126,7 @@ class Performance(Record):
 
 
 class Promise(Record):
-    """`offers.monitoring.two_of_three.Performance`: whether the newest labels are what the propensities promised."""
+    """`offers.monitoring.promise.Performance`: whether the newest labels are what the propensities promised."""
 
     labels: int
     breached: bool | None

@@ -12,13 +12,12 @@ from scipy.stats import norm
 from offers.bundle import bundle as bundles
 from offers.bundle.bundle import Bundle
 from offers.contract.contract import Contract
-from offers.decisions.scored import BUNDLE, DECISION, OBSERVED_AT, OUTCOME, SCORE, SCORED_AT, Period, Table, faults
+from offers.decisions.period import Period
+from offers.decisions.scored import BUNDLE, DECISION, OBSERVED_AT, OUTCOME, SCORE, SCORED_AT, Table, faults
 from offers.drift.examination import Reference, Streak, WindowReport, at_mix, at_reference_offers, examine
 from offers.errors import DataError
 from offers.evaluation import metrics
 from offers.evaluation.evaluate import fairness
-from offers.files import some
-from offers.monitoring import two_of_three as verdict
 from offers.monitoring.findings import (
     ColumnQuality,
     Day,
@@ -32,6 +31,8 @@ from offers.monitoring.findings import (
     Volume,
     Window,
 )
+from offers.monitoring.promise import judge
+from offers.wording import some
 
 # Propensities are logged as float64 or float32: a difference above this is another score.
 _SAME = 1e-5
@@ -221,9 +222,9 @@ def performance(decisions: Decisions, bundle: Bundle, seed: int = 0) -> Performa
 
 
 def promise(decisions: Decisions, contract: Contract) -> Promise:
-    """Judge whether mature labels are what the propensities promised, as `offers.monitoring.two_of_three` does."""
+    """Judge whether mature labels are what the propensities promised, as `offers.monitoring.promise` does."""
     propensity = decisions.rows.loc[decisions.judged, SCORE].to_numpy()
-    found = verdict.judge(decisions.outcome[decisions.judged], _inside(propensity), contract.retraining)
+    found = judge(decisions.outcome[decisions.judged], _inside(propensity), contract.retraining)
     return Promise(**asdict(found))
 
 

@@ -14,10 +14,7 @@ A signal that can't be judged counts as not breached, and the verdict says so.
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from scipy.stats import rankdata
-
-from offers.contract.contract import Retraining
+from offers.contract.sections import Retraining
 
 Action = Literal["none", "recalibrate", "retrain"]
 
@@ -64,22 +61,6 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Performance:
-    """What matured labels say of the scores given at the time.
-
-    `level` is the distance of the number of acceptances from what the propensities promise, `ranks` that of the AUC,
-    both in standard deviations; None where labels are too few.
-    """
-
-    labels: int
-    breached: bool | None
-    ranks_hold: bool | None
-    level: float | None
-    ranks: float | None
-    reasons: tuple[str, ...]
-
-
 def decide(signals: Signals, settings: Retraining) -> Verdict:
     """Choose the cheapest answer that the signals allow."""
     breached, unknown, lost = signals.breached, signals.unknown, signals.ranks_hold is False
@@ -98,47 +79,6 @@ def decide(signals: Signals, settings: Retraining) -> Verdict:
         cheaper = _recalibration(signals, settings, (*found, "recalibration comes first"))
         return cheaper if cheaper.action == "recalibrate" else Verdict("retrain", found)
     return Verdict("retrain", found)
-
-
-def judge(labels: np.ndarray, propensity: np.ndarray, settings: Retraining) -> Performance:
-    """Hold matured labels against what the propensities themselves promise.
-
-    If the propensities are right, acceptances number their sum with variance sum p (1 - p), and the AUC is the share
-    of pairs in order, each weighted by the chance p (1 - q) that it is an acceptance and a refusal. So a model is
-    measured by the rows that it had to score: an AUC of other rows, as the gate saw them, is no yardstick where the mix
-    has changed.
-
-    Parameters
-    ----------
-    labels : ndarray of 0/1, shape (n,), matured labels in time order; the newest `settings.newest` are used
-    propensity : ndarray, shape (n,), in (0, 1), as given at the time, by the model that serves now
-    """
-    labels, propensity = labels[-settings.newest :].astype(float), propensity[-settings.newest :]
-    if len(labels) < settings.labels:
-        few = f"{len(labels)} matured labels, {settings.labels} are needed to judge performance"
-        return Performance(len(labels), None, None, None, None, (few,))
-    level = _level(labels, propensity)
-    enough = min(labels.sum(), len(labels) - labels.sum()) >= settings.outcomes
-    ranks = _ranks(labels, propensity) if enough else None
-    holds = None if ranks is None else bool(ranks >= -settings.surprise)
-    off = bool(abs(level) > settings.surprise)
-    return Performance(
-        labels=len(labels),
-        breached=off or holds is False,
-        ranks_hold=holds,
-        level=level,
-        ranks=ranks,
-        reasons=tuple(_told(labels, propensity, level if off else None, ranks if holds is False else None)),
-    )
-
-
-def promised_auc(propensity: np.ndarray) -> float:
-    """AUC to expect where labels are drawn by the propensities, shape (n,), in (0, 1)."""
-    rising = np.sort(propensity)
-    chances = (len(rising) - 1) * rising.sum() - (rising.sum() ** 2 - (rising**2).sum())
-    places = np.arange(len(rising))
-    refusals_below = places - (np.cumsum(rising) - rising)
-    return float(rising @ refusals_below / chances) if chances > 0 else 0.5
 
 
 def _recalibration(signals: Signals, settings: Retraining, found: tuple[str, ...]) -> Verdict:
@@ -161,37 +101,3 @@ def _obstacle(signals: Signals, settings: Retraining) -> str:
     if signals.since_training < wait:
         return f"retraining waits until {wait} rows are scored since the last, {why}; it is {signals.since_training}"
     return ""
-
-
-def _level(labels: np.ndarray, propensity: np.ndarray) -> float:
-    return float((labels - propensity).sum() / np.sqrt((propensity * (1 - propensity)).sum()))
-
-
-def _ranks(labels: np.ndarray, propensity: np.ndarray) -> float:
-    """Distance of the AUC from the promised one, by the standard error of Hanley and McNeil (1982)."""
-    promised, positives = promised_auc(propensity), labels.sum()
-    error = _auc_error(promised, positives, len(labels) - positives)
-    return (_auc(labels, propensity) - promised) / error
-
-
-def _auc(labels: np.ndarray, propensity: np.ndarray) -> float:
-    positives = labels.sum()
-    above = rankdata(propensity) @ labels - positives * (positives + 1) / 2
-    return float(above / (positives * (len(labels) - positives)))
-
-
-def _auc_error(auc: float, positives: float, negatives: float) -> float:
-    one, other = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    spread = auc * (1 - auc) + (positives - 1) * (one - auc**2) + (negatives - 1) * (other - auc**2)
-    return float(np.sqrt(spread / (positives * negatives)))
-
-
-def _told(labels: np.ndarray, propensity: np.ndarray, level: float | None, ranks: float | None) -> list[str]:
-    told = []
-    if level is not None:
-        shares = f"{labels.mean():.1%} of {len(labels)} accepted, {propensity.mean():.1%} were promised"
-        told.append(f"{shares}: {abs(level):.1f} standard deviations")
-    if ranks is not None:
-        aucs = f"AUC {_auc(labels, propensity):.2f}, {promised_auc(propensity):.2f} was promised"
-        told.append(f"{aucs}: {abs(ranks):.1f} standard deviations")
-    return told or ["labels are what the scores promise"]

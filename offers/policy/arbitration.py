@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from offers.contract.contract import Contract, Role
+from offers.contract.column import Role
+from offers.contract.contract import Contract
 from offers.errors import PolicyError
 from offers.model.encoder import Coded
 from offers.policy.catalogue import BEYOND_K, FAMILY_LIMIT, NOT_WORTH_ITS_COST, Catalogue, Offer

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from offers.contract.contract import Contract, Role
+from offers.contract.column import Role
+from offers.contract.contract import Contract
 from offers.errors import CatalogueError
 from offers.policy.exploration import Exploration
 from offers.policy.rules import Condition, Rule, Value, misfit, problems

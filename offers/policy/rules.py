@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from offers.contract.contract import Column, Contract
+from offers.contract.column import Column
+from offers.contract.contract import Contract
 from offers.errors import PolicyError
 from offers.model.encoder import Coded
 from offers.yaml_file import Problem, Section, refuse

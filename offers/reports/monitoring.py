@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from offers.contract.contract import Contract
 from offers.evaluation.figures import Evaluation
-from offers.files import some
 from offers.monitoring.findings import Drift, Findings, Labels, Monitoring, Performance, Quality, Surprise, Volume
 from offers.reports import plots, tables
 from offers.reports import training as report
 from offers.reports.plots import Plot
 from offers.reports.tables import Cell, Row, Table
+from offers.wording import some
 
 _ACTIONS = {
     "none": "Nothing to do: what was seen asks for no change of the model.",

@@ -8,7 +8,8 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from offers.contract.contract import Column, Contract
+from offers.contract.column import Column
+from offers.contract.contract import Contract
 from offers.data.validation import Violation
 from offers.evaluation.figures import ColumnDrift, ColumnPower, Evaluation, Fairness, Figure, Group, Scores, Segment
 from offers.evaluation.gate import RuleVerdict, Verdict

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from offers.contract.contract import Contract, Role
+from offers.contract.column import Role
+from offers.contract.contract import Contract
 from offers.data.validation import Violation
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import RuleVerdict, Verdict

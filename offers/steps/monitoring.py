@@ -14,6 +14,7 @@ import pandas as pd
 from offers import files
 from offers.bundle.provenance import git_commit, libraries
 from offers.contract.contract import Contract
+from offers.decisions.period import Period
 from offers.decisions.scored import SCORE, SCORED_AT
 from offers.evaluation.figures import Figure
 from offers.monitoring import heartbeat
@@ -23,7 +24,7 @@ from offers.steps.data import Say
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
-    from offers.decisions.scored import Period
+    from offers.decisions.period import Period
     from offers.monitoring.inspection import Decisions
 
 # Names of the files in the directories that these steps hand on.
@@ -81,7 +82,7 @@ def collect(
     Parameters
     ----------
     outcomes : where they are; empty for none
-    since, until, as_of : see `offers.decisions.scored.Period.parse`
+    since, until, as_of : see `offers.decisions.period.Period.parse`
 
     Raises
     ------
@@ -92,7 +93,7 @@ def collect(
     from offers.monitoring import inspection
     from offers.steps.training import open_bundle
 
-    made, period = open_bundle(bundle, settings), reading.Period.parse(since, until, as_of)
+    made, period = open_bundle(bundle, settings), Period.parse(since, until, as_of)
     # Without outcomes nothing waits for a training's cool-down: decisions that are mature already need no count.
     needed = None if outcomes else _labels_from(period, made.contract)
     rows = reading.read_scored(scored, made.contract, settings, needed)

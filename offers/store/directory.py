@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from offers.errors import StorageError
-from offers.files import os_errors, sha256_of, some, sync
+from offers.files import os_errors, sha256_of, sync
+from offers.wording import some
 
 MANIFEST = "manifest.json"
 

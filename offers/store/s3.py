@@ -15,10 +15,11 @@ from urllib3.exceptions import HTTPError, PoolError
 from urllib3.response import BaseHTTPResponse
 
 from offers.errors import StorageError
-from offers.files import os_errors, some, sync
+from offers.files import os_errors, sync
 from offers.settings import S3Settings
 from offers.store.credentials import cause, credentials, pool
 from offers.store.directory import MANIFEST, checked, digests, new_directory, not_whole, refuse_difference, whole
+from offers.wording import some
 
 _PROBE = "probe"
 

@@ -17,7 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from offers.contract.contract import Calibration, Contract, ModelSettings
+from offers.contract.contract import Contract
+from offers.contract.sections import Calibration, ModelSettings
 from offers.model.encoder import Encoder
 from offers.model.propensity import Calibrator, PropensityModel, margins
 

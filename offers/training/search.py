@@ -12,7 +12,8 @@ from optuna.storages.journal import JournalFileBackend
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from offers.contract.contract import Contract, ModelSettings
+from offers.contract.contract import Contract
+from offers.contract.sections import ModelSettings
 from offers.data.dataset import origin
 from offers.model.encoder import Encoder, fingerprint
 from offers.training.learners import BoostedTrees, out_of_fold_margins, out_of_time_margins

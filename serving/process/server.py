@@ -18,6 +18,7 @@ import uvicorn
 import uvloop
 
 from offers.errors import OffersError
+from offers.wording import shown
 from serving.process.listening import Uvicorn, bound, port_taken
 from serving.process.logs import configure_logging
 from serving.process.telemetry import VERSION
@@ -26,7 +27,6 @@ from serving.protocol.arrivals import BODY_SECONDS
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import Model
 from serving.protocol.rest import application
-from serving.protocol.rows import shown
 
 
 @dataclass(frozen=True)

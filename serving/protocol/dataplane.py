@@ -3,9 +3,9 @@
 from importlib.metadata import version
 from typing import Any
 
+from offers.wording import shown
 from serving.protocol.arrivals import BODY_SECONDS, Arrivals
 from serving.protocol.kserve import DataPlane, Model, ModelNotFound, ModelNotReady, ModelRepository
-from serving.protocol.rows import shown
 
 
 class ServicePlane(DataPlane):

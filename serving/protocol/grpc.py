@@ -7,6 +7,7 @@ import grpc
 from grpc.aio import Server, ServerInterceptor, ServicerContext
 
 from offers.errors import RequestError
+from offers.wording import shown
 from serving.process.logs import request_id
 from serving.process.telemetry import REQUEST_ID, observed
 from serving.protocol.dataplane import ServicePlane
@@ -20,7 +21,6 @@ from serving.protocol.kserve import (
     messages,
 )
 from serving.protocol.payload import check_id
-from serving.protocol.rows import shown
 
 _CONTENTS = {
     "BOOL": "bool_contents",

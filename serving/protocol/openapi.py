@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any
 
-from offers.contract.contract import Contract, Role
+from offers.contract.column import Role
+from offers.contract.contract import Contract
 from serving.protocol import schemas
 from serving.protocol.arrivals import BODY_SECONDS
 from serving.protocol.kserve import MESSAGE_LIMIT, Model

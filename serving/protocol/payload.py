@@ -4,11 +4,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from offers.contract.contract import Column
+from offers.contract.column import Column
 from offers.errors import RequestError
+from offers.wording import shown
 from serving.process.logs import request_id
+from serving.protocol.fields import Tensor, datatype
 from serving.protocol.kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
-from serving.protocol.rows import Tensor, datatype, shown
 
 MAX_ID = 128
 """Characters in the id of a V2 request."""

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from offers.errors import RequestError, RequestTooLarge
+from offers.wording import shown
 from serving.process.logs import request_id
 from serving.process.telemetry import REQUEST_ID, observed
 from serving.protocol.dataplane import ServicePlane
@@ -39,7 +40,6 @@ from serving.protocol.kserve import (
 )
 from serving.protocol.openapi import document
 from serving.protocol.payload import check_id
-from serving.protocol.rows import shown
 
 JSON_LENGTH = "inference-header-content-length"
 _INLINE_BYTES = 64 * 1024

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from offers.contract.contract import Column, Contract, Role
+from offers.contract.column import Column, Role
+from offers.contract.contract import Contract
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import RESERVED, Ruled
 from offers.policy.ranking import WHY_HERE

@@ -21,9 +21,10 @@ from pyarrow import parquet
 from offers.decisions.scored import SCORED_COLUMNS
 from offers.errors import OffersError, ServiceError
 from offers.store.store import Store
+from offers.wording import shown
 from serving.process.logs import log
 from serving.process.telemetry import FEED_DROPPED, FEED_FAILURES, FEED_QUEUE, FEED_SENT
-from serving.protocol.rows import MAX_ROWS, shown
+from serving.protocol.rows import MAX_ROWS
 
 EVENT_TYPE, EVENT_SOURCE = "offers.scored", "/offers/ranker"
 T = TypeVar("T")

@@ -19,13 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from offers.contract.contract import Column, Contract, Role
+from offers.contract.column import Column, Role
+from offers.contract.contract import Contract
 from offers.errors import RequestError, RequestTooLarge, ServiceError
 from offers.model.encoder import Coded
 from offers.policy.arbitration import Pairs, Policy
+from offers.wording import shown
 from serving.protocol import payload as payloads
+from serving.protocol.fields import Tensor
 from serving.protocol.kserve import deserialize_bytes_tensor
-from serving.protocol.rows import RequestSchema, Rows, Tensor, named, shown
+from serving.protocol.rows import RequestSchema, Rows, named
 
 REQUIRED, OPTIONAL = ("customer_id", "customer", "context"), ("offers", "k", "as_of")
 TENSORS = {"customer_id": "BYTES", "offers": "BYTES", "k": "INT64", "as_of": "BYTES"}

@@ -17,7 +17,8 @@ from deployment.rollout import PREVIOUS
 from offers.bundle import bundle as loading
 from offers.errors import ServiceError
 from offers.retraining.journal import Decision, Request
-from offers.simulation.world import CovariateShift, World
+from offers.simulation.shifts import CovariateShift
+from offers.simulation.world import World
 from offers.store.s3 import S3Store, connect
 from pipelines.kubeflow import Kubeflow
 from serving.local import Services, Watch, services, sidecar_python

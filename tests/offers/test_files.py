@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from offers.errors import SourceError, StorageError
-from offers.files import os_errors, read, save, some
+from offers.files import os_errors, read, save
+from offers.wording import some
 
 ROWS = pd.DataFrame({"age": [30, 41]})
 

@@ -18,14 +18,14 @@ from typer.testing import CliRunner
 
 from cli import monitor
 from offers.bundle import bundle as bundles
-from offers.contract.contract import Retraining
-from offers.decisions.scored import Period
+from offers.contract.sections import Retraining
+from offers.decisions.period import Period
 from offers.errors import DataError, ServiceError, SourceError
 from offers.monitoring.findings import Monitoring
 from offers.retraining.journal import Decision, Journal
 from offers.retraining.retrainer import Retrainer
 from offers.settings import Settings
-from offers.simulation.world import ConceptShift, CovariateShift, RateShift, Regime
+from offers.simulation.shifts import ConceptShift, CovariateShift, RateShift, Regime
 from offers.steps import monitoring
 from offers.store.directory import DirectoryStore
 from offers.store.store import open_store

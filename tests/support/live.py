@@ -9,7 +9,9 @@ import pandas as pd
 
 from offers.bundle import bundle as bundles
 from offers.contract import contract as contracts
-from offers.simulation.world import Regime, World, write_csv
+from offers.data.csv_writer import write_csv
+from offers.simulation.shifts import Regime
+from offers.simulation.world import World
 from tests.support.runs import ShopRun, train_file
 
 CLUB = """\

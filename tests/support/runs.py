@@ -10,8 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from offers.contract import contract as contracts
+from offers.data.csv_writer import write_csv
 from offers.settings import Settings
-from offers.simulation.world import RateShift, Sample, World, write_csv
+from offers.simulation.shifts import RateShift
+from offers.simulation.world import Sample, World
 from offers.steps import data as ingestion
 from offers.steps import training
 

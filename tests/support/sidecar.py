@@ -18,7 +18,9 @@ from cloudevents.http import CloudEvent, from_http
 
 from offers.bundle import bundle as bundles
 from offers.contract import contract as contracts
-from offers.simulation.world import Regime, World, write_csv
+from offers.data.csv_writer import write_csv
+from offers.simulation.shifts import Regime
+from offers.simulation.world import World
 from tests.support import loopback
 from tests.support.loopback import Loopback
 from tests.support.runs import train_file

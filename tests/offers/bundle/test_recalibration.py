@@ -5,7 +5,7 @@ from scipy.special import expit, logit
 
 from offers.bundle import bundle as bundles
 from offers.bundle.recalibration import prequential_propensity, recalibrate, refit
-from offers.contract.contract import Retraining
+from offers.contract.sections import Retraining
 from offers.data.dataset import Dataset
 from offers.errors import ContractError, DataError, GateError
 from offers.evaluation import metrics

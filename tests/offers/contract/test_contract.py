@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from offers.contract import contract as contracts
-from offers.contract.contract import Role
+from offers.contract.column import Role
 from offers.errors import ContractError
 
 

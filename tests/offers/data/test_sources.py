@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from offers.contract import contract as contracts
+from offers.data.csv_writer import write_csv
 from offers.data.sources import fetch, ingest
 from offers.errors import SourceError, StorageError
 from offers.settings import Settings
@@ -225,7 +226,7 @@ def test_the_simulation_walks_the_path_of_files(tmp_path: Path, settings: Settin
     bank = contracts.load("bank-marketing")
     got = ingest(bank, settings, "simulated:7:500")
     path = tmp_path / "rows.csv"
-    simulate.write_csv(simulate.World(bank, 7).sample(500).frame, bank, path)
+    write_csv(simulate.World(bank, 7).sample(500).frame, bank, path)
     pd.testing.assert_frame_equal(got.frame, ingest(bank, settings, str(path)).frame)
     assert got.frame.shape == (500, 21)
     assert (got.origin, got.sha256) == ("simulated:7:500", sha256(path.read_bytes()))

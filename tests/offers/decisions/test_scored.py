@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from offers.contract.contract import Contract
-from offers.decisions.scored import Period, faults, no_outcomes, read_outcomes, read_scored, served, span
+from offers.decisions.period import Period, span
+from offers.decisions.scored import faults, no_outcomes, read_outcomes, read_scored, served
 from offers.errors import DataError, OffersError, SourceError
 from offers.settings import Settings
 from offers.store.store import open_store

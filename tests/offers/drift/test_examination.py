@@ -30,7 +30,7 @@ from offers.drift.examination import (
     watched_columns,
 )
 from offers.errors import BundleError, DataError
-from offers.simulation.world import CovariateShift, ShareShift
+from offers.simulation.shifts import CovariateShift, ShareShift
 
 COLUMNS = (
     WatchedColumn("age", "number"),

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from offers.contract.contract import Calibration, ModelSettings
+from offers.contract.sections import Calibration, ModelSettings
 from offers.data.dataset import origin
 from offers.data.validation import validate
 from offers.errors import BundleError

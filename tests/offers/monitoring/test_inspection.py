@@ -11,13 +11,14 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from offers.bundle import bundle as bundles
 from offers.bundle.bundle import Bundle
-from offers.decisions.scored import Period, Table, no_outcomes, read_outcomes, read_scored
+from offers.decisions.period import Period
+from offers.decisions.scored import Table, no_outcomes, read_outcomes, read_scored
 from offers.errors import DataError
 from offers.monitoring import inspection
 from offers.monitoring.findings import Drift
 from offers.monitoring.inspection import Decisions
 from offers.settings import Settings
-from offers.simulation.world import ConceptShift, CovariateShift, Regime, ShareShift
+from offers.simulation.shifts import ConceptShift, CovariateShift, Regime, ShareShift
 from tests.support.live import LiveRows, live, train_club
 
 MATURES = pd.Timedelta(days=10)

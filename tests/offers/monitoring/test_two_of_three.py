@@ -6,8 +6,9 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from offers.contract.contract import Retraining
-from offers.monitoring.two_of_three import Signals, decide, judge, promised_auc
+from offers.contract.sections import Retraining
+from offers.monitoring.promise import judge, promised_auc
+from offers.monitoring.two_of_three import Signals, decide
 
 SETTINGS = Retraining(cool_down=500, patience=2000, labels=100, outcomes=5, newest=1000, surprise=2.5)
 QUIET = Signals(

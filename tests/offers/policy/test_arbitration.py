@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from offers.contract import contract as contracts
+from offers.contract.column import Column
 from offers.contract.contract import Contract
 from offers.errors import PolicyError
 from offers.model.encoder import Coded, Encoder
@@ -552,7 +553,7 @@ def test_unknown_default_or_job_withholds_no_contact_plan():
     assert not any("INCOME_NOT_STEADY" in codes for codes in given)
 
 
-def some(column: contracts.Column, generator: np.random.Generator, n_rows: int) -> np.ndarray:
+def some(column: Column, generator: np.random.Generator, n_rows: int) -> np.ndarray:
     if column.type == "category":
         return generator.choice(np.array(column.values, object), n_rows)
     if column.type == "boolean":

@@ -19,11 +19,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from offers.contract import contract as contracts
-from offers.contract.contract import MONTHS, Contract, Role
+from offers.contract.column import MONTHS, Role
+from offers.contract.contract import Contract
+from offers.data.csv_writer import write_csv
 from offers.data.validation import periods, validate
 from offers.errors import ContractError, SourceError, StorageError
 from offers.simulation import world as simulate
-from offers.simulation.world import ConceptShift, CovariateShift, RateShift, ShareShift, World, write_csv
+from offers.simulation.arrays import BLOCK, REFERENCE_BLOCKS
+from offers.simulation.shifts import ConceptShift, CovariateShift, RateShift, ShareShift
+from offers.simulation.world import World
 
 RENTAL = """\
 name: rental
@@ -134,7 +138,7 @@ def test_same_sample_in_another_process():
 @ALL
 def test_a_stream_can_be_entered_anywhere(contract):
     world = World(contract)
-    start = simulate.BLOCK - 100
+    start = BLOCK - 100
     assert_same(world.sample(500, start=start), part(world.sample(start + 500), slice(start, None)))
 
 
@@ -248,7 +252,7 @@ def test_outcomes_agree_with_true_propensities(contract):
 @ALL
 @pytest.mark.parametrize("base_rate", [0.02, 0.4])
 def test_mean_propensity_is_the_base_rate(contract, base_rate):
-    rows = simulate.BLOCK * simulate.REFERENCE_BLOCKS
+    rows = BLOCK * REFERENCE_BLOCKS
     propensity = World(changed(contract, base_rate=base_rate)).sample(rows).propensity
     # Both the world's reference customers, by whom it sets the intercept, and these ones are a sample.
     error = propensity.std() * np.sqrt(2 / rows)

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from offers.bundle import bundle as bundles
 from offers.drift.examination import Reference, at_mix, at_reference_offers, examine
-from offers.simulation.world import CovariateShift, ShareShift
+from offers.simulation.shifts import CovariateShift, ShareShift
 from tests.support.sidecar import DEADLINE, WINDOW, Sidecar, Sink, members, refused, scored, sidecar, train_club, until
 
 pytestmark = pytest.mark.slow

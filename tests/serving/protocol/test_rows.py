@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from offers.bundle import bundle as bundles
 from offers.contract import contract as contracts
-from offers.contract.contract import Column
+from offers.contract.column import Column
 from offers.errors import RequestError, RequestTooLarge
 from offers.model.encoder import Coded
-from serving.protocol.rows import NUMBERS, RequestSchema, Tensor, datatype
+from serving.protocol.fields import Tensor, datatype
+from serving.protocol.rows import NUMBERS, RequestSchema
 from tests.conftest import SHOP
 
 CONTRACT = contracts.parse(SHOP)

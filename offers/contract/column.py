@@ -1,0 +1,112 @@
+"""A column of a data set: its type, what it may hold, and its role."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from itertools import chain
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from offers.yaml_file import Problem, Section, Text, refuse
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+class Role(StrEnum):
+    """What a column is to the decision."""
+
+    CUSTOMER = "customer"
+    OFFER = "offer"
+    CONTEXT = "context"
+    LEAKAGE = "leakage"
+    TARGET = "target"
+    PROTECTED = "protected"
+    IDENTIFIER = "identifier"
+    TIME = "time"
+
+
+INPUT_ROLES = (Role.CUSTOMER, Role.OFFER, Role.CONTEXT)
+
+
+ColumnType = Literal["integer", "number", "category", "boolean", "date", "text"]
+
+
+class Column(Section):
+    """One column: its type, what it may hold, and its role.
+
+    `missing` lists values that stand for "not known" (999 days, -1 years); `unknown` says what a category
+    outside `values` does to a row; `typical` is a central range, or a share per value, for the simulated world.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    role: Role
+    type: ColumnType
+    description: str = ""
+    unit: str | None = None
+    min: float | None = None
+    max: float | None = None
+    values: tuple[Text, ...] = ()
+    unknown: Literal["reject", "missing"] = "reject"
+    missing: tuple[Text, ...] = ()
+    nullable: bool = False
+    protected: bool = False
+    bands: tuple[float, ...] = ()
+    drift: Literal["watched", "expected"] = "watched"
+    typical: tuple[float, float] | dict[Text, float] | None = None
+
+    @property
+    def is_input(self) -> bool:
+        """Whether a model sees this column."""
+        return self.role in INPUT_ROLES
+
+    @property
+    def is_numeric(self) -> bool:
+        return self.type in ("integer", "number")
+
+    @property
+    def may_be_missing(self) -> bool:
+        return self.nullable or bool(self.missing) or self.unknown == "missing"
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether rows can be told apart by it: by category, by yes and no, or by band."""
+        return self.type in ("category", "boolean") or bool(self.bands)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        refuse(chain(self._type_problems(), self._role_problems(), self._typical_problems()))
+        return self
+
+    def _type_problems(self) -> Iterator[Problem]:
+        if self.type == "category" and self.role != Role.TARGET and len(self.values) < 2:
+            yield ("values",), "a category column needs 'values', two at least"
+        if self.type != "category" and self.values:
+            yield ("values",), f"'values' belong to category columns; this one is {self.type}"
+        if len(set(self.values)) < len(self.values):
+            yield ("values",), "'values' holds a value twice"
+        for key in ("min", "max", "bands"):
+            if not self.is_numeric and getattr(self, key) not in (None, ()):
+                yield (key,), f"'{key}' belongs to numeric columns; this one is {self.type}"
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            yield ("min",), f"'min' {self.min:g} is not below 'max' {self.max:g}"
+        if list(self.bands) != sorted(set(self.bands)):
+            yield ("bands",), "'bands' must rise"
+
+    def _role_problems(self) -> Iterator[Problem]:
+        if self.is_input and self.type in ("text", "date"):
+            yield ("role",), f"a {self.type} column can't be a model input; give it role identifier or time"
+        if self.role == Role.TIME and self.type != "date":
+            yield ("type",), f"role time belongs to date columns; this one is {self.type}"
+        if self.role == Role.TARGET and self.type not in ("category", "boolean"):
+            yield ("type",), f"a target is a category or a boolean; this one is {self.type}"
+        if self.role == Role.TARGET and self.may_be_missing:
+            yield ("role",), "a target can't be missing: leave rows without an outcome out of the data"
+        if self.protected and not (self.is_input or self.role == Role.PROTECTED):
+            yield ("protected",), f"'protected' marks inputs; this column has role {self.role}"
+
+    def _typical_problems(self) -> Iterator[Problem]:
+        if isinstance(self.typical, dict) and not set(self.typical) <= set(self.values):
+            strange = sorted(set(self.typical) - set(self.values))
+            yield ("typical",), f"'typical' names values that 'values' lacks: {strange}"
+        if self.typical is not None and isinstance(self.typical, dict) != (self.type == "category"):
+            yield ("typical",), "'typical' is a share per value for categories and [low, high] for numbers"

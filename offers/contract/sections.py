@@ -1,0 +1,170 @@
+"""The sections of a contract beside its columns: source, target, time, evaluation, model, gate, watch."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from offers.yaml_file import Problem, Section, Text, refuse
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class CsvFormat(Section):
+    """How the source file is written."""
+
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    decimal: Literal[".", ","] = "."
+    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    encoding: str = "utf-8"
+
+
+class Source(Section):
+    """Where the rows come from.
+
+    `uri` is a file, http(s)://, s3:// or SQLAlchemy URL, or "simulated"; `member` the path inside a zip (zips
+    in zips with further `/`), `sha256` of the innermost file, `query` the SQL text.
+    """
+
+    uri: str | None = None
+    file: Annotated[str, Field(min_length=1)]
+    member: str | None = None
+    query: str | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    format: CsvFormat = CsvFormat()
+    licence: str = ""
+    citation: str = ""
+    hint: str = ""
+
+
+class Target(Section):
+    """The outcome: its column, the value that counts as acceptance, and when a label is mature."""
+
+    column: str
+    positive: Text
+    negative: Text
+    matures_after_days: Annotated[float, Field(ge=0)] = 0
+
+
+class Timeline(Section):
+    """Rows are in time order. `column` is a date, or a month whose name wraps into the next year from `start`."""
+
+    column: str
+    start: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None
+    until: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None
+
+
+class Evaluation(Section):
+    """How quality is estimated: out-of-time windows with refits where there is time order, else folds."""
+
+    train_share: Share = 0.6
+    windows: Annotated[int, Field(ge=1, le=12)] = 3
+    refit_every: Annotated[int, Field(ge=50)] = 500
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    contact_share: Share = 0.1
+    bootstrap: Annotated[int, Field(ge=50, le=5000)] = 200
+    smallest_segment: Annotated[int, Field(ge=1)] = 100
+
+
+class Calibration(Section):
+    """Platt scaling of the margins that the model gave to the newest `rows` rows before it had seen them.
+
+    `prior` is the weight, in rows, of the belief that the margins are right already.
+    """
+
+    rows: Annotated[int, Field(ge=200)] = 2000
+    prior: Annotated[float, Field(ge=0)] = 50
+
+
+class ModelSettings(Section):
+    """XGBoost's parameters; an Optuna search starts from these. `newest_rows` limits the training rows."""
+
+    trees: Annotated[int, Field(ge=1, le=5000)] = 300
+    depth: Annotated[int, Field(ge=1, le=12)] = 4
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.03
+    row_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    column_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    min_child_weight: Annotated[float, Field(ge=0)] = 1.0
+    l2: Annotated[float, Field(ge=0)] = 1.0
+    newest_rows: Annotated[int, Field(ge=500)] | None = None
+
+
+class Watching(Section):
+    """When scored rows have drifted: `drift.reference.Watch`, which explains each key, with the same defaults."""
+
+    window: Annotated[int, Field(ge=100)] = 1000
+    consecutive: Annotated[int, Field(ge=1, le=20)] = 2
+    p_value: Share = 0.2
+    false_discovery_rate: Share = 0.0005
+    ks: Share = 0.1
+    cramers_v: Share = 0.1
+    psi: Annotated[float, Field(gt=0)] = 0.1
+    share_ratio: Annotated[float, Field(gt=1)] = 1.3
+    share_difference: Share = 0.005
+    rate_ratio: Annotated[float, Field(gt=1)] = 1.2
+    attribution: Share = 0.9
+
+
+class Retraining(Section):
+    """When scores are recalibrated and models trained again: `offers.monitoring.two_of_three` has the rule.
+
+    `cool_down` rows are scored between two trainings, `patience` rows where labels do not show harm. `labels` matured
+    labels, `outcomes` of them of each kind, are the fewest that performance is judged by, the `newest` ones at most;
+    a training waits for `labels` that the model has not learnt from. `surprise` is in standard deviations.
+    `platt_labels` is the number from which recalibration fits a slope beside the intercept.
+    """
+
+    cool_down: Annotated[int, Field(ge=1)] = 500
+    patience: Annotated[int, Field(ge=1)] = 2000
+    labels: Annotated[int, Field(ge=20)] = 100
+    outcomes: Annotated[int, Field(ge=1)] = 5
+    newest: Annotated[int, Field(ge=50)] = 1000
+    surprise: Annotated[float, Field(gt=0)] = 3
+    recalibrate: bool = True
+    recalibration_rows: Annotated[int, Field(ge=50)] = 500
+    platt_labels: Annotated[int, Field(ge=50)] = 500
+    prior: Annotated[float, Field(gt=0)] = 10
+
+
+Metric = Literal["auc", "average_precision", "log_loss", "brier", "ece", "ks", "lift", "precision", "recall", "f1"]
+
+
+class Rule(Section):
+    """One line of the gate.
+
+    `on` says which figure: pooled over all windows (or folds), each window, or within periods. `ceiling` is the
+    value above which a figure is too good to be true.
+    """
+
+    metric: Metric
+    on: Literal["pooled", "each_window", "within_period"] = "pooled"
+    at_least: float | None = None
+    at_most: float | None = None
+    ceiling: float | None = None
+    better_than_baseline: bool = False
+    not_worse_than_champion_by: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        refuse(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        asked = (self.at_least, self.at_most, self.ceiling, self.not_worse_than_champion_by)
+        if all(value is None for value in asked) and not self.better_than_baseline:
+            keys = "at_least, at_most, ceiling, better_than_baseline, not_worse_than_champion_by"
+            yield (), f"a rule needs one of {keys}"
+        if self.on != "pooled" and (self.better_than_baseline or self.not_worse_than_champion_by is not None):
+            yield ("on",), "comparisons with the baseline or the champion are made on pooled figures"
+        if self.on == "within_period" and self.metric != "auc":
+            yield ("metric",), f"within periods only the auc is measured, not {self.metric}"
+
+
+class Simulation(Section):
+    """The simulated world: acceptance rate and the spread, in logits, of customers and of periods."""
+
+    rows: Annotated[int, Field(ge=100)] = 40000
+    base_rate: Share = 0.1
+    customer_spread: Annotated[float, Field(ge=0)] = 1.0
+    period_spread: Annotated[float, Field(ge=0)] = 0.0
+    periods: Annotated[int, Field(ge=1)] = 12

@@ -1,0 +1,31 @@
+"""Values and names as messages show them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def shown(value: Any) -> str:
+    """A value as JSON writes it, cut to a length that fits a sentence."""
+    if isinstance(value, str):
+        return repr(value[:60] + "…" if len(value) > 60 else value)
+    if isinstance(value, bytes):
+        return shown(value.decode("utf-8", "backslashreplace"))
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return _shown_float(value) if isinstance(value, float) else str(value)[:60]
+
+
+def _shown_float(value: float) -> str:
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    text = f"{value:.15g}"
+    return text if "." in text or "e" in text else f"{text}.0"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first dozen of many names, for a message."""
+    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:12])
+    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
