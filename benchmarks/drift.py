@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from offers.bundle.bundle import REFERENCE_ROWS
+from offers.bundle.writing import REFERENCE_ROWS
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.drift.examination import Reference, Streak, Watch, examine, watched_columns

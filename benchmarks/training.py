@@ -17,7 +17,7 @@ from benchmarks.material import CONTRACT, Material, console, table
 from offers.contract.contract import Contract
 from offers.data.dataset import Dataset, origin
 from offers.evaluation import metrics
-from offers.evaluation.evaluate import folded_propensity, rolling_propensity
+from offers.evaluation.refits import folded_propensity, rolling_propensity
 from offers.model.encoder import Encoder
 from offers.training import learners
 from offers.training.learners import BoostedTrees

@@ -14,8 +14,8 @@ def show(bundle: BundleArgument) -> None:
     """Show where a model comes from, how it did, and who made it."""
     from cli.screen import console, facts_table
     from offers.bundle import bundle as bundles
+    from offers.bundle.location import open_bundle
     from offers.settings import Settings
-    from offers.steps.training import open_bundle
 
     console.print(facts_table(bundles.show(open_bundle(bundle, Settings.from_env()))))
 
@@ -23,8 +23,8 @@ def show(bundle: BundleArgument) -> None:
 @app.command()
 def verify(bundle: BundleArgument) -> None:
     """Check every hash and reproduce the golden rows."""
+    from offers.bundle.location import open_bundle
     from offers.settings import Settings
-    from offers.steps.training import open_bundle
 
     found = open_bundle(bundle, Settings.from_env())
     typer.echo(f"{found.name}: {len(found.manifest.files)} files and the golden rows are as they were made")

@@ -33,9 +33,9 @@ def demo() -> None:
     from cli import traffic
     from cli.pipeline import run
     from cli.screen import console
+    from offers.bundle.location import open_bundle
     from offers.contract import contract as contracts
     from offers.settings import Settings
-    from offers.steps.training import open_bundle
     from serving.local import Watch, services, sidecar_python
 
     known, settings, python = contracts.load(CONTRACT), Settings.from_env(), sidecar_python()

@@ -37,10 +37,10 @@ def run_(
     """Run the monitoring pipeline on this machine. Exit code 3: it asks for action, or a signal is an alarm."""
     from cli.pipeline import fresh
     from cli.screen import RunDisplay, console
+    from offers.bundle.location import open_bundle
     from offers.decisions.period import Period
     from offers.settings import Settings
     from offers.steps import monitoring
-    from offers.steps.training import open_bundle
     from pipelines import local
     from pipelines.compilation import compile_pipeline
 

@@ -39,9 +39,9 @@ def run_(
 def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = "") -> str:
     """Run the pipeline, show its progress and results, name its bundle; raises where it was refused or failed."""
     from cli.screen import RunDisplay, console
+    from offers.bundle.location import open_bundle
     from offers.contract import contract as contracts
     from offers.settings import Settings
-    from offers.steps.training import open_bundle
     from pipelines import local
     from pipelines.compilation import compile_pipeline
 

@@ -157,10 +157,10 @@ def _by_schedule(retrainer: "Retrainer", every: Any) -> Callable[[], None]:
 def _by_rows(
     retrainer: "Retrainer", contract: str, source: str, new_rows: int, settings: "Settings"
 ) -> Callable[[], None]:
+    from offers.bundle.location import open_bundle
     from offers.contract import contract as contracts
     from offers.data import sources
     from offers.retraining.retrainer import grown
-    from offers.steps.training import open_bundle
 
     journal, known = retrainer.journal, contracts.load(contract)
 

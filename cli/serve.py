@@ -117,8 +117,8 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def _bundle(where: str, settings: "Settings") -> Path:
+    from offers.bundle.location import bundle_path
     from offers.errors import BundleError
-    from offers.steps.training import bundle_path
 
     path = bundle_path(where or _newest(settings), settings).resolve()
     if not (path / "contract.yaml").is_file():

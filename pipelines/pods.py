@@ -7,7 +7,7 @@ from http import HTTPStatus
 import urllib3
 from kubernetes import client
 
-from deployment.deploy import connect
+from deployment.cluster import connect
 from offers.errors import ServiceError
 
 RUN_LABEL = "pipeline/runid"

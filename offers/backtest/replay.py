@@ -20,8 +20,8 @@ import xgboost as xgb
 from scipy.special import expit
 
 from offers.bundle import recalibration
-from offers.bundle.bundle import reference_places
 from offers.bundle.provenance import libraries
+from offers.bundle.writing import reference_places
 from offers.contract.contract import Contract
 from offers.data.dataset import Dataset, origin
 from offers.drift.examination import MIX_SEED, at_reference_offers, examine
@@ -33,7 +33,8 @@ from offers.model.propensity import PropensityModel, margins
 from offers.monitoring import two_of_three as verdict
 from offers.monitoring.promise import judge
 from offers.monitoring.two_of_three import Action, Signals
-from offers.training.learners import BoostedTrees, Margin, calibrate, calibration_edges, out_of_time_margins
+from offers.training.calibration import calibrate, calibration_edges
+from offers.training.learners import BoostedTrees, Margin, out_of_time_margins
 
 Trigger = Literal["never", "rows", "month", "drift", "two of three"]
 

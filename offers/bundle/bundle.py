@@ -7,9 +7,6 @@ holds the SHA-256 of every other file, so one changed byte anywhere is noticed. 
 import hashlib
 import json
 import re
-import shutil
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,22 +17,17 @@ import pandas as pd
 import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from offers.bundle.provenance import Parameters, Recalibration, TrainingData, git_commit, libraries
+from offers.bundle.provenance import Parameters, Recalibration, TrainingData, libraries
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
-from offers.data.dataset import Dataset
-from offers.drift.reference import SCORE, WATCH, Watch, watch_json, watched_columns
 from offers.errors import BundleError, ContractError
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import Verdict
-from offers.files import os_errors, sha256_of, sync
+from offers.files import sha256_of
 from offers.model.encoder import Encoder
 from offers.model.propensity import Calibrator, PropensityModel
 
 MANIFEST = "manifest.json"
-GOLDEN_ROWS = 32
-REFERENCE_ROWS, NEWEST_ROWS = 30_000, 40_000
-EXPLAINED_ROWS = 1000
 FORMAT = 2
 TOLERANCE = 1e-6
 _NAME = re.compile(r"^[a-z][a-z0-9-]*-[0-9a-f]{16}$")
@@ -94,54 +86,6 @@ def name_of(manifest: bytes, contract: str) -> str:
     return f"{contract}-{hashlib.sha256(manifest).hexdigest()[:16]}"
 
 
-def write(
-    parent: Path,
-    contract_text: str,
-    model: PropensityModel,
-    dataset: Dataset,
-    evaluation: Evaluation,
-    verdict: Verdict,
-    card: str,
-    data: TrainingData,
-    parameters: Parameters,
-    recalibration: Recalibration | None = None,
-) -> Path:
-    """Write a bundle below `parent`, whole or not at all, and verify it by loading it.
-
-    Returns
-    -------
-    Path
-        of the bundle; one of that name that is there already is verified and left as it is
-
-    Raises
-    ------
-    StorageError
-        the directory can't be written
-    """
-    contract = contracts.parse(contract_text)
-    with os_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
-        try:
-            for file, content in _contents(contract_text, model, evaluation, verdict, card).items():
-                (partial / file).write_bytes(content)
-            _write_samples(partial, contract, model, dataset)
-            manifest = Manifest(
-                format=FORMAT,
-                contract=contract.name,
-                files={path.name: sha256_of(path) for path in sorted(partial.iterdir())},
-                data=data,
-                parameters=parameters,
-                libraries=libraries(),
-                git_commit=git_commit(),
-                recalibration=recalibration,
-            ).to_bytes()
-            (partial / MANIFEST).write_bytes(manifest)
-            return _settle(partial, parent / name_of(manifest, contract.name))
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
 def is_name(text: str) -> bool:
     """Whether a text has the form of a bundle's name."""
     return _NAME.match(text) is not None
@@ -173,13 +117,6 @@ def load(path: Path, expected: str = "") -> Bundle:
     bundle = Bundle(path, name, manifest, contract, model)
     _check_golden(bundle)
     return bundle
-
-
-def save_model(model: PropensityModel, path: Path) -> None:
-    """Write encoder, booster and calibrator into a directory."""
-    path.mkdir(parents=True, exist_ok=True)
-    for file, content in _model_files(model).items():
-        (path / file).write_bytes(content)
 
 
 def load_model(path: Path) -> PropensityModel:
@@ -214,54 +151,6 @@ def typed(rows: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:
             for feature in encoder.features
         }
     )
-
-
-def _model_files(model: PropensityModel) -> dict[str, bytes]:
-    return {
-        "encoder.json": model.encoder.to_json().encode(),
-        "booster.ubj": bytes(model.booster.save_raw("ubj")),
-        "calibrator.json": model.calibrator.to_json().encode(),
-    }
-
-
-def _contents(
-    contract_text: str, model: PropensityModel, evaluation: Evaluation, verdict: Verdict, card: str
-) -> Mapping[str, bytes]:
-    return {
-        "contract.yaml": contract_text.encode(),
-        **_model_files(model),
-        "metrics.json": (evaluation.model_dump_json(indent=1) + "\n").encode(),
-        "gate.json": (verdict.model_dump_json(indent=1) + "\n").encode(),
-        "model-card.md": card.encode(),
-    }
-
-
-def _write_samples(path: Path, contract: Contract, model: PropensityModel, dataset: Dataset) -> None:
-    """Write what drift is watched by, with a sample evenly spread over the newest rows, and the golden rows."""
-    spread = reference_places(len(dataset))
-    names = [column.name for column in contract.inputs]
-    reference = dataset.frame[names].iloc[spread].reset_index(drop=True)
-    reference.assign(**{SCORE: model.propensity(reference)}).to_parquet(path / "reference.parquet", index=False)
-    importance = model.importance(reference.iloc[_evenly(len(reference), EXPLAINED_ROWS)])
-    watch = watch_json(watched_columns(contract), Watch.of(contract), importance)
-    (path / WATCH).write_text(watch, "utf-8")
-
-    chosen = _evenly(len(dataset), GOLDEN_ROWS)
-    rows = json.loads(dataset.frame[names].iloc[chosen].to_json(orient="records", double_precision=15))
-    propensity = model.propensity(typed(pd.DataFrame(rows), model.encoder))
-    content = {"rows": rows, "propensity": [float(value) for value in propensity]}
-    (path / "golden.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-
-
-def reference_places(rows: int) -> np.ndarray:
-    """Places of the rows that drift is measured from: evenly spread over the newest of the rows trained on."""
-    newest = np.arange(rows)[-NEWEST_ROWS:]
-    return np.asarray(newest[_evenly(len(newest), REFERENCE_ROWS)])
-
-
-def _evenly(rows: int, wanted: int) -> np.ndarray:
-    """Places of up to `wanted` rows, spread from the first to the last."""
-    return np.unique(np.linspace(0, rows - 1, wanted).astype(int))
 
 
 def _read_manifest(path: Path) -> tuple[Manifest, str]:
@@ -326,22 +215,6 @@ def _check_golden(bundle: Bundle) -> None:
             f"bundle {bundle.name}: golden row {worst + 1} scores {got[worst]:.6f},"
             f" expected {expected[worst]:.6f}; {cause}"
         )
-
-
-def _settle(partial: Path, final: Path) -> Path:
-    """Verify a finished directory and move it into place in one step, its bytes on the disk first."""
-    load(partial, expected=final.name)
-    for file in partial.iterdir():
-        sync(file)
-    partial.chmod(0o755)
-    try:
-        partial.rename(final)
-    except OSError:
-        # The same bundle is there already, from an earlier run or one that was faster.
-        if not final.is_dir():
-            raise
-        load(final)
-    return final
 
 
 def _first_line(error: Exception) -> str:

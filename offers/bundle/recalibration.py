@@ -12,7 +12,7 @@ from offers.contract.sections import Retraining
 from offers.data.dataset import Dataset
 from offers.errors import DataError
 from offers.model.propensity import Calibrator, PropensityModel
-from offers.training.learners import fit_calibrator
+from offers.training.calibration import fit_calibrator
 
 _FAR = 50.0
 
@@ -29,7 +29,7 @@ def recalibrate(parent: Bundle, dataset: Dataset) -> tuple[PropensityModel, Reca
     -------
     PropensityModel
     Recalibration
-        its lineage, for `offers.bundle.bundle.write`
+        its lineage, for `offers.bundle.writing.write`
 
     Raises
     ------
@@ -66,7 +66,7 @@ def prequential_propensity(parent: Bundle, dataset: Dataset, propensity: np.ndar
     ----------
     dataset : as for `recalibrate`
     propensity : ndarray, shape (n_scored,), of the parent on the newest rows, from
-        `offers.evaluation.evaluate.champion_propensity`
+        `offers.evaluation.refits.champion_propensity`
 
     Returns
     -------

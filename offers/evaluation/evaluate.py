@@ -1,114 +1,39 @@
 """Honest quality: refits through time as production would make them, beside the optimistic random split."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import xgboost as xgb
-from fairlearn.metrics import MetricFrame, count, selection_rate
-from sklearn.metrics import precision_score, recall_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from offers.contract.contract import Contract
 from offers.contract.sections import ModelSettings
 from offers.data.dataset import Dataset, origin, windows
 from offers.drift.statistics import population_stability_index
 from offers.evaluation import metrics
+from offers.evaluation.fairness import fairness, rounded
 from offers.evaluation.figures import (
     ColumnDrift,
     ColumnPower,
     Comparison,
     Evaluation,
-    Fairness,
-    Group,
     Scores,
     Segment,
     Window,
 )
+from offers.evaluation.refits import (
+    Champion,
+    Progress,
+    Recalibrated,
+    champion_propensity,
+    folded_propensity,
+    rolling_propensity,
+)
 from offers.evaluation.segments import groups
 from offers.model.encoder import Encoder
-from offers.model.propensity import PropensityModel
-from offers.training.learners import (
-    BoostedTrees,
-    Learner,
-    Logistic,
-    calibrate,
-    calibration_edges,
-    out_of_fold_margins,
-    out_of_time_margins,
-)
-
-Progress = Callable[[str], None]
-Recalibrated = Callable[[np.ndarray], np.ndarray]
-"""The champion's propensities on the evaluated rows, to those of a candidate that has its trees."""
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The model that serves now: its settings, and the rows that it was trained on."""
-
-    name: str
-    model: PropensityModel
-    settings: ModelSettings
-    seed: int
-    rows: int
-    fingerprint: str
-
-
-def rolling_propensity(
-    learner: Learner,
-    matrix: np.ndarray,
-    labels: np.ndarray,
-    contract: Contract,
-    alignment: int = 0,
-    progress: Progress = lambda text: None,
-) -> np.ndarray:
-    """Propensities as production would have given them, refitting and recalibrating every `refit_every` rows.
-
-    At each refit the learner sees all rows before it, and the calibrator the margins that the refits before
-    gave to the newest rows: just what `offers.model.propensity.train` would make of the rows known then.
-
-    Parameters
-    ----------
-    alignment : rows in [0, refit_every) by which the refits come later; where blocks start changes a pooled
-        AUC by 0.02, so quote a mean over several
-
-    Returns
-    -------
-    ndarray, shape (n_rows - origin,), in (0, 1)
-    """
-    n_rows, step = len(labels), contract.evaluation.refit_every
-    first = origin(contract, n_rows)
-    start = first + alignment % step - (step if alignment % step else 0)
-    edges = list(range(start, n_rows, step))
-    earlier = calibration_edges(start, step, contract.calibration.rows)
-
-    def report(n: int, total: int) -> None:
-        progress(f"refit {n} of {total}")
-
-    margin = out_of_time_margins(learner, matrix, labels, earlier + edges, done=report)
-    propensity = np.full(n_rows, np.nan)
-    for begin, end in zip(edges, [*edges[1:], n_rows], strict=True):
-        known = margin[:begin]
-        propensity[begin:end] = calibrate(known, labels[:begin], contract.calibration)(margin[begin:end])
-    return propensity[first:]
-
-
-def folded_propensity(
-    learner: BoostedTrees | Logistic, matrix: np.ndarray, labels: np.ndarray, contract: Contract, seed: int
-) -> np.ndarray:
-    """Out-of-fold propensities of a random stratified split; each fold is calibrated on the others."""
-    learner = replace(learner, settings=learner.settings.model_copy(update={"newest_rows": None}))
-    margin, fold = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed)
-    propensity = np.empty(len(labels))
-    for number in range(contract.evaluation.folds):
-        here = fold == number
-        others = np.where(here, np.nan, margin)
-        propensity[here] = calibrate(others, labels, contract.calibration.model_copy(update={"rows": len(labels)}))(
-            margin[here]
-        )
-    return propensity
+from offers.training.learners import BoostedTrees, Logistic
 
 
 def evaluate(
@@ -177,7 +102,7 @@ def evaluate(
         windows=tuple(
             _window(str(name), part, measure, share) for name, part in predictions.groupby("window", sort=False) if name
         ),
-        within_period_auc=_rounded(
+        within_period_auc=rounded(
             metrics.within_periods(known, scored["propensity"], period, contract.evaluation.smallest_segment)
             if contract.time is not None
             else None
@@ -190,31 +115,6 @@ def evaluate(
         champion=_comparison(champion, predictions, contract, seed) if champion is not None else None,
     )
     return evaluation, predictions
-
-
-def champion_propensity(champion: Champion, dataset: Dataset, matrix: np.ndarray, contract: Contract) -> np.ndarray:
-    """Propensities of the champion on the evaluated rows, without letting it profit from rows it was trained on.
-
-    Rows newer than its training data are scored by the champion itself. On rows that it has seen its settings
-    are refitted through time like the challenger's; so they are on all rows where its training data is not
-    the beginning of this data set.
-    """
-    labels = dataset.labels
-    learner = BoostedTrees(champion.settings, tuple(Encoder.of(contract).feature_types), champion.seed)
-    if contract.time is None:
-        return folded_propensity(learner, matrix, labels, contract, champion.seed)
-    first = origin(contract, len(labels))
-    begins_with = Dataset(
-        dataset.frame.iloc[: champion.rows], labels[: champion.rows], dataset.periods[: champion.rows]
-    )
-    seen = champion.rows if begins_with.fingerprint(contract) == champion.fingerprint else len(labels)
-    parts = []
-    if seen > first:
-        rolled = rolling_propensity(learner, matrix, labels, contract)
-        parts.append(rolled[: seen - first])
-    if seen < len(labels):
-        parts.append(champion.model.propensity(dataset.frame.iloc[max(seen, first) :]))
-    return np.concatenate(parts)
 
 
 def _told(progress: Progress, name: str, text: str) -> None:
@@ -250,47 +150,6 @@ def _segments(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, co
             if here.sum() >= contract.evaluation.smallest_segment:
                 scores = metrics.score(labels[here], propensity[here], contract.evaluation.contact_share)
                 yield Segment(column=name, value=value, scores=scores)
-
-
-def fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, contract: Contract) -> Iterator[Fairness]:
-    chosen = metrics.contacted(propensity, contract.evaluation.contact_share)
-    for column in contract.protected:
-        cut = groups(rows[column.name], column).to_numpy()
-        sizes = dict(zip(*np.unique(cut, return_counts=True), strict=True))
-        small = tuple(value for value, size in sizes.items() if size < contract.evaluation.smallest_segment)
-        large = ~np.isin(cut, small)
-        if not large.any():
-            yield Fairness(column=column.name, groups=(), left_out=small, selection_ratio=None, recall_difference=None)
-            continue
-        frame = MetricFrame(
-            metrics={
-                "rows": count,
-                "selection_rate": selection_rate,
-                "precision": partial(precision_score, zero_division=0.0),
-                "recall": partial(recall_score, zero_division=0.0),
-            },
-            y_true=labels[large],
-            y_pred=chosen[large].astype(int),
-            sensitive_features=cut[large],
-        )
-        yield Fairness(
-            column=column.name,
-            groups=tuple(
-                Group(
-                    value=value,
-                    rows=int(line["rows"]),
-                    positive_rate=round(float(labels[cut == value].mean()), 6),
-                    mean_propensity=round(float(propensity[cut == value].mean()), 6),
-                    selection_rate=round(float(line["selection_rate"]), 6),
-                    precision=round(float(line["precision"]), 6),
-                    recall=round(float(line["recall"]), 6),
-                )
-                for value, line in frame.by_group.iterrows()
-            ),
-            left_out=small,
-            selection_ratio=_rounded(float(frame.ratio()["selection_rate"])),
-            recall_difference=_rounded(float(frame.difference()["recall"])),
-        )
 
 
 def _drift(frame: pd.DataFrame, first: int, spans: Sequence[slice], contract: Contract) -> Iterator[ColumnDrift]:
@@ -333,7 +192,3 @@ def _comparison(champion: Champion, predictions: pd.DataFrame, contract: Contrac
         scores=metrics.score(labels, theirs, share, draws, seed),
         differences=metrics.differences(labels, ours, theirs, share, draws, seed),
     )
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else round(value, 6)

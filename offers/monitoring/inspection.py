@@ -17,7 +17,7 @@ from offers.decisions.scored import BUNDLE, DECISION, OBSERVED_AT, OUTCOME, SCOR
 from offers.drift.examination import Reference, Streak, WindowReport, at_mix, at_reference_offers, examine
 from offers.errors import DataError
 from offers.evaluation import metrics
-from offers.evaluation.evaluate import fairness
+from offers.evaluation.fairness import fairness
 from offers.monitoring.findings import (
     ColumnQuality,
     Day,

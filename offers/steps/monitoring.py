@@ -58,8 +58,8 @@ def which_bundle(bundle: str, scored: str, period: "Period", settings: Settings)
     SourceError, DataError
         the rows do not tell which one: see `offers.decisions.scored.served`
     """
+    from offers.bundle.location import holds_bundles
     from offers.decisions import scored as decisions
-    from offers.steps.training import holds_bundles
 
     if not holds_bundles(bundle):
         return bundle
@@ -89,9 +89,9 @@ def collect(
     SourceError, DataError
         files are missing, not Parquet, of other columns or types, or rows of another bundle
     """
+    from offers.bundle.location import open_bundle
     from offers.decisions import scored as reading
     from offers.monitoring import inspection
-    from offers.steps.training import open_bundle
 
     made, period = open_bundle(bundle, settings), Period.parse(since, until, as_of)
     # Without outcomes nothing waits for a training's cool-down: decisions that are mature already need no count.
@@ -116,8 +116,8 @@ def collect(
 
 def inspect(bundle: str, decisions: Path, findings: Path, settings: Settings, say: Say = print) -> Findings:
     """Hold windows of rows against the bundle's reference, and propensities against mature labels."""
+    from offers.bundle.location import open_bundle
     from offers.monitoring import inspection
-    from offers.steps.training import open_bundle
 
     made, known = open_bundle(bundle, settings), files.read(decisions, COLLECTED, Collected)
     rows = _of_frame(pd.read_parquet(decisions / ROWS))
@@ -156,8 +156,8 @@ def judge(
     say: Say = print,
 ) -> Monitoring:
     """Decide by two of three signals, write the report, and leave both in the store under monitoring/<contract>/."""
+    from offers.bundle.location import open_bundle
     from offers.reports.monitoring import monitoring_report
-    from offers.steps.training import open_bundle
     from offers.store.store import open_store
 
     made, found = open_bundle(bundle, settings), files.read(findings, FINDINGS, Findings)

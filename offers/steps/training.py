@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from offers import files
+from offers.bundle.location import open_bundle
 from offers.bundle.provenance import Parameters, Recalibration, TrainingData, git_commit, libraries
 from offers.contract import contract as contracts
 from offers.errors import ContractError, GateError
@@ -24,7 +25,7 @@ from offers.steps.data import DATA, Say, read_gold
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
-    from offers.evaluation.evaluate import Champion
+    from offers.evaluation.refits import Champion
 
 _ROC_POINTS = 200
 
@@ -45,7 +46,7 @@ class Curves:
 
 def train(contract: str, gold: Path, model: Path, trials: int, seed: int, settings: Settings, say: Say = print) -> None:
     """Search for settings where there is a budget of trials, then fit and calibrate."""
-    from offers.bundle import bundle
+    from offers.bundle import writing
     from offers.training import learners
 
     known = contracts.load(contract)
@@ -56,7 +57,7 @@ def train(contract: str, gold: Path, model: Path, trials: int, seed: int, settin
 
         chosen = search.search(known, matrix, dataset.labels, trials, seed, settings.home / "search", say)
     fitted = learners.train(known, chosen, matrix, dataset.labels, seed)
-    bundle.save_model(fitted, model)
+    writing.save_model(fitted, model)
     files.save(model, PARAMETERS, Parameters(model=chosen, seed=seed, trials=trials))
     calibrator = fitted.calibrator
     say(f"{chosen.trees} trees, calibration slope {calibrator.slope:.3f}, intercept {calibrator.intercept:+.3f}")
@@ -76,7 +77,7 @@ def recalibrate(contract: str, gold: Path, parent: str, model: Path, settings: S
     DataError
         the rows do not begin with the bundle's, or too few are newer
     """
-    from offers.bundle import bundle, recalibration
+    from offers.bundle import recalibration, writing
     from offers.model.encoder import Encoder
 
     known, serving = contracts.load(contract), open_bundle(parent, settings)
@@ -85,7 +86,7 @@ def recalibrate(contract: str, gold: Path, parent: str, model: Path, settings: S
             f"contract {known.name}: expected the inputs of bundle {serving.name}, got others: train a new model"
         )
     fitted, lineage = recalibration.recalibrate(serving, read_gold(gold, known))
-    bundle.save_model(fitted, model)
+    writing.save_model(fitted, model)
     files.save(model, PARAMETERS, serving.manifest.parameters)
     files.save(model, RECALIBRATION, lineage)
     before, after = serving.model.calibrator, fitted.calibrator
@@ -158,7 +159,7 @@ def package(
     str
         the bundle's name
     """
-    from offers.bundle import bundle
+    from offers.bundle import bundle, writing
     from offers.reports import training as report
     from offers.store import store
 
@@ -171,50 +172,16 @@ def package(
     lineage = _lineage(model)
     card = report.model_card(known, found, decided, _facts(data, parameters, lineage))
     fitted, dataset = bundle.load_model(model), read_gold(gold, known)
-    path = bundle.write(directory, text, fitted, dataset, found, decided, card, data, parameters, lineage)
+    path = writing.write(directory, text, fitted, dataset, found, decided, card, data, parameters, lineage)
     if publish:
         store.open_store(publish, settings).put_directory(path, path.name)
     say(f"bundle {path.name}")
     return path.name
 
 
-def open_bundle(where: str, settings: Settings) -> "Bundle":
-    """Load a bundle by path, by name in the local store, or from s3://…/<name>."""
-    from offers.bundle import bundle
-
-    path = bundle_path(where, settings)
-    return bundle.load(path, expected=path.name if where.startswith("s3://") else "")
-
-
-def bundle_path(where: str, settings: Settings) -> Path:
-    """Directory of a bundle, not verified yet; one in s3:// is fetched first."""
-    if where.startswith("s3://"):
-        from offers.store import store
-
-        prefix, _, name = where.rstrip("/").rpartition("/")
-        local = settings.home / "fetched" / name
-        if not local.is_dir():
-            store.open_store(prefix, settings).get_directory(name, local)
-        return local
-    path = Path(where)
-    if not path.exists() and (settings.home / "bundles" / where).is_dir():
-        path = settings.home / "bundles" / where
-    return path
-
-
-def holds_bundles(where: str) -> bool:
-    """Whether a directory or s3:// URI is no bundle itself, but a place for bundles: by its name and its manifest."""
-    from offers.bundle import bundle
-
-    path = Path(where)
-    if bundle.is_name(path.name):
-        return False
-    return where.startswith("s3://") or (path.is_dir() and not (path / bundle.MANIFEST).exists())
-
-
 def champion_of(bundle: "Bundle") -> "Champion":
     """The model of a bundle as the one that a challenger has to meet."""
-    from offers.evaluation.evaluate import Champion
+    from offers.evaluation.refits import Champion
 
     data, parameters = bundle.manifest.data, bundle.manifest.parameters
     return Champion(bundle.name, bundle.model, parameters.model, parameters.seed, data.rows, data.fingerprint)

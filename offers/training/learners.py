@@ -7,8 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import xgboost as xgb
-from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import logit
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -18,9 +17,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from offers.contract.contract import Contract
-from offers.contract.sections import Calibration, ModelSettings
+from offers.contract.sections import ModelSettings
 from offers.model.encoder import Encoder
-from offers.model.propensity import Calibrator, PropensityModel, margins
+from offers.model.propensity import PropensityModel, margins
+from offers.training.calibration import calibrate, calibration_edges
 
 # Categories with fewer values are split one against the rest: partitions of few rows a value overfit.
 _ONE_HOT_LIMIT = 64
@@ -147,38 +147,6 @@ def out_of_fold_margins(
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
         list(pool.map(score, enumerate(splits)))
     return margin, fold
-
-
-def calibration_edges(n_rows: int, refit_every: int, rows: int) -> list[int]:
-    """First rows of the blocks before `n_rows` whose margins the calibrator is fitted on."""
-    count = -(-rows // refit_every)
-    return [n_rows - refit_every * k for k in range(count, 0, -1) if n_rows - refit_every * k >= refit_every]
-
-
-def fit_calibrator(margin: np.ndarray, labels: np.ndarray, prior: float) -> Calibrator:
-    """Fit on margins of rows that the model had not seen.
-
-    The penalty `prior` / 2 * (5 (slope - 1)² + intercept²) holds the margins as they are until the
-    labels say otherwise; it is what keeps a calibration on a few rows from moving ranks between refits.
-    """
-    margin, labels = margin.astype(np.float64), labels.astype(np.float64)
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        slope, intercept = weights
-        log_odds = slope * margin + intercept
-        error = expit(log_odds) - labels
-        value = np.logaddexp(0, log_odds).sum() - labels @ log_odds + prior / 2 * (5 * (slope - 1) ** 2 + intercept**2)
-        return value, np.array([error @ margin + prior * 5 * (slope - 1), error.sum() + prior * intercept])
-
-    found = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B")
-    # Rounded, so that the last bits of an optimiser do not enter the bundle's name.
-    return Calibrator(round(float(found.x[0]), 6), round(float(found.x[1]), 6))
-
-
-def calibrate(margin: np.ndarray, labels: np.ndarray, settings: Calibration) -> Calibrator:
-    """Fit on the newest `settings.rows` rows that have a margin."""
-    known = np.flatnonzero(~np.isnan(margin))[-settings.rows :]
-    return fit_calibrator(margin[known], labels[known], settings.prior)
 
 
 def train(

@@ -11,7 +11,8 @@ import pytest
 
 from deployment import deploy as inference
 from deployment import rollout
-from deployment.deploy import InferenceService, roll_out
+from deployment.deploy import roll_out
+from deployment.inference_service import InferenceService
 from offers.errors import BundleError, ServiceError
 from offers.settings import Settings
 from offers.store.s3 import S3Store, connect

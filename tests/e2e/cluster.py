@@ -15,7 +15,8 @@ import pytest
 import urllib3
 from kubernetes import client
 
-from deployment.deploy import InferenceService, connect
+from deployment.cluster import connect
+from deployment.inference_service import InferenceService
 from offers.errors import ServiceError
 from offers.retraining.journal import Journal
 from offers.settings import Settings

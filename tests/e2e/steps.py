@@ -9,11 +9,11 @@ import pytest
 
 from cli.serve import ask
 from cli.traffic import batches, send
-from deployment.deploy import InferenceService
+from deployment.inference_service import InferenceService
 from deployment.smoke import smoke
+from offers.bundle.location import open_bundle
 from offers.contract.contract import Contract
 from offers.errors import ServiceError
-from offers.steps.training import open_bundle
 from offers.store.store import Store
 from pipelines.kubeflow import ClusterRun, Kubeflow
 from serving.ranker.question import example

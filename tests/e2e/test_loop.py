@@ -6,7 +6,7 @@ import pytest
 
 from cli.demo import CHANGED_ROWS
 from cli.traffic import shifted
-from offers.steps.training import open_bundle
+from offers.bundle.location import open_bundle
 from tests.e2e import steps
 from tests.e2e.cluster import Cluster
 

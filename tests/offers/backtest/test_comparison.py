@@ -9,7 +9,7 @@ from offers.backtest.replay import History, Policy, Replay
 from offers.data.dataset import Dataset
 from offers.data.validation import validate
 from offers.errors import DataError
-from offers.evaluation.evaluate import rolling_propensity
+from offers.evaluation.refits import rolling_propensity
 from offers.model.encoder import Encoder
 from offers.training import learners
 from offers.training.learners import BoostedTrees

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from offers.bundle import bundle as bundles
+from offers.bundle import writing
 from offers.bundle.bundle import MANIFEST, SCORE
 from offers.errors import BundleError, StorageError
 from offers.model import propensity as model
@@ -58,16 +59,16 @@ def test_reference_scores_are_the_models(shop_bundle: Path) -> None:
 
 
 def test_reference_is_of_the_newest_rows() -> None:
-    assert bundles.reference_places(100).tolist() == list(range(100))
-    places = bundles.reference_places(100_000)
-    assert (places[0], places[-1], len(places)) == (60_000, 99_999, bundles.REFERENCE_ROWS)
+    assert writing.reference_places(100).tolist() == list(range(100))
+    places = writing.reference_places(100_000)
+    assert (places[0], places[-1], len(places)) == (60_000, 99_999, writing.REFERENCE_ROWS)
 
 
 def test_golden_rows_go_through_json_to_the_same_bits(shop_bundle: Path) -> None:
     rows, expected = bundles.golden(shop_bundle)
     model = bundles.load(shop_bundle).model
     np.testing.assert_array_equal(model.propensity(bundles.typed(rows, model.encoder)), expected)
-    assert len(rows) == bundles.GOLDEN_ROWS
+    assert len(rows) == writing.GOLDEN_ROWS
 
 
 def test_every_flipped_byte_is_noticed(copy: Path) -> None:

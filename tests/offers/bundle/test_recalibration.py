@@ -4,6 +4,7 @@ import pytest
 from scipy.special import expit, logit
 
 from offers.bundle import bundle as bundles
+from offers.bundle import writing
 from offers.bundle.recalibration import prequential_propensity, recalibrate, refit
 from offers.contract.sections import Retraining
 from offers.data.dataset import Dataset
@@ -85,7 +86,7 @@ def test_a_bundle_is_recalibrated_on_the_rows_that_came_after_it(shop_run, tmp_p
     assert (found.propensity(dataset.frame) > parent.model.propensity(dataset.frame)).all()
     data = parent.manifest.data.model_copy(update={"rows": 3600, "fingerprint": dataset.fingerprint(parent.contract)})
     made = found, dataset, parent.evaluation, parent.verdict, "card", data, parent.manifest.parameters
-    child = bundles.load(bundles.write(tmp_path, shop_run.text, *made, lineage))
+    child = bundles.load(writing.write(tmp_path, shop_run.text, *made, lineage))
     assert child.manifest.recalibration.parent == parent.name
     assert child.name != parent.name
     assert bundles.show(child)["recalibrates"] == parent.name

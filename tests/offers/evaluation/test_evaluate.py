@@ -9,7 +9,8 @@ from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.data.dataset import Dataset, origin, windows
 from offers.evaluation import metrics
-from offers.evaluation.evaluate import Champion, champion_propensity, evaluate, folded_propensity, rolling_propensity
+from offers.evaluation.evaluate import evaluate
+from offers.evaluation.refits import Champion, champion_propensity, folded_propensity, rolling_propensity
 from offers.evaluation.segments import groups
 from offers.steps.data import read_gold
 from offers.training import learners

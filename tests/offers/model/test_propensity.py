@@ -12,20 +12,12 @@ from offers.contract.sections import Calibration, ModelSettings
 from offers.data.dataset import origin
 from offers.data.validation import validate
 from offers.errors import BundleError
-from offers.evaluation.evaluate import rolling_propensity
+from offers.evaluation.refits import rolling_propensity
 from offers.model import propensity as model
 from offers.model.encoder import Encoder
 from offers.model.propensity import Calibrator, margins
-from offers.training.learners import (
-    BoostedTrees,
-    Logistic,
-    calibrate,
-    calibration_edges,
-    fit_calibrator,
-    out_of_fold_margins,
-    out_of_time_margins,
-    train,
-)
+from offers.training.calibration import calibrate, calibration_edges, fit_calibrator
+from offers.training.learners import BoostedTrees, Logistic, out_of_fold_margins, out_of_time_margins, train
 
 KINDS = ("q", "q", "c")
 SMALL = ModelSettings(trees=15, depth=3, learning_rate=0.3)

@@ -1,0 +1,151 @@
+"""How a bundle is written: whole or not at all, and verified before it is moved into place."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from offers.bundle.bundle import FORMAT, MANIFEST, Manifest, load, name_of, typed
+from offers.bundle.provenance import Parameters, Recalibration, TrainingData, git_commit, libraries
+from offers.contract import contract as contracts
+from offers.contract.contract import Contract
+from offers.data.dataset import Dataset
+from offers.drift.reference import SCORE, WATCH, Watch, watch_json, watched_columns
+from offers.evaluation.figures import Evaluation
+from offers.evaluation.gate import Verdict
+from offers.files import os_errors, sha256_of, sync
+from offers.model.propensity import PropensityModel
+
+GOLDEN_ROWS = 32
+
+
+REFERENCE_ROWS = 30_000
+
+
+NEWEST_ROWS = 40_000
+
+
+EXPLAINED_ROWS = 1000
+
+
+def write(
+    parent: Path,
+    contract_text: str,
+    model: PropensityModel,
+    dataset: Dataset,
+    evaluation: Evaluation,
+    verdict: Verdict,
+    card: str,
+    data: TrainingData,
+    parameters: Parameters,
+    recalibration: Recalibration | None = None,
+) -> Path:
+    """Write a bundle below `parent`, whole or not at all, and verify it by loading it.
+
+    Returns
+    -------
+    Path
+        of the bundle; one of that name that is there already is verified and left as it is
+
+    Raises
+    ------
+    StorageError
+        the directory can't be written
+    """
+    contract = contracts.parse(contract_text)
+    with os_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
+        try:
+            for file, content in _contents(contract_text, model, evaluation, verdict, card).items():
+                (partial / file).write_bytes(content)
+            _write_samples(partial, contract, model, dataset)
+            manifest = Manifest(
+                format=FORMAT,
+                contract=contract.name,
+                files={path.name: sha256_of(path) for path in sorted(partial.iterdir())},
+                data=data,
+                parameters=parameters,
+                libraries=libraries(),
+                git_commit=git_commit(),
+                recalibration=recalibration,
+            ).to_bytes()
+            (partial / MANIFEST).write_bytes(manifest)
+            return _settle(partial, parent / name_of(manifest, contract.name))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def save_model(model: PropensityModel, path: Path) -> None:
+    """Write encoder, booster and calibrator into a directory."""
+    path.mkdir(parents=True, exist_ok=True)
+    for file, content in model_files(model).items():
+        (path / file).write_bytes(content)
+
+
+def model_files(model: PropensityModel) -> dict[str, bytes]:
+    return {
+        "encoder.json": model.encoder.to_json().encode(),
+        "booster.ubj": bytes(model.booster.save_raw("ubj")),
+        "calibrator.json": model.calibrator.to_json().encode(),
+    }
+
+
+def _contents(
+    contract_text: str, model: PropensityModel, evaluation: Evaluation, verdict: Verdict, card: str
+) -> Mapping[str, bytes]:
+    return {
+        "contract.yaml": contract_text.encode(),
+        **model_files(model),
+        "metrics.json": (evaluation.model_dump_json(indent=1) + "\n").encode(),
+        "gate.json": (verdict.model_dump_json(indent=1) + "\n").encode(),
+        "model-card.md": card.encode(),
+    }
+
+
+def _write_samples(path: Path, contract: Contract, model: PropensityModel, dataset: Dataset) -> None:
+    """Write what drift is watched by, with a sample evenly spread over the newest rows, and the golden rows."""
+    spread = reference_places(len(dataset))
+    names = [column.name for column in contract.inputs]
+    reference = dataset.frame[names].iloc[spread].reset_index(drop=True)
+    reference.assign(**{SCORE: model.propensity(reference)}).to_parquet(path / "reference.parquet", index=False)
+    importance = model.importance(reference.iloc[evenly(len(reference), EXPLAINED_ROWS)])
+    watch = watch_json(watched_columns(contract), Watch.of(contract), importance)
+    (path / WATCH).write_text(watch, "utf-8")
+
+    chosen = evenly(len(dataset), GOLDEN_ROWS)
+    rows = json.loads(dataset.frame[names].iloc[chosen].to_json(orient="records", double_precision=15))
+    propensity = model.propensity(typed(pd.DataFrame(rows), model.encoder))
+    content = {"rows": rows, "propensity": [float(value) for value in propensity]}
+    (path / "golden.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def reference_places(rows: int) -> np.ndarray:
+    """Places of the rows that drift is measured from: evenly spread over the newest of the rows trained on."""
+    newest = np.arange(rows)[-NEWEST_ROWS:]
+    return np.asarray(newest[evenly(len(newest), REFERENCE_ROWS)])
+
+
+def evenly(rows: int, wanted: int) -> np.ndarray:
+    """Places of up to `wanted` rows, spread from the first to the last."""
+    return np.unique(np.linspace(0, rows - 1, wanted).astype(int))
+
+
+def _settle(partial: Path, final: Path) -> Path:
+    """Verify a finished directory and move it into place in one step, its bytes on the disk first."""
+    load(partial, expected=final.name)
+    for file in partial.iterdir():
+        sync(file)
+    partial.chmod(0o755)
+    try:
+        partial.rename(final)
+    except OSError:
+        # The same bundle is there already, from an earlier run or one that was faster.
+        if not final.is_dir():
+            raise
+        load(final)
+    return final

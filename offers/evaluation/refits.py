@@ -1,0 +1,112 @@
+"""Propensities as production would have given them: refits through time, folds, and the champion's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from offers.contract.contract import Contract
+from offers.contract.sections import ModelSettings
+from offers.data.dataset import Dataset, origin
+from offers.model.encoder import Encoder
+from offers.model.propensity import PropensityModel
+from offers.training.calibration import calibrate, calibration_edges
+from offers.training.learners import BoostedTrees, Learner, Logistic, out_of_fold_margins, out_of_time_margins
+
+Progress = Callable[[str], None]
+
+
+Recalibrated = Callable[[np.ndarray], np.ndarray]
+"""The champion's propensities on the evaluated rows, to those of a candidate that has its trees."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that serves now: its settings, and the rows that it was trained on."""
+
+    name: str
+    model: PropensityModel
+    settings: ModelSettings
+    seed: int
+    rows: int
+    fingerprint: str
+
+
+def rolling_propensity(
+    learner: Learner,
+    matrix: np.ndarray,
+    labels: np.ndarray,
+    contract: Contract,
+    alignment: int = 0,
+    progress: Progress = lambda text: None,
+) -> np.ndarray:
+    """Propensities as production would have given them, refitting and recalibrating every `refit_every` rows.
+
+    At each refit the learner sees all rows before it, and the calibrator the margins that the refits before
+    gave to the newest rows: just what `offers.model.propensity.train` would make of the rows known then.
+
+    Parameters
+    ----------
+    alignment : rows in [0, refit_every) by which the refits come later; where blocks start changes a pooled
+        AUC by 0.02, so quote a mean over several
+
+    Returns
+    -------
+    ndarray, shape (n_rows - origin,), in (0, 1)
+    """
+    n_rows, step = len(labels), contract.evaluation.refit_every
+    first = origin(contract, n_rows)
+    start = first + alignment % step - (step if alignment % step else 0)
+    edges = list(range(start, n_rows, step))
+    earlier = calibration_edges(start, step, contract.calibration.rows)
+
+    def report(n: int, total: int) -> None:
+        progress(f"refit {n} of {total}")
+
+    margin = out_of_time_margins(learner, matrix, labels, earlier + edges, done=report)
+    propensity = np.full(n_rows, np.nan)
+    for begin, end in zip(edges, [*edges[1:], n_rows], strict=True):
+        known = margin[:begin]
+        propensity[begin:end] = calibrate(known, labels[:begin], contract.calibration)(margin[begin:end])
+    return propensity[first:]
+
+
+def folded_propensity(
+    learner: BoostedTrees | Logistic, matrix: np.ndarray, labels: np.ndarray, contract: Contract, seed: int
+) -> np.ndarray:
+    """Out-of-fold propensities of a random stratified split; each fold is calibrated on the others."""
+    learner = replace(learner, settings=learner.settings.model_copy(update={"newest_rows": None}))
+    margin, fold = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed)
+    propensity = np.empty(len(labels))
+    for number in range(contract.evaluation.folds):
+        here = fold == number
+        others = np.where(here, np.nan, margin)
+        propensity[here] = calibrate(others, labels, contract.calibration.model_copy(update={"rows": len(labels)}))(
+            margin[here]
+        )
+    return propensity
+
+
+def champion_propensity(champion: Champion, dataset: Dataset, matrix: np.ndarray, contract: Contract) -> np.ndarray:
+    """Propensities of the champion on the evaluated rows, without letting it profit from rows it was trained on.
+
+    Rows newer than its training data are scored by the champion itself. On rows that it has seen its settings
+    are refitted through time like the challenger's; so they are on all rows where its training data is not
+    the beginning of this data set.
+    """
+    labels = dataset.labels
+    learner = BoostedTrees(champion.settings, tuple(Encoder.of(contract).feature_types), champion.seed)
+    if contract.time is None:
+        return folded_propensity(learner, matrix, labels, contract, champion.seed)
+    first = origin(contract, len(labels))
+    begins_with = Dataset(
+        dataset.frame.iloc[: champion.rows], labels[: champion.rows], dataset.periods[: champion.rows]
+    )
+    seen = champion.rows if begins_with.fingerprint(contract) == champion.fingerprint else len(labels)
+    parts = []
+    if seen > first:
+        rolled = rolling_propensity(learner, matrix, labels, contract)
+        parts.append(rolled[: seen - first])
+    if seen < len(labels):
+        parts.append(champion.model.propensity(dataset.frame.iloc[max(seen, first) :]))
+    return np.concatenate(parts)
