@@ -11,9 +11,18 @@ from offers.contract.column import Column
 from offers.errors import RequestError
 from offers.model.encoder import Coded
 from offers.wording import shown
-from serving.protocol.rows import _JSON_TYPES, NUMBERS
 
 _LARGEST = float(np.finfo(np.float32).max)
+
+NUMBERS: dict[str, np.dtype[Any]] = {
+    "FP64": np.dtype("<f8"),
+    "FP32": np.dtype("<f4"),
+    **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (64, 32, 16, 8)},
+    **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (64, 32, 16, 8)},
+}
+"""The V2 protocol's numeric datatypes that a column may come in, and how NumPy reads their raw bytes."""
+
+_JSON_TYPES: dict[str, set[type]] = {"F": {int, float}, "I": {int}, "U": {int}, "B": {bool, int}}
 
 
 class Tensor(NamedTuple):

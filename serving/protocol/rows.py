@@ -17,14 +17,6 @@ MAX_ROWS = 20_000
 Rows = Mapping[str, np.ndarray | Coded]
 """Typed columns of equal length: numbers and booleans as float64, NaN where missing; categories as `Coded`."""
 
-NUMBERS: dict[str, np.dtype[Any]] = {
-    "FP64": np.dtype("<f8"),
-    "FP32": np.dtype("<f4"),
-    **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (64, 32, 16, 8)},
-    **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (64, 32, 16, 8)},
-}
-"""The V2 protocol's numeric datatypes that a column may come in, and how NumPy reads their raw bytes."""
-
 
 class RequestSchema:
     """What a request's rows must hold: each of `columns`, nothing else, within the contract's limits.
@@ -117,6 +109,3 @@ def named(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         [(twice, times)] = Counter(tensor.name for tensor in tensors).most_common(1)
         raise RequestError(f"column {shown(twice)}: expected one tensor, got {times}")
     return by_name
-
-
-_JSON_TYPES: dict[str, set[type]] = {"F": {int, float}, "I": {int}, "U": {int}, "B": {bool, int}}

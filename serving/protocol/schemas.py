@@ -11,8 +11,8 @@ from offers.contract.contract import Contract
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import RESERVED, Ruled
 from offers.policy.ranking import WHY_HERE
+from serving.protocol.fields import NUMBERS
 from serving.protocol.payload import MAX_ID
-from serving.protocol.rows import NUMBERS
 
 Schema = dict[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deployment import deploy as inference
-from deployment import rollout
+from deployment import inference_service, rollout
 from deployment.deploy import roll_out
 from deployment.inference_service import InferenceService
 from offers.errors import BundleError, ServiceError
@@ -101,7 +101,7 @@ def move(
 @pytest.fixture
 def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again each second, the shortest that a watch can last."""
-    monkeypatch.setattr(inference, "LOOK", 1)
+    monkeypatch.setattr(inference_service, "LOOK", 1)
 
 
 def test_a_service_moves_to_a_bundle_and_keeps_what_is_not_ours(
@@ -376,7 +376,7 @@ def test_a_watch_is_begun_again_where_the_server_restarts(
     double: KubernetesDouble, service: InferenceService, monkeypatch: pytest.MonkeyPatch, breaks: bool, refused: int
 ) -> None:
     """One that starts again refuses what it has not read the Roles for."""
-    monkeypatch.setattr(inference, "PAUSE", 0.01)
+    monkeypatch.setattr(inference_service, "PAUSE", 0.01)
     double.controller = lambda found: become(found, False, "pulling the image")
     double.lasts, double.breaks, watched = 1, breaks, ("GET", PLACE)
     with ThreadPoolExecutor(1) as pool:
@@ -395,7 +395,7 @@ def test_a_watch_is_begun_again_where_the_server_restarts(
 def test_a_cluster_that_stays_away_is_told(
     double: KubernetesDouble, service: InferenceService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "PAUSE", 0.5)
+    monkeypatch.setattr(inference_service, "PAUSE", 0.5)
     double.controller = lambda found: become(found, False, "pulling the image")
     double.change("offers", double.controller)
     double.lasts, double.breaks = 1, True

@@ -32,7 +32,7 @@ from kserve import models as kserve_models  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
-ALERTS = ROOT / "tests" / "alerts.yaml"
+ALERTS = ROOT / "tests" / "manifests" / "alerts.yaml"
 VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34")
 OURS = {"offers-serving", "offers-drift", "offers-pipeline-python"}
 FETCHES = "storage-initializer"
@@ -460,7 +460,7 @@ def exported() -> set[str]:
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
     families = [one for one in prometheus_client.REGISTRY.collect() if one.name.startswith("offers_")]
     series = {family.name + ending for family in families for ending in endings.get(family.type, [""])}
-    figures = (ROOT / "serving" / "drift" / "figures.py").read_text("utf-8")
+    figures = (ROOT / "serving" / "drift" / "metrics.py").read_text("utf-8")
     series |= {f"offers_drift_{name}_total" for name in re.findall(r'_counters?\(\s*"(\w+)"', figures)}
     series |= {f"offers_drift_{name}" for name in re.findall(r'_gauge\(\s*"(\w+)"', figures)}
     columns, scores = figures.partition("def _scores")[::2]

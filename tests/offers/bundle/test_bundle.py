@@ -12,7 +12,8 @@ import pytest
 
 from offers.bundle import bundle as bundles
 from offers.bundle import writing
-from offers.bundle.bundle import MANIFEST, SCORE
+from offers.bundle.bundle import MANIFEST
+from offers.drift.reference import SCORE
 from offers.errors import BundleError, StorageError
 from offers.model import propensity as model
 from offers.settings import Settings
@@ -183,8 +184,8 @@ def test_a_killed_run_leaves_no_half_bundle(shop_run: ShopRun, tmp_path: Path) -
     """Kill the writer when its first file appears; what is left is hidden and is no bundle."""
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from offers import bundle, training; from offers.settings import Settings\n"
-        "bundle._write_samples = lambda *args: (print('half', flush=True), time.sleep(60))\n"
+        "from offers.bundle import writing; from offers.steps import training; from offers.settings import Settings\n"
+        "writing._write_samples = lambda *args: (print('half', flush=True), time.sleep(60))\n"
         "text, gold, model, result, verdict, out = sys.argv[1:]\n"
         "training.package(Path(text).read_text(), *map(Path, (gold, model, result, verdict, out)), '', Settings())\n"
     )

@@ -21,6 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from offers.contract import contract as contracts
 from offers.contract.column import MONTHS, Role
 from offers.contract.contract import Contract
+from offers.data import csv_writer
 from offers.data.csv_writer import write_csv
 from offers.data.validation import periods, validate
 from offers.errors import ContractError, SourceError, StorageError
@@ -119,8 +120,8 @@ def test_same_sample_in_another_process():
     program = """if True:
         import hashlib, sys
         import pandas as pd
-        from offers.contract import load
-        from offers.simulate import World
+        from offers.contract.contract import load
+        from offers.simulation.world import World
         sample = World(load("bank-marketing"), 2).sample(9000, seed=1)
         hashes = pd.util.hash_pandas_object(sample.frame).to_numpy()
         parts = (hashes, sample.propensity, sample.decided_at, sample.outcome_at)
@@ -570,7 +571,7 @@ def test_a_file_is_written_in_the_form_of_its_contract(tmp_path):
 def test_large_files_are_written_in_parts(tmp_path, monkeypatch):
     frame = World(BANK).sample(50).frame
     write_csv(frame, BANK, tmp_path / "whole.csv")
-    monkeypatch.setattr(simulate, "CSV_ROWS", 7)
+    monkeypatch.setattr(csv_writer, "CSV_ROWS", 7)
     write_csv(frame, BANK, tmp_path / "parts.csv")
     assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 

@@ -10,7 +10,7 @@ import pytest
 from offers.data.sources import fetch
 from offers.errors import SourceError, StorageError
 from offers.settings import S3Settings, Settings
-from offers.store import s3 as s3_module
+from offers.store import credentials
 from offers.store.store import open_store
 from tests.manifests.test_manifests import containers, of, rendered
 from tests.support.s3_double import S3Double
@@ -179,7 +179,7 @@ def test_half_of_what_is_needed_to_sign(s3: S3Double, tmp_path: Path, known: dic
     ],
 )
 def test_the_region_s_own_sts_is_asked(settings: S3Settings, address: str) -> None:
-    assert s3_module._sts(settings) == address
+    assert credentials._sts(settings) == address
 
 
 def test_the_overlay_for_aws_names_one_region_and_no_keys() -> None:

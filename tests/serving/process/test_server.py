@@ -477,7 +477,7 @@ def test_two_servers_do_not_share_a_port():
         port = client.base_url.port
         with pytest.raises(ServiceError, match=f"can't listen on port {port} "):
             await Server([Echo()]).start(Address(http_port=port, grpc_port=0))
-        grpc_port = server.bound.grpc_port
+        grpc_port = server.address.grpc_port
         with pytest.raises(ServiceError, match=f"can't listen on port {grpc_port} "):
             await Server([Echo()]).start(Address(http_port=0, grpc_port=grpc_port))
 
