@@ -264,6 +264,14 @@ class Rule(Section):
             yield ("metric",), f"within periods only the auc is measured, not {self.metric}"
 
 
+class Approval(Section):
+    """Who lets a release be promoted: the gate alone, or so many people beside it, for so many days."""
+
+    by: Literal["people", "gate"] = "people"
+    people: Annotated[int, Field(ge=1, le=9)] = 2
+    days: Annotated[int, Field(ge=1, le=3650)] = 365
+
+
 class Simulation(Section):
     """The simulated world: acceptance rate and the spread, in logits, of customers and of periods."""
 
@@ -292,6 +300,7 @@ class Contract(Section):
     simulation: Simulation = Simulation()
     watch: Watching = Watching()
     retraining: Retraining = Retraining()
+    approval: Approval = Approval()
 
     @cached_property
     def by_name(self) -> dict[str, Column]:
