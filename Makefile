@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-fast lint images up platform deploy status down e2e bench clean
+.PHONY: help setup demo serve test test-fast lint docs images up platform deploy status down e2e bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,14 @@ lint: setup ## Check style, types and the arrows between the rooms
 	$(RUN) lint-imports
 	$(RUN) shellcheck -x manifests/*.sh .ci/run
 
+# What builds the site needs nothing of what it describes: docstrings are read, not imported.
+.venv-docs/.installed: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-docs $(UV) sync --only-group docs --locked --quiet --python $(PYTHON)
+	@touch $@
+
+docs: .venv-docs/.installed ## Build the documentation into build/site; a broken link or name fails it
+	.venv-docs/bin/zensical build --clean --strict
+
 images: ## Build the images, tagged by commit, and print their sizes
 	manifests/cluster.sh images
 
@@ -70,4 +78,4 @@ bench: setup ## Measure speed and memory beside their floors, print a table of m
 	$(RUN) python -m benchmarks
 
 clean: ## Remove the environment and everything that runs have left
-	rm -rf .venv .venv-drift .uv .offers
+	rm -rf .venv .venv-drift .venv-docs .uv .offers build/site

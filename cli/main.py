@@ -1,7 +1,7 @@
 """The command line.
 
-Exit codes: 0 done, 1 a run that failed or a fault of ours, 2 a mistake in what was given, 3 refused by the gate, or a
-monitor that sees an alarm, asks for action or is overdue.
+Exit codes: 0 done, 1 a run that failed or a fault of ours, 2 a mistake in what was given, 3 refused by the gate, a
+monitor that sees an alarm, asks for action or is overdue, a ledger that does not hold, or an approval that has lapsed.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from cli import backtest, bundle, cluster, data, demo, monitor, pipeline, policy, retrain, serve
+from cli import audit, backtest, bundle, cluster, data, demo, key, model, monitor, pipeline, policy, retrain, serve
 from offers.errors import OffersError
 from offers.files import os_errors
 
@@ -27,6 +27,9 @@ for command in (cluster.submit, cluster.schedule, cluster.status, cluster.logs):
     pipeline.app.command()(command)
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(model.app, name="model")
+app.add_typer(key.app, name="key")
+app.add_typer(audit.app, name="audit")
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(retrain.app, name="retrain")
 app.add_typer(policy.app, name="policy")

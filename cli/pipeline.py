@@ -8,6 +8,7 @@ import typer
 from cli.data import ContractOption, SourceOption
 
 if TYPE_CHECKING:
+    from offers.settings import Settings
     from pipelines.local import Run
 
 app = typer.Typer(no_args_is_help=True, help="Compile the training pipeline, or run it on this machine.")
@@ -38,6 +39,7 @@ def run_(
 
 def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = "") -> str:
     """Run the pipeline, show its progress and results, name its bundle; raises where it was refused or failed."""
+    from cli.release import register_run
     from cli.screen import RunDisplay, console
     from offers.bundle.location import open_bundle
     from offers.contract import contract as contracts
@@ -56,7 +58,9 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     package = compile_pipeline("training", directory / "pipeline.yaml")
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)
-    return finish(outcome, arguments["publish"])
+    bundle = finish(outcome, known.name, arguments["publish"], settings)
+    console.print(f"release {register_run(bundle, settings)}", soft_wrap=True)
+    return bundle
 
 
 def training_arguments(contract: str, source: str, publish: str) -> dict[str, Any]:
@@ -70,8 +74,9 @@ def training_arguments(contract: str, source: str, publish: str) -> dict[str, An
     }
 
 
-def finish(outcome: "Run", publish: str) -> str:
+def finish(outcome: "Run", contract: str, publish: str, settings: "Settings") -> str:
     """Print what a run has come to and name its bundle; raises for a mistake, exits with 3 where the gate refused."""
+    from cli.release import register_refusal
     from cli.screen import console, gate_notes, gate_table, results_table
     from offers.errors import DataError
     from offers.evaluation.figures import Evaluation
@@ -95,6 +100,7 @@ def finish(outcome: "Run", publish: str) -> str:
     console.print()
     console.print(f"report  {report}", soft_wrap=True)
     if not decided.passed:
+        register_refusal(verdict, contract, settings)
         console.print("[bold red]The gate refused this model; no bundle was made.[/bold red]")
         raise typer.Exit(3)
     assert outcome.bundle is not None

@@ -45,7 +45,7 @@ def now(
     request = Request(id=f"manual-{uuid.uuid4().hex}", contract=journal.contract, cause="manual", evidence=evidence)
     with RunDisplay() as display:
         arguments = _arguments(contract, source, publish, settings)
-        runs = LocalRuns(arguments, settings.home.resolve() / "runs", journal.ended, display.update)
+        runs = LocalRuns(arguments, settings.home.resolve() / "runs", _ended(journal, settings), display.update)
         decision = Retrainer(journal, runs).ask(request)
         runs.wait()
     typer.echo(decision.reason)
@@ -91,7 +91,7 @@ def listen(
         chores.append(lambda: runs.settle(journal))
         start: Any = runs
     else:
-        start = LocalRuns(arguments, settings.home.resolve() / "runs", journal.ended)
+        start = LocalRuns(arguments, settings.home.resolve() / "runs", _ended(journal, settings))
     retrainer = Retrainer(journal, start, Limits(cool_down=span(cool_down)))
     if every:
         chores.append(_by_schedule(retrainer, span(every)))
@@ -121,6 +121,21 @@ def _journal(contract: str, store: str, settings: "Settings") -> "Journal":
     from offers.store.store import open_store
 
     return Journal(open_store(store or str(settings.home.resolve()), settings), contracts.load(contract).name)
+
+
+def _ended(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str, str], None]:
+    """Register the bundle of a run that has ended, and write its end into the journal."""
+    from cli.release import register_run
+    from offers.errors import OffersError
+
+    def ended(run: str, succeeded: bool, bundle: str, note: str) -> None:
+        try:
+            note = f"release {register_run(bundle, settings)}" if bundle else note
+        except OffersError as error:
+            note = f"no release: {error}"
+        journal.ended(run, succeeded, bundle, note)
+
+    return ended
 
 
 def _arguments(contract: str, source: str, publish: str, settings: "Settings") -> dict[str, Any]:

@@ -7,6 +7,7 @@ OffersError
 ├── DataError        the rows break the contract
 ├── GateError        the gate can't be asked, or the candidate did not pass it
 ├── BundleError      a model bundle is damaged, incomplete or foreign
+├── LedgerError      the ledger is damaged, or its rules refuse what is asked
 ├── PolicyError      the policy is asked for what it can't rank
 ├── RequestError     a request to a service breaks the contract
 │   └── RequestTooLarge  it holds more rows than one request may
@@ -41,6 +42,10 @@ class GateError(OffersError):
 
 class BundleError(OffersError):
     """A model bundle is damaged, incomplete, or made by libraries that score differently."""
+
+
+class LedgerError(OffersError):
+    """The ledger does not hold, or the actor may not do what is asked: names the entry, the release or the key."""
 
 
 class PolicyError(OffersError):

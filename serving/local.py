@@ -17,6 +17,7 @@ import httpx
 from offers.errors import ServiceError
 
 _ROOT = Path(__file__).parents[1]
+ROUTING = "routing.json"
 _GRACE = 40.0
 """Seconds; a service answers what is under way for 30 of them."""
 
@@ -121,6 +122,20 @@ def services(
         ports = ("--http_port", http_port, "--grpc_port", 0)
         ranker_start = _started("ranker", logs, lock, "--bundle", bundle, "--catalogue", catalogue, *where, *ports)
         yield Services(predictor, stack.enter_context(ranker_start)(), drift)
+
+
+def follows_ledger(directory: Path) -> bool:
+    """Whether services of this directory run that switch to what the ledger says."""
+    if not (directory / ROUTING).exists():
+        return False
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from offers.contract.column import MONTHS, Column, Role
 from offers.contract.sections import (
+    Approval,
     Calibration,
     Evaluation,
     ModelSettings,
@@ -42,6 +43,7 @@ class Contract(Section):
     simulation: Simulation = Simulation()
     watch: Watching = Watching()
     retraining: Retraining = Retraining()
+    approval: Approval = Approval()
 
     @cached_property
     def by_name(self) -> dict[str, Column]:

@@ -160,6 +160,14 @@ class Rule(Section):
             yield ("metric",), f"within periods only the auc is measured, not {self.metric}"
 
 
+class Approval(Section):
+    """Who lets a release be promoted: the gate alone, or so many people beside it, for so many days."""
+
+    by: Literal["people", "gate"] = "people"
+    people: Annotated[int, Field(ge=1, le=9)] = 2
+    days: Annotated[int, Field(ge=1, le=3650)] = 365
+
+
 class Simulation(Section):
     """The simulated world: acceptance rate and the spread, in logits, of customers and of periods."""
 

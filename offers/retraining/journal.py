@@ -1,6 +1,7 @@
 """The journal of retraining: every decision to train or not, and what came of it, one JSON line each, never changed."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ Cause = Literal["alarm", "schedule", "new data", "manual"]
 Action = Literal["none", "recalibrate", "retrain"]
 
 _PREFIX = "journal"
+_NUMBERED = re.compile(r"/\d{9}\.json$")
 
 
 def now() -> datetime:
@@ -65,7 +67,7 @@ _ENTRY: TypeAdapter[Decision | Outcome] = TypeAdapter(Entry)
 
 
 class Journal:
-    """Entries of one contract in the object store, an object each, so that none is ever written twice."""
+    """Entries of one contract in the object store, a numbered object each, which is created once and never changed."""
 
     def __init__(self, store: Store, contract: str, clock: Callable[[], datetime] = now) -> None:
         self.store = store
@@ -73,18 +75,21 @@ class Journal:
         self.clock = clock
 
     def append(self, entry: Decision | Outcome) -> None:
-        """Write an entry.
+        """Write an entry after all others.
 
         Raises
         ------
         StorageError
-            the store is away or full, or has an entry of that very moment
+            the store is away or full
         """
-        word = entry.run or entry.kind
-        key = f"{_PREFIX}/{self.contract}/{entry.at:%Y%m%dT%H%M%S.%f}-{entry.kind}-{word[-16:]}.jsonl"
-        if self.store.exists(key):
-            raise StorageError(f"{self.store.uri}/{key}: an entry of the journal is never written over; try again")
-        self.store.write_bytes(key, json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n")
+        number = len(self._keys())
+        while not self.create(entry, number):
+            number += 1
+
+    def create(self, entry: Decision | Outcome, number: int) -> bool:
+        """Write an entry under a number from 0 on; False where another writer, on any machine, has taken that."""
+        content = json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n"
+        return self.store.create(self._key(number), content)
 
     def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "") -> None:
         """Write what has come of a run."""
@@ -96,9 +101,9 @@ class Journal:
         Raises
         ------
         StorageError
-            the store is away, or an entry was changed by other hands
+            the store is away, or an entry was changed or taken away by other hands
         """
-        return [self._read(key) for key in self.store.keys(f"{_PREFIX}/{self.contract}/")]
+        return [self._read(key) for key in self._keys()]
 
     def running(self) -> list[str]:
         """Runs that were started and have not ended."""
@@ -106,6 +111,22 @@ class Journal:
         ended = {entry.run for entry in entries if isinstance(entry, Outcome)}
         started = [entry.run for entry in entries if isinstance(entry, Decision) and entry.started]
         return [run for run in started if run not in ended]
+
+    @property
+    def _prefix(self) -> str:
+        return f"{_PREFIX}/{self.contract}/"
+
+    def _keys(self) -> list[str]:
+        keys = [key for key in self.store.keys(self._prefix) if _NUMBERED.search(key)]
+        if keys and keys[-1] != (last := self._key(len(keys) - 1)):
+            raise StorageError(
+                f"{self.store.uri}/{self._prefix}: expected {len(keys)} entries up to {last}, but the last is"
+                f" {keys[-1]}; restore what is missing from a backup"
+            )
+        return keys
+
+    def _key(self, number: int) -> str:
+        return f"{self._prefix}{number:09}.json"
 
     def _read(self, key: str) -> Decision | Outcome:
         try:

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from threading import Lock
 
 from offers.retraining.journal import Decision, Journal, Outcome, Request
 
@@ -24,7 +23,7 @@ class Limits:
 
 
 class Retrainer:
-    """Takes requests for a new model, one at a time.
+    """Takes requests for a new model; of those that many processes take at once, one at a time is decided on.
 
     Parameters
     ----------
@@ -36,7 +35,6 @@ class Retrainer:
         self.journal = journal
         self.limits = limits
         self._start = start
-        self._lock = Lock()
 
     def ask(self, request: Request) -> Decision:
         """Decide on a request, write the decision, and start the run where that is what it says.
@@ -48,16 +46,18 @@ class Retrainer:
         StorageError
             the journal can't be read or written; then nothing was started
         """
-        with self._lock:
+        while True:
             history = self.journal.entries()
-            known = next((e for e in history if isinstance(e, Decision) and e.request.id == request.id), None)
-            if known is not None:
-                return known
+            decision = next((e for e in history if isinstance(e, Decision) and e.request.id == request.id), None)
+            if decision is not None:
+                return decision
             decision = decide(request, history, self.limits, self.journal.clock())
-            self.journal.append(decision)
-            if decision.started:
-                self._begin(decision)
-            return decision
+            # Where another process has written since, the decision rests on an old history.
+            if self.journal.create(decision, len(history)):
+                break
+        if decision.started:
+            self._begin(decision)
+        return decision
 
     def _begin(self, decision: Decision) -> None:
         try:

@@ -56,17 +56,20 @@ class DirectoryStore:
         with os_errors(path):
             return path.read_bytes()
 
+    def create(self, key: str, content: bytes) -> bool:
+        target = self._path(key)
+        with os_errors(target), _temporary(target, content) as temporary:
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            sync(target.parent)
+            return True
+
     def write_bytes(self, key: str, content: bytes) -> None:
         target = self._path(key)
-        temporary = _sibling(target)
-        with os_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_bytes(content)
-                sync(temporary)
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with os_errors(target), _temporary(target, content) as temporary:
+            os.replace(temporary, target)
             sync(target.parent)
 
     def _path(self, key: str) -> Path:
@@ -157,6 +160,19 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _fail(error: OSError) -> None:
     raise error
+
+
+@contextmanager
+def _temporary(target: Path, content: bytes) -> Iterator[Path]:
+    """A sibling of `target` with this content, on the disk; it is gone after the block."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(target)
+    try:
+        temporary.write_bytes(content)
+        sync(temporary)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _is_temporary(key: str) -> bool:

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from uuid import uuid4
 from xml.etree.ElementTree import ParseError
 
 from minio import Minio
@@ -22,6 +23,8 @@ from offers.store.directory import MANIFEST, checked, digests, new_directory, no
 from offers.wording import some
 
 _PROBE = "probe"
+_WRITER = "x-amz-meta-writer"
+_CREATE_ATTEMPTS = 5
 
 _KEYS = (
     "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the role AWS_ROLE_ARN,"
@@ -85,6 +88,27 @@ class S3Store:
     def write_bytes(self, key: str, content: bytes) -> None:
         with errors(f"{self.uri}/{key}"):
             self.client.put_object(self.bucket, self._name(key), BytesIO(content), len(content))
+
+    def create(self, key: str, content: bytes) -> bool:
+        writer, where = uuid4().hex, f"{self.uri}/{key}"
+        headers: dict[str, str | list[str] | tuple[str]] = {"If-None-Match": "*", _WRITER: writer}
+        for _ in range(_CREATE_ATTEMPTS):
+            with errors(where):
+                try:
+                    # put_object takes no headers of a condition.
+                    self.client._put_object(self.bucket, self._name(key), content, headers=headers)
+                except S3Error as error:
+                    if error.code == "PreconditionFailed":
+                        return self._writer(key) == writer
+                    if error.code != "ConditionalRequestConflict":
+                        raise
+                else:
+                    return True
+        raise StorageError(f"{where}: other writers held it {_CREATE_ATTEMPTS} times; try again")
+
+    def _writer(self, key: str) -> str:
+        """Who created an object: ourselves, where the answer was lost and the client asked a second time."""
+        return str((self.client.stat_object(self.bucket, self._name(key)).metadata or {}).get(_WRITER, ""))
 
     @property
     def _root(self) -> str:

@@ -50,6 +50,13 @@ class Store(Protocol):
         """Write or replace one object; readers see the old content or the new, never a mixture."""
         ...
 
+    def create(self, key: str, content: bytes) -> bool:
+        """Write one object where there is none; False where there is one, which stays as it is.
+
+        Of writers that create the same key at once, on any machines, one alone gets True, even if all write the same.
+        """
+        ...
+
 
 def open_store(uri: str, settings: Settings) -> Store:
     """Open the store at a path, file:// URI or s3://bucket/prefix; nothing is read or written yet.

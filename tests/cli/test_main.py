@@ -1,34 +1,13 @@
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cli.main import main
 from tests.support.runs import ShopRun
 from tests.support.warranties import WARRANTIES
 
 Offers = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def offers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Offers:
-    """Call the command in this process: exit code, what it printed, what it complained of."""
-    monkeypatch.setenv("OFFERS_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("OFFERS_DATA_DIR", raising=False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["offers", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 def _first_cells(old: str, new: str) -> Callable[[str], str]:

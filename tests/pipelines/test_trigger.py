@@ -163,7 +163,7 @@ def test_a_body_beyond_the_limit_is_refused(client: httpx.Client) -> None:
 
 
 def test_a_journal_that_is_damaged_answers_503(client: httpx.Client, tmp_path: Path) -> None:
-    path = tmp_path / "journal/shop/20260101T000000.000000-decision-1.jsonl"
+    path = tmp_path / "journal/shop/000000000.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"kind": "decision"}))
     headers, body = to_structured(event())

@@ -64,11 +64,13 @@ def built() -> dict[str, str]:
     if tag := os.environ.get("OFFERS_IMAGE_TAG"):
         return {name: f"{name}:{tag}" for name in DOCKERFILES}
     commit = git_commit()
-    index = ["--build-arg", "PIP_INDEX_URL"] if "PIP_INDEX_URL" in os.environ else []
+    more = ["--build-arg", "PIP_INDEX_URL"] if "PIP_INDEX_URL" in os.environ else []
+    if base := os.environ.get("OFFERS_IMAGE_BASE"):
+        more += ["--build-arg", f"BASE={base}"]
 
     def build(name: str) -> str:
         tag, label = f"{name}:{commit}", f"GIT_COMMIT={commit}"
-        docker("build", "--quiet", "--file", ROOT / DOCKERFILES[name], "--build-arg", label, *index, "--tag", tag, ROOT)
+        docker("build", "--quiet", "--file", ROOT / DOCKERFILES[name], "--build-arg", label, *more, "--tag", tag, ROOT)
         return tag
 
     with ThreadPoolExecutor(2) as threads:

@@ -22,6 +22,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
+class _Server(ThreadingHTTPServer):
+    # Five would make the ninth of many clients wait for a second.
+    request_queue_size = 64
+
+
 class Loopback:
     """A server that listens from the start, and answers within the block.
 
@@ -32,7 +37,7 @@ class Loopback:
     """
 
     def __init__(self, handler: type[Handler], patient: bool = True) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = not patient
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
 

@@ -1,6 +1,7 @@
 """A small S3 server on loopback: enough of the wire format for the minio client; signatures are not checked."""
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -29,14 +30,18 @@ class Request:
 class S3Double(Loopback):
     """Buckets as dicts of key to bytes.
 
-    `refuse(request)` may answer with (status, code) in place of the object; `page` is the length of one page of a
-    listing; `short` cuts that many bytes off the end of each object sent.
+    `refuse(request)` may answer with (status, code) in place of the object; a PUT of which `lose_answer(request)` is
+    true is kept, and answered as if it were not; `page` is the length of one page of a listing; `short` cuts that many
+    bytes off the end of each object sent.
     """
 
     def __init__(self, *buckets: str) -> None:
         self.buckets: dict[str, dict[str, bytes]] = {name: {} for name in buckets}
         self.requests: list[Request] = []
+        self.metadata: dict[tuple[str, str], dict[str, str]] = {}
+        self.writing = threading.Lock()
         self.refuse: Callable[[Request], Refusal | None] = lambda request: None
+        self.lose_answer: Callable[[Request], bool] = lambda request: False
         self.page = 1000
         self.short = 0
         super().__init__(_handler(self))
@@ -52,6 +57,10 @@ class S3Double(Loopback):
 
 def etag(content: bytes) -> str:
     return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    return {name: value for name, value in request.headers.items() if name.lower().startswith("x-amz-meta-")}
 
 
 def _handler(double: S3Double) -> type[loopback.Handler]:
@@ -81,8 +90,15 @@ def _handler(double: S3Double) -> type[loopback.Handler]:
             content = self.rfile.read(int(self.headers["Content-Length"]))
             if self._refused(request):
                 return
-            double.buckets[request.bucket][request.key] = content
-            self._answer(200, b"", {"ETag": etag(content)})
+            with double.writing:
+                taken = self.headers.get("If-None-Match") == "*" and request.key in double.buckets[request.bucket]
+                if not taken:
+                    double.buckets[request.bucket][request.key] = content
+                    double.metadata[request.bucket, request.key] = _metadata(request)
+            if taken or double.lose_answer(request):
+                self._error(*((412, "PreconditionFailed") if taken else (503, "SlowDown")))
+            else:
+                self._answer(200, b"", {"ETag": etag(content)})
 
         def _request(self) -> tuple[Request, dict[str, list[str]]]:
             parts = urlsplit(self.path)
@@ -107,7 +123,8 @@ def _handler(double: S3Double) -> type[loopback.Handler]:
             if self.headers.get("If-Match", etag(content)) != etag(content):
                 self._error(412, "PreconditionFailed")
                 return
-            headers = {"ETag": etag(content), "Last-Modified": "Mon, 05 May 2008 08:00:00 GMT"}
+            headers = double.metadata.get((request.bucket, request.key), {})
+            headers = headers | {"ETag": etag(content), "Last-Modified": "Mon, 05 May 2008 08:00:00 GMT"}
             start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
             if start >= len(content) > 0:
                 self._error(416, "InvalidRange")

@@ -1,6 +1,9 @@
 """Requests for a new model: what is started, what is not, and what is written down."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -155,15 +158,66 @@ def test_an_empty_history_starts_a_run() -> None:
 
 
 def test_an_entry_is_never_written_over(journal: Journal) -> None:
-    entry = Outcome(at=NOON, run="retrain-shop-1", succeeded=True)
-    journal.append(entry)
-    with pytest.raises(StorageError, match="never written over"):
-        journal.append(entry)
+    first, second = (Outcome(at=NOON, run=f"retrain-shop-{number}", succeeded=True) for number in (1, 2))
+    assert journal.create(first, 0)
+    assert not journal.create(second, 0)
+    journal.append(second)
+    assert journal.entries() == [first, second]
 
 
 def test_an_entry_that_was_changed_is_named(journal: Journal, tmp_path: Path) -> None:
     journal.append(Outcome(at=NOON, run="retrain-shop-1", succeeded=True))
-    path = next(tmp_path.rglob("*.jsonl"))
+    path = next(tmp_path.rglob("*.json"))
     path.write_text(path.read_text().replace("succeeded", "success"))
-    with pytest.raises(StorageError, match=r"retrain-shop-1\.jsonl: expected an entry of the journal, but outcome"):
+    with pytest.raises(StorageError, match=r"000000000\.json: expected an entry of the journal, but outcome"):
         journal.entries()
+
+
+def test_an_entry_that_was_taken_away_is_told(journal: Journal, tmp_path: Path) -> None:
+    for number in range(3):
+        journal.append(Outcome(at=NOON, run=f"retrain-shop-{number}", succeeded=True))
+    (tmp_path / "journal" / "shop" / "000000001.json").unlink()
+    with pytest.raises(StorageError, match=r"expected 2 entries up to \S+000000001\.json, but the last is \S+2\.json"):
+        journal.entries()
+
+
+ASKER = """
+import sys
+from pathlib import Path
+from offers.directory import DirectoryStore
+from offers.journal import Journal, Request
+from offers.retraining import Retrainer
+
+print("ready", flush=True)
+for line in sys.stdin:
+    contract, identity = line.split()
+    starts = []
+    retrainer = Retrainer(Journal(DirectoryStore(Path(sys.argv[1])), contract), lambda *started: starts.append(started))
+    retrainer.ask(Request(id=identity, contract=contract, cause="alarm"))
+    print(len(starts), flush=True)
+"""
+
+
+@pytest.mark.parametrize("identities", [("r1", "r1"), ("r1", "r2")], ids=["the same alarm", "two alarms"])
+def test_two_processes_that_are_asked_at_once_start_one_run(tmp_path: Path, identities: tuple[str, str]) -> None:
+    with ExitStack() as stack:
+        processes = [stack.enter_context(asker(tmp_path)) for _ in identities]
+        lines = [answered(process) for process in processes]
+        assert lines == ["ready", "ready"]
+        for number in range(30):
+            for process, identity in zip(processes, identities, strict=True):
+                assert process.stdin is not None
+                process.stdin.write(f"shop{number} {identity}\n")
+                process.stdin.flush()
+            assert sorted(map(answered, processes)) == ["0", "1"]
+
+
+def asker(directory: Path) -> subprocess.Popen[str]:
+    """A process that asks for a run of each contract that it reads, and writes how many it started."""
+    command = [sys.executable, "-c", ASKER, str(directory)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def answered(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()

@@ -40,6 +40,21 @@ def test_the_manifest_goes_last(s3: S3Double, s3_store: Store, tmp_path: Path) -
     assert s3.buckets["bank"] == {f"offers/b/{name}": content for name, content in FILES.items()}
 
 
+def test_a_creation_whose_answer_was_lost_is_ours_all_the_same(s3: S3Double, s3_store: Store) -> None:
+    s3.lose_answer = lambda request: len(s3.seen("PUT")) == 1
+    assert s3_store.create("ledger/1", b"mine")
+    assert s3.seen("PUT") == ["offers/ledger/1", "offers/ledger/1"]
+    assert not s3_store.create("ledger/1", b"mine")
+
+
+def test_a_creation_that_met_another_in_flight_is_tried_again(s3: S3Double, s3_store: Store) -> None:
+    s3.refuse = lambda request: (409, "ConditionalRequestConflict") if len(s3.seen("PUT")) == 1 else None
+    assert s3_store.create("ledger/1", b"mine")
+    s3.refuse = lambda request: (409, "ConditionalRequestConflict")
+    with pytest.raises(StorageError, match=r"ledger/2: other writers held it 5 times; try again"):
+        s3_store.create("ledger/2", b"mine")
+
+
 def test_the_same_directory_again_is_not_sent(s3: S3Double, s3_store: Store, tmp_path: Path) -> None:
     s3_store.put_directory(bundle(tmp_path / "bundle"), "b")
     s3_store.put_directory(tmp_path / "bundle", "b")

@@ -11,6 +11,7 @@ from offers.settings import S3Settings, Settings
 from offers.store import credentials
 from offers.store.s3 import make_bucket
 from offers.store.store import Store, open_store
+from tests.support.creating import assert_one_creates
 from tests.support.seaweedfs import ours, seaweedfs
 from tests.support.trees import FILES, bundle, tree
 
@@ -50,6 +51,11 @@ def test_a_bundle_is_never_written_over(store: Store, tmp_path: Path) -> None:
     (tmp_path / "bundle" / "model.ubj").write_bytes(b"another model")
     with pytest.raises(StorageError):
         store.put_directory(tmp_path / "bundle", "b")
+
+
+def test_one_of_many_writers_creates_an_object(store: Store) -> None:
+    assert_one_creates(store, writers=8, keys=100)
+    assert not store.create("race/000", b"a late writer")
 
 
 @pytest.mark.parametrize("wrong", [{"access_key": "nobody"}, {"secret_key": SecretStr("wrong")}])

@@ -11,6 +11,7 @@ import pytest
 from offers.errors import StorageError
 from offers.settings import S3Settings, Settings
 from offers.store.store import Store, open_store
+from tests.support.creating import assert_one_creates
 from tests.support.s3_double import S3Double
 from tests.support.trees import FILES, bundle, tree
 
@@ -115,6 +116,18 @@ def test_an_object_is_replaced_as_a_whole(store: Store) -> None:
     assert store.keys() == ["events/1"]
 
 
+def test_one_of_many_writers_creates_an_object(store: Store) -> None:
+    assert_one_creates(store, writers=8, keys=100)
+
+
+def test_an_object_that_is_there_is_not_created(store: Store) -> None:
+    assert store.create("ledger/1", b"first")
+    assert not store.create("ledger/1", b"second")
+    assert not store.create("ledger/1", b"first")
+    assert store.read_bytes("ledger/1") == b"first"
+    assert store.keys() == ["ledger/1"]
+
+
 def test_an_absent_object_is_named(store: Store) -> None:
     with pytest.raises(StorageError, match=r"events/7: there is no such"):
         store.read_bytes("events/7")
@@ -122,7 +135,12 @@ def test_an_absent_object_is_named(store: Store) -> None:
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a/../../up", "a//b", "a/", "./a", "a\\b", "a/.b.part"])
 def test_keys_never_lead_out(store: Store, key: str) -> None:
-    for use in (store.read_bytes, store.exists, lambda key: store.write_bytes(key, b"x")):
+    for use in (
+        store.read_bytes,
+        store.exists,
+        lambda key: store.write_bytes(key, b"x"),
+        lambda key: store.create(key, b"x"),
+    ):
         with pytest.raises(StorageError, match="expected names joined by '/'"):
             use(key)
 

@@ -1,0 +1,114 @@
+"""offers key: make keys, and say in the ledger who may sign what."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from offers.governance.entries import Role
+    from offers.governance.keys import Signer
+    from offers.governance.ledger import Ledger
+
+app = typer.Typer(no_args_is_help=True, help="Make keys, add them to the ledger with their roles, withdraw them.")
+
+KeyOption = Annotated[
+    str,
+    typer.Option(
+        "--key",
+        help="Private key that signs: a file, or a name in OFFERS_HOME/keys; OFFERS_KEY or your own by default.",
+    ),
+]
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The owner: a person or a service, such as ann.")],
+    directory: Annotated[Path | None, typer.Option(help="Where to; OFFERS_HOME/keys by default.")] = None,
+) -> None:
+    """Make a private key, and print the public half, which an admin adds to the ledger."""
+    from offers.governance.keys import new_key
+    from offers.settings import Settings
+
+    path = (directory or Settings.from_env().home / "keys") / f"{name}.pem"
+    public = new_key(path).public
+    typer.echo(f"private   {path}")
+    typer.echo(f"public    {public.text}")
+    typer.echo(f"id        {public.id}")
+
+
+@app.command()
+def add(
+    public: Annotated[str, typer.Argument(help="The public half, as 'offers key new' prints it.")],
+    name: Annotated[str, typer.Option(help="Its owner.")],
+    role: Annotated[list[str], typer.Option(help="admin, trainer, approver or operator; may be given again.")],
+    key: KeyOption = "",
+) -> None:
+    """Let a key sign in its roles. An admin's key adds it."""
+    from offers.governance.entries import KeyAdded
+    from offers.governance.keys import public_key
+
+    ledger, signer = to_write(key)
+    wanted = public_key(public)
+    act = KeyAdded(key=wanted.id, public=wanted.text, name=name, roles=_roles(role))
+    entry = ledger.write(signer, lambda state: act)
+    assert entry is not None
+    typer.echo(f"entry {entry.number}: key {wanted.id} of {name} may sign as {', '.join(act.roles)}")
+
+
+@app.command()
+def withdraw(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, as 'offers key list' prints it.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    key: KeyOption = "",
+) -> None:
+    """Let a key sign no more; what it has signed stays."""
+    from offers.errors import LedgerError
+    from offers.governance.entries import KeyWithdrawn
+
+    ledger, signer = to_write(key)
+    if key_id not in ledger.state().keys:
+        raise LedgerError(f"key {key_id!r}: there is no such key; 'offers key list' names them")
+    entry = ledger.write(signer, lambda state: KeyWithdrawn(key=key_id, reason=reason))
+    assert entry is not None
+    typer.echo(f"entry {entry.number}: key {key_id} is withdrawn")
+
+
+@app.command("list")
+def list_() -> None:
+    """Print the keys that the ledger knows."""
+    from rich.table import Table
+
+    from cli.screen import console
+    from offers.governance.access import open_ledger
+    from offers.settings import Settings
+
+    table = Table("id", "owner", "roles", "withdrawn", box=None, pad_edge=False)
+    for name, key in open_ledger(Settings.from_env()).state().keys.items():
+        withdrawn = "" if key.withdrawn is None else f"by entry {key.withdrawn}"
+        table.add_row(name, key.added.name, ", ".join(key.added.roles), withdrawn)
+    console.print(table)
+
+
+def to_write(key: str) -> tuple["Ledger", "Signer"]:
+    """The ledger, and the key that `--key` names."""
+    from offers.governance.access import open_to_write
+    from offers.settings import Settings
+
+    settings = Settings.from_env()
+    named = settings.home / "keys" / f"{key}.pem"
+    path = named if key and "/" not in key and named.is_file() else Path(key) if key else None
+    return open_to_write(settings, path)
+
+
+def _roles(given: list[str]) -> tuple["Role", ...]:
+    from typing import cast, get_args
+
+    from offers.errors import LedgerError
+    from offers.governance.entries import Role
+
+    roles = get_args(Role)
+    for role in given:
+        if role not in roles:
+            raise LedgerError(f"--role: expected one of {', '.join(roles)}, got {role!r}")
+    return tuple(cast("Role", role) for role in dict.fromkeys(given))

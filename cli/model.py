@@ -1,0 +1,227 @@
+"""offers model: releases, who approved them, which one serves, and how to change that."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.key import KeyOption, to_write
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.table import Table
+
+    from offers.governance.entries import Entry
+    from offers.governance.keys import Signer
+    from offers.governance.ledger import Ledger
+    from offers.governance.release import OpenRelease
+    from offers.governance.state import Release, State
+
+app = typer.Typer(no_args_is_help=True, help="Releases: list, compare, approve, promote, roll back.")
+
+ReleaseArgument = Annotated[str, typer.Argument(help="A release's name, or how it begins.")]
+ContractOption = Annotated[str, typer.Option("--contract", "-c", help="Name of the contract.")]
+ReasonOption = Annotated[str, typer.Option(help="Why, for the ledger.")]
+TAKEN_SECONDS = 120
+"""How long a service may take to switch before the command stops waiting."""
+
+
+@app.command("list")
+def list_(contract: Annotated[str, typer.Option("--contract", "-c", help="Only those of one contract.")] = "") -> None:
+    """List releases, the newest last. Exit code 3: the approval of a champion has lapsed."""
+    from rich.table import Table
+
+    from offers.governance.access import open_ledger
+    from offers.settings import Settings
+
+    ledger = open_ledger(Settings.from_env())
+    state, moment = ledger.state(), ledger.clock()
+    table = Table("release", "status", "catalogue", "made", "approved by", "until", box=None, pad_edge=False)
+    for release in state.releases.values():
+        if not contract or release.act.contract == contract:
+            table.add_row(*_row(state, release, moment))
+    _print(table)
+    champions = filter(None, map(state.champion, state.lines))
+    lapsed = [champion for champion in champions if _lapsed(champion, moment)]
+    for name, line in state.lines.items():
+        if line.promoting is not None and (not contract or contract == name):
+            typer.echo(f"under way: {state.name_of(line.promoting.actor)} began entry {line.promoting.number}")
+    for champion in lapsed:
+        typer.echo(f"ALARM: the approval of champion {champion.name} has lapsed; approve it again, or promote another")
+    if lapsed:
+        raise typer.Exit(3)
+
+
+@app.command()
+def show(release: ReleaseArgument) -> None:
+    """Show a release, its evidence, and every entry about it."""
+    from cli.screen import console, facts_table
+    from offers.bundle import bundle as bundles
+
+    ledger, state, found = _find(release)
+    opened = _open(ledger, found.name)
+    facts = {"release": found.name, "status": state.status(found, ledger.clock()), "catalogue": found.act.catalogue}
+    facts |= {"asks for": f"{found.act.terms.people} approvals, for {found.act.terms.days} days at most"}
+    console.print(facts_table(facts | bundles.show(opened.bundle)))
+    for entry in ledger.entries():
+        if getattr(entry.act, "release", "") == found.name or getattr(entry.act, "withdrawn", "") == found.name:
+            typer.echo(
+                f"entry {entry.number}  {entry.at:%Y-%m-%d %H:%M:%S}  {state.name_of(entry.actor)}: {entry.act.kind}"
+            )
+
+
+@app.command()
+def diff(first: ReleaseArgument, second: ReleaseArgument) -> None:
+    """Show what differs between two releases: data, parameters, figures, offers."""
+    from rich.table import Table
+
+    from offers.governance.comparison import differences
+
+    ledger, _, one = _find(first)
+    _, _, other = _find(second)
+    table = Table("", one.name, other.name, box=None, pad_edge=False)
+    for name, before, after in differences(_open(ledger, one.name), _open(ledger, other.name)):
+        table.add_row(name, before, after)
+    _print(table if table.row_count else "the two are the same")
+
+
+@app.command()
+def add(
+    bundle: Annotated[str, typer.Argument(help="A bundle's path, its name in the local store, or its s3:// URI.")],
+    catalogue: Annotated[str, typer.Option(help="Name of a shipped catalogue, or a YAML file.")] = "",
+    key: KeyOption = "",
+) -> None:
+    """Make a release of a bundle and a catalogue: a new catalogue for the champion's bundle, for instance."""
+    from cli.release import register_bundle
+    from offers.settings import Settings
+
+    ledger, signer = to_write(key)
+    typer.echo(register_bundle(ledger, signer, bundle, catalogue, Settings.from_env()))
+
+
+@app.command()
+def approve(
+    release: ReleaseArgument,
+    key: KeyOption = "",
+    condition: Annotated[list[str], typer.Option(help="Under which it holds; may be given again.")] = [],  # noqa: B006
+    evidence: Annotated[
+        list[Path],
+        typer.Option(help="A file that was seen beside the bundle's own, such as a page; may be given again."),
+    ] = [],  # noqa: B006
+    days: Annotated[int | None, typer.Option(min=1, help="After which it lapses; the contract's by default.")] = None,
+) -> None:
+    """Let a release be promoted. Somebody else's key than the one that made it signs."""
+    from offers.files import os_errors, sha256_of
+    from offers.governance.approval import approve as approve_release
+
+    ledger, signer = to_write(key)
+    found = ledger.state().release(release)
+    _open(ledger, found.name)
+    seen = dict(found.act.evidence)
+    for path in evidence:
+        with os_errors(path):
+            seen[path.name] = sha256_of(path)
+    entry = approve_release(ledger, signer, found.name, seen, condition, days)
+    state = ledger.state()
+    given, people = len({approval.key for approval in state.releases[found.name].approvals}), found.act.terms.people
+    typer.echo(f"entry {entry.number}: {signer.name} approves {found.name}, having seen {', '.join(seen)}")
+    typer.echo(f"{given} of {people} approvals; it is {state.status(state.releases[found.name], ledger.clock())}")
+
+
+@app.command()
+def reject(release: ReleaseArgument, reason: ReasonOption, key: KeyOption = "") -> None:
+    """Refuse a release for good."""
+    from offers.governance.approval import reject as reject_release
+
+    ledger, signer = to_write(key)
+    entry = reject_release(ledger, signer, ledger.state().release(release).name, reason)
+    typer.echo(f"entry {entry.number}: {signer.name} rejects it")
+
+
+@app.command()
+def promote(release: ReleaseArgument, key: KeyOption = "") -> None:
+    """Let a release serve; 'offers serve' switches to it between two requests, where it runs."""
+    from offers.governance.approval import begin
+
+    ledger, signer = to_write(key)
+    found = ledger.state().release(release)
+    _open(ledger, found.name)
+    _see_through(ledger, signer, begin(ledger, signer, found.name))
+
+
+@app.command()
+def rollback(contract: ContractOption, reason: ReasonOption, key: KeyOption = "") -> None:
+    """Return to the release that served before; the one that serves now is withdrawn."""
+    from offers.governance.approval import begin_back
+
+    ledger, signer = to_write(key)
+    former = ledger.state().former(contract)
+    if former is not None:
+        _open(ledger, former.name)
+    _see_through(ledger, signer, begin_back(ledger, signer, contract, reason))
+
+
+def _find(name: str) -> tuple["Ledger", "State", "Release"]:
+    from offers.governance.access import open_ledger
+    from offers.settings import Settings
+
+    ledger = open_ledger(Settings.from_env())
+    state = ledger.state()
+    return ledger, state, state.release(name)
+
+
+def _open(ledger: "Ledger", name: str) -> "OpenRelease":
+    from offers.governance.release import fetch
+    from offers.settings import Settings
+
+    return fetch(ledger.store, name, Settings.from_env().home.resolve())
+
+
+def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry") -> None:
+    """Wait for the service that follows the ledger; where none runs, the verified release is the next to be served."""
+    from offers.errors import ServiceError
+    from offers.governance.approval import finish
+    from offers.settings import Settings
+    from serving.local import follows_ledger
+
+    if not follows_ledger(Settings.from_env().home / "serve"):
+        ended = finish(ledger, signer, begun)
+        typer.echo(f"entry {ended.number}: {ended.act.kind}; no service runs here, 'offers serve' begins with it")
+        return
+    deadline = time.monotonic() + TAKEN_SECONDS
+    while time.monotonic() < deadline:
+        for entry in ledger.entries()[begun.number + 1 :]:
+            if entry.act.kind in ("promoted", "rolled back"):
+                typer.echo(f"entry {entry.number}: {entry.act.kind}")
+                return
+            if entry.act.kind == "returned":
+                raise ServiceError(f"entry {entry.number}: the champion stays: {getattr(entry.act, 'reason', '')}")
+        time.sleep(0.1)
+    raise ServiceError(f"entry {begun.number} is under way for {TAKEN_SECONDS} s; see the logs of 'offers serve'")
+
+
+def _print(table: "Table | str") -> None:
+    """Print names whole, whatever the width of the terminal."""
+    from rich.console import Console
+
+    from cli.screen import console
+
+    Console(highlight=False, width=max(console.width, 180)).print(table)
+
+
+def _row(state: "State", release: "Release", moment: "datetime") -> tuple[str, ...]:
+    names = dict.fromkeys(state.name_of(approval.key) for approval in release.approvals)
+    challenger, lapses = state.challenger(release.act.contract), release.lapses(moment)
+    named = ", challenger" if challenger is not None and challenger.name == release.name else ""
+    by, until = ", ".join(names), f"{lapses:%Y-%m-%d}" if lapses else ""
+    if not release.act.terms.people:
+        by, until = "the gate", ""
+    status, made = state.status(release, moment) + named, f"{release.at:%Y-%m-%d %H:%M}"
+    return release.name, status, release.act.catalogue, made, by, until
+
+
+def _lapsed(release: "Release", moment: "datetime") -> bool:
+    lapses = release.lapses(moment)
+    return lapses is not None and lapses <= moment

@@ -1,0 +1,50 @@
+"""From a bundle that a run has made to a release in the ledger."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from offers.governance.keys import Signer
+    from offers.governance.ledger import Ledger
+    from offers.settings import Settings
+
+
+def register_bundle(ledger: "Ledger", signer: "Signer", bundle: str, catalogue: str, settings: "Settings") -> str:
+    """Make a release of a bundle and a catalogue, by default the one of the contract's name; its name."""
+    from offers.bundle.location import open_bundle
+    from offers.governance import release as releases
+    from offers.governance.registration import register
+    from offers.policy import catalogue as catalogues
+
+    opened = open_bundle(bundle, settings)
+    text = catalogues.text(catalogue or opened.contract.name)
+    return register(ledger, signer, releases.make(settings.home.resolve() / "releases", opened.path, text))
+
+
+def register_run(bundle: str, settings: "Settings") -> str:
+    """Register the bundle of a run; says in one line what came of it."""
+    from offers.bundle.location import open_bundle
+    from offers.governance.access import open_to_write
+    from offers.governance.registration import verdict_of
+    from offers.policy import catalogue as catalogues
+
+    ledger, signer = open_to_write(settings)
+    opened = open_bundle(bundle, settings)
+    if opened.contract.name in catalogues.shipped():
+        release = register_bundle(ledger, signer, bundle, "", settings)
+        state = ledger.state()
+        return f"{release}, {state.status(state.releases[release], ledger.clock())}"
+    if opened.name not in ledger.state().gates:
+        ledger.write(signer, lambda state: verdict_of(opened))
+    advice = f"'offers model add {bundle} --catalogue FILE' makes one"
+    return f"none: no catalogue for {opened.contract.name} is shipped; {advice}"
+
+
+def register_refusal(verdict: Path, contract: str, settings: "Settings") -> None:
+    """Write into the ledger that the gate refused a candidate."""
+    from offers.files import sha256_of
+    from offers.governance.access import open_to_write
+    from offers.governance.registration import refused
+
+    ledger, signer = open_to_write(settings)
+    refused(ledger, signer, contract, sha256_of(verdict))

@@ -1,0 +1,59 @@
+"""The ledger and the key of this process, as its settings name them."""
+
+import getpass
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from offers.errors import StorageError
+from offers.governance.keys import Signer, new_key, read_key
+from offers.governance.ledger import Ledger, enrol
+from offers.settings import Settings
+from offers.store.store import Store, open_store
+
+
+def governed_store(settings: Settings) -> Store:
+    """The store of ledger and releases."""
+    return open_store(settings.ledger or str(settings.home.resolve()), settings)
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger, to read it."""
+    return Ledger(governed_store(settings))
+
+
+def open_to_write(settings: Settings, key: Path | None = None) -> tuple[Ledger, Signer]:
+    """The ledger and the key to write with; a ledger that is empty begins with that key, which may do everything.
+
+    Parameters
+    ----------
+    key : file of a private key; by default that of the settings, or else one in `home`, which is made at first use
+
+    Raises
+    ------
+    LedgerError
+        the file holds no key
+    """
+    ledger, signer = open_ledger(settings), _signer(key or settings.key, settings.home)
+    if ledger.head is None:
+        enrol(ledger, signer, ("admin", "trainer", "approver", "operator"))
+    return ledger, signer
+
+
+def _signer(key: Path | None, home: Path) -> Signer:
+    if key is not None:
+        return read_key(key)
+    path = home / "keys" / f"{_user()}.pem"
+    if not path.exists():
+        # Another process may be faster.
+        with suppress(StorageError):
+            return new_key(path)
+    return read_key(path)
+
+
+def _user() -> str:
+    try:
+        name = getpass.getuser().lower()
+    except (OSError, KeyError):
+        name = ""
+    return name if re.fullmatch(r"[a-z0-9][a-z0-9._@-]{0,62}", name) else "local"

@@ -1,0 +1,34 @@
+"""What differs between two releases, in names and texts."""
+
+from collections.abc import Iterator
+
+from offers.bundle import bundle as bundles
+from offers.governance.release import OpenRelease
+from offers.policy.catalogue import Catalogue
+
+
+def differences(first: OpenRelease, second: OpenRelease) -> Iterator[tuple[str, str, str]]:
+    """Name, the first's and the second's: facts of the bundles, then offers and their settings."""
+    facts = bundles.show(first.bundle), bundles.show(second.bundle)
+    for name in facts[0]:
+        if facts[0][name] != facts[1][name]:
+            yield name, facts[0][name], facts[1][name]
+    offers = _settings(first.catalogue), _settings(second.catalogue)
+    for name in sorted(offers[0].keys() | offers[1].keys()):
+        before, after = offers[0].get(name, "-"), offers[1].get(name, "-")
+        if before != after:
+            yield name, before, after
+
+
+def _settings(catalogue: Catalogue) -> dict[str, str]:
+    fields = {f"catalogue {name}": str(value) for name, value in catalogue.policy.model_dump(mode="json").items()}
+    fields |= {
+        "catalogue rules": f"{len(list(catalogue.rules()))}: {[rule.reason for _, _, rule in catalogue.rules()]}"
+    }
+    for offer in catalogue.offers:
+        content = offer.model_dump(mode="json", exclude={"id", "title"})
+        fields |= {f"offer {offer.id}: {name}": str(value) for name, value in content.items()}
+    for family in catalogue.families:
+        content = family.model_dump(mode="json", exclude={"name"})
+        fields |= {f"family {family.name}: {name}": str(value) for name, value in content.items()}
+    return fields

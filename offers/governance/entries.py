@@ -1,0 +1,196 @@
+"""Entries of the ledger: who did what, when, on which evidence; each is signed, and names the entry before it."""
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["admin", "trainer", "approver", "operator"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Text = Annotated[str, Field(max_length=2000)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KeyAdded(_Record):
+    """A key may sign from now on, in the given roles. The first entry of a ledger adds the key that signs it."""
+
+    kind: Literal["key added"] = "key added"
+    key: KeyId
+    public: str
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
+
+
+class KeyWithdrawn(_Record):
+    """A key may not sign any more; what it has signed before stays."""
+
+    kind: Literal["key withdrawn"] = "key withdrawn"
+    key: KeyId
+    reason: Text
+
+
+class GateJudged(_Record):
+    """The gate has let a bundle pass, or not; `evidence` are digests of what it went by."""
+
+    kind: Literal["gate"] = "gate"
+    contract: str
+    bundle: str
+    passed: bool
+    evidence: dict[str, Digest]
+
+
+class ApprovalTerms(_Record):
+    """What the contract asks for before a promotion: so many people, none where the gate alone decides."""
+
+    people: Annotated[int, Field(ge=0, le=9)]
+    days: Annotated[int, Field(ge=1, le=3650)]
+
+
+class ReleaseMade(_Record):
+    """A bundle and a catalogue were joined to what may be approved and promoted."""
+
+    kind: Literal["release made"] = "release made"
+    release: str
+    contract: str
+    bundle: str
+    catalogue: str
+    evidence: dict[str, Digest]
+    terms: ApprovalTerms
+
+
+class Approved(_Record):
+    """A person lets a release be promoted, having seen the evidence; `until` is when that lapses."""
+
+    kind: Literal["approved"] = "approved"
+    release: str
+    evidence: dict[str, Digest]
+    conditions: tuple[Text, ...] = ()
+    until: datetime
+
+
+class Rejected(_Record):
+    """A person refuses a release."""
+
+    kind: Literal["rejected"] = "rejected"
+    release: str
+    reason: Text
+
+
+class Promoting(_Record):
+    """A release is about to take the champion's place; `back` says that it is the one that was before."""
+
+    kind: Literal["promoting"] = "promoting"
+    release: str
+    back: bool = False
+    reason: Text = ""
+
+
+class Promoted(_Record):
+    """The release that was being promoted serves."""
+
+    kind: Literal["promoted"] = "promoted"
+    release: str
+
+
+class RolledBack(_Record):
+    """The former champion serves again; the one that it was taken back from is withdrawn."""
+
+    kind: Literal["rolled back"] = "rolled back"
+    release: str
+    withdrawn: str
+
+
+class Returned(_Record):
+    """The release that was being promoted does not serve, and the champion has stayed."""
+
+    kind: Literal["returned"] = "returned"
+    release: str
+    reason: Text
+
+
+class RetrainingDecided(_Record):
+    """Somebody or something asked for a new model; `decision` is what the retrainer made of it."""
+
+    kind: Literal["retraining decided"] = "retraining decided"
+    contract: str
+    decision: dict[str, Any]
+
+
+class RetrainingEnded(_Record):
+    """A training run has ended."""
+
+    kind: Literal["retraining ended"] = "retraining ended"
+    contract: str
+    outcome: dict[str, Any]
+
+
+Act = (
+    KeyAdded
+    | KeyWithdrawn
+    | GateJudged
+    | ReleaseMade
+    | Approved
+    | Rejected
+    | Promoting
+    | Promoted
+    | RolledBack
+    | Returned
+    | RetrainingDecided
+    | RetrainingEnded
+)
+
+WHO: dict[str, tuple[Role, ...]] = {
+    "key added": ("admin",),
+    "key withdrawn": ("admin",),
+    "gate": ("trainer",),
+    "release made": ("trainer", "operator"),
+    "approved": ("approver",),
+    "rejected": ("approver",),
+    "promoting": ("operator",),
+    "promoted": ("operator",),
+    "rolled back": ("operator",),
+    "returned": ("operator",),
+    "retraining decided": ("trainer",),
+    "retraining ended": ("trainer",),
+}
+"""The roles of which each kind of entry asks for one."""
+
+
+class Entry(_Record):
+    """An entry as it is stored; `before` is the SHA-256 of the entry before it, of zeros for the first."""
+
+    number: Annotated[int, Field(ge=0)]
+    at: datetime
+    actor: KeyId
+    act: Annotated[Act, Field(discriminator="kind")]
+    before: Digest
+    signature: str
+
+
+class Head(_Record):
+    """The end of a ledger: number and SHA-256 of its last entry. Kept elsewhere, it tells whether the end was cut."""
+
+    number: int
+    digest: Digest
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.digest}"
+
+
+FIRST = "0" * 64
+
+
+def canonical(content: dict[str, Any]) -> bytes:
+    """The one way to write a record: keys sorted, no space between, UTF-8, one line."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256 of the bytes of an entry."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,70 @@
+"""Registering: a bundle that the gate let pass becomes a release that people may approve."""
+
+from offers.bundle.bundle import Bundle
+from offers.contract.sections import Approval
+from offers.governance.entries import Act, ApprovalTerms, Entry, GateJudged, ReleaseMade
+from offers.governance.keys import Signer
+from offers.governance.ledger import Ledger
+from offers.governance.release import OpenRelease, store_release
+from offers.governance.state import State
+
+_EVIDENCE = ("gate.json", "metrics.json", "model-card.md")
+
+
+def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
+    """Store a release, and write the gate's verdict and the release into the ledger; what is there already is left.
+
+    Returns
+    -------
+    str
+        the release's name
+
+    Raises
+    ------
+    LedgerError
+        the signer may not, or the gate did not pass the bundle
+    """
+    store_release(ledger.store, release)
+    bundle = release.bundle
+
+    def judged(state: State) -> Act | None:
+        return None if bundle.name in state.gates else verdict_of(bundle)
+
+    def made(state: State) -> Act | None:
+        return None if release.name in state.releases else _made(release)
+
+    ledger.write(signer, judged)
+    ledger.write(signer, made)
+    return release.name
+
+
+def refused(ledger: Ledger, signer: Signer, contract: str, verdict: str) -> Entry | None:
+    """Write that the gate refused a candidate; `verdict` is the SHA-256 of its verdict."""
+    act = GateJudged(contract=contract, bundle="", passed=False, evidence={"gate.json": verdict})
+    return ledger.write(signer, lambda state: act)
+
+
+def verdict_of(bundle: Bundle) -> GateJudged:
+    """The gate's verdict on a bundle, as an entry."""
+    passed = bundle.verdict.passed
+    return GateJudged(contract=bundle.contract.name, bundle=bundle.name, passed=passed, evidence=_evidence(bundle))
+
+
+def terms_of(approval: Approval) -> ApprovalTerms:
+    """What a contract asks for, as the ledger keeps it."""
+    return ApprovalTerms(people=approval.people if approval.by == "people" else 0, days=approval.days)
+
+
+def _made(release: OpenRelease) -> ReleaseMade:
+    return ReleaseMade(
+        release=release.name,
+        contract=release.bundle.contract.name,
+        bundle=release.bundle.name,
+        catalogue=release.manifest.catalogue,
+        evidence=_evidence(release.bundle) | {"catalogue.yaml": release.manifest.files["catalogue.yaml"]},
+        terms=terms_of(release.bundle.contract.approval),
+    )
+
+
+def _evidence(bundle: Bundle) -> dict[str, str]:
+    return {name: bundle.manifest.files[name] for name in _EVIDENCE}

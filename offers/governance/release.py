@@ -1,0 +1,158 @@
+"""A release: a bundle and a catalogue in one directory that never changes, named by its content.
+
+shop-release-0123456789abcdef/
+  manifest.json     the SHA-256 of every other file
+  catalogue.yaml
+  bundle/           as training has made it
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from offers.bundle import bundle as bundles
+from offers.bundle.bundle import Bundle
+from offers.errors import BundleError
+from offers.files import os_errors, sync
+from offers.policy import catalogue as catalogues
+from offers.policy.catalogue import Catalogue
+from offers.store.directory import MANIFEST, digests, new_directory, whole
+from offers.store.store import Store
+
+CATALOGUE = "catalogue.yaml"
+FORMAT = 1
+_NAME = re.compile(r"[a-z][a-z0-9-]*-release-[0-9a-f]{16}")
+_PREFIX = "releases/"
+
+
+class ReleaseManifest(BaseModel):
+    """The files of a release by SHA-256, the bundle's name and the catalogue's name and version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    contract: str
+    bundle: str
+    catalogue: str
+    files: dict[str, str]
+
+    def to_bytes(self) -> bytes:
+        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class OpenRelease:
+    """A verified release on this machine."""
+
+    path: Path
+    name: str
+    manifest: ReleaseManifest
+    bundle: Bundle
+    catalogue: Catalogue
+
+    @property
+    def bundle_path(self) -> Path:
+        return self.path / "bundle"
+
+    @property
+    def catalogue_path(self) -> Path:
+        return self.path / CATALOGUE
+
+
+def make(parent: Path, bundle: Path, catalogue: str) -> OpenRelease:
+    """Join a bundle and a catalogue to a release below `parent`, whole or not at all.
+
+    Parameters
+    ----------
+    bundle : its directory, which is verified first
+    catalogue : YAML text
+
+    Raises
+    ------
+    BundleError
+        the bundle does not hold
+    CatalogueError
+        the catalogue is wrong, or for another contract
+    """
+    opened = bundles.load(bundle)
+    offered = catalogues.parse(catalogue, opened.contract)
+    with os_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as partial:
+            directory = Path(partial)
+            shutil.copytree(bundle, directory / "bundle")
+            (directory / CATALOGUE).write_text(catalogue, "utf-8")
+            files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+            manifest = ReleaseManifest(
+                format=FORMAT,
+                contract=opened.contract.name,
+                bundle=opened.name,
+                catalogue=f"{offered.name}-{offered.version}",
+                files=digests(files),
+            ).to_bytes()
+            final = parent / _name(opened.contract.name, manifest)
+            if not final.exists():
+                with new_directory(final) as target:
+                    shutil.copytree(directory, target, dirs_exist_ok=True)
+                    (target / MANIFEST).write_bytes(manifest)
+                    for path in target.rglob("*"):
+                        sync(path)
+    return load(final)
+
+
+def load(path: Path) -> OpenRelease:
+    """Open a release after checking its name, every file, the bundle's golden rows and the catalogue.
+
+    Raises
+    ------
+    BundleError
+        something is missing, changed or foreign
+    """
+    manifest, name = _manifest(path)
+    present = {name: file for name, file in whole(path).items() if name != MANIFEST}
+    found = digests(present)
+    if differing := sorted(
+        file for file in found.keys() | manifest.files if found.get(file) != manifest.files.get(file)
+    ):
+        raise BundleError(f"release {path}: {', '.join(differing)} was changed, added or removed: fetch it again")
+    bundle = bundles.load(path / "bundle", manifest.bundle)
+    return OpenRelease(path, name, manifest, bundle, catalogues.load(str(path / CATALOGUE), bundle.contract))
+
+
+def store_release(store: Store, release: OpenRelease) -> None:
+    """Put a release where every machine finds it; one of that name that is there already is left as it is."""
+    store.put_directory(release.path, _PREFIX + release.name)
+
+
+def fetch(store: Store, name: str, home: Path) -> OpenRelease:
+    """Open a release of the store; a copy is kept below `home`, and verified each time."""
+    if not _NAME.fullmatch(name):
+        raise BundleError(f"release {name!r}: expected a name such as shop-release-0123456789abcdef")
+    path = home / "releases" / name
+    if not path.exists():
+        store.get_directory(_PREFIX + name, path)
+    return load(path)
+
+
+def _manifest(path: Path) -> tuple[ReleaseManifest, str]:
+    with os_errors(path, BundleError):
+        content = (path / MANIFEST).read_bytes()
+    try:
+        manifest = ReleaseManifest.model_validate_json(content)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise BundleError(f"release {path}: {MANIFEST} is damaged or foreign: {detail['msg']}") from None
+    name = _name(manifest.contract, content)
+    if manifest.format != FORMAT or (_NAME.fullmatch(path.name) and path.name != name):
+        raise BundleError(f"release {path}: its manifest of format {manifest.format} makes it {name}: it was changed")
+    return manifest, name
+
+
+def _name(contract: str, manifest: bytes) -> str:
+    return f"{contract}-release-{hashlib.sha256(manifest).hexdigest()[:16]}"

@@ -1,0 +1,150 @@
+"""offers model, key and audit, as they are typed: from a bundle to a champion, back, and what the ledger proves."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.runs import ShopRun
+from tests.support.warranties import WARRANTIES
+
+Offers = Callable[..., tuple[int, str, str]]
+ME = "local"
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    path = tmp_path / "warranties.yaml"
+    path.write_text(WARRANTIES)
+    return path
+
+
+@pytest.fixture
+def dearer(tmp_path: Path) -> Path:
+    path = tmp_path / "dearer.yaml"
+    assert "value: 30" in WARRANTIES
+    path.write_text(WARRANTIES.replace("value: 30", "value: 31", 1))
+    return path
+
+
+@pytest.fixture
+def done(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Call the command, which has to succeed; what it printed."""
+    monkeypatch.setenv("LOGNAME", ME)
+
+    def call(*arguments: object) -> str:
+        code, out, err = offers(*arguments)
+        assert code == 0, err
+        return out
+
+    return call
+
+
+@pytest.fixture
+def people(done: Callable[..., str]) -> None:
+    """Keys of two who approve, beside the one who trains, added by the admin."""
+    for name in ("ann", "bob"):
+        public = next(line.split()[1] for line in done("key", "new", name).splitlines() if line.startswith("public"))
+        if name == "ann":
+            done("key", "list")
+        done("key", "add", public, "--name", name, "--role", "approver")
+
+
+@pytest.mark.usefixtures("people")
+def test_a_bundle_becomes_champion_and_a_catalogue_is_rolled_back(
+    offers: Offers, done: Callable[..., str], shop_run: ShopRun, catalogue: Path, dearer: Path
+) -> None:
+    first = done("model", "add", shop_run.bundle, "--catalogue", catalogue).strip()
+    second = done("model", "add", shop_run.bundle, "--catalogue", dearer).strip()
+    assert first != second
+    assert done("model", "add", shop_run.bundle, "--catalogue", catalogue).strip() == first
+    code, _, err = offers("model", "promote", first)
+    assert (code, err) == (2, f"offers: release {first} can't be promoted: it is approved by 0 of 2 people\n")
+    code, _, err = offers("model", "approve", first)
+    assert (code, err) == (2, f"offers: {ME} has made release {first}, and another has to judge it\n")
+    for release in (first, second):
+        done("model", "approve", release, "--key", "ann", "--condition", "not for those below 21")
+        assert "2 of 2 approvals; it is approved" in done("model", "approve", release, "--key", "bob")
+    assert ": promoted; no service runs here" in done("model", "promote", first)
+    assert ": promoted; no service runs here" in done("model", "promote", second)
+    listed = done("model", "list")
+    assert [line.split()[:2] for line in listed.splitlines()[1:]] == [[first, "former"], [second, "champion"]]
+    assert "offer full: value" in done("model", "diff", first, second)
+    assert ": rolled back; no service" in done("model", "rollback", "-c", "shop", "--reason", "too dear")
+    assert [line.split()[1] for line in done("model", "list").splitlines()[1:]] == ["champion", "withdrawn"]
+    shown = done("model", "show", second)
+    assert "ann: approved" in shown
+    assert "rolled back" in shown
+    assert "entries hold; the head is" in done("audit", "verify", "--head", done("audit", "head").strip())
+
+
+def test_a_release_whose_bytes_changed_is_neither_approved_nor_promoted(
+    offers: Offers, done: Callable[..., str], people: None, shop_run: ShopRun, catalogue: Path, tmp_path: Path
+) -> None:
+    release = done("model", "add", shop_run.bundle, "--catalogue", catalogue).strip()
+    done("model", "approve", release, "--key", "ann")
+    changed = tmp_path / "home" / "releases" / release / "catalogue.yaml"
+    changed.write_text(changed.read_text() + "\n")
+    for command in (("approve", release, "--key", "bob"), ("promote", release)):
+        code, _, err = offers("model", *command)
+        assert code == 2
+        assert "catalogue.yaml was changed, added or removed" in err
+
+
+@pytest.mark.usefixtures("people")
+def test_what_is_wrong_is_told_in_a_sentence(
+    offers: Offers, done: Callable[..., str], shop_run: ShopRun, catalogue: Path, tmp_path: Path
+) -> None:
+    release = done("model", "add", shop_run.bundle, "--catalogue", catalogue).strip()
+    foreign = tmp_path / "foreign.yaml"
+    foreign.write_text(WARRANTIES.replace("contract: shop", "contract: other"))
+    (tmp_path / "broken.pem").write_text("no key")
+    for arguments, sentence in (
+        (("model", "promote", "shop-release-none"), "release 'shop-release-none': there is no such release"),
+        (("model", "add", shop_run.bundle, "--catalogue", foreign), "it is for 'other', and the contract in use"),
+        (("model", "approve", release, "--key", "eve"), "eve: there is no such file"),
+        (("model", "approve", release, "--key", tmp_path / "broken.pem"), "expected a private Ed25519 key in PEM"),
+        (("model", "rollback", "-c", "shop", "--reason", "x"), "there is no former champion to return to"),
+        (("model", "promote", release, "--key", "ann"), "ann has no role operator"),
+        (("key", "new", "ann"), "ann.pem"),
+        (("key", "new", "Not A Name"), "expected a file named after the key's owner"),
+        (("key", "add", "abc", "--name", "eve", "--role", "approver"), "expected 32 bytes in base64"),
+        (("key", "withdraw", "abc", "--reason", "x"), "there is no such key"),
+        (("audit", "verify", "--head", "abc"), "expected a number, ':' and 64 hex digits"),
+    ):
+        code, _, err = offers(*arguments)
+        assert code == 2, arguments
+        assert sentence in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("people")
+def test_tampering_ends_with_3_and_names_the_entry(
+    offers: Offers, done: Callable[..., str], shop_run: ShopRun, catalogue: Path, tmp_path: Path
+) -> None:
+    done("model", "add", shop_run.bundle, "--catalogue", catalogue)
+    head = tmp_path / "head.txt"
+    head.write_text(done("audit", "head"))
+    ledger = tmp_path / "home" / "ledger"
+    entry = ledger / "000000002.json"
+    whole = entry.read_bytes()
+    entry.write_bytes(whole.replace(b"bob", b"eve"))
+    code, out, _ = offers("audit", "verify", "--head", head)
+    assert code == 3
+    assert out.startswith("entry 2: it was changed after it was signed\n")
+    code, _, err = offers("model", "list")
+    assert code == 2
+    assert "entry 2: it was changed after it was signed; 'offers audit verify' tells more" in err
+    entry.write_bytes(whole)
+    sorted(ledger.iterdir())[-1].unlink()
+    assert offers("audit", "verify")[0] == 0
+    code, out, _ = offers("audit", "verify", "--head", head)
+    assert code == 3
+    assert "the end was cut" in out
+
+
+def test_an_empty_ledger_is_told(offers: Offers, done: Callable[..., str]) -> None:
+    code, _, err = offers("audit", "head")
+    assert (code, err) == (2, "offers: the ledger is empty, and has no head\n")
+    assert "0 entries hold; the head is none" in done("audit", "verify")
+    assert done("audit", "log") == ""
