@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from offers.drift import significance
 from offers.drift import statistics as drift
 from offers.drift.reference import (
     MISSING,
@@ -123,9 +124,9 @@ def examine_labels(labels: NDArray[Any], reference_positives: int, reference_row
     reference_positives, reference_rows : of the training data
     """
     rows, positives = len(labels), int(np.sum(labels))
-    low, high = drift.wilson_interval(positives, rows)
+    low, high = map(float, significance.wilson_interval(positives, rows))
     rate, before = positives / max(rows, 1), reference_positives / max(reference_rows, 1)
-    p = float(drift.share_p_values(reference_positives, reference_rows, positives, rows)) if rows else None
+    p = float(significance.share_p_values(reference_positives, reference_rows, positives, rows)) if rows else None
     return _rate_report(rate, (low, high), before, p, watch)
 
 
@@ -164,7 +165,7 @@ def _shares(column: WatchedColumn, counts: Counts, known: Known, watch: Watch) -
     """Each value's share; of a number, that of its missing cells alone."""
     labels = (MISSING,) if column.kind == "number" else column.labels
     now, before, rows = counts[-len(labels) :], known.counts[-len(labels) :], int(counts.sum())
-    p_values = drift.share_p_values(before, known.rows, now, rows)
+    p_values = significance.share_p_values(before, known.rows, now, rows)
     p, q = before / known.rows, now / rows
     far = (np.maximum(p, q) >= watch.share_ratio * np.minimum(p, q)) & (np.abs(p - q) >= watch.share_difference)
     suspect = far & (p_values <= watch.p_value)
@@ -188,7 +189,7 @@ def _discovered(columns: list[ColumnReport], rate: float) -> Iterator[ColumnRepo
     families: dict[str, list[float]] = {}
     for column in columns:
         families.setdefault(column.list, []).extend(_p_values(column))
-    found = {name: iter(drift.false_discovery(p_values, rate)) for name, p_values in families.items()}
+    found = {name: iter(significance.false_discovery(p_values, rate)) for name, p_values in families.items()}
     for column in columns:
         discovery = found[column.list]
         own = bool(next(discovery)) and column.suspect
@@ -222,7 +223,7 @@ def _score(reference: Reference, propensity: Floats) -> ScoreReport:
             mean,
             (max(mean - half, 0.0), min(mean + half, 1.0)),
             float(np.mean(reference.propensity)),
-            _finite(drift.mean_p_value(reference.propensity, propensity)),
+            _finite(significance.mean_p_value(reference.propensity, propensity)),
             watch,
         ),
     )

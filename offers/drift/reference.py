@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from offers.drift import significance
 from offers.drift import statistics as drift
 from offers.errors import BundleError, DataError
 
@@ -162,10 +163,10 @@ class Known:
         """KS distance, or Cramér's V, of the known cells, and its p-value; NaN where one side has none."""
         if self.column.kind != "number":
             both = self.counts[:-1], counts[:-1]
-            return drift.cramers_v(*both), drift.chi_squared_p_value(*both)
+            return drift.cramers_v(*both), significance.chi_squared_p_value(*both)
         known = np.sort(cells[~np.isnan(cells)])
         distance = drift.ks_distance_of_sorted(self.numbers, known)
-        return distance, float(drift.ks_p_value(distance, len(self.numbers), len(known)))
+        return distance, float(significance.ks_p_value(distance, len(self.numbers), len(known)))
 
 
 @dataclass(frozen=True, eq=False)

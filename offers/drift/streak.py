@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from offers.drift import significance
 from offers.drift import statistics as drift
 from offers.drift.reference import Watch
 from offers.drift.window import Counts, Finding, Test, WindowReport, outlined
@@ -104,7 +105,7 @@ class Streak:
             np.nan if finding.p_value is None else run.p_value if run else 1.0
             for finding, run in zip(findings, lasting, strict=True)
         ]
-        beyond = drift.false_discovery(p_values, self.watch.false_discovery_rate)
+        beyond = significance.false_discovery(p_values, self.watch.false_discovery_rate)
         for finding, run, far in zip(findings, lasting, beyond, strict=True):
             if run and (far or finding.p_value is None):
                 yield finding
@@ -113,9 +114,11 @@ class Streak:
 def _p_value(test: Test, reference: Counts, counts: Counts) -> float | None:
     """p-value of all windows of a run together; None where they can't be added up."""
     if test == "ks":
-        return float(drift.ks_p_value(drift.ks_distance_of_counts(reference, counts), sum(reference), sum(counts)))
+        return float(
+            significance.ks_p_value(drift.ks_distance_of_counts(reference, counts), sum(reference), sum(counts))
+        )
     if test == "chi squared":
-        return drift.chi_squared_p_value(reference, counts)
+        return significance.chi_squared_p_value(reference, counts)
     if test == "share":
-        return float(drift.share_p_values(reference[0], sum(reference), counts[0], sum(counts)))
+        return float(significance.share_p_values(reference[0], sum(reference), counts[0], sum(counts)))
     return None

@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 
 from offers.backtest.comparison import SPAN, Line, Result
 from offers.files import os_errors
-from offers.reports.plots import _GRID as GRID
-from offers.reports.plots import _INK as INK
-from offers.reports.plots import _RC as RC
+from offers.reports.drawing import GRID, INK, RC
 
 _SIGNALS = ("data drift", "score drift", "performance")
 _COLOURS = {

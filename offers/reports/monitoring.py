@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from offers.contract.contract import Contract
 from offers.evaluation.figures import Evaluation
 from offers.monitoring.findings import Drift, Findings, Labels, Monitoring, Performance, Quality, Surprise, Volume
-from offers.reports import plots, tables
+from offers.reports import drawing, plots, tables
 from offers.reports import training as report
-from offers.reports.plots import Plot
+from offers.reports.drawing import Plot
 from offers.reports.tables import Cell, Row, Table
 from offers.wording import some
 
@@ -237,15 +237,15 @@ def _per_day(volume: Volume) -> Plot:
     rows = np.array([day.rows for day in days])
 
     def draw(figure: Figure) -> None:
-        axes = plots.timeline(figure, [day.day[5:] for day in days])
-        axes.bar(range(len(rows)), rows, color=plots.STYLES["propensity"]["color"], width=0.8)
-        axes.axhline(volume.median, **plots.CEILING)
+        axes = drawing.timeline(figure, [day.day[5:] for day in days])
+        axes.bar(range(len(rows)), rows, color=drawing.STYLES["propensity"]["color"], width=0.8)
+        axes.axhline(volume.median, **drawing.CEILING)
         axes.set(ylabel="decisions", ylim=(0, None))
 
     values = ", ".join(f"{day.day} {day.rows}" for day in days)
     last = f" Shown are the last {_MOST_DAYS} days." if len(volume.days) > _MOST_DAYS else ""
     caption = f"Decisions of all bundles per day (UTC); dotted is the median. The first and last day may be cut.{last}"
-    return Plot("Decisions per day", f"Decisions per day: {values}.", caption, plots.svg("per-day", draw))
+    return Plot("Decisions per day", f"Decisions per day: {values}.", caption, drawing.svg("per-day", draw))
 
 
 def _mean_propensity(drift: Drift) -> Plot:
@@ -253,10 +253,10 @@ def _mean_propensity(drift: Drift) -> Plot:
     mean, low, high = (np.array([rate[key] for rate in rates]) for key in ("rate", "low", "high"))
 
     def draw(figure: Figure) -> None:
-        axes = plots.timeline(figure, [f"{window.last:%m-%d}" for window in drift.windows])
-        axes.vlines(range(len(mean)), low, high, color=plots.STYLES["propensity"]["color"], linewidth=1)
-        axes.plot(mean, **plots.STYLES["propensity"], marker="o", markersize=3.5, label="window")
-        axes.axhline(rates[0]["reference"], **plots.CEILING, label="reference")
+        axes = drawing.timeline(figure, [f"{window.last:%m-%d}" for window in drift.windows])
+        axes.vlines(range(len(mean)), low, high, color=drawing.STYLES["propensity"]["color"], linewidth=1)
+        axes.plot(mean, **drawing.STYLES["propensity"], marker="o", markersize=3.5, label="window")
+        axes.axhline(rates[0]["reference"], **drawing.CEILING, label="reference")
         axes.set(ylabel="mean propensity", ylim=(0, None))
         axes.legend(loc="best")
 
@@ -265,5 +265,5 @@ def _mean_propensity(drift: Drift) -> Plot:
         "Mean propensity by window",
         f"Mean propensity by window: {values}; in the reference {rates[0]['reference']:.1%}.",
         "At the reference's offers. Upright lines are 95% intervals, dotted is the reference's mean.",
-        plots.svg("mean-propensity", draw),
+        drawing.svg("mean-propensity", draw),
     )

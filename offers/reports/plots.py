@@ -1,71 +1,33 @@
 """The report's figures as inline SVG: same predictions, same bytes."""
 
-import io
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from offers.drift.significance import wilson_interval
 from offers.evaluation import metrics
 from offers.evaluation.figures import Evaluation
+from offers.reports.drawing import (
+    CEILING,
+    INK,
+    NAMES,
+    STYLES,
+    Plot,
+    colours,
+    in_percent,
+    legend,
+    short,
+    square,
+    svg,
+    timeline,
+)
 
-_INK, _GRID = "#1d2430", "#d8dce2"
-STYLES: dict[str, dict[str, Any]] = {
-    "propensity": {"color": "#1f77c9", "linestyle": "-", "linewidth": 2.0},
-    "baseline": {"color": "#7d8590", "linestyle": "--", "linewidth": 1.4},
-    "champion": {"color": "#1a9467", "linestyle": "-.", "linewidth": 1.6},
-}
-_NAMES = {"propensity": "model", "baseline": "logistic baseline", "champion": "champion"}
-_WINDOWS = LinearSegmentedColormap.from_list("windows", ["#9455d3", "#d23f7c", "#c97a12"])
-CEILING: dict[str, Any] = {"color": _INK, "linestyle": ":", "linewidth": 1.2}
-_RC: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "offers",
-    "font.size": 8.5,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.6,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "legend.handlelength": 1.8,
-    "legend.labelspacing": 0.3,
-}
-_POINTS = 200
-_SIZE = (4.5, 3.3)
-_MOST_TICKS = 6
-_LONGEST_LEGEND = 7
-_SHARE_TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure and its words: `alt` for who can't see it, `caption` for what to read in it."""
-
-    title: str
-    alt: str
-    caption: str
-    svg: str
+POINTS = 200
+SHARE_TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def curves(predictions: pd.DataFrame, evaluation: Evaluation, share: float) -> list[Plot]:
@@ -106,20 +68,20 @@ def _roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
     if evaluation.champion is not None:
         scores["champion"] = evaluation.champion.scores
     lines = [
-        (f"{_NAMES[name]} {scores[name]['auc'].value:.3f}", _roc_points(predictions, name), STYLES[name])
+        (f"{NAMES[name]} {scores[name]['auc'].value:.3f}", _roc_points(predictions, name), STYLES[name])
         for name in _scorers(predictions)
     ]
     windows = [window for window in evaluation.windows if window.model.figures]
-    for window, colour in zip(windows, _colours(len(windows)), strict=True):
+    for window, colour in zip(windows, colours(len(windows)), strict=True):
         points = _roc_points(predictions[predictions["window"] == window.name], "propensity")
         lines.append((f"{window.name} {window.model['auc'].value:.3f}", points, {"color": colour, "linewidth": 1.1}))
 
     def draw(figure: Figure) -> None:
-        axes = _square(figure, "refusals contacted (false positive rate)", "acceptances reached")
+        axes = square(figure, "refusals contacted (false positive rate)", "acceptances reached")
         axes.plot([0, 1], [0, 1], **CEILING)
         for number, (label, points, style) in enumerate(lines):
             axes.plot(*points, **style, label=label, zorder=3 - number / len(lines))
-        _legend(figure, axes, "lower right", title="AUC")
+        legend(figure, axes, "lower right", title="AUC")
 
     caption = "The further above the dotted diagonal, the better acceptances are ranked above refusals."
     if windows:
@@ -139,12 +101,12 @@ def _reliability(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
     def draw(figure: Figure) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         top.plot([0, 1], [0, 1], **CEILING, label="perfect")
-        top.vlines(mean, *_wilson(rate, rows), color=STYLES["propensity"]["color"], linewidth=1)
+        top.vlines(mean, *wilson_interval(rate * rows, rows), color=STYLES["propensity"]["color"], linewidth=1)
         for name, (x, y, _) in bins.items():
-            top.plot(x, y, **STYLES[name], marker="o", markersize=3.5, label=_NAMES[name])
+            top.plot(x, y, **STYLES[name], marker="o", markersize=3.5, label=NAMES[name])
         top.set(ylabel="observed rate", xlim=(0, 1), ylim=(0, 1.02))
         top.legend(loc="upper left")
-        _in_percent(top.xaxis, top.yaxis)
+        in_percent(top.xaxis, top.yaxis)
         _row_bars(bottom, np.floor(mean * 10) / 10 + 0.05, rows)
         bottom.set_xlabel("propensity")
 
@@ -162,7 +124,7 @@ def _reliability(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:
 def _row_bars(axes: Axes, places: np.ndarray, rows: np.ndarray) -> None:
     axes.bar(places, np.sqrt(rows), width=0.09, color=STYLES["propensity"]["color"], alpha=0.35)
     for place, count in zip(places, rows, strict=True):
-        axes.text(place, np.sqrt(count), _short(count), ha="center", va="bottom", fontsize=6.5)
+        axes.text(place, np.sqrt(count), short(count), ha="center", va="bottom", fontsize=6.5)
     axes.set(ylim=(0, 1.6 * np.sqrt(rows.max())), yticks=[])
     axes.set_ylabel("rows", rotation=0, ha="right", va="center")
     axes.grid(visible=False)
@@ -174,12 +136,12 @@ def _gains(predictions: pd.DataFrame, evaluation: Evaluation, share: float) -> P
     best, reached = f"{100 * share:g}%", model["recall"].value
 
     def draw(figure: Figure) -> None:
-        axes = _square(figure, "customers contacted, best first", "acceptances reached")
+        axes = square(figure, "customers contacted, best first", "acceptances reached")
         axes.plot([0, model.positive_rate, 1], [0, 1, 1], **CEILING, label="perfect model")
         for name in _scorers(predictions):
-            axes.plot(*_gain_points(labels, predictions[name].to_numpy()), **STYLES[name], label=_NAMES[name])
-        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, label="at random")
-        axes.axvline(share, color=_INK, linewidth=0.6)
+            axes.plot(*_gain_points(labels, predictions[name].to_numpy()), **STYLES[name], label=NAMES[name])
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.6, label="at random")
+        axes.axvline(share, color=INK, linewidth=0.6)
         axes.plot([share], [reached], "o", color=STYLES["propensity"]["color"], markersize=5)
         axes.legend(loc="lower right")
 
@@ -207,11 +169,11 @@ def _scores(predictions: pd.DataFrame) -> Plot:
         axes = figure.add_subplot()
         axes.set(xlabel="propensity", ylabel="share of rows (square-root scale)", xlim=(0, 1), ylim=(0, top))
         axes.set_yscale("function", functions=(np.sqrt, np.square))
-        for (name, share), colour in zip(shares.items(), _colours(len(shares)), strict=True):
+        for (name, share), colour in zip(shares.items(), colours(len(shares)), strict=True):
             axes.stairs(share, edges, color=colour, linewidth=1.5, label=name)
-        axes.set_yticks([tick for tick in _SHARE_TICKS if tick <= top])
-        _in_percent(axes.xaxis, axes.yaxis)
-        _legend(figure, axes, "upper right")
+        axes.set_yticks([tick for tick in SHARE_TICKS if tick <= top])
+        in_percent(axes.xaxis, axes.yaxis)
+        legend(figure, axes, "upper right")
 
     means = ", ".join(f"{name} {part.mean():.1%}" for name, part in parts.items())
     reading = (
@@ -234,7 +196,7 @@ def _auc_by_period(parts: Sequence[tuple[str, pd.DataFrame]]) -> Plot:
         axes.axhline(0.5, **CEILING)
         for name in _scorers(parts[0][1]):
             axes.plot(
-                [_auc(part, name) for _, part in parts], **STYLES[name], marker="o", markersize=3, label=_NAMES[name]
+                [_auc(part, name) for _, part in parts], **STYLES[name], marker="o", markersize=3, label=NAMES[name]
             )
         axes.set_ylabel("AUC within the month")
         axes.legend(loc="best")
@@ -252,15 +214,16 @@ def _auc_by_period(parts: Sequence[tuple[str, pd.DataFrame]]) -> Plot:
 def _rate_by_period(parts: Sequence[tuple[str, pd.DataFrame]]) -> Plot:
     observed = np.array([part["label"].mean() for _, part in parts])
     expected = [part["propensity"].mean() for _, part in parts]
-    low, high = _wilson(observed, np.array([len(part) for _, part in parts]))
+    rows = np.array([len(part) for _, part in parts])
+    low, high = wilson_interval(observed * rows, rows)
 
     def draw(figure: Figure) -> None:
         axes = timeline(figure, [period for period, _ in parts])
-        axes.vlines(range(len(parts)), low, high, color=_INK, linewidth=0.8)
-        axes.plot(observed, "s", color=_INK, markersize=3.5, label="observed rate, 95% interval")
+        axes.vlines(range(len(parts)), low, high, color=INK, linewidth=0.8)
+        axes.plot(observed, "s", color=INK, markersize=3.5, label="observed rate, 95% interval")
         axes.plot(expected, **STYLES["propensity"], marker="o", markersize=3, label="mean propensity")
         axes.set(ylabel="acceptance", ylim=(0, None))
-        _in_percent(axes.yaxis)
+        in_percent(axes.yaxis)
         axes.legend(loc="best")
 
     values = ", ".join(
@@ -285,69 +248,11 @@ def _auc(part: pd.DataFrame, name: str) -> float:
 
 def _roc_points(part: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
     false_positive, true_positive, _ = roc_curve(part["label"], part[name])
-    kept = np.unique(np.linspace(0, len(false_positive) - 1, _POINTS).astype(int))
+    kept = np.unique(np.linspace(0, len(false_positive) - 1, POINTS).astype(int))
     return false_positive[kept], true_positive[kept]
 
 
 def _gain_points(labels: np.ndarray, propensity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     reached = np.concatenate([[0], np.cumsum(labels[np.argsort(-propensity, kind="stable")])])
-    kept = np.unique(np.linspace(0, len(labels), _POINTS).astype(int))
+    kept = np.unique(np.linspace(0, len(labels), POINTS).astype(int))
     return kept / len(labels), reached[kept] / reached[-1]
-
-
-def _wilson(rate: np.ndarray, rows: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval of a share (Wilson 1927)."""
-    middle = (rate + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z / (1 + z**2 / rows) * np.sqrt(rate * (1 - rate) / rows + z**2 / (4 * rows**2))
-    return middle - half, middle + half
-
-
-def _colours(count: int) -> list[str]:
-    return [to_hex(_WINDOWS(place)) for place in np.linspace(0, 1, count)]
-
-
-def _legend(figure: Figure, axes: Axes, place: Literal["lower right", "upper right"], title: str | None = None) -> None:
-    """Put the legend into a free corner, or below the axes where it is too long for one."""
-    handles, labels = axes.get_legend_handles_labels()
-    if len(labels) <= _LONGEST_LEGEND:
-        axes.legend(loc=place, title=title, alignment="left")
-    else:
-        figure.legend(handles, labels, loc="outside lower center", title=title, ncols=3)
-
-
-def _short(count: float) -> str:
-    return f"{count:.0f}" if count < 1000 else f"{count / 1000:.1f}k"
-
-
-def _in_percent(*axes: Axis) -> None:
-    for axis in axes:
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
-
-
-def _square(figure: Figure, across: str, up: str) -> Axes:
-    axes = figure.add_subplot()
-    axes.set(xlabel=across, ylabel=up, xlim=(0, 1), ylim=(0, 1.02))
-    _in_percent(axes.xaxis, axes.yaxis)
-    return axes
-
-
-def timeline(figure: Figure, periods: Sequence[str]) -> Axes:
-    axes = figure.add_subplot()
-    step = -(-len(periods) // _MOST_TICKS)
-    axes.set_xticks(range(0, len(periods), step), periods[::step])
-    axes.set_xlim(-0.5, len(periods) - 0.5)
-    return axes
-
-
-def svg(name: str, draw: Callable[[Figure], None]) -> str:
-    """Draw, and make the SVG fit to stand in a page: ids of its own, ink and grid in the page's colours."""
-    with rc_context(_RC):
-        figure = Figure(figsize=_SIZE, layout="constrained", facecolor="none")
-        draw(figure)
-        for axes in figure.axes:
-            axes.set_facecolor("none")
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    drawn = buffer.getvalue()
-    drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", drawn[drawn.index("<svg") :])
-    return drawn.replace(_INK, f"var(--ink, {_INK})").replace(_GRID, f"var(--grid, {_GRID})")

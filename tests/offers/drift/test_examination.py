@@ -14,7 +14,7 @@ import pytest
 from benchmarks.drift import Stillness, false_alarms, power
 from offers.bundle import bundle as bundles
 from offers.contract import contract as contracts
-from offers.drift import reference, streak
+from offers.drift import reference, significance, streak
 from offers.drift import statistics as drift
 from offers.drift.examination import (
     MISSING,
@@ -173,13 +173,13 @@ def test_figures_are_those_of_the_statistics():
     age, job = column(report, "age"), column(report, "job")
     counts = [part["job"].value_counts().reindex(COLUMNS[2].values) for part in (BEFORE.frame, frame)]
     assert age.ks == drift.ks_distance(BEFORE.frame["age"], frame["age"])
-    assert age.p_value == pytest.approx(float(drift.ks_p_value(age.ks, 10_000, 1000)))
+    assert age.p_value == pytest.approx(float(significance.ks_p_value(age.ks, 10_000, 1000)))
     assert age.psi == pytest.approx(drift.population_stability_index(BEFORE.frame["age"], frame["age"]))
-    assert job.p_value == pytest.approx(drift.chi_squared_p_value(*counts))
+    assert job.p_value == pytest.approx(significance.chi_squared_p_value(*counts))
     assert job.cramers_v == pytest.approx(drift.cramers_v(*counts))
     assert job.psi == pytest.approx(drift.population_stability_index(BEFORE.frame["job"], frame["job"]))
     assert share(report, "job", "pilot").p_value == pytest.approx(
-        float(drift.share_p_values(counts[0]["pilot"], 10_000, counts[1]["pilot"], 1000))
+        float(significance.share_p_values(counts[0]["pilot"], 10_000, counts[1]["pilot"], 1000))
     )
     assert (report.rows, report.reference_rows, report.bundle) == (1000, 10_000, "bank-1")
 
@@ -388,7 +388,7 @@ def test_a_streak_adds_windows_up_where_each_alone_says_too_little():
     found = after(*reports)
     assert found.signals["data"]
     counts = [share(report, "job", "pilot") for report in reports]
-    pooled = drift.share_p_values(counts[0].reference_count, 10_000, sum(share.count for share in counts), 3000)
+    pooled = significance.share_p_values(counts[0].reference_count, 10_000, sum(share.count for share in counts), 3000)
     assert found.runs["job=pilot"].p_value == pytest.approx(float(pooled))
 
 
@@ -399,7 +399,7 @@ def test_a_streak_adds_numbers_up_by_their_bins():
     assert found.signals["data"]
     counts = np.sum([column(report, "age").counts for report in reports], axis=0)
     distance = drift.ks_distance_of_counts(column(reports[0], "age").reference_counts, counts)
-    assert found.runs["age"].p_value == pytest.approx(float(drift.ks_p_value(distance, 10_000, 750)))
+    assert found.runs["age"].p_value == pytest.approx(float(significance.ks_p_value(distance, 10_000, 750)))
 
 
 def test_a_share_that_swings_is_no_run():
@@ -458,7 +458,7 @@ def test_acceptance_rates_are_compared(rate, breached):
     labels = np.arange(1000) < 1000 * rate
     report = examine_labels(labels, 1126, 10_000, Watch())
     assert (report.rate, report.reference) == (rate, 0.1126)
-    assert (report.low, report.high) == drift.wilson_interval(int(1000 * rate), 1000)
+    assert (report.low, report.high) == significance.wilson_interval(int(1000 * rate), 1000)
     assert report.breached == breached
 
 
