@@ -68,7 +68,7 @@ def _history(contract: str, source: str, seed: int, boosters: Path) -> "tuple[Hi
     found = sources.ingest(known, Settings.from_env(), source)
     checked = validation.validate(found.frame, known)
     if checked.violations:
-        raise validation.refuse(known.name, len(checked.frame), checked.violations)
+        raise validation.broken_contract(known.name, len(checked.frame), checked.violations)
     return History(known, Dataset.prepare(checked.frame, known), boosters, seed), found.origin
 
 

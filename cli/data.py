@@ -42,7 +42,7 @@ def validate(contract: ContractOption = "bank-marketing", source: SourceOption =
     known, origin, checked = _validated(contract, source)
     if checked.violations:
         console.print(violations_table(checked.violations))
-        raise validation.refuse(known.name, len(checked.frame), checked.violations)
+        raise validation.broken_contract(known.name, len(checked.frame), checked.violations)
     console.print(f"{len(checked.frame)} rows from {origin} keep to contract {known.name}")
 
 
@@ -72,7 +72,7 @@ def describe(contract: ContractOption = "bank-marketing", source: SourceOption =
 
     known, origin, checked = _validated(contract, source)
     if checked.violations:
-        raise validation.refuse(known.name, len(checked.frame), checked.violations)
+        raise validation.broken_contract(known.name, len(checked.frame), checked.violations)
     console.print(f"[bold]{known.title}[/bold]: {len(checked.frame)} rows from {origin}")
     console.print(columns_table(checked.frame, known))
     if known.time is not None:

@@ -22,8 +22,8 @@ CONTRACT = "bank-marketing"
 QUIET_WINDOWS = 4
 """Windows without drift that are waited for."""
 CHANGED_ROWS = 2500
-"""Changed customers, among whom an alarm has to come. Three fifths of them are a whole number of the evaluation's
-blocks: where blocks begin moves an AUC by more than the new rows do, and figures before and after should compare."""
+"""Drifted customers to send; an alarm must come within them. A multiple of 2 500 keeps the evaluation's 500-row blocks
+aligned with the first run's: misaligned blocks alone move the AUC by more than the new rows do."""
 LOOK_SECONDS = 2.0
 """To wait for what a batch brings about, before the next one."""
 

@@ -24,7 +24,7 @@ _GRACE = 40.0
 
 @dataclass(frozen=True)
 class Running:
-    """A service that answers; `bound` is what it said of itself when it began to."""
+    """A service that answers. `bound` is the JSON line that it printed when it was ready: its ports and its bundle."""
 
     process: subprocess.Popen[str]
     bound: dict[str, Any]

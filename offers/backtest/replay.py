@@ -266,7 +266,8 @@ class Replay:
         elif self.policy.trigger == "two of three":
             action = verdict.decide(signals, self._settings).action
         else:
-            # The verdict's answer where a training is out of the question: its time is not for the signals to say.
+            # This policy trains by the calendar or by drift alone. since_training=0 keeps the rule from asking for
+            # training, so it answers 'recalibrate' or 'none'.
             action = verdict.decide(replace(signals, since_training=0), self._settings).action
         self.looks.append(Look(at, signals, action))
         return action
@@ -322,7 +323,8 @@ class Replay:
         return self._served(model, since=at, trained_at=serving.trained_at, rows=serving.rows)
 
     def _served(self, model: PropensityModel, since: int, trained_at: int, rows: int) -> Serving:
-        # Named by its trees: recalibration leaves the rows as far from the reference as they were.
+        # A recalibrated model keeps its trees' name, so the drift streak goes on: recalibration does not change how
+        # far the rows are from the reference.
         reference = self.history.reference(model, rows, name=f"{trained_at}") if self.policy.looks else None
         return Serving(model, reference, since, trained_at, rows)
 

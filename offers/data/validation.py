@@ -73,8 +73,8 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
     return Validation(frame, tuple(time_violations(frame, contract)))
 
 
-def refuse(contract: str, rows: int, violations: tuple[Violation, ...]) -> DataError:
-    """Build the one sentence that a user sees when rows break the contract."""
+def broken_contract(contract: str, rows: int, violations: tuple[Violation, ...]) -> DataError:
+    """Build the error, in one sentence, for rows that break the contract."""
     shown = "; ".join(str(violation) for violation in violations[:3])
     more = f"; and {len(violations) - 3} more rules" if len(violations) > 3 else ""
     return DataError(f"{rows} rows break contract {contract}: {shown}{more}. Mend the data, or the contract")

@@ -212,7 +212,7 @@ def _typed(table: pa.Table, origin: str, inputs: dict[str, Column]) -> pd.DataFr
 
 
 def _own(values: pa.ChunkedArray, name: str, origin: str) -> pd.Series:
-    """A column of ours, which is never empty."""
+    """Read one of the log's own columns, as opposed to a contract input. Only customer_id may be empty."""
     if name in (SCORED_AT, OBSERVED_AT):
         expected, fits, kind = "timestamps", pa.types.is_timestamp, pa.timestamp("us", tz="UTC")
     elif name == OUTCOME:

@@ -51,7 +51,7 @@ __all__ = (
 )
 
 MIX_SEED = 1
-"""Of the reference's offers; windows have others, so that both are drawn by themselves."""
+"""Seed for drawing the reference's offers. Windows use other seeds, so the two draws are independent."""
 
 
 def examine(
@@ -105,8 +105,8 @@ def at_reference_offers(reference: Reference, rows: pd.DataFrame, seed: int = 0)
 def at_mix(reference: Reference, propensity: Callable[[pd.DataFrame], Floats], seed: int = MIX_SEED) -> Reference:
     """The reference with the propensities of its rows at offers drawn from its own mix.
 
-    Windows are scored at drawn offers, which don't go with their rows as the reference's own offers do with theirs;
-    so the reference is scored in the same way.
+    A window's offers are replaced by random draws from the reference's mix before scoring, so that the policy's
+    choices cancel out. The reference must be rescored in the same way, or the two could not be compared.
 
     Parameters
     ----------

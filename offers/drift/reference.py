@@ -1,6 +1,6 @@
 """What windows of scored rows are compared with: the columns, the thresholds, and rows as they were in training.
 
-Imports no pydantic: the drift sidecar reads a bundle's reference in an environment that can't have ours.
+Imports no contract: the drift sidecar reads a bundle's reference in an environment of its own, which has pydantic 1.
 """
 
 import hashlib

@@ -17,7 +17,7 @@ SIGNALS = ("data", "score", "rate", "attribution")
 
 @dataclass(frozen=True)
 class Run:
-    """Suspect windows in a row, in one respect: their number, and the p-value and the counts of all together."""
+    """A run of consecutive suspect windows for one tested quantity: how many, and the pooled p-value and counts."""
 
     windows: int
     p_value: float

@@ -101,7 +101,7 @@ class Finding:
 
 
 def outlined(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Leave out the shares of columns that are named as a whole."""
+    """Drop findings about single values of a column that is itself among the findings."""
     named = {finding.name: finding for finding in findings}
     return (finding for finding in named.values() if finding.part_of not in named)
 

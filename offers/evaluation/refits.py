@@ -17,7 +17,7 @@ Progress = Callable[[str], None]
 
 
 Recalibrated = Callable[[np.ndarray], np.ndarray]
-"""The champion's propensities on the evaluated rows, to those of a candidate that has its trees."""
+"""Maps the champion's propensities on the evaluated rows to those of a recalibrated candidate, which has its trees."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def rolling_propensity(
     """Propensities as production would have given them, refitting and recalibrating every `refit_every` rows.
 
     At each refit the learner sees all rows before it, and the calibrator the margins that the refits before
-    gave to the newest rows: just what `offers.model.propensity.train` would make of the rows known then.
+    gave to the newest rows: just what `offers.training.learners.train` would make of the rows known then.
 
     Parameters
     ----------

@@ -75,7 +75,8 @@ class Window(Record):
 class Drift(Record):
     """Windows in the order of time, and the signals that are an alarm since the last one.
 
-    They are None where the rows do not fill as many windows as an alarm takes; `left_out` are older than the first.
+    `signals` are None when there are fewer windows than an alarm needs. `left_out` counts the rows before the first
+    window.
     """
 
     windows: tuple[Window, ...]

@@ -49,7 +49,7 @@ class Decisions:
     rows : DataFrame, as `offers.decisions.scored.read_scored` returns it
     outcome : ndarray, shape (n_rows,), 1, 0, or NaN where none is known
     mature : ndarray of bool, whether an outcome, had there been one, would be known by now
-    recent : ndarray of bool, whether its label has matured, or will, after the period began
+    recent : ndarray of bool, True where the label matures at or after the start of the period
     inside : ndarray of bool, scored within the period
     """
 

@@ -216,7 +216,7 @@ class Policy:
     def _plain(self, name: str, values: np.ndarray | Coded) -> np.ndarray:
         if not isinstance(values, Coded):
             return np.asarray(values)
-        # Of a number and NaN, fmax takes the number: what is missing finds the table's last entry, None.
+        # fmax(NaN, -1) is -1, so a missing category picks the table's last entry, None.
         return np.asarray(self._words[name][np.fmax(values.places, -1).astype(np.intp)])
 
     def _asked(self, offers: Sequence[Collection[str] | None] | None, shape: tuple[int, int]) -> np.ndarray:

@@ -34,7 +34,10 @@ _VERSION_DIGITS = 12
 
 
 class Ruled(Section):
-    """What has rules. Both kinds withhold an offer; they differ in whose reason it is, the bank's or the customer's."""
+    """Base of everything that carries rules. Both kinds withhold an offer.
+
+    Eligibility withholds it for the bank's reasons, suitability for the customer's.
+    """
 
     eligibility: tuple[Rule, ...] = ()
     suitability: tuple[Rule, ...] = ()

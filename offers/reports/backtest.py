@@ -48,7 +48,7 @@ def draw(results: Sequence[Result], lines: Sequence[Line], path: Path) -> None:
 
 
 def _shown(results: Sequence[Result]) -> list[Result]:
-    """Never, the densest schedule, and two of three with recalibration, at the first alignment."""
+    """The three results to draw, at the first alignment: never, the most frequent schedule, two of three."""
     first = [result for result in results if result.alignment == results[0].alignment]
     dense = max((r for r in first if _scheduled(r) and not r.recalibrates), key=lambda result: len(result.retrained))
     never = next(result for result in first if result.policy == "never")

@@ -243,7 +243,7 @@ class World:
 
     @cached_property
     def _reference(self) -> Values:
-        """Customers in plenty, by whom effects are standardised."""
+        """A large sample of customers, used to standardise the effects."""
         names = [column.name for column in self.contract.inputs if column.name in self._marginals]
         names = [name for name in names if name not in self._contexts]
         rows = np.arange(BLOCK)

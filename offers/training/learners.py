@@ -155,8 +155,8 @@ def train(
     """Fit the booster on all rows, and the calibrator on margins that earlier fits gave to rows they had not seen.
 
     Where there is time order these are the newest rows, each scored by a model refitted as production would;
-    else they are stratified folds. No row is calibrated on by a model that was trained on it, and none is lost
-    to the booster.
+    else they are stratified folds. The calibrator only sees margins of rows that the scoring fit had not been trained
+    on. The final booster is still trained on all rows.
     """
     encoder = Encoder.of(contract)
     learner = BoostedTrees(settings, tuple(encoder.feature_types), seed)

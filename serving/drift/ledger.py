@@ -23,7 +23,8 @@ class Ledger:
     dropped : rows that were not watched, by who left them out; `sender` is what each sender said last of it
     latest : the last window's whole report; `history` has a line of each of the last windows
     seen : keys of the last events
-    told : signals of which an alarm was raised since there was last none; `last_alarm` is the window of the last one
+    told : signals already alarmed in this episode; a window without alarm ends it
+    last_alarm : number of the window that raised the latest alarm
     raised, lost_alarms : all alarms, and those that no sink had taken when there were too many
     faults : windows that could not be judged
     """

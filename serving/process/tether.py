@@ -1,7 +1,8 @@
 """Runs a service that ends with the process that started it: `python -m serving.process.tether MODULE ARGUMENT...`.
 
-That process holds the other end of our standard input, which closes when it ends, even by SIGKILL. A pipe asks nothing
-of the services, and is there where Linux's PR_SET_PDEATHSIG is not, which ends with the thread that started us, too.
+The process that started the service holds the other end of its standard input. The pipe closes when that process
+ends, even by SIGKILL. A pipe needs no change in the services and works on macOS. Linux's PR_SET_PDEATHSIG would also
+fire when only the starting thread ends.
 """
 
 import os

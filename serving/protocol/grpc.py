@@ -86,7 +86,7 @@ class _Servicer(InferenceServicer):
 
 
 def _check(tensor: Any, raw: bool) -> None:
-    """Refuse a tensor whose values stand elsewhere than where they are read: they would be left out unsaid."""
+    """Refuse a tensor whose values are in a field that KServe does not read; it would ignore them silently."""
     if tensor.datatype not in _CONTENTS:
         expected = f"expected datatype {', '.join(_CONTENTS)}"
         raise RequestError(f"column {shown(tensor.name)}: {expected}, got {shown(tensor.datatype)}")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offers.contract import contract as contracts
-from offers.data.validation import Violation, periods, refuse, validate
+from offers.data.validation import Violation, broken_contract, periods, validate
 
 
 @pytest.fixture
@@ -376,7 +376,7 @@ def test_no_rows_at_all_are_refused(shop_contract, shop_rows):
 
 def test_refusal_is_one_sentence(shop_contract, changed):
     raw = changed(spending={1: "-5"}, channel={2: "fax", 3: "fax"}, member={6: "2"}, minutes={5: "1,5"})
-    message = str(refuse("shop", len(raw), validate(raw, shop_contract).violations))
+    message = str(broken_contract("shop", len(raw), validate(raw, shop_contract).violations))
     assert message.startswith("6 rows break contract shop: column '")
     assert message.endswith("; and 1 more rules. Mend the data, or the contract")
     assert "column 'member', row 6: expected 0 or 1 (or true and false, yes and no), got '2'" in message
