@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,15 @@ from offers.policy.rules import Test, codes, compiled
 
 Places = int | Sequence[int | None] | None
 """How many places an answer has, for all customers or for each; None for the catalogue's `k`."""
+
+
+class Columns(Protocol):
+    """Columns by name: a mapping of arrays, or a DataFrame."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+    def __contains__(self, name: object, /) -> bool: ...
+
 
 _SHOWN, _RULED_OUT, _COSTLY, _CROWDED, _LATE = range(5)
 _AFTER_RULES = {
@@ -114,15 +123,14 @@ class Policy:
         in_weights = (weight.when.columns for offer in self.offers for weight in offer.weights)
         self._coded = self._eligibility.columns.union(*in_weights) - set(self._attributes)
 
-    def expand(
-        self, columns: Mapping[str, np.ndarray | Coded], offers: Sequence[Collection[str] | None] | None = None
-    ) -> Pairs:
+    def expand(self, columns: Columns, offers: Sequence[Collection[str] | None] | None = None) -> Pairs:
         """Join customers with the offers that the rules let them have.
 
         Parameters
         ----------
-        columns : customer and context columns of the contract by name, shape (n_customers,), typed and checked:
-            a category as `Coded`, or as words with None where missing; other types as numbers, NaN where missing
+        columns : customer and context columns of the contract by name, shape (n_customers,), typed and checked
+            a category as `Coded`, or as words with None where missing; other types as numbers, NaN where missing; a
+            DataFrame holds such columns, too
         offers : for each customer the ids to choose from, or None for all
 
         Returns
@@ -203,7 +211,7 @@ class Policy:
         candidates = _Candidates(pairs.eligible, preference, unscored, unscored, first.astype(float), why_here)
         return self._rankings(pairs, candidates, k)
 
-    def _given(self, columns: Mapping[str, np.ndarray | Coded]) -> dict[str, np.ndarray | Coded]:
+    def _given(self, columns: Columns) -> dict[str, np.ndarray | Coded]:
         wanted = [name for name in self._inputs if name not in self._attributes]
         if absent := [name for name in wanted if name not in columns]:
             raise PolicyError(f"column {absent[0]!r} is missing; expected {', '.join(wanted)}")

@@ -287,7 +287,7 @@ def test_path_that_can_not_be_read_is_refused(tmp_path: Path):
             contracts.load(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/contract.md"])
+@pytest.mark.parametrize("document", ["docs/getting-started.md", "docs/contract.md"])
 def test_the_example_of_the_documents_is_a_contract(document):
     text = (Path(__file__).parents[3] / document).read_text("utf-8")
     example = text.split("```yaml\n")[1].split("```")[0]

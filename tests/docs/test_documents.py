@@ -1,0 +1,80 @@
+"""What the documents promise: links lead somewhere, paths exist, README stays short and its Python lines run."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.warranties import WARRANTIES
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+AT_THE_DOOR = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY", "CODE_OF_CONDUCT")]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+OUR_PATH = re.compile(
+    r"`((?:offers|deployment|components|pipelines|serving|cli|tests|benchmarks|examples|manifests|docs)/[\w./-]+)`"
+)
+
+
+def test_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 200
+
+
+@pytest.mark.parametrize("document", [*AT_THE_DOOR, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for link in LINK.findall(document.read_text("utf-8")):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in set(_anchors(target)), link
+
+
+@pytest.mark.parametrize("document", [*AT_THE_DOOR, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_path_is_there(document: Path) -> None:
+    """Neither a moved module nor a removed one is named any more; the changelog tells of the past as well."""
+    if document.name != "CHANGELOG.md":
+        paths = OUR_PATH.findall(document.read_text("utf-8"))
+        assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    navigation = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]["nav"]
+    assert sorted(_pages(navigation)) == [path.relative_to(DOCS).as_posix() for path in PAGES]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/library.md"])
+def test_the_lines_of_the_library_run(
+    document: str, shop_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "warranties.yaml").write_text(WARRANTIES, "utf-8")
+    lines = (ROOT / document).read_text("utf-8").split("```python\n")[1].split("```")[0]
+    assert len([line for line in lines.splitlines() if line and not line.startswith("#")]) <= 10
+    lines = re.sub(r'"bank-marketing-[0-9a-f]{16}"', repr(str(shop_bundle)), lines)
+    exec(lines.replace('"bank-marketing"', repr(str(tmp_path / "warranties.yaml"))), {})
+    answers = capsys.readouterr().out.splitlines()
+    assert len(answers) == 10
+    assert all(answer.startswith("[") for answer in answers)
+    assert any("(" in answer for answer in answers)
+
+
+def _anchors(document: Path) -> Iterator[str]:
+    for heading in re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _pages(navigation: Any) -> Iterator[str]:
+    if isinstance(navigation, str):
+        yield navigation
+    elif isinstance(navigation, dict):
+        for value in navigation.values():
+            yield from _pages(value)
+    else:
+        for entry in navigation:
+            yield from _pages(entry)
