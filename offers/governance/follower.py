@@ -1,0 +1,76 @@
+"""Following the ledger: a service serves what the ledger says, and finishes or returns what somebody has begun."""
+
+from collections.abc import Callable
+
+from offers.errors import LedgerError, OffersError
+from offers.governance.approval import finish, give_up
+from offers.governance.entries import Entry, Promoting
+from offers.governance.keys import Signer
+from offers.governance.ledger import Ledger
+from offers.governance.state import State
+
+Switch = Callable[[str], None]
+"""Serves the release of a name; raises OffersError where that does not come up, and then serves what it did before."""
+
+
+class Follower:
+    """Keeps a service to the ledger, step by step; any number of them may follow the same ledger.
+
+    Parameters
+    ----------
+    signer : of the service, with the role operator
+    switch : what makes another release serve
+    serving : the release that serves now
+    """
+
+    def __init__(self, ledger: Ledger, signer: Signer, contract: str, switch: Switch, serving: str) -> None:
+        self.ledger = ledger
+        self.signer = signer
+        self.contract = contract
+        self.serving = serving
+        self._switch = switch
+
+    def step(self) -> None:
+        """Look at the ledger once, and do what it asks for.
+
+        Raises
+        ------
+        OffersError
+            the ledger can't be read or written, or the champion does not come up; the next step tries again
+        """
+        state = self.ledger.state()
+        begun, champion = state.line(self.contract).promoting, state.champion(self.contract)
+        if begun is not None:
+            self._end(begun)
+        elif champion is not None:
+            self._serve(champion.name)
+
+    def _end(self, begun: Entry) -> None:
+        assert isinstance(begun.act, Promoting)
+        try:
+            self._serve(begun.act.release)
+        except OffersError as error:
+            self._write(give_up, begun, str(error))
+        else:
+            self._write(finish, begun)
+
+    def _write(self, end: Callable[..., Entry], *given: object) -> None:
+        try:
+            end(self.ledger, self.signer, *given)
+        except LedgerError:
+            # Another follower may have ended it, and the next step then serves what came of that.
+            if self.ledger.state().line(self.contract).promoting is not None:
+                raise
+
+    def _serve(self, release: str) -> None:
+        if release != self.serving:
+            self._switch(release)
+            self.serving = release
+
+
+def first_to_serve(state: State, contract: str) -> str | None:
+    """The release that a service begins with: the champion, or else the first one that is about to be."""
+    champion, begun = state.champion(contract), state.line(contract).promoting
+    if champion is not None:
+        return champion.name
+    return begun.act.release if begun is not None and isinstance(begun.act, Promoting) else None
