@@ -37,14 +37,23 @@ UrlOption = Annotated[str, typer.Option(help="Where the ranker answers.")]
 def serve(
     bundle: BundleOption = "", catalogue: CatalogueOption = "", port: PortOption = 8080, sink: SinkOption = ""
 ) -> None:
-    """Serve a bundle on loopback, predictor, ranker and drift sidecar, until Ctrl-C."""
+    """Serve the champion on loopback, predictor, ranker and drift sidecar, until Ctrl-C; promotions take place at once.
+
+    Where nobody has promoted a release yet, or a bundle is named, that bundle is served.
+    """
+    from cli.follow import contract_to_follow, follow
     from offers.contract import contract as contracts
+    from offers.governance.access import open_ledger
     from offers.policy import catalogue as catalogues
     from offers.settings import Settings
     from serving.local import Watch, services, sidecar_python
     from serving.ranker.question import example
 
     settings = Settings.from_env()
+    if not bundle and not catalogue and (contract_name := contract_to_follow(open_ledger(settings))):
+        with _until_told():
+            follow(settings, contract_name, Watch(sidecar_python(), sink), port, _introduce)
+        return
     path = _bundle(bundle, settings)
     # Bundle and catalogue are verified by the services; what is wrong with the given names is told at once.
     contract = contracts.load(str(path / "contract.yaml"))

@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import numpy as np
 
-from offers.bundle import bundle as bundles
-from offers.bundle.bundle import TOLERANCE, Bundle
+from offers.bundle.bundle import Bundle
+from offers.bundle.golden import TOLERANCE
+from offers.bundle.golden import golden as golden_rows
 from offers.errors import ServiceError
 
 AGREEING = 5
@@ -29,7 +30,7 @@ def smoke(url: str, bundle: Bundle, seconds: float, model: str = "offers") -> No
         another bundle is served still, nothing answers, or a golden row gets another propensity
     """
     _await_version(url.rstrip("/"), bundle.name, seconds, model)
-    rows, expected = bundles.golden(bundle.path)
+    rows, expected = golden_rows(bundle.path)
     instances = json.loads(rows.to_json(orient="records", double_precision=15))
     answer = _call("POST", f"{url.rstrip('/')}/v1/models/{model}:predict", {"instances": instances})
     got = np.array(answer.get("predictions", []), dtype=float)

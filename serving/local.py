@@ -110,17 +110,17 @@ def services(
     logs.mkdir(parents=True, exist_ok=True)
     free = ("--http_port", 0, "--grpc_port", 0)
     with ExitStack() as stack:
-        lock = stack.enter_context(_locked(logs))
-        _check_free(http_port)
+        lock = stack.enter_context(locked(logs))
+        check_free(http_port)
         # They load for seconds: both at the same time.
-        predictor_start = stack.enter_context(_started("predictor", logs, lock, "--bundle", bundle, *free))
-        drift_start = stack.enter_context(_sidecar(bundle, logs, lock, watch)) if watch else None
+        predictor_start = stack.enter_context(started("predictor", logs, lock, "--bundle", bundle, *free))
+        drift_start = stack.enter_context(sidecar(bundle, logs, lock, watch)) if watch else None
         predictor = predictor_start()
         drift = drift_start() if drift_start else None
         where = ["--predictor_host", f"127.0.0.1:{predictor.bound['grpc_port']}"]
         where += ["--drift_url", f"{drift.url}/events"] if drift else []
         ports = ("--http_port", http_port, "--grpc_port", 0)
-        ranker_start = _started("ranker", logs, lock, "--bundle", bundle, "--catalogue", catalogue, *where, *ports)
+        ranker_start = started("ranker", logs, lock, "--bundle", bundle, "--catalogue", catalogue, *where, *ports)
         yield Services(predictor, stack.enter_context(ranker_start)(), drift)
 
 
@@ -139,7 +139,7 @@ def follows_ledger(directory: Path) -> bool:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[int]:
+def locked(directory: Path) -> Iterator[int]:
     """Keep a directory to ourselves and to the services, which inherit the lock: the last of us to end gives it up."""
     lock = os.open(directory, os.O_RDONLY)
     try:
@@ -157,7 +157,7 @@ def _lock(lock: int, directory: Path) -> None:
         raise ServiceError(f"{directory}: other services run here, or have not ended yet; {advice}") from None
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int) -> None:
     """Know now what the ranker would say after seconds."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -168,28 +168,31 @@ def _check_free(port: int) -> None:
             raise ServiceError(f"can't listen on port {port} of 127.0.0.1: {reason}") from None
 
 
-def _sidecar(bundle: Path, logs: Path, lock: int, watch: Watch) -> AbstractContextManager[Callable[[], Running]]:
+def sidecar(
+    bundle: Path, logs: Path, lock: int, watch: Watch, name: str = "drift"
+) -> AbstractContextManager[Callable[[], Running]]:
+    """Start a drift sidecar, as `started` does; `name` is that of its log and of its state."""
     sink = ("--sink", watch.sink) if watch.sink else ()
-    state = ("--state", logs / "drift", "--port", 0)
-    return _started("drift", logs, lock, "--bundle", bundle, *state, *sink, python=watch.python)
+    state = ("--state", logs / name, "--port", 0)
+    return started("drift", logs, lock, "--bundle", bundle, *state, *sink, python=watch.python, log=name)
 
 
 @contextmanager
-def _started(
-    name: str, logs: Path, lock: int, *arguments: object, python: Path | None = None
+def started(
+    name: str, logs: Path, lock: int, *arguments: object, python: Path | None = None, log: str = ""
 ) -> Iterator[Callable[[], Running]]:
     """Start a service; what comes back waits until it answers."""
-    log = logs / f"{name}.log"
+    file = logs / f"{log or name}.log"
     command = [str(python or sys.executable), "-m", "serving.process.tether", f"serving.{name}", *map(str, arguments)]
     environment = os.environ | ({"PYTHONPATH": str(_ROOT)} if python else {})
-    with log.open("w", encoding="utf-8") as errors:
+    with file.open("w", encoding="utf-8") as errors:
         # In a session of its own: Ctrl-C reaches us alone, and we stop the services in their order.
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
             start_new_session=True, env=environment, pass_fds=(lock,),
         )  # fmt: skip
     try:
-        yield lambda: Running(process, _bound(process, log))
+        yield lambda: Running(process, _bound(process, file))
     finally:
         _stop(process)
 

@@ -17,6 +17,7 @@ import pandas as pd
 import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from offers.bundle.golden import TOLERANCE, golden
 from offers.bundle.provenance import Parameters, Recalibration, TrainingData, libraries
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
@@ -29,7 +30,6 @@ from offers.model.propensity import Calibrator, PropensityModel
 
 MANIFEST = "manifest.json"
 FORMAT = 2
-TOLERANCE = 1e-6
 _NAME = re.compile(r"^[a-z][a-z0-9-]*-[0-9a-f]{16}$")
 
 
@@ -133,12 +133,6 @@ def load_model(path: Path) -> PropensityModel:
         booster,
         Calibrator.from_json((path / "calibrator.json").read_text("utf-8")),
     )
-
-
-def golden(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Golden rows as a client would send them, and the propensity that each must get."""
-    content = json.loads((path / "golden.json").read_text("utf-8"))
-    return pd.DataFrame(content["rows"]), np.array(content["propensity"])
 
 
 def typed(rows: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:

@@ -28,6 +28,8 @@ from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import Model
 from serving.protocol.rest import application
 
+Following = Callable[[ServicePlane], AbstractAsyncContextManager[object]]
+
 
 @dataclass(frozen=True)
 class Address:
@@ -152,13 +154,20 @@ def starting(name: str) -> Iterator[None]:
         sys.exit(2)
 
 
-def run(models: list[Model], wanted: Address, *beside: AbstractAsyncContextManager[object]) -> None:
+def run(
+    models: list[Model],
+    wanted: Address,
+    *beside: AbstractAsyncContextManager[object],
+    following: Following | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; print one line of JSON with the bound ports when requests are answered.
 
-    What is to run `beside` the models is entered before the first request, and left after the last.
+    What is to run `beside` the models is entered before the first request, and left after the last. What is
+    `following` may replace models while requests are answered.
     """
+    server = Server(models)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_signalled(Server(models), wanted, beside))
+        runner.run(_until_signalled(server, wanted, (*beside, *([following(server.plane)] if following else []))))
 
 
 async def _until_signalled(

@@ -28,6 +28,8 @@ FEED_DROPPED = Counter(
 )
 FEED_FAILURES = Counter("offers_feed_failures", "Batches of scored rows that were not taken.", ["feed"])
 VERSION = Gauge("offers_model_version_info", "Always 1; names what a model was made from.", ["model", "version"])
+RELEASE = Gauge("offers_release_info", "Always 1; names the release of each arm.", ["arm", "release", "bundle"])
+ROUTING_REFUSED = Gauge("offers_routing_refused", "1 while the routing file asks for what can't be served.")
 
 REQUEST_ID = "x-request-id"
 _QUIET = {"/", "/metrics", "/v2/health/live", "/v2/health/ready"}

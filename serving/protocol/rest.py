@@ -111,13 +111,13 @@ class Observed:
 class _Rest:
     def __init__(self, plane: ServicePlane) -> None:
         self.plane = plane
-        self._document = document(plane.model_registry.get_models().values())
 
     async def docs(self, request: Request) -> Response:
         return Response(PAGE, headers=HEADERS, media_type="text/html")
 
     async def openapi(self, request: Request) -> Response:
-        return _json(self._document)
+        # Made each time: another model may be served by now.
+        return _json(document(self.plane.model_registry.get_models().values()))
 
     async def alive(self, request: Request) -> Response:
         return _json(await self.plane.live())

@@ -1,6 +1,11 @@
 """Starts the ranker: `python -m serving.ranker --catalogue NAME --bundle DIR`."""
 
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
 from offers.contract import contract as contracts
+from offers.contract.contract import Contract
 from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
 from offers.settings import Settings
@@ -18,6 +23,7 @@ def main() -> None:
     origin = parser.add_mutually_exclusive_group(required=True)
     origin.add_argument("--bundle", default="", help="directory of the predictor's bundle, for its contract")
     origin.add_argument("--contract", default="", help="name of a shipped contract, or a YAML file")
+    origin.add_argument("--routing", type=Path, help="routing file that names release and predictor, and is followed")
     parser.add_argument(
         "--catalogue", default="", help="name of a shipped catalogue, or a file; by default the contract's"
     )
@@ -30,12 +36,37 @@ def main() -> None:
     parser.add_argument("--scored_dir", default="", help="directory, or s3:// prefix, for Parquet files of scored rows")
     given = parser.parse_args()
     with server.starting("ranker"):
+        address = server.Address(given.host, given.http_port, given.grpc_port)
+        if given.routing:
+            _follow(given, address)
+            return
         contract = contracts.load(f"{given.bundle}/contract.yaml" if given.bundle else given.contract)
-        policy = Policy(catalogues.load(given.catalogue or contract.name, contract), contract)
-        config = PredictorConfig(given.predictor_host, "grpc-v2", False, given.predictor_timeout, 1)
-        feeds = _feeds(given.drift_url, given.scored_dir)
-        ranker = Ranker(given.name, policy, contract, config, given.max_customers, feeds)
-        server.run([ranker], server.Address(given.host, given.http_port, given.grpc_port), *feeds)
+        catalogue, feeds = given.catalogue or contract.name, _feeds(given.drift_url, given.scored_dir)
+        ranker = _ranker(given, contract, catalogue, given.predictor_host, feeds)
+        server.run([ranker], address, *feeds)
+
+
+def _follow(given: argparse.Namespace, address: server.Address) -> None:
+    from serving.ranker import routing
+    from serving.ranker.switching import Switchboard
+
+    def build(arm: routing.Arm) -> Ranker:
+        contract = contracts.load(str(arm.directory / "bundle" / "contract.yaml"))
+        feeds = _feeds(arm.drift_url, given.scored_dir)
+        return _ranker(given, contract, str(arm.directory / "catalogue.yaml"), arm.predictor, feeds)
+
+    serving = routing.read(given.routing)
+    ranker = build(serving.arms[0])
+    board = Switchboard(given.routing, build, serving)
+    server.run([ranker], address, *ranker.feeds, following=board.following)
+
+
+def _ranker(
+    given: argparse.Namespace, contract: Contract, catalogue: str, predictor: str, feeds: Sequence[Feed]
+) -> Ranker:
+    policy = Policy(catalogues.load(catalogue, contract), contract)
+    config = PredictorConfig(predictor, "grpc-v2", False, given.predictor_timeout, 1)
+    return Ranker(given.name, policy, contract, config, given.max_customers, feeds)
 
 
 def _feeds(drift_url: str, scored_dir: str) -> list[Feed]:

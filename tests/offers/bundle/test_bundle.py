@@ -13,6 +13,7 @@ import pytest
 from offers.bundle import bundle as bundles
 from offers.bundle import writing
 from offers.bundle.bundle import MANIFEST
+from offers.bundle.golden import golden as golden_rows
 from offers.drift.reference import SCORE
 from offers.errors import BundleError, StorageError
 from offers.model import propensity as model
@@ -66,7 +67,7 @@ def test_reference_is_of_the_newest_rows() -> None:
 
 
 def test_golden_rows_go_through_json_to_the_same_bits(shop_bundle: Path) -> None:
-    rows, expected = bundles.golden(shop_bundle)
+    rows, expected = golden_rows(shop_bundle)
     model = bundles.load(shop_bundle).model
     np.testing.assert_array_equal(model.propensity(bundles.typed(rows, model.encoder)), expected)
     assert len(rows) == writing.GOLDEN_ROWS

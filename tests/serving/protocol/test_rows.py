@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from offers.bundle import bundle as bundles
+from offers.bundle.golden import golden as golden_rows
 from offers.contract import contract as contracts
 from offers.contract.column import Column
 from offers.errors import RequestError, RequestTooLarge
@@ -422,7 +423,7 @@ def test_valid_rows_pass_with_their_values(instances):
 
 def test_a_request_scores_as_the_same_rows_of_a_frame(shop_bundle):
     bundle = bundles.load(shop_bundle)
-    golden, expected = bundles.golden(shop_bundle)
+    golden, expected = golden_rows(shop_bundle)
     rows = json.loads(golden.to_json(orient="records", double_precision=15))
     got = bundle.model.propensity(SCHEMA.from_instances(rows))
     assert got.tobytes() == expected.tobytes()

@@ -1,0 +1,64 @@
+"""offers serve where the ledger has a champion: serves it, and follows what people decide."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offers.governance.ledger import Ledger
+    from offers.settings import Settings
+    from serving.local import Services, Watch
+
+LOOK_SECONDS = 0.2
+
+
+def contract_to_follow(ledger: "Ledger") -> str | None:
+    """The contract of which a release was promoted last, or is about to be; None where none ever was."""
+    from offers.governance.entries import Promoting
+
+    state = ledger.state()
+    begun = [entry.act.release for entry in ledger.entries() if isinstance(entry.act, Promoting)]
+    return state.releases[begun[-1]].act.contract if begun else None
+
+
+def follow(
+    settings: "Settings", contract: str, watch: "Watch", port: int, introduce: Callable[["Services", "Path"], None]
+) -> None:
+    """Serve the champion of a contract, and each release that takes its place, until a service ends."""
+    from offers.errors import LedgerError, OffersError
+    from offers.governance.access import open_to_write
+    from offers.governance.follower import Follower, first_to_serve
+    from offers.governance.release import fetch
+    from serving.ranker.question import example
+    from serving.supervisor import supervised
+
+    ledger, signer = open_to_write(settings)
+    release = first_to_serve(ledger.state(), contract)
+    if release is None:
+        raise LedgerError(f"contract {contract}: no release was ever promoted; 'offers model promote' does it")
+    home, logs = settings.home.resolve(), settings.home / "serve"
+    known = fetch(ledger.store, release, home).bundle.contract
+
+    def head() -> str:
+        return str(ledger.head or "")
+
+    with supervised(ledger.store, home, logs, watch, release, head, port) as supervisor:
+        request = logs / "request.json"
+        request.write_text(json.dumps(example(known), indent=1) + "\n", "utf-8")
+        introduce(supervisor.services, request)
+        follower = Follower(ledger, signer, contract, supervisor.switch, release)
+        refusal = ""
+        while True:
+            supervisor.tidy()
+            try:
+                follower.step()
+                refusal = ""
+            except OffersError as error:
+                if str(error) != refusal:
+                    refusal = str(error)
+                    print(f"offers: {refusal}; {follower.serving} goes on", file=sys.stderr, flush=True)
+            time.sleep(LOOK_SECONDS)

@@ -1,0 +1,203 @@
+"""Services of this machine that follow the ledger: a predictor and a sidecar for each bundle, one ranker before them.
+
+A promotion starts what the new release needs beside the present, writes the routing file, waits until the ranker has
+switched, and keeps the former predictor and sidecar for a while: a rollback then needs no start.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from offers.errors import ServiceError
+from offers.governance.release import OpenRelease, fetch
+from offers.store.store import Store
+from serving.local import ROUTING, Running, Services, Watch, check_free, locked, sidecar, started
+from serving.ranker import routing
+from serving.ranker.routing import Arm, Routing
+
+WARM_SECONDS = 600.0
+SWITCH_SECONDS = 15.0
+"""How long the ranker may take until it has switched."""
+
+
+@dataclass
+class Pair:
+    """Predictor and sidecar of one bundle; `idle_since` is None while they are in use."""
+
+    predictor: Running
+    drift: Running
+    stack: ExitStack
+    idle_since: float | None = None
+
+
+@dataclass
+class Supervisor:
+    """Starts, switches and stops the services of releases.
+
+    Attributes
+    ----------
+    store : of the releases
+    home : below which a copy of each release is kept
+    logs : directory of logs, routing file and the sidecars' state, which is locked
+    head : gives the end of the ledger, for the routing file
+    """
+
+    store: Store
+    home: Path
+    logs: Path
+    watch: Watch
+    head: Callable[[], str]
+    lock: int
+    warm_seconds: float = WARM_SECONDS
+    clock: Callable[[], float] = time.monotonic
+    pairs: dict[str, Pair] = field(default_factory=dict)
+    ranker: Running | None = None
+    bundle: str = ""
+
+    @property
+    def services(self) -> Services:
+        """What serves now."""
+        pair = self.pairs[self.bundle]
+        assert self.ranker is not None
+        return Services(pair.predictor, self.ranker, pair.drift)
+
+    def switch(self, name: str) -> None:
+        """Serve a release; where it does not come up, what served before goes on.
+
+        Raises
+        ------
+        OffersError
+            the release does not hold, its predictor does not start, or the ranker does not take it
+        """
+        release = fetch(self.store, name, self.home)
+        self._pair(release)
+        file = self.logs / ROUTING
+        former = routing.read(file) if file.exists() else None
+        self._write(release)
+        if self.ranker is not None:
+            try:
+                self._await(release)
+            except ServiceError:
+                if former is not None:
+                    routing.write(file, former)
+                raise
+        self._use(release.bundle.name)
+
+    def start_ranker(self, http_port: int) -> Running:
+        """Start the ranker in front of what serves."""
+        arguments = ("--routing", self.logs / ROUTING, "--http_port", http_port, "--grpc_port", 0)
+        stack = ExitStack()
+        self.ranker = stack.enter_context(started("ranker", self.logs, self.lock, *arguments))()
+        self._ranker_stack = stack
+        return self.ranker
+
+    def tidy(self) -> None:
+        """Stop what has not been in use for long; raises `ServiceError` where a service in use has ended."""
+        for name, service in self.services.processes.items():
+            if service.poll() is not None:
+                raise ServiceError(f"the {name} has ended with exit code {service.returncode}; its log tells why")
+        for bundle, pair in list(self.pairs.items()):
+            if pair.idle_since is not None and self.clock() - pair.idle_since > self.warm_seconds:
+                self.pairs.pop(bundle).stack.close()
+
+    def stop(self) -> None:
+        """Stop everything, the ranker first."""
+        if self.ranker is not None:
+            self._ranker_stack.close()
+        for pair in self.pairs.values():
+            pair.stack.close()
+
+    def _pair(self, release: OpenRelease) -> Pair:
+        bundle = release.bundle.name
+        pair = self.pairs.get(bundle)
+        if pair is not None and (pair.predictor.process.poll() is not None or pair.drift.process.poll() is not None):
+            self.pairs.pop(bundle).stack.close()
+            pair = None
+        if pair is None:
+            pair = self.pairs[bundle] = self._start(release)
+        return pair
+
+    def _start(self, release: OpenRelease) -> Pair:
+        free, name = ("--http_port", 0, "--grpc_port", 0), release.bundle.name[-8:]
+        with ExitStack() as stack:
+            # They load for seconds: both at the same time.
+            arguments = ("--bundle", release.bundle_path, *free)
+            predictor = stack.enter_context(
+                started("predictor", self.logs, self.lock, *arguments, log=f"predictor-{name}")
+            )
+            drift = stack.enter_context(sidecar(release.bundle_path, self.logs, self.lock, self.watch, f"drift-{name}"))
+            return Pair(predictor(), drift(), stack.pop_all())
+
+    def _write(self, release: OpenRelease) -> None:
+        pair = self.pairs[release.bundle.name]
+        arm = Arm(
+            name="champion",
+            share=1.0,
+            release=release.name,
+            bundle=release.bundle.name,
+            directory=release.path.resolve(),
+            predictor=f"127.0.0.1:{pair.predictor.bound['grpc_port']}",
+            drift_url=f"{pair.drift.url}/events",
+        )
+        routing.write(self.logs / ROUTING, Routing(head=self.head(), arms=(arm,)))
+
+    def _await(self, release: OpenRelease) -> None:
+        """Wait until the ranker says that it serves a release."""
+        assert self.ranker is not None
+        deadline = self.clock() + SWITCH_SECONDS
+        while self.clock() < deadline:
+            if self._serves(release.name):
+                return
+            time.sleep(0.05)
+        log = self.logs / "ranker.log"
+        raise ServiceError(f"the ranker did not switch to {release.name} in {SWITCH_SECONDS:g} s; {log} tells why")
+
+    def _serves(self, release: str) -> bool:
+        assert self.ranker is not None
+        try:
+            metrics = httpx.get(f"{self.ranker.url}/metrics", timeout=5, trust_env=False).text
+        except httpx.HTTPError:
+            return False
+        told = (line for line in metrics.splitlines() if line.startswith("offers_release_info{"))
+        return any(f'release="{release}"' in line for line in told)
+
+    def _use(self, bundle: str) -> None:
+        if self.bundle and self.bundle != bundle:
+            self.pairs[self.bundle].idle_since = self.clock()
+        self.pairs[bundle].idle_since = None
+        self.bundle = bundle
+
+
+@contextmanager
+def supervised(
+    store: Store,
+    home: Path,
+    logs: Path,
+    watch: Watch,
+    release: str,
+    head: Callable[[], str],
+    http_port: int = 0,
+) -> Iterator[Supervisor]:
+    """Serve a release, on free ports but for the ranker's `http_port`, until the block ends.
+
+    Raises
+    ------
+    ServiceError
+        the directory is in use, the port is taken, or a service can't be started
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    with locked(logs) as lock:
+        check_free(http_port)
+        (logs / ROUTING).unlink(missing_ok=True)
+        supervisor = Supervisor(store, home, logs, watch, head, lock)
+        try:
+            supervisor.switch(release)
+            supervisor.start_ranker(http_port)
+            yield supervisor
+        finally:
+            (logs / ROUTING).unlink(missing_ok=True)
+            supervisor.stop()
