@@ -1,0 +1,230 @@
+"""offers serve follows the ledger: promotions and rollbacks under load, none of which loses a request."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import IO, Any
+
+import httpx
+import pytest
+
+from offers.bundle.bundle import load_model
+from offers.bundle.writing import save_model
+from offers.governance.access import open_to_write
+from offers.governance.approval import approve
+from offers.governance.entries import Act, KeyAdded, Promoting
+from offers.governance.keys import Signer, new_key
+from offers.governance.ledger import Ledger
+from offers.governance.registration import register
+from offers.governance.release import make
+from offers.settings import Settings
+from tests.support.runs import ShopRun
+from tests.support.services import DEADLINE
+from tests.support.warranties import WARRANTIES
+
+QUESTION = {
+    "instances": [
+        {
+            "customer_id": "c1",
+            "customer": {"spending": 100.0, "visits": 3, "region": "north", "member": True},
+            "context": {"rating": 3.5},
+        }
+    ]
+}
+
+
+@dataclass
+class Bank:
+    """A home with two bundles, three releases, and people who let them be promoted."""
+
+    home: Path
+    ledger: Ledger
+    me: Signer
+    people: list[Signer] = field(default_factory=list)
+
+    def write(self, act: Act) -> int:
+        entry = self.ledger.write(self.me, lambda state: act)
+        assert entry is not None
+        return entry.number
+
+    def release(self, bundle: Path, catalogue: str) -> str:
+        name = register(self.ledger, self.me, make(self.home / "releases", bundle, catalogue))
+        for person in self.people:
+            approve(self.ledger, person, name, {})
+        return name
+
+
+def other_bundle(run: ShopRun, directory: Path) -> Path:
+    """The same model with another calibration, as a bundle of its own."""
+    model = shutil.copytree(run.model, directory / "model")
+    fitted = load_model(model)
+    calibrator = replace(fitted.calibrator, intercept=fitted.calibrator.intercept - 0.25)
+    save_model(replace(fitted, calibrator=calibrator), model)
+    return directory / "bundles" / run.package(directory / "bundles", model)
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Bank:
+    home = tmp_path / "home"
+    ledger, me = open_to_write(Settings(home=home))
+    bank = Bank(home, ledger, me)
+    for name in ("ann", "bob"):
+        person = new_key(home / "keys" / f"{name}.pem")
+        public = person.public
+        bank.write(KeyAdded(key=public.id, public=public.text, name=name, roles=("approver",)))
+        bank.people.append(person)
+    return bank
+
+
+def offers(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "offers"), *map(str, arguments)]
+    environment = os.environ | {"OFFERS_HOME": str(home)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=DEADLINE, check=False)
+
+
+@contextmanager
+def served(home: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """`offers serve` without a bundle; the address of its ranker."""
+    command = [str(Path(sys.executable).parent / "offers"), "serve", "--port", "0"]
+    log = home.parent / "serve.txt"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | {"OFFERS_HOME": str(home)}
+        )
+    try:
+        assert process.stdout is not None
+        lines = introduction(process.stdout)
+        assert "ranker" in lines, log.read_text()
+        yield lines["ranker"].partition("/v1")[0], process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def introduction(stream: IO[str]) -> dict[str, str]:
+    """What it says of its services as soon as they answer, by the first word of each line."""
+    lines: dict[str, str] = {}
+    while "or" not in lines and (line := stream.readline()):
+        name, _, rest = line.partition(" ")
+        lines[name] = rest.strip()
+    return lines
+
+
+@dataclass
+class Load:
+    """Requests one after another, until it is told to stop; what was answered, and by which release."""
+
+    url: str
+    stop: Event = field(default_factory=Event)
+    answers: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            while not self.stop.is_set():
+                answer = client.post(f"{self.url}/v1/models/offers:predict", json=QUESTION)
+                versions = answer.json()["predictions"][0]["versions"] if answer.status_code == 200 else {}
+                self.answers.append((time.monotonic(), answer.status_code, versions))
+                self.stop.wait(0.02)
+
+
+@contextmanager
+def loaded(url: str) -> Iterator[list[Load]]:
+    loads = [Load(url) for _ in range(2)]
+    threads = [Thread(target=load) for load in loads]
+    for thread in threads:
+        thread.start()
+    try:
+        yield loads
+    finally:
+        for load in loads:
+            load.stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.slow
+def test_promotions_and_rollbacks_lose_no_request(bank: Bank, shop_run: ShopRun, tmp_path: Path) -> None:
+    second_bundle = other_bundle(shop_run, tmp_path / "second")
+    dearer = WARRANTIES.replace("value: 30", "value: 31", 1)
+    first = bank.release(shop_run.bundle, WARRANTIES)
+    second = bank.release(shop_run.bundle, dearer)
+    third = bank.release(second_bundle, dearer)
+    told = offers(bank.home, "model", "promote", first)
+    assert "no service runs here" in told.stdout, told.stderr
+
+    def commanded(*arguments: object) -> float:
+        began = time.monotonic()
+        told = offers(bank.home, "model", *arguments)
+        assert told.returncode == 0, told.stderr
+        return time.monotonic() - began
+
+    with served(bank.home) as (url, _), loaded(url) as loads:
+        for release in (second, third):
+            commanded("promote", release)
+        for _ in range(2):
+            commanded("rollback", "-c", "shop", "--reason", "a drill")
+    answers = sorted((answer for load in loads for answer in load.answers), key=lambda answer: answer[0])
+    assert {status for _, status, _ in answers} == {200}
+    steps = [(versions["model"], versions["catalogue"]) for _, _, versions in answers]
+    switches = [step for place, step in enumerate(steps) if place == 0 or steps[place - 1] != step]
+    state = bank.ledger.state()
+    expected = [
+        (state.releases[name].act.bundle, state.releases[name].act.catalogue) for name in (first, second, third)
+    ]
+    # Both clients' answers lie beside each other at a switch.
+    assert list(dict.fromkeys(switches)) == expected
+    assert switches[-1] == expected[0]
+    assert [entry.act.kind for entry in bank.ledger.entries()][-8:] == ["promoting", "promoted"] * 2 + [
+        "promoting",
+        "rolled back",
+    ] * 2
+
+
+@pytest.mark.slow
+def test_a_lone_promotion_is_finished_by_whoever_comes_and_a_broken_one_is_returned(
+    bank: Bank, shop_run: ShopRun, tmp_path: Path
+) -> None:
+    first = bank.release(shop_run.bundle, WARRANTIES)
+    second = bank.release(shop_run.bundle, WARRANTIES.replace("value: 30", "value: 31", 1))
+    third = bank.release(other_bundle(shop_run, tmp_path / "second"), WARRANTIES)
+    bank.write(Promoting(release=first))
+    with served(bank.home) as (url, process):
+        awaited(lambda: bank.ledger.state().champion("shop"))
+        golden = bank.home / "releases" / third / "bundle" / "golden.json"
+        golden.write_text(json.dumps(json.loads(golden.read_text())))
+        bank.write(Promoting(release=third))
+        awaited(lambda: bank.ledger.state().line("shop").promoting is None)
+        returned = bank.ledger.entries()[-1].act
+        assert returned.kind == "returned"
+        assert "golden.json was changed" in returned.reason
+        assert httpx.post(f"{url}/v1/models/offers:predict", json=QUESTION, trust_env=False).status_code == 200
+        bank.write(Promoting(release=second))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        # It has ended before it could be asked to.
+        process.send_signal = lambda number: None  # type: ignore[method-assign]
+        process.returncode = 0
+    with served(bank.home):
+        awaited(lambda: bank.ledger.state().line("shop").promoting is None)
+    champion = bank.ledger.state().champion("shop")
+    assert champion is not None
+    assert champion.name == second
+
+
+def awaited(asked: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + DEADLINE
+    while not (answer := asked()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert answer
+    return answer

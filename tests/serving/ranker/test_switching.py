@@ -1,0 +1,197 @@
+"""The ranker follows its routing file: it switches between two requests, and only to what it has proved."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from offers.contract.contract import Contract
+from offers.errors import ServiceError
+from serving.process.server import Address, Server
+from serving.protocol.kserve import PredictorConfig
+from serving.ranker import routing
+from serving.ranker.ranker import Ranker
+from serving.ranker.routing import Arm, Routing
+from serving.ranker.switching import Switchboard
+from tests.support.rankers import GOOD, MAX_CUSTOMERS, PREDICT, Scripted, policy_of, scripted
+from tests.support.services import DEADLINE
+from tests.support.warranties import WARRANTIES
+
+DEARER = WARRANTIES.replace("value: 30", "value: 31", 1)
+ROW = {"spending": 1.0, "visits": 2, "channel": "web", "region": None, "member": True, "rating": None}
+
+
+def arm(directory: Path, port: int, **changes: Any) -> Arm:
+    fields = {"name": "champion", "share": 1.0, "release": directory.name, "bundle": "scripted"}
+    return Arm.model_validate(fields | {"directory": directory, "predictor": f"127.0.0.1:{port}"} | changes)
+
+
+def release(parent: Path, name: str, catalogue: str, propensity: float = 0.25) -> Path:
+    """What a ranker reads of a release; the scripted predictor gives every row 0.25."""
+    directory = parent / name
+    (directory / "bundle").mkdir(parents=True)
+    (directory / "bundle" / "golden.json").write_text(json.dumps({"rows": [ROW, ROW], "propensity": [propensity] * 2}))
+    (directory / "catalogue.yaml").write_text(catalogue)
+    return directory
+
+
+class Bench:
+    """A ranker that follows a file, and a client of it."""
+
+    def __init__(self, client: httpx.AsyncClient, file: Path) -> None:
+        self.client = client
+        self.file = file
+
+    async def catalogue(self) -> str:
+        answer = await self.client.post(PREDICT, json={"instances": [GOOD]})
+        assert answer.status_code == 200
+        return str(answer.json()["predictions"][0]["versions"]["catalogue"])
+
+    async def metrics(self) -> str:
+        return (await self.client.get("/metrics")).text
+
+    async def until(self, line: str) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while line not in await self.metrics():
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def following(contract: Contract, first: Arm, file: Path) -> AsyncIterator[Bench]:
+    def build(arm: Arm) -> Ranker:
+        config = PredictorConfig(arm.predictor, "grpc-v2", False, DEADLINE, 1)
+        policy = policy_of(contract, (arm.directory / "catalogue.yaml").read_text())
+        return Ranker("offers", policy, contract, config, MAX_CUSTOMERS)
+
+    serving = Routing(arms=(first,))
+    routing.write(file, serving)
+    async with AsyncExitStack() as stack:
+        server = Server([build(first)], grace=1)
+        address = await server.start(Address("127.0.0.1", 0, 0))
+        stack.push_async_callback(server.stop)
+        await stack.enter_async_context(Switchboard(file, build, serving, every=0.01).following(server.plane))
+        url = f"http://127.0.0.1:{address.http_port}"
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE))
+        yield Bench(client, file)
+
+
+def run(test: Callable[[int], Awaitable[None]]) -> None:
+    """Run a test beside a predictor, whose port it gets."""
+
+    async def call() -> None:
+        async with scripted(Scripted()) as port:
+            await test(port)
+
+    asyncio.run(call())
+
+
+def test_a_new_release_takes_over_between_two_requests(shop_contract: Contract, tmp_path: Path) -> None:
+    first, second = release(tmp_path, "r1", WARRANTIES), release(tmp_path, "r2", DEARER)
+
+    async def test(port: int) -> None:
+        async with following(shop_contract, arm(first, port), tmp_path / "routing.json") as bench:
+            before = await bench.catalogue()
+            answers = asyncio.create_task(many(bench))
+            routing.write(bench.file, Routing(arms=(arm(second, port),)))
+            await bench.until('offers_release_info{arm="champion",bundle="scripted",release="r2"} 1.0')
+            after = await bench.catalogue()
+            assert before != after
+            seen = await answers
+            assert set(seen) <= {before, after}
+            assert seen == sorted(seen, key=[before, after].index)
+            assert 'release="r1"' not in await bench.metrics()
+            document = (await bench.client.get("/openapi.json")).json()
+            assert "/v2/models/offers/versions/{model_version}" in document["paths"]
+
+    run(test)
+
+
+async def many(bench: Bench) -> list[str]:
+    return [await bench.catalogue() for _ in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "propensity", "reason"),
+    [
+        ({"bundle": "shop-2"}, 0.25, "serves scripted, expected shop-2"),
+        ({}, 0.26, "scores the golden rows of scripted differently"),
+        ({"predictor": "127.0.0.1:1"}, 0.25, "the predictor does not answer"),
+    ],
+)
+def test_what_can_not_be_proved_changes_nothing(
+    shop_contract: Contract,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    changes: dict[str, Any],
+    propensity: float,
+    reason: str,
+) -> None:
+    first, second = release(tmp_path, "r1", WARRANTIES), release(tmp_path, "r2", DEARER, propensity)
+
+    async def test(port: int) -> None:
+        async with following(shop_contract, arm(first, port), tmp_path / "routing.json") as bench:
+            before = await bench.catalogue()
+            routing.write(bench.file, Routing(arms=(arm(second, port, **changes),)))
+            await bench.until("offers_routing_refused 1.0")
+            assert await bench.catalogue() == before
+            reasons = [getattr(record, "fields", {}).get("reason", "") for record in caplog.records]
+            assert len([told for told in reasons if reason in told]) == 1
+            routing.write(bench.file, Routing(arms=(arm(first, port),)))
+            await bench.until("offers_routing_refused 0.0")
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"version": 2, "arms": []}', '{"version": 1, "arms": []}', "\udc80", '{"arms": [1, 2]}']
+)
+def test_a_file_of_another_form_changes_nothing(shop_contract: Contract, tmp_path: Path, content: str) -> None:
+    first = release(tmp_path, "r1", WARRANTIES)
+
+    async def test(port: int) -> None:
+        async with following(shop_contract, arm(first, port), tmp_path / "routing.json") as bench:
+            before = await bench.catalogue()
+            bench.file.write_bytes(content.encode("utf-8", "surrogateescape"))
+            await bench.until("offers_routing_refused 1.0")
+            assert await bench.catalogue() == before
+            bench.file.unlink()
+            assert await bench.catalogue() == before
+
+    run(test)
+
+
+def test_a_wrong_catalogue_changes_nothing(shop_contract: Contract, tmp_path: Path) -> None:
+    first = release(tmp_path, "r1", WARRANTIES)
+    second = release(tmp_path, "r2", WARRANTIES.replace("contract: shop", "contract: other"))
+
+    async def test(port: int) -> None:
+        async with following(shop_contract, arm(first, port), tmp_path / "routing.json") as bench:
+            before = await bench.catalogue()
+            routing.write(bench.file, Routing(arms=(arm(second, port),)))
+            await bench.until("offers_routing_refused 1.0")
+            assert await bench.catalogue() == before
+
+    run(test)
+
+
+def test_shares_make_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "routing.json"
+    good = Routing(head="1:ab", arms=(arm(tmp_path, 1),))
+    routing.write(file, good)
+    assert routing.read(file) == good
+    for share, sentence in ((0.5, "expected 1 in all, got 0.5"), (1.1, r"arms\.0\.share: Input should be less")):
+        file.write_text(json.dumps(json.loads(good.model_dump_json()) | {"arms": [half(good, share)]}))
+        with pytest.raises(ServiceError, match=sentence):
+            routing.read(file)
+    with pytest.raises(ServiceError, match="there is no such file"):
+        routing.read(tmp_path / "absent.json")
+
+
+def half(whole: Routing, share: float) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(whole.arms[0].model_dump_json())
+    return fields | {"share": share}
