@@ -90,7 +90,7 @@ class ModelSettings(Section):
 
 
 class Watching(Section):
-    """When scored rows have drifted: `drift.reference.Watch`, which explains each key, with the same defaults."""
+    """When scored rows have drifted: `drift.reference.Watch` explains each key."""
 
     window: Annotated[int, Field(ge=100)] = 1000
     consecutive: Annotated[int, Field(ge=1, le=20)] = 2

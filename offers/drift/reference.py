@@ -38,7 +38,7 @@ _BOOLEANS = {"false": 0, "0": 0, "true": 1, "1": 1}
 
 @dataclass(frozen=True)
 class Watch:
-    """When a window is suspect, and when that is an alarm.
+    """When a window is suspect, and when that is an alarm: a contract's `watch`, without the contract.
 
     Attributes
     ----------
@@ -52,17 +52,17 @@ class Watch:
     attribution : normalised discounted cumulative gain of the features' ranks, below which their order has changed
     """
 
-    window: int = 1000
-    consecutive: int = 2
-    p_value: float = 0.2
-    false_discovery_rate: float = 0.0005
-    ks: float = 0.1
-    cramers_v: float = 0.1
-    psi: float = 0.1
-    share_ratio: float = 1.3
-    share_difference: float = 0.005
-    rate_ratio: float = 1.2
-    attribution: float = 0.9
+    window: int
+    consecutive: int
+    p_value: float
+    false_discovery_rate: float
+    ks: float
+    cramers_v: float
+    psi: float
+    share_ratio: float
+    share_difference: float
+    rate_ratio: float
+    attribution: float
 
     @classmethod
     def of(cls, contract: "Contract") -> "Watch":

@@ -42,7 +42,8 @@ class Streak:
 
     Examples
     --------
-    >>> streak = Streak(Watch())
+    >>> from offers.contract.sections import Watching
+    >>> streak = Streak(Watch(**Watching().model_dump()))
     >>> streak.alarm, streak.signals["data"]
     (False, False)
     """

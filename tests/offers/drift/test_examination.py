@@ -14,6 +14,7 @@ import pytest
 from benchmarks.drift import Stillness, false_alarms, power
 from offers.bundle import bundle as bundles
 from offers.contract import contract as contracts
+from offers.contract.sections import Watching
 from offers.drift import reference, significance, streak
 from offers.drift import statistics as drift
 from offers.drift.examination import (
@@ -64,7 +65,8 @@ def propensities(number: int, seed: int, shift: float = 0.0) -> np.ndarray:
 
 
 IMPORTANCE = {"age": 0.8, "income": 0.4, "job": 0.2, "member": 0.1, "rate": 3.0, "channel": 2.0}
-BEFORE = Reference(COLUMNS, Watch(), rows(10_000, 0), propensities(10_000, 0), IMPORTANCE, "bank-1")
+USUAL = Watch(**Watching().model_dump())
+BEFORE = Reference(COLUMNS, USUAL, rows(10_000, 0), propensities(10_000, 0), IMPORTANCE, "bank-1")
 
 
 def window(seed: int = 1, number: int = 1000, **changed: object) -> pd.DataFrame:
@@ -92,7 +94,7 @@ def after(*reports: WindowReport, watch: Watch = BEFORE.watch) -> Streak:
 
 def test_the_examples_of_the_documentation_hold():
     assert doctest.testmod(reference) == (0, 1)
-    assert doctest.testmod(streak) == (0, 2)
+    assert doctest.testmod(streak) == (0, 3)
 
 
 def test_needs_no_pydantic():
@@ -100,11 +102,11 @@ def test_needs_no_pydantic():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_the_contract_has_the_same_defaults(shop_yaml: str):
+def test_the_contract_says_how_to_watch(shop_yaml: str):
     contract = contracts.parse(shop_yaml)
-    assert Watch.of(contract) == Watch()
+    assert Watch.of(contract) == USUAL
     changed = contracts.parse(shop_yaml + "watch: {window: 500, share_ratio: 2}\n")
-    assert Watch.of(changed) == Watch(window=500, share_ratio=2.0)
+    assert Watch.of(changed) == replace(USUAL, window=500, share_ratio=2.0)
 
 
 def test_columns_follow_from_the_contract():
@@ -206,7 +208,7 @@ def test_a_rare_value_that_doubles_is_seen_where_the_whole_column_is_not():
     report = examined(rows(1000, 1, [0.485, 0.262, 0.193, 0.06]))
     job, pilots = column(report, "job"), share(report, "job", "pilot")
     assert job.cramers_v is not None
-    assert job.cramers_v < Watch.cramers_v
+    assert job.cramers_v < USUAL.cramers_v
     assert not job.distribution_breached
     assert pilots.breached
     assert job.breached
@@ -377,8 +379,8 @@ def test_an_alarm_takes_consecutive_windows():
     assert [reason.endswith("; 2 windows in a row") for reason in found.reasons] == [True]
     assert after(moved, moved, moved).reasons[0].endswith("; 3 windows in a row")
     assert not after(moved, moved, calm).alarm
-    assert after(moved, watch=replace(Watch(), consecutive=1)).alarm
-    assert not after(moved, moved, watch=replace(Watch(), consecutive=3)).alarm
+    assert after(moved, watch=replace(USUAL, consecutive=1)).alarm
+    assert not after(moved, moved, watch=replace(USUAL, consecutive=3)).alarm
 
 
 def test_a_streak_adds_windows_up_where_each_alone_says_too_little():
@@ -456,14 +458,14 @@ def test_reference_offers_take_the_place_of_ours_together_and_nothing_else():
 @pytest.mark.parametrize(("rate", "breached"), [(0.11, False), (0.22, True), (0.03, True)])
 def test_acceptance_rates_are_compared(rate, breached):
     labels = np.arange(1000) < 1000 * rate
-    report = examine_labels(labels, 1126, 10_000, Watch())
+    report = examine_labels(labels, 1126, 10_000, USUAL)
     assert (report.rate, report.reference) == (rate, 0.1126)
     assert (report.low, report.high) == significance.wilson_interval(int(1000 * rate), 1000)
     assert report.breached == breached
 
 
 def test_no_labels_are_no_breach():
-    report = examine_labels(np.empty(0, bool), 10, 100, Watch())
+    report = examine_labels(np.empty(0, bool), 10, 100, USUAL)
     assert (report.p_value, report.breached, report.low, report.high) == (None, False, 0, 1)
 
 
