@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-fast lint docs images up platform deploy status down e2e bench clean
+.PHONY: help setup demo serve test test-fast lint docs images up platform deploy status rollback down e2e bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -65,8 +65,11 @@ platform: ## Install cert-manager, KServe and Kubeflow Pipelines on the cluster
 deploy: ## Put this commit on the cluster, train and serve the first bundle, ask for offers
 	manifests/cluster.sh deploy
 
-status: ## Say what is well on the cluster, and what to do where it is not
+status: setup ## Say what is well on the cluster, and what to do where it is not
 	manifests/cluster.sh status
+
+rollback: setup ## Serve the bundle before the present one again, wherever kubectl reaches
+	manifests/cluster.sh rollback
 
 down: ## Delete the kind cluster and all that is in it
 	manifests/cluster.sh down

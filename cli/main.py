@@ -9,7 +9,22 @@ from pathlib import Path
 
 import typer
 
-from cli import audit, backtest, bundle, cluster, data, demo, key, model, monitor, pipeline, policy, retrain, serve
+from cli import (
+    audit,
+    backtest,
+    bundle,
+    cluster,
+    data,
+    demo,
+    key,
+    model,
+    monitor,
+    pipeline,
+    policy,
+    retrain,
+    runs,
+    serve,
+)
 from offers.errors import OffersError
 from offers.files import os_errors
 
@@ -23,8 +38,10 @@ app.command("backtest")(backtest.backtest)
 app.command("deploy")(cluster.deploy)
 app.command("rollback")(cluster.rollback)
 app.add_typer(data.app, name="data")
-for command in (cluster.submit, cluster.schedule, cluster.status, cluster.logs):
+app.command("status")(cluster.status)
+for command in (runs.submit, runs.schedule, runs.schedules, runs.unschedule, runs.status, runs.logs):
     pipeline.app.command()(command)
+pipeline.app.command("list")(runs.list_)
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(model.app, name="model")

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Watch live decisions: drift, performance, and the watching itself.")
 
 StoreOption = Annotated[
-    str, typer.Option(help="Where reports and statuses are left: a directory or s3:// URI; by default OFFERS_HOME.")
+    str,
+    typer.Option(
+        envvar="OFFERS_STORE",
+        help="Where reports and statuses are left: a directory or s3:// URI; by default OFFERS_HOME.",
+    ),
 ]
 
 

@@ -6,18 +6,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.cluster import DeployOption, SmokeOption
-from cli.data import ContractOption, SourceOption
+from cli.data import ContractOption
+from cli.runs import DeployOption, SmokeOption
 
 if TYPE_CHECKING:
     from offers.retraining.journal import Journal
     from offers.retraining.retrainer import Retrainer
     from offers.settings import Settings
+    from pipelines.starting import ClusterRuns
+
+_SETTLE_SECONDS = 60.0
+"""Between two looks at how runs on a cluster have ended."""
 
 app = typer.Typer(no_args_is_help=True, help="Ask for a new model, wait for alarms, read what was decided.")
 
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        envvar="OFFERS_SOURCE",
+        help="Where the rows are, instead of the contract's source: path, URL, s3://, SQL URL or 'simulated'.",
+    ),
+]
 StoreOption = Annotated[
-    str, typer.Option(help="Where the journal is: a directory or s3:// URI; OFFERS_HOME by default.")
+    str,
+    typer.Option(envvar="OFFERS_STORE", help="Where the journal is: a directory or s3:// URI; OFFERS_HOME by default."),
 ]
 PublishOption = Annotated[str, typer.Option(help="Where a bundle that passed goes: a directory or s3:// URI.")]
 
@@ -81,38 +93,42 @@ def listen(
     from offers.retraining.retrainer import Limits, Retrainer
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns, LocalRuns
-    from pipelines.trigger import application, listener
+    from pipelines.trigger import announce, application, listener
 
-    settings, chores = Settings.from_env(), list[Callable[[], None]]()
+    settings, chores = Settings.from_env(), list[tuple[float, Callable[[], None]]]()
     journal = _journal(contract, store, settings)
     arguments = _arguments(contract, source, publish, settings)
+    limits, seconds = Limits(cool_down=span(cool_down)), span(look_every).total_seconds()
     if kubeflow:
-        runs = ClusterRuns(settings.kubeflow, arguments | {"service": service, "smoke_url": smoke_url})
-        chores.append(lambda: runs.settle(journal))
-        start: Any = runs
+        runs = ClusterRuns(settings, arguments | {"service": service, "smoke_url": smoke_url})
+        retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), announce)
+        chores.append((_SETTLE_SECONDS, _settling(retrainer, runs)))
     else:
-        start = LocalRuns(arguments, settings.home.resolve() / "runs", _ended(journal, settings))
-    retrainer = Retrainer(journal, start, Limits(cool_down=span(cool_down)))
+        local = LocalRuns(arguments, settings.home.resolve() / "runs", _ended(journal, settings))
+        retrainer = Retrainer(journal, local, limits, told=announce)
     if every:
-        chores.append(_by_schedule(retrainer, span(every)))
+        chores.append((seconds, _by_schedule(retrainer, span(every))))
     if new_rows:
-        chores.append(_by_rows(retrainer, contract, source, new_rows, settings))
+        chores.append((seconds, _by_rows(retrainer, contract, source, new_rows, settings)))
     socket = listener(host, port)
     typer.echo(json.dumps({"host": host, "http_port": socket.getsockname()[1], "contract": journal.contract}))
     sys.stdout.flush()
-    config = uvicorn.Config(
-        application(retrainer, chores, span(look_every).total_seconds()), log_config=None, ws="none"
-    )
+    config = uvicorn.Config(application(retrainer, chores), log_config=None, ws="none")
     uvicorn.Server(config).run(sockets=[socket])
 
 
 @app.command()
-def journal(contract: ContractOption = "bank-marketing", store: StoreOption = "") -> None:
-    """Print every decision on retraining, and what came of it, a line of JSON each."""
+def journal(
+    contract: ContractOption = "bank-marketing",
+    store: StoreOption = "",
+    as_json: Annotated[bool, typer.Option("--json", help="All that was written, a line of JSON an entry.")] = False,
+) -> None:
+    """Print every decision on retraining, and what came of it, a line each."""
     from offers.settings import Settings
 
-    for entry in _journal(contract, store, Settings.from_env()).entries():
-        typer.echo(entry.model_dump_json())
+    found = _journal(contract, store, Settings.from_env())
+    for line in [entry.model_dump_json() for entry in found.entries()] if as_json else found.lines():
+        typer.echo(line)
 
 
 def _journal(contract: str, store: str, settings: "Settings") -> "Journal":
@@ -153,6 +169,20 @@ def _tell(journal: "Journal", run: str) -> None:
     typer.echo(f"bundle  {outcome.bundle}" if outcome.bundle else outcome.note)
     if not outcome.bundle:
         raise typer.Exit(3)
+
+
+def _settling(retrainer: "Retrainer", runs: "ClusterRuns") -> Callable[[], None]:
+    from offers.retraining.retrainer import again
+
+    journal = retrainer.journal
+
+    def chore() -> None:
+        runs.settle(journal)
+        request = again(journal.entries(), journal.clock())
+        if request is not None:
+            retrainer.ask(request)
+
+    return chore
 
 
 def _by_schedule(retrainer: "Retrainer", every: Any) -> Callable[[], None]:

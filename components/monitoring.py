@@ -10,28 +10,26 @@ def collect(
     bundle: str, scored: str, outcomes: str, since: str, until: str, as_of: str, decisions: Output[Dataset]
 ) -> None:
     """Read scored rows and outcomes, join them, count what is wrong with them."""
-    from functools import partial
     from pathlib import Path
 
     from offers.settings import Settings
     from offers.steps import monitoring
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
     where = bundle, scored, outcomes, since, until, as_of
-    monitoring.collect(*where, Path(decisions.path), Settings.from_env(), say)
+    execute(monitoring.collect, *where, Path(decisions.path), Settings.from_env(), say)
 
 
 @step
 def inspect(bundle: str, decisions: Input[Dataset], findings: Output[Artifact], figures: Output[Metrics]) -> None:
     """Hold windows of rows against the bundle's reference, and propensities against mature labels."""
-    from functools import partial
     from pathlib import Path
 
     from offers.settings import Settings
     from offers.steps import monitoring
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
-    found = monitoring.inspect(bundle, Path(decisions.path), Path(findings.path), Settings.from_env(), say)
+    found = execute(monitoring.inspect, bundle, Path(decisions.path), Path(findings.path), Settings.from_env(), say)
     for name, value in monitoring.figures(found).items():
         figures.log_metric(name, value)
 
@@ -47,24 +45,23 @@ def judge(
     report: Output[HTML],
 ) -> bool:
     """Decide by two of three signals, write the report, leave a status; true where retraining is wanted."""
-    from functools import partial
     from pathlib import Path
 
     from offers.settings import Settings
     from offers.steps import monitoring
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
     paths = Path(decisions.path), Path(findings.path), Path(verdict.path), Path(report.path)
-    judged = monitoring.judge(bundle, *paths, recalibrated, store, Settings.from_env(), say)
+    judged = execute(monitoring.judge, bundle, *paths, recalibrated, store, Settings.from_env(), say)
     return judged.action == "retrain"
 
 
 @step
 def request_retraining(verdict: Input[Artifact], trigger: str) -> None:
     """Ask the trigger service for a new model."""
-    from functools import partial
     from pathlib import Path
 
     from offers.steps import monitoring
+    from offers.steps.execution import execute, say
 
-    monitoring.request_retraining(Path(verdict.path), trigger, partial(print, "offers:", flush=True))
+    execute(monitoring.request_retraining, Path(verdict.path), trigger, say)

@@ -26,66 +26,61 @@ step = partial(component, base_image=IMAGE, install_kfp_package=False)
 @step
 def ingest(contract: str, source: str, raw: Output[Dataset]) -> None:
     """Fetch the rows as they are."""
-    from functools import partial
     from pathlib import Path
 
     from offers.settings import Settings
     from offers.steps import data as ingestion
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
-    found = ingestion.ingest(contract, source, Path(raw.path), Settings.from_env(), say)
+    found = execute(ingestion.ingest, contract, source, Path(raw.path), Settings.from_env(), say)
     raw.metadata.update(found.model_dump())
 
 
 @step
 def validate(contract: str, raw: Input[Dataset], typed: Output[Dataset], violations: Output[HTML]) -> int:
     """Type every cell, check every rule, list what is wrong."""
-    from functools import partial
     from pathlib import Path
 
     from offers.steps import data as ingestion
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
-    return ingestion.validate(contract, Path(raw.path), Path(typed.path), Path(violations.path), say)
+    return execute(ingestion.validate, contract, Path(raw.path), Path(typed.path), Path(violations.path), say)
 
 
 @step
 def prepare(contract: str, typed: Input[Dataset], gold: Output[Dataset]) -> None:
     """Refuse rows that break the contract; keep what a model may see."""
-    from functools import partial
     from pathlib import Path
 
     from offers.steps import data as ingestion
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
-    data = ingestion.prepare(contract, Path(typed.path), Path(gold.path), say)
+    data = execute(ingestion.prepare, contract, Path(typed.path), Path(gold.path), say)
     gold.metadata.update(data.model_dump())
 
 
 @step
 def train(contract: str, gold: Input[Dataset], trials: int, seed: int, model: Output[Model]) -> None:
     """Search settings where there is a budget, fit, calibrate."""
-    from functools import partial
     from pathlib import Path
 
     from offers.settings import Settings
     from offers.steps import training
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
-    training.train(contract, Path(gold.path), Path(model.path), trials, seed, Settings.from_env(), say)
+    execute(training.train, contract, Path(gold.path), Path(model.path), trials, seed, Settings.from_env(), say)
 
 
 @step
 def recalibrate(contract: str, gold: Input[Dataset], parent: str, model: Output[Model]) -> None:
     """Keep a bundle's trees, and fit their calibrator to the rows that have come since."""
-    from functools import partial
     from pathlib import Path
 
     from offers.settings import Settings
     from offers.steps import training
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
-    training.recalibrate(contract, Path(gold.path), parent, Path(model.path), Settings.from_env(), say)
+    execute(training.recalibrate, contract, Path(gold.path), parent, Path(model.path), Settings.from_env(), say)
 
 
 @step
@@ -99,15 +94,14 @@ def evaluate(
     curves: Output[ClassificationMetrics],
 ) -> None:
     """Measure on rows that the scoring models had not seen."""
-    from functools import partial
     from pathlib import Path
 
     from offers.settings import Settings
     from offers.steps import training
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
     paths = Path(gold.path), Path(model.path), champion, Path(evaluation.path)
-    found, points = training.evaluate(contract, *paths, Settings.from_env(), say)
+    found, points = execute(training.evaluate, contract, *paths, Settings.from_env(), say)
     for name, figure in found.model.figures.items():
         figures.log_metric(name, figure.value)
     curves.log_roc_curve(points.false_positive, points.true_positive, points.thresholds)
@@ -125,15 +119,14 @@ def gate(
     report: Output[HTML],
 ) -> bool:
     """Hold the figures against the contract's rules."""
-    from functools import partial
     from pathlib import Path
 
     from offers.reports.training import markdown_gate
     from offers.steps import training
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
     measured = Path(gold.path), Path(model.path), Path(evaluation.path)
-    decided = training.gate(contract, *measured, Path(verdict.path), Path(report.path), say)
+    decided = execute(training.gate, contract, *measured, Path(verdict.path), Path(report.path), say)
     Path(rules.path).write_text(markdown_gate(decided))
     return decided.passed
 
@@ -149,14 +142,13 @@ def package(
     bundle: Output[Model],
 ) -> str:
     """Write the bundle and publish it."""
-    from functools import partial
     from pathlib import Path
 
     from offers.settings import Settings
     from offers.steps import training
+    from offers.steps.execution import execute, say
 
-    say = partial(print, "offers:", flush=True)
     judged = Path(gold.path), Path(model.path), Path(evaluation.path), Path(verdict.path)
-    name = training.package(contract, *judged, Path(bundle.path), publish, Settings.from_env(), say)
+    name = execute(training.package, contract, *judged, Path(bundle.path), publish, Settings.from_env(), say)
     bundle.metadata["bundle"] = name
     return name

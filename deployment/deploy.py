@@ -1,13 +1,14 @@
 """An InferenceService through the Kubernetes API: read it, point it to a bundle, wait until it serves that."""
 
 from collections.abc import Callable
+from functools import partial
 
 from deployment import rollout
+from deployment.access import Access, access
 from deployment.cluster import connect
 from deployment.inference_service import InferenceService
 from deployment.rollout import PATIENCE, Target
 from deployment.smoke import smoke
-from offers.bundle.bundle import Bundle
 from offers.bundle.location import open_bundle
 from offers.errors import OffersError, ServiceError
 from offers.settings import Settings
@@ -74,14 +75,17 @@ def _return(
     return f"{service} has returned to {before.uri}"
 
 
-def deploy(uri: str, service: str, smoke_url: str, seconds: int, settings: Settings, say: Say = print) -> None:
+def deploy(
+    uri: str, service: str, smoke_url: str, seconds: int, settings: Settings, say: Say = print, context: str = ""
+) -> None:
     """Roll a bundle out to a service of the cluster that this process runs in or kubectl talks to.
 
     Parameters
     ----------
     uri : of the bundle, s3://bucket/prefix/name
     service : NAMESPACE/NAME of the InferenceService
-    smoke_url : where its predictor answers, for the golden rows
+    smoke_url : where its predictor answers, for the golden rows; through the cluster's API where this is empty
+    context : of kubectl; its present one where this is empty
     seconds : to wait for it to be ready
 
     Raises
@@ -91,31 +95,31 @@ def deploy(uri: str, service: str, smoke_url: str, seconds: int, settings: Setti
     ServiceError
         it could not be served
     """
-    where = _service(service)
-    _fetched(uri, settings)
-    roll_out(where, rollout.forward(where.read(), uri), _smoking(smoke_url, settings, seconds), seconds, say)
+    if not uri.startswith("s3://"):
+        raise ServiceError(f"bundle {uri!r}: expected s3://bucket/prefix/name, which pods on a cluster can reach")
+    where, namespace = _service(service, context), service.partition("/")[0]
+    with access(partial(connect, context), namespace, settings, smoke_url) as reached:
+        open_bundle(uri, reached.settings)
+        roll_out(where, rollout.forward(where.read(), uri), _smoking(reached, seconds), seconds, say)
 
 
-def roll_back(service: str, smoke_url: str, seconds: int, settings: Settings, say: Say = print) -> None:
+def roll_back(
+    service: str, smoke_url: str, seconds: int, settings: Settings, say: Say = print, context: str = ""
+) -> None:
     """Return a service to the bundle before the present one; raises as `deploy` does."""
-    where = _service(service)
+    where, namespace = _service(service, context), service.partition("/")[0]
     target = rollout.back(where.read())
-    _fetched(target.uri, settings)
-    roll_out(where, target, _smoking(smoke_url, settings, seconds), seconds, say)
+    with access(partial(connect, context), namespace, settings, smoke_url) as reached:
+        open_bundle(target.uri, reached.settings)
+        roll_out(where, target, _smoking(reached, seconds), seconds, say)
 
 
-def _service(name: str) -> InferenceService:
+def _service(name: str, context: str) -> InferenceService:
     namespace, slash, short = name.partition("/")
     if not (namespace and slash and short):
         raise ServiceError(f"service {name!r}: expected NAMESPACE/NAME, as in offers/offers")
-    return InferenceService(connect(), namespace, short)
+    return InferenceService(connect(context), namespace, short)
 
 
-def _smoking(url: str, settings: Settings, seconds: int) -> Callable[[str], None]:
-    return lambda uri: smoke(url, _fetched(uri, settings), seconds)
-
-
-def _fetched(uri: str, settings: Settings) -> Bundle:
-    if not uri.startswith("s3://"):
-        raise ServiceError(f"bundle {uri!r}: expected s3://bucket/prefix/name, which pods on a cluster can reach")
-    return open_bundle(uri, settings)
+def _smoking(reached: Access, seconds: int) -> Callable[[str], None]:
+    return lambda uri: smoke(reached.predictor, open_bundle(uri, reached.settings), seconds)

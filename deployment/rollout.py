@@ -1,7 +1,8 @@
 """Which bundle a service on a cluster should have, and whether it has got there: decisions, and no calls.
 
 An InferenceService is the dict that the Kubernetes API sends. Of its fields the roll-out owns two: the bundle's URI,
-and an annotation with the URI before it, which is what a rollback returns to.
+and an annotation with the URIs before it, the latest last. A rollback returns to the last of them, and takes it away: a
+bundle that was returned from is never one to return to.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from offers.errors import ServiceError
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 PREVIOUS = "offers/previous-bundle"
 MANAGER = "offers-rollout"
+REMEMBERED = 10
+"""Bundles before the present one that a service can return to."""
 
 PATIENCE = 60.0
 """Seconds for which a failure has to last before it is believed.
@@ -29,17 +32,17 @@ _REFUSED = "FailedCreate"
 
 @dataclass(frozen=True)
 class Target:
-    """The bundle that a service is to have, and the one to return to; both are URIs, the latter may be empty."""
+    """URI of the bundle that a service is to have, and of those before it, the latest last."""
 
     uri: str
-    previous: str
+    previous: tuple[str, ...] = ()
 
     def body(self, namespace: str, name: str) -> dict[str, Any]:
         """The fields to be applied, and no others."""
         return {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "InferenceService",
-            "metadata": {"name": name, "namespace": namespace, "annotations": {PREVIOUS: self.previous}},
+            "metadata": {"name": name, "namespace": namespace, "annotations": {PREVIOUS: " ".join(self.previous)}},
             "spec": {"predictor": {"model": {"storageUri": self.uri}}},
         }
 
@@ -48,7 +51,7 @@ def present(service: Mapping[str, Any]) -> Target:
     """What a service is told to have now; the URI is empty before its first bundle."""
     model = service.get("spec", {}).get("predictor", {}).get("model", {})
     annotations = service.get("metadata", {}).get("annotations") or {}
-    return Target(str(model.get("storageUri") or ""), str(annotations.get(PREVIOUS, "")))
+    return Target(str(model.get("storageUri") or ""), tuple(str(annotations.get(PREVIOUS, "")).split()))
 
 
 def keeps(before: object, after: object) -> bool:
@@ -61,11 +64,13 @@ def keeps(before: object, after: object) -> bool:
 def forward(service: Mapping[str, Any], uri: str) -> Target:
     """Move on to a bundle; one that it has already leaves the way back as it is."""
     now = present(service)
-    return now if now.uri == uri else Target(uri, now.uri)
+    if now.uri == uri:
+        return now
+    return Target(uri, (*now.previous, now.uri)[-REMEMBERED:] if now.uri else ())
 
 
 def back(service: Mapping[str, Any]) -> Target:
-    """Return to the bundle before the present one; to go back twice is to come forward again.
+    """Return to the bundle before the present one; to go back twice is to return to the one before that.
 
     Raises
     ------
@@ -76,7 +81,7 @@ def back(service: Mapping[str, Any]) -> Target:
     if not now.previous:
         name = service.get("metadata", {}).get("name", "")
         raise ServiceError(f"service {name!r} has had no bundle before {now.uri or 'its first'}: deploy one")
-    return Target(now.previous, now.uri)
+    return Target(now.previous[-1], now.previous[:-1])
 
 
 def seen(service: Mapping[str, Any]) -> int:

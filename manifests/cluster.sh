@@ -5,12 +5,14 @@
 #   manifests/cluster.sh platform    cert-manager, KServe and Kubeflow Pipelines alone
 #   manifests/cluster.sh deploy      the images and manifests of this commit; trains and serves the first bundle
 #   manifests/cluster.sh status      what is well and what is not: exit code 2 where something is wrong
+#   manifests/cluster.sh rollback    the bundle before the one that is served
 #   manifests/cluster.sh down        delete the kind cluster and all that is in it
 #   manifests/cluster.sh images      build the images of this commit that are missing, print all their sizes
 #
 # OFFERS_CLUSTER    name of a kind cluster, 'offers' by default; one that exists is used
 # OFFERS_CONTEXT    context of kubectl, in place of kind's: a cluster that kind does not manage
-# OFFERS_SOURCE     rows of the first training, in place of the contract's own source; 'simulated' needs no network
+# OFFERS_SOURCE     rows of every training, in place of the contract's own source; 'simulated' needs no network. It is
+#                   kept until another is named; empty names the contract's own
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,8 +42,12 @@ trap stopped EXIT
 
 # shellcheck source=manifests/preflight.sh
 source manifests/preflight.sh
-# shellcheck source=manifests/status.sh
-source manifests/status.sh
+
+# Of jsonpath: the Ready condition as far as its closing brace; of the deployment, the bundle that its controller has
+# told it.
+READY='{.status.conditions[?(@.type=="Ready")]'
+TOLD='{.spec.template.metadata.annotations.internal\.serving\.kserve\.io/storage-initializer-sourceuri}'
+SOURCE_OF_TRIGGER='{.spec.template.spec.containers[0].env[?(@.name=="OFFERS_SOURCE")].value}'
 
 commit() { # as offers.bundle.provenance tells it
     local head
@@ -125,8 +131,22 @@ overlay() { # overlays/kind with the images of this tag, as a directory below bu
         echo "images:"
         for image in "${IMAGES[@]}"; do echo "  - {name: ${image%%:*}, newTag: $TAG}"; done
         sed -n '/^replacements:/,$p' manifests/overlays/kind/kustomization.yaml
+        echo "patches:"
+        echo "  - target: {kind: Deployment, name: retraining-trigger}"
+        echo "    patch: |-"
+        echo "      - {op: add, path: /spec/template/spec/containers/0/env/-, value: $(source_variable)}"
     } > "$directory/kustomization.yaml"
     echo "$directory"
+}
+
+source_of_rows() { # the one that is named, or else the one that the trigger has
+    echo "${OFFERS_SOURCE-$(kubectl -n offers get deployment retraining-trigger --ignore-not-found -o "jsonpath=$SOURCE_OF_TRIGGER")}"
+}
+
+source_variable() { # for the trigger, as YAML
+    local source
+    source=$(source_of_rows)
+    echo "{name: OFFERS_SOURCE, value: '${source//\'/\'\'}'}"
 }
 
 credentials() { # the object store's own, as KServe, our pods and the steps of pipelines read them
@@ -160,8 +180,8 @@ base() {
         kubectl -n offers logs job/bucket --tail=5 >&2
         return 1
     }
-    step "trigger, Prometheus and Grafana"
-    for deployment in retraining-trigger prometheus grafana; do
+    step "trigger, Prometheus, Alertmanager and Grafana"
+    for deployment in retraining-trigger prometheus alertmanager grafana; do
         rolled_out "$deployment"
     done
 }
@@ -174,6 +194,10 @@ offers() { # in the trigger's pod, which reaches Kubeflow and names the image of
     kubectl -n offers exec deployment/retraining-trigger -c trigger -- offers "$@"
 }
 
+own() { # on this machine, which reaches the cluster as kubectl does
+    .venv/bin/offers "$@" --context "$CONTEXT"
+}
+
 completed() { # LABEL: wait for the end of the run that has it, and tell in between what keeps its pods from running
     local minutes said
     for ((minutes = 5; minutes <= 360; minutes += 5)); do
@@ -181,37 +205,60 @@ completed() { # LABEL: wait for the end of the run that has it, and tell in betw
             return
         fi
         [[ $said == *"timed out"* ]] || break
-        said=$(complaint kubeflow -l "$1" --field-selector=status.phase=Pending) || true
+        said=$(pending "$1") || true
         echo "   it runs for $minutes minutes${said:+; waits: $said}"
     done
     echo "$said" >&2
     return 1
 }
 
-train() {
-    local number=0 id name state=FAILED said failed of_run
-    # A name finds the run of an attempt before: one that goes on is waited for, one that has ended is followed.
-    while [[ $state =~ ^(SUCCEEDED|SKIPPED|FAILED|CANCELED)$ ]]; do
-        number=$((number + 1))
-        said=$(offers pipeline submit --name "first-${TAG:0:12}-$number" --source "${OFFERS_SOURCE:-}" \
-            --publish s3://offers/bundles --service offers/offers --smoke-url http://predictor.offers.svc:8085)
-        read -r id name state <<< "$said"
+pending() { # LABEL: the first pod of a run that does not run, and why
+    local why='{range .items[*]}{.metadata.name}|{.status.conditions[?(@.type=="PodScheduled")].message}'
+    why+='{.status.containerStatuses[*].state.waiting.reason}{"\n"}{end}'
+    kubectl -n kubeflow get pods -l "$1" --field-selector=status.phase=Pending -o "jsonpath=$why" |
+        sed -n '/|./{s/|/ /;p;q;}'
+}
+
+ended() { # RUN: how it stands, once Kubeflow itself knows that it has ended; the code is that of 'offers pipeline status'
+    local said code try
+    for ((try = 1; try <= 20; try++)); do
+        code=0
+        said=$(offers pipeline status "$1" 2>&1) || code=$?
+        [[ $said == *"  running  "* ]] || break
+        sleep 3
     done
-    step "training run $name, some minutes: $(url 30088 8888)/#/runs/details/$id"
-    of_run=pipeline/runid=$id
-    completed "$of_run"
-    state=$(kubectl -n kubeflow get workflows.argoproj.io -l "$of_run" -o 'jsonpath={.items[*].status.phase}')
-    [[ $state != Succeeded || -z $(service '{.spec.predictor.model.storageUri}') ]] || return 0
-    if [[ $state == Succeeded ]]; then
-        echo "offers: the gate refused the model, so nothing is served; the report of its step says by which rule" >&2
-        return 1
+    # The page's address is one of the cluster.
+    grep -v '/#/runs/details/' <<< "$said"
+    return "$code"
+}
+
+train() {
+    local number=0 again id name state said code source
+    source=$(source_of_rows)
+    for ((again = 0; again <= 2; again++)); do
+        state=failed
+        # A name finds the run of an attempt before: one that goes on is waited for, one that has ended is followed.
+        while [[ $state =~ ^(succeeded|refused|failed|stopped)$ ]]; do
+            number=$((number + 1))
+            said=$(offers pipeline submit --name "first-${TAG:0:12}-$number" --source "$source" \
+                --publish s3://offers/bundles --service offers/offers --smoke-url http://predictor.offers.svc:8085)
+            read -r id name state <<< "$said"
+        done
+        step "training run $name, some minutes: $(url 30088 8888)/#/runs/details/$id"
+        completed "pipeline/runid=$id"
+        code=0
+        said=$(ended "$id") || code=$?
+        ((code)) || return 0
+        echo "$said" >&2
+        [[ $said == *"Kubeflow lost it"* && $again -lt 2 ]] || break
+        echo "   it is begun again as a new run in $((30 * (again + 1))) seconds"
+        sleep $((30 * (again + 1)))
+    done
+    if ((code == 3)); then
+        echo "offers: the gate refused the model, so nothing is served; the report of its step says more" >&2
+    elif [[ $said == *"ingest: "* ]]; then
+        echo "Where the contacts can't be fetched: OFFERS_SOURCE=simulated make deploy" >&2
     fi
-    echo "offers: the training run has ended as $state; what its failed step said last:" >&2
-    # A step that fails is tried again, in a pod of its own: the newest tells enough.
-    failed=$(kubectl -n kubeflow get pods -l "$of_run" --field-selector=status.phase=Failed \
-        --sort-by=.metadata.creationTimestamp -o name | tail -n 1)
-    [[ -z $failed ]] || kubectl -n kubeflow logs --tail=5 -c main "$failed" >&2 || true
-    echo "Where the contacts can't be fetched: OFFERS_SOURCE=simulated make deploy" >&2
     return 1
 }
 
@@ -234,7 +281,7 @@ serve() {
     fi
     step "serve bundle ${uri##*/}"
     taken_up "$uri" || {
-        bundle "$uri" False >&2
+        if [[ -x .venv/bin/offers ]]; then own status >&2 || true; else echo "offers: 'make status' says why" >&2; fi
         return 1
     }
 }
@@ -292,7 +339,7 @@ links() {
 }
 
 case "${1:-}:$#" in
-    up:1 | platform:1 | deploy:1 | status:1 | down:1 | images:1) ;;
+    up:1 | platform:1 | deploy:1 | status:1 | rollback:1 | down:1 | images:1) ;;
     *)
         sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0" >&2
         exit 2
@@ -320,5 +367,6 @@ case $1 in
         step "delete cluster $CLUSTER"
         kind delete cluster --name "$CLUSTER"
         ;;
+    status | rollback) own "$1" ;;
     *) "$1" ;;
 esac

@@ -84,6 +84,10 @@ definitions() {
     [[ $found == *workflows* ]] || problem "the cluster has no Kubeflow Pipelines: 'make platform' installs them"
 }
 
+installed() { # our own command, on this machine
+    [[ -x .venv/bin/offers ]] || problem ".venv/bin/offers is not there: 'make setup' installs it"
+}
+
 built() { # NAME: whether there is this image, of this very commit
     docker image inspect "$1:$TAG" > /dev/null 2>&1
 }
@@ -109,7 +113,11 @@ preflight() { # COMMAND
             recent kind 0.30 "$(kind version 2> /dev/null)"
             if here kind && exists; then answers "$stopped"; else ports; fi
             ;;
-        platform | status) answers "$none" ;;
+        platform) answers "$none" ;;
+        status | rollback)
+            answers "$none"
+            installed
+            ;;
         deploy)
             answers "$none"
             ((${#PROBLEMS[@]})) || definitions

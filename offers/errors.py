@@ -17,7 +17,14 @@ OffersError
 
 
 class OffersError(Exception):
-    """A mistake that the caller can mend; its message says what was expected, what arrived, where, what to do."""
+    """A mistake that the caller can mend; its message says what was expected, what arrived, where, what to do.
+
+    `passes` is true of a fault that may be over in a moment, as another machine was away.
+    """
+
+    def __init__(self, message: str = "", passes: bool = False) -> None:
+        super().__init__(message)
+        self.passes = passes
 
 
 class ContractError(OffersError):

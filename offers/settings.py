@@ -33,7 +33,8 @@ class Settings(BaseModel):
 
     `home` holds downloads, runs and bundles; `data_dir` the files that a user has already; `kubeflow` is the address
     of Kubeflow Pipelines. `ledger` is the store of ledger and releases, `home` where it is empty; `key` is the file of
-    the private key that signs, one in `home` where it is None.
+    the private key that signs, one in `home` where it is None. `patience` is for how many seconds a step of a pipeline
+    waits for what is away.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,18 +44,20 @@ class Settings(BaseModel):
     kubeflow: str = "http://127.0.0.1:8888"
     ledger: str = ""
     key: Path | None = None
+    patience: float = 0.0
     s3: S3Settings = S3Settings()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """Read OFFERS_HOME, _DATA_DIR, _KUBEFLOW_URL, _LEDGER, _KEY, _S3_ENDPOINT (http or https) and AWS_*."""
+        """Read OFFERS_HOME, _DATA_DIR, _KUBEFLOW_URL, _LEDGER, _KEY, _PATIENCE, _S3_ENDPOINT (a URL) and AWS_*."""
         endpoint, token = env.get("OFFERS_S3_ENDPOINT", ""), env.get("AWS_WEB_IDENTITY_TOKEN_FILE", "")
         return cls(
             home=Path(env.get("OFFERS_HOME", ".offers")),
             data_dir=Path(env["OFFERS_DATA_DIR"]) if env.get("OFFERS_DATA_DIR") else None,
-            kubeflow=env.get("OFFERS_KUBEFLOW_URL") or "http://127.0.0.1:8888",
+            kubeflow=env.get("OFFERS_KUBEFLOW_URL") or env.get("KF_PIPELINES_ENDPOINT") or "http://127.0.0.1:8888",
             ledger=env.get("OFFERS_LEDGER", ""),
             key=Path(env["OFFERS_KEY"]) if env.get("OFFERS_KEY") else None,
+            patience=float(env.get("OFFERS_PATIENCE") or 0),
             s3=S3Settings(
                 endpoint=endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"),
                 access_key=env.get("AWS_ACCESS_KEY_ID", ""),

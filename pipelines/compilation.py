@@ -1,9 +1,12 @@
 """Compile a pipeline to the YAML that Kubeflow and the local runner read."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kfp.compiler import Compiler
 
+from offers.errors import ServiceError
 from pipelines.monitoring import monitoring
 from pipelines.recalibration import recalibration
 from pipelines.training import training
@@ -16,3 +19,33 @@ def compile_pipeline(name: str, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Compiler().compile(PIPELINES[name], str(path))
     return path
+
+
+def arguments_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for a pipeline, of those that are given; one that is empty is left to the pipeline's default.
+
+    Raises
+    ------
+    ServiceError
+        there is no such pipeline, it takes no argument of a name, or it needs one that is missing
+    """
+    if name not in PIPELINES:
+        raise ServiceError(f"pipeline {name!r}: expected one of {', '.join(PIPELINES)}")
+    inputs = PIPELINES[name].component_spec.inputs
+    arguments = {key: value for key, value in given.items() if value not in ("", 0, None)}
+    if strange := sorted(arguments.keys() - inputs.keys()):
+        raise ServiceError(f"pipeline {name!r} takes no {', '.join(strange)}: it takes {', '.join(inputs)}")
+    if missing := [key for key, spec in inputs.items() if not spec.optional and key not in arguments]:
+        raise ServiceError(f"pipeline {name!r} needs {', '.join(missing)}: it takes {', '.join(inputs)}")
+    return {key: _typed(name, key, inputs[key].type, value) for key, value in arguments.items()}
+
+
+def _typed(pipeline: str, key: str, kind: str, value: Any) -> Any:
+    """An argument in the type of its input: Kubeflow would refuse a text for a number only when the run begins."""
+    if not isinstance(value, str) or kind == "String":
+        return value
+    if kind == "Boolean" and value in ("true", "false"):
+        return value == "true"
+    if kind == "Integer" and value.isdecimal():
+        return int(value)
+    raise ServiceError(f"argument {key} of pipeline {pipeline!r}: expected {kind}, got {value!r}")

@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +18,51 @@ import urllib3
 from kfp import Client
 
 from offers.errors import ServiceError
+from pipelines import progress
+from pipelines.progress import RunState, Step, moment
 
 EXPERIMENT = "offers"
-ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
+ROOT = "s3://mlpipeline/v2/artifacts"
+"""Where Kubeflow keeps what steps leave, if a run names no other place."""
+KEPT = timedelta(days=8)
+"""After so long the last run of a schedule that has ended is over, and its workflow gone."""
+TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"
+"""As kfp's own client calls it."""
 _HEALTH = "/apis/v2beta1/healthz"
 
 
 @dataclass(frozen=True)
-class Task:
-    """One step of a run."""
-
-    name: str
-    state: str
-    began: datetime | None
-    ended: datetime | None
-
-
-@dataclass(frozen=True)
 class ClusterRun:
-    """A run as Kubeflow tells it; `state` is one of its words, such as RUNNING, SUCCEEDED or FAILED."""
+    """A run as Kubeflow tells of it; `lost_at` names Kubeflow's own task that it failed at, `root` where it keeps logs.
+
+    Of a run from a list the steps are unknown, and so are `lost_at` and, but for `Kubeflow.runs`, whether its gate
+    refused.
+    """
 
     id: str
     name: str
-    state: str
+    pipeline: str
+    state: RunState
     created: datetime | None
     finished: datetime | None
     error: str
-    tasks: tuple[Task, ...]
+    root: str
+    steps: tuple[Step, ...]
+    lost_at: str
 
     @property
     def over(self) -> bool:
-        return self.state in ENDED
+        return self.state not in ("waiting", "running")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Runs that begin by the clock."""
+
+    id: str
+    name: str
+    cron: str
+    created: datetime | None
 
 
 class Kubeflow:
@@ -60,16 +76,17 @@ class Kubeflow:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        _check(self.url)
+        token = _token()
+        _check(self.url, token)
         with self._calls(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._client = Client(host=self.url)
+            self._client = Client(host=self.url, existing_token=token or None)
 
     def submit(self, package: Path, arguments: Mapping[str, Any], name: str) -> ClusterRun:
         """Start a run of a compiled pipeline, or find the one that has this name already."""
         with self._calls():
-            if known := self.find(name):
-                return known
+            if same := self.find(name):
+                return same
             experiment = self._client.create_experiment(EXPERIMENT)
             begun = self._client.create_run_from_pipeline_package(
                 str(package), dict(arguments), run_name=name, experiment_id=experiment.experiment_id
@@ -77,23 +94,35 @@ class Kubeflow:
             return _run(begun.run_info)
 
     def find(self, name: str) -> ClusterRun | None:
-        """The newest run of a name."""
+        """How the newest run of a name stands, step by step; None where there is none."""
         with self._calls(f"run {name!r}"):
-            found = self._client.list_runs(filter=_named(name), sort_by="created_at desc").runs
-            return _run(found[0]) if found else None
+            runs = self._client.list_runs(filter=_named(name), sort_by="created_at desc").runs
+            return _run(self._client.get_run(runs[0].run_id)) if runs else None
+
+    def run(self, run: str) -> ClusterRun:
+        """How one run stands, step by step; it is asked for by its name or its id."""
+        with self._calls(f"run {run!r}"):
+            return self.find(run) or _run(self._client.get_run(run))
+
+    def runs(self, number: int = 10) -> list[ClusterRun]:
+        """The newest runs, the newest first."""
+        with self._calls():
+            newest = self._client.list_runs(page_size=number, sort_by="created_at desc").runs or []
+            # Only its steps tell whether a run that has ended well has made a model.
+            return [_run(self._client.get_run(run.run_id) if run.state == "SUCCEEDED" else run) for run in newest]
 
     def schedule(self, package: Path, arguments: Mapping[str, Any], name: str, cron: str) -> str:
         """Run a compiled pipeline again and again, one run at a time, by a cron line of six fields; gives its id.
 
-        A schedule of that name is replaced: first the new one is made, then the old one deleted.
+        A schedule of that name is replaced: first the new one is made, then the old one ended, as by `unschedule`.
         """
         if (fields := len(cron.split())) != 6:
             expected = "expected six fields, second minute hour day month weekday"
             raise ServiceError(f"schedule {cron!r}: {expected}, got {fields}")
-        with self._calls():
-            old = self._client.list_recurring_runs(filter=_named(name)).recurring_runs or []
+        with self._calls(f"schedule {name!r}"):
+            old = self._schedules(name)
             experiment = self._client.create_experiment(EXPERIMENT)
-            made = self._client.create_recurring_run(
+            begun = self._client.create_recurring_run(
                 experiment.experiment_id,
                 name,
                 cron_expression=cron,
@@ -102,24 +131,41 @@ class Kubeflow:
                 params=dict(arguments),
                 pipeline_package_path=str(package),
             )
-            for recurring in old:
-                self._client.delete_recurring_run(recurring.recurring_run_id)
-            return str(made.recurring_run_id)
+            self._end(old)
+            return str(begun.recurring_run_id)
+
+    def unschedule(self, name: str) -> None:
+        """End a schedule: no further run begins; one that is under way goes on, and what runs have said stays."""
+        with self._calls(f"schedule {name!r}"):
+            old = self._schedules(name)
+            if not any(_enabled(recurring) for recurring in old):
+                raise ServiceError(f"schedule {name!r}: Kubeflow at {self.url} has none of that name")
+            self._end(old)
+
+    def schedules(self) -> list[Schedule]:
+        """The schedules that begin runs, by name."""
+        with self._calls():
+            enabled = [recurring for recurring in self._schedules() if _enabled(recurring)]
+        return sorted((_schedule(recurring) for recurring in enabled), key=lambda schedule: schedule.name)
 
     def page(self, run: ClusterRun) -> str:
         """Where a person sees the run."""
         return f"{self.url}/#/runs/details/{run.id}"
 
-    def run(self, run_id: str) -> ClusterRun:
-        """How one run stands, step by step."""
-        with self._calls(f"run {run_id}"):
-            return _run(self._client.get_run(run_id))
+    def _schedules(self, name: str = "") -> list[Any]:
+        answer = self._client.list_recurring_runs(page_size=200, filter=_named(name) if name else None)
+        return list(answer.recurring_runs or ())
 
-    def runs(self, number: int = 10) -> list[ClusterRun]:
-        """The newest runs, the newest first."""
-        with self._calls():
-            found = self._client.list_runs(page_size=number, sort_by="created_at desc").runs or []
-            return [_run(run) for run in found]
+    def _end(self, schedules: Iterable[Any]) -> None:
+        """Switch schedules off; those that were long ago are deleted.
+
+        Kubeflow deletes with a schedule the workflows, pods and logs of its runs, those under way as well.
+        """
+        for recurring in schedules:
+            if _enabled(recurring):
+                self._client.disable_recurring_run(recurring.recurring_run_id)
+            elif recurring.updated_at and datetime.now(UTC) - recurring.updated_at > KEPT:
+                self._client.delete_recurring_run(recurring.recurring_run_id)
 
     @contextmanager
     def _calls(self, what: str = "the request") -> Iterator[None]:
@@ -128,47 +174,70 @@ class Kubeflow:
             with redirect_stdout(io.StringIO()):
                 yield
         except kfp_server_api.ApiException as error:
-            if error.status == 404:
+            if error.status == HTTPStatus.NOT_FOUND:
                 raise ServiceError(f"{what}: Kubeflow at {self.url} knows none of that name") from None
             raise ServiceError(f"{what}: Kubeflow at {self.url} answers {error.status}: {_reason(error)}") from None
         except urllib3.exceptions.HTTPError as error:
             raise ServiceError(f"{what}: Kubeflow at {self.url} has gone away: {_short(error)}") from None
 
 
-def _check(url: str) -> None:
+def _check(url: str, token: str) -> None:
     """Ask for its health first: the client itself would try for half a minute and print each failure."""
     remedy = "set OFFERS_KUBEFLOW_URL, or name it with --kubeflow"
+    headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        answer = httpx.get(url + _HEALTH, timeout=5, trust_env=False)
+        answer = httpx.get(url + _HEALTH, headers=headers, timeout=5, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServiceError(f"no Kubeflow Pipelines answers at {url}: {_short(error)}; {remedy}") from None
-    if answer.status_code != 200 or not answer.headers.get("content-type", "").startswith("application/json"):
+    if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise ServiceError(
+            f"{url} refuses with {answer.status_code}: name the file with a token of its own in {TOKEN_FILE}"
+        )
+    if answer.status_code != HTTPStatus.OK or not answer.headers.get("content-type", "").startswith("application/json"):
         raise ServiceError(f"{url} is not Kubeflow Pipelines: {_HEALTH} answers {answer.status_code}; {remedy}")
+
+
+def _token() -> str:
+    """The token of this process, where there is one; a file, as the cluster renews it."""
+    file = os.environ.get(TOKEN_FILE, "")
+    try:
+        return Path(file).read_text("utf-8").strip() if file else ""
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"{TOKEN_FILE}: expected a file with a token, got {file!r} ({error})") from None
 
 
 def _named(name: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
+def _enabled(recurring: Any) -> bool:
+    return "DISABLE" not in str(recurring.status or recurring.mode or "")
+
+
+def _schedule(recurring: Any) -> Schedule:
+    cron = recurring.trigger.cron_schedule.cron if recurring.trigger and recurring.trigger.cron_schedule else ""
+    return Schedule(recurring.recurring_run_id, recurring.display_name, cron, moment(recurring.created_at))
+
+
 def _run(run: Any) -> ClusterRun:
-    details = run.run_details.task_details if run.run_details else None
+    steps, state = progress.steps(run), progress.run_state(run)
     return ClusterRun(
         id=run.run_id,
         name=run.display_name,
-        state=run.state or "PENDING",
-        created=run.created_at,
-        finished=_time(run.finished_at),
+        pipeline=progress.pipeline_name(run),
+        state="refused" if state == "succeeded" and progress.refused(run, steps) else state,
+        created=moment(run.created_at),
+        finished=moment(run.finished_at),
         error=run.error.message if run.error else "",
-        tasks=tuple(
-            Task(task.display_name, task.state or "PENDING", _time(task.start_time), _time(task.end_time))
-            for task in details or ()
-        ),
+        root=_root(run),
+        steps=steps,
+        lost_at=progress.lost_at(run),
     )
 
 
-def _time(moment: datetime | None) -> datetime | None:
-    """Kubeflow writes the beginning of 1970 for what has not happened yet."""
-    return None if moment is None or moment.year < 2000 else moment
+def _root(run: Any) -> str:
+    root = (run.runtime_config.pipeline_root if run.runtime_config else "") or ROOT
+    return root.replace("minio://", "s3://", 1)
 
 
 def _reason(error: kfp_server_api.ApiException) -> str:

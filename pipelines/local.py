@@ -22,8 +22,8 @@ import yaml
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
+_MISTAKE = re.compile(r"^\s*offers: stopped: (.*)$")
 _NOTE = re.compile(r"^\s*offers: (.*)$")
-_MISTAKE = re.compile(r"^\s*offers\.errors\.\w+: (.*)$")
 _DISK_FULL = re.compile(r"OSError: \[Errno (?:28|122)\]")
 
 
@@ -115,12 +115,12 @@ def _follow(state: Run, line: str, started: float) -> float:
         step = state.steps.get(match[1], Step(match[1], "running"))
         outcome: Literal["done", "failed"] = "done" if match[2] == "SUCCESS" else "failed"
         state.steps[match[1]] = replace(step, state=outcome, seconds=time.monotonic() - started)
+    elif match := _MISTAKE.match(line):
+        state.mistake = match[1]
     elif match := _NOTE.match(line):
         running = next((step for step in state.steps.values() if step.state == "running"), None)
         if running:
             state.steps[running.name] = replace(running, note=match[1], seconds=time.monotonic() - started)
-    elif match := _MISTAKE.match(line):
-        state.mistake = match[1]
     elif _DISK_FULL.search(line) and not state.mistake:
         state.mistake = f"the disk is full while writing {state.directory}: free some space and run again"
     return started
@@ -131,19 +131,21 @@ def _main(package: str, directory: str) -> None:
 
     arguments = json.loads(Path(directory, "arguments.json").read_text("utf-8"))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(Path(directory, "root")))
-    components.load_component_from_text(_without_retries(Path(package).read_text("utf-8")))(**arguments)
+    components.load_component_from_text(_without_waits(Path(package).read_text("utf-8")))(**arguments)
     # kfp leaves threads of its executors behind that would hold the process for nothing.
     sys.stdout.flush()
     os._exit(0)
 
 
-def _without_retries(package: str) -> str:
-    """Drop the waits before retries: here a step fails by a mistake of the user's, not by a node that went away."""
+def _without_waits(package: str) -> str:
+    """Drop retries and their waits: here a step fails by a mistake of the user's, not by a node that went away."""
     documents = list(yaml.safe_load_all(package))
     spec = documents[0]
     for dag in (spec["root"], *spec["components"].values()):
         for task in dag.get("dag", {}).get("tasks", {}).values():
             task.pop("retryPolicy", None)
+    for executor in spec["deploymentSpec"]["executors"].values():
+        executor["container"].pop("env", None)
     return yaml.safe_dump_all(documents)
 
 

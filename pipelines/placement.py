@@ -13,9 +13,21 @@ STORE_SECRET = "offers-object-store"
 SETTINGS = "offers-settings"
 """A ConfigMap in the namespace of the runs, with the endpoint of the object store."""
 
+PATIENCE = 120
+"""Seconds for which a step waits for a store, a source or a database that is away.
+
+Kubeflow does not try a step again that has ended by itself: its own policy takes the place of `set_retry`'s.
+"""
+
 DAY = 24 * 3600
 
-CONFIG = dsl.PipelineConfig(ttl_seconds_after_finished=7 * DAY, active_deadline_seconds=DAY // 4)
+CONFIG = dsl.PipelineConfig(
+    ttl_seconds_after_finished=7 * DAY,
+    # Argo asks these two first, and Kubeflow sets them to an hour where a pipeline does not.
+    ttl_seconds_after_success=7 * DAY,
+    ttl_seconds_after_failure=7 * DAY,
+    active_deadline_seconds=DAY // 4,
+)
 
 
 def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:
@@ -29,7 +41,9 @@ def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:
     task.set_cpu_request("250m").set_cpu_limit("2").set_memory_request("512Mi").set_memory_limit(memory)
     # The cache knows a step by its arguments, and behind a source's name are other rows today than yesterday.
     task.set_caching_options(enable_caching=False)
+    # Of a pod that is lost.
     task.set_retry(2, backoff_duration="30s", backoff_factor=2)
+    task.set_env_variable("OFFERS_PATIENCE", str(PATIENCE))
     kubernetes.set_timeout(task, minutes * 60)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     keys = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}

@@ -7,10 +7,14 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from offers.errors import StorageError
 from offers.retraining.journal import Journal, Request
+from offers.settings import Settings
+from offers.store.store import open_store
 from pipelines import local
 from pipelines.compilation import compile_pipeline
-from pipelines.kubeflow import Kubeflow
+from pipelines.kubeflow import ClusterRun, Kubeflow
+from pipelines.logs import kept_logs
 
 Ended = Callable[[str, bool, str, str], None]
 """Takes the run's name, whether it succeeded, the path of its bundle, and a note."""
@@ -70,11 +74,11 @@ class ClusterRuns:
 
     Parameters
     ----------
-    url : of Kubeflow Pipelines
+    settings : with the address of Kubeflow Pipelines, and of the store where it keeps what steps have said
     arguments : of both pipelines; `publish` is where a bundle that passed is stored
     """
 
-    url: str
+    settings: Settings
     arguments: Mapping[str, Any]
 
     def __call__(self, request: Request, run: str) -> None:
@@ -82,14 +86,39 @@ class ClusterRuns:
         pipeline, arguments = _asked(request, self.arguments)
         with tempfile.TemporaryDirectory() as directory:
             package = compile_pipeline(pipeline, Path(directory) / f"{pipeline}.yaml")
-            Kubeflow(self.url).submit(package, arguments, run)
+            Kubeflow(self.settings.kubeflow).submit(package, arguments, run)
 
     def settle(self, journal: Journal) -> None:
         """Write into the journal how runs have ended that it takes for running."""
-        for run in journal.running():
-            found = Kubeflow(self.url).find(run)
-            if found is not None and found.over:
-                journal.ended(run, found.state == "SUCCEEDED", note=found.error or found.state.lower())
+        for name in journal.running():
+            run = Kubeflow(self.settings.kubeflow).find(name)
+            if run is None or not run.over:
+                continue
+            if run.state == "succeeded":
+                bundle = self._last_words(run, "package").removeprefix("bundle ")
+                journal.ended(name, True, _published(self.arguments, bundle) if bundle else "")
+            elif run.state == "refused":
+                note = f"the gate refused the new model; the present one stays; {self._last_words(run, 'gate')}"
+                journal.ended(name, True, note=note.rstrip("; "))
+            else:
+                journal.ended(name, False, note=self._why(run), lost=bool(run.lost_at))
+
+    def _why(self, run: ClusterRun) -> str:
+        if run.state == "stopped":
+            return "somebody stopped it"
+        if run.lost_at:
+            return f"Kubeflow's own task {run.lost_at} failed, and no step of ours"
+        failed = next((step.name for step in run.steps if step.state == "failed"), "")
+        words = self._last_words(run, failed) if failed else ""
+        return f"{failed}: {words}" if words else run.error or f"{failed or 'it'} failed"
+
+    def _last_words(self, run: ClusterRun, step: str) -> str:
+        """What a step said last; empty where Kubeflow's store does not tell."""
+        try:
+            logs = kept_logs(run.id, run.pipeline, open_store(run.root, self.settings))
+        except StorageError:
+            return ""
+        return next((log.reason for log in logs if log.step == step), "")
 
 
 def _asked(request: Request, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

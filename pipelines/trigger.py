@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, exposition
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from offers.errors import OffersError, RequestError, ServiceError
@@ -28,20 +28,24 @@ BODY_LIMIT = 2**20
 
 Chore = Callable[[], None]
 
+_DECIDED_BY = ("bundle", "action", "signals", "reasons", "until")
+"""What of an alarm is kept. The rest is the report of whole windows, which the bucket and the sidecar keep."""
 
-def application(retrainer: Retrainer, chores: Sequence[Chore] = (), every: float = 60) -> Starlette:
+
+def application(retrainer: Retrainer, chores: Sequence[tuple[float, Chore]] = ()) -> Starlette:
     """Build the service around a retrainer; it is not bound to a port yet.
 
     Parameters
     ----------
-    chores : called one after another, every so many seconds; what one can't do is told, and the service goes on
+    chores : each called every so many seconds; what one can't do is told, and the service goes on
     """
     trigger = _Trigger(retrainer)
 
     @asynccontextmanager
     async def working(app: Starlette) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_work, chores, every)
+            for seconds, chore in chores:
+                tasks.start_soon(_work, chore, seconds)
             yield
             tasks.cancel_scope.cancel()
 
@@ -56,14 +60,19 @@ def application(retrainer: Retrainer, chores: Sequence[Chore] = (), every: float
     )
 
 
-async def _work(chores: Sequence[Chore], every: float) -> None:
+def announce(decision: Decision) -> None:
+    """Tell a decision in a line of the log."""
+    begun = f"started {decision.run}" if decision.started else "no run"
+    print(f"retraining: {decision.request.cause}: {begun}: {decision.reason}", file=sys.stderr, flush=True)
+
+
+async def _work(chore: Chore, seconds: float) -> None:
     while True:
-        for chore in chores:
-            try:
-                await anyio.to_thread.run_sync(chore)
-            except OffersError as error:
-                print(f"retraining: {error}", file=sys.stderr, flush=True)
-        await anyio.sleep(every)
+        try:
+            await anyio.to_thread.run_sync(chore)
+        except OffersError as error:
+            print(f"retraining: {error}", file=sys.stderr, flush=True)
+        await anyio.sleep(seconds)
 
 
 class _Trigger:
@@ -85,6 +94,12 @@ class _Trigger:
         return _json(decision, 202)
 
     async def journal(self, request: HttpRequest) -> Response:
+        form = request.query_params.get("format", "text")
+        if form not in ("text", "json"):
+            raise HTTPException(400, f"format: expected text or json, got {form!r:.60}")
+        if form == "text":
+            lines = await anyio.to_thread.run_sync(self.retrainer.journal.lines)
+            return PlainTextResponse("".join(f"{line}\n" for line in lines))
         entries = await anyio.to_thread.run_sync(self.retrainer.journal.entries)
         return JSONResponse({"entries": [entry.model_dump(mode="json") for entry in entries]})
 
@@ -131,7 +146,8 @@ def request_of(event: CloudEvent, contract: str) -> Request:
     identity = f"{event['source']}#{event['id']}"
     if len(identity) > 200:
         raise RequestError(f"the event's source and id: expected at most 200 characters, got {len(identity)}")
-    return Request(id=identity, contract=contract, cause="alarm", action=_action(event.data), evidence=event.data)
+    evidence = {key: event.data[key] for key in _DECIDED_BY if key in event.data}
+    return Request(id=identity, contract=contract, cause="alarm", action=_action(event.data), evidence=evidence)
 
 
 def _action(data: dict[str, Any]) -> Action:

@@ -65,7 +65,8 @@ def download(remote: RemoteFile, part: Path, kept: str, checked: bool, progress:
             note.write_text(reply.version)
             done = _save(reply, file, progress)
     if reply.total is not None and done != reply.total:
-        raise SourceError(f"{remote.shown}: cut short at {done} of {reply.total} bytes; run again to go on from there")
+        reason = f"cut short at {done} of {reply.total} bytes; run again to go on from there"
+        raise SourceError(f"{remote.shown}: {reason}", passes=True)
     return reply.version
 
 

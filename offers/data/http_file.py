@@ -45,12 +45,14 @@ class HttpFile:
             offset = 0
         else:
             status = f"{response.status_code} {response.reason_phrase}"
-            raise SourceError(f"{self.shown}: expected a file, the server answered HTTP {status}")
+            busy = response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS
+            raise SourceError(f"{self.shown}: expected a file, the server answered HTTP {status}", passes=busy)
         known = int(total) if total.isdecimal() else None
         return Reply(response.iter_raw(), offset, known, _version(response.headers))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        passes = True
         try:
             yield
         except httpx.TimeoutException:
@@ -60,10 +62,10 @@ class HttpFile:
         except httpx.ConnectError as error:
             reason = f"the server can't be reached ({error})"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = f"can't be downloaded ({error})"
+            reason, passes = f"can't be downloaded ({error})", False
         else:
             return
-        raise SourceError(f"{self.shown}: {reason}") from None
+        raise SourceError(f"{self.shown}: {reason}", passes) from None
 
 
 def _version(headers: httpx.Headers) -> str:

@@ -30,7 +30,7 @@ class S3File:
                 total = start + int(length) if length else None
                 yield Reply(response.stream(), start, total, response.headers.get("ETag", ""))
         except StorageError as error:
-            raise SourceError(str(error)) from None
+            raise SourceError(str(error), error.passes) from None
 
     def _get(self, offset: int, version: str) -> BaseHTTPResponse:
         bucket, key = split(self.shown)

@@ -131,7 +131,7 @@ def _fetch(contract: Contract, settings: Settings, place: _Place, progress: Prog
         return _remote(contract, settings, place, progress)
     except SourceError as error:
         remedy = _remedy(contract) if place.own else "else save the file yourself and give its path as the source"
-        raise SourceError(f"{error}; {remedy}") from None
+        raise SourceError(f"{error}; {remedy}", error.passes) from None
 
 
 def _local(contract: Contract, settings: Settings, place: _Place) -> tuple[Path, str]:

@@ -1,5 +1,6 @@
 """The rows of a SQL query, through SQLAlchemy."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,13 @@ from sqlalchemy.pool import NullPool
 from offers.contract.contract import Contract
 from offers.data.table_file import not_empty, ordered
 from offers.errors import SourceError
+
+_AWAY = re.compile(
+    r"refused|timed? ?out|name resolution|name or service not known|could not translate host|no route to host"
+    r"|unreachable|server closed|gone away|lost connection|starting up|shutting down|can't connect",
+    re.IGNORECASE,
+)
+"""Words by which drivers tell that a database is away; a wrong password or query has others."""
 
 
 def query(contract: Contract, uri: str) -> tuple[pd.DataFrame, str]:
@@ -59,12 +67,13 @@ def _url(uri: str) -> sqlalchemy.URL:
 
 @contextmanager
 def _errors(url: sqlalchemy.URL, origin: str) -> Iterator[None]:
+    passes = False
     try:
         yield
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         reason = f"expected a file, http(s)://, s3:// or a database whose driver is installed ({error})"
     except DBAPIError as error:
-        reason = f"the database says: {error.orig}"
+        reason, passes = f"the database says: {error.orig}", bool(_AWAY.search(str(error.orig)))
     except (SQLAlchemyError, DatabaseError, OSError, ValueError) as error:
         reason = f"the query can't be read: {error}"
     else:
@@ -72,4 +81,4 @@ def _errors(url: sqlalchemy.URL, origin: str) -> Iterator[None]:
     first_line = reason.partition("\n")[0]
     shown = first_line.replace(str(url.password), "***") if url.password else first_line
     # A traceback would show the driver's words, password and all.
-    raise SourceError(f"{origin}: {shown}") from None
+    raise SourceError(f"{origin}: {shown}", passes) from None

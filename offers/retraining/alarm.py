@@ -42,11 +42,13 @@ def send(trigger: str, source: str, identity: str, moment: datetime, data: Mappi
             decision = answer.raise_for_status().json()
     except httpx.HTTPStatusError:
         said = " ".join(answer.text.split())[:200]
-        raise ServiceError(f"{trigger}: expected the alarm to be taken, got {answer.status_code} {said}") from None
+        sentence = f"{trigger}: expected the alarm to be taken, got {answer.status_code} {said}"
+        raise ServiceError(sentence, passes=answer.is_server_error) from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise ServiceError(
             f"{trigger}: expected a service that takes alarms, got {error or type(error).__name__}: correct the URL, "
-            "or start the service"
+            "or start the service",
+            passes=isinstance(error, httpx.TransportError),
         ) from None
     if not isinstance(decision, dict):
         raise ServiceError(f"{trigger}: expected a decision, got something else: is it the trigger's URL?")

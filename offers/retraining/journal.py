@@ -52,7 +52,10 @@ class Decision(_Record):
 
 
 class Outcome(_Record):
-    """How a run ended: `bundle` is empty where the gate refused or the run failed."""
+    """How a run ended: `bundle` is empty where the gate refused or the run failed.
+
+    `lost` is true where nothing of the run itself failed, but what runs it: begun anew it may well succeed.
+    """
 
     kind: Literal["outcome"] = "outcome"
     at: datetime
@@ -60,6 +63,7 @@ class Outcome(_Record):
     succeeded: bool
     bundle: str = ""
     note: str = ""
+    lost: bool = False
 
 
 Entry = Annotated[Decision | Outcome, Field(discriminator="kind")]
@@ -91,9 +95,9 @@ class Journal:
         content = json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n"
         return self.store.create(self._key(number), content)
 
-    def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "") -> None:
+    def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "", lost: bool = False) -> None:
         """Write what has come of a run."""
-        self.append(Outcome(at=self.clock(), run=run, succeeded=succeeded, bundle=bundle, note=note))
+        self.append(Outcome(at=self.clock(), run=run, succeeded=succeeded, bundle=bundle, note=note, lost=lost))
 
     def entries(self) -> list[Decision | Outcome]:
         """All entries, the oldest first.
@@ -111,6 +115,12 @@ class Journal:
         ended = {entry.run for entry in entries if isinstance(entry, Outcome)}
         started = [entry.run for entry in entries if isinstance(entry, Decision) and entry.started]
         return [run for run in started if run not in ended]
+
+    def lines(self) -> list[str]:
+        """Every decision as people read it, the oldest first: moment, cause, run or why none, and what came of it."""
+        entries = self.entries()
+        outcomes = {entry.run: entry for entry in entries if isinstance(entry, Outcome)}
+        return [_line(entry, outcomes.get(entry.run)) for entry in entries if isinstance(entry, Decision)]
 
     @property
     def _prefix(self) -> str:
@@ -137,3 +147,16 @@ class Journal:
                 f"{self.store.uri}/{key}: expected an entry of the journal,"
                 f" but {'.'.join(map(str, detail['loc'])) or 'it'}: {detail['msg']}; restore it from a backup"
             ) from None
+
+
+def _line(decision: Decision, outcome: Outcome | None) -> str:
+    begun = f"{decision.at:%Y-%m-%d %H:%M:%S}  {decision.request.cause:<8}"
+    if not decision.started:
+        return f"{begun}  no run: {decision.reason}"
+    if outcome is None:
+        result = "under way"
+    elif outcome.bundle:
+        result = f"bundle {outcome.bundle.rpartition('/')[2]}"
+    else:
+        result = f"{'' if outcome.succeeded else 'failed: '}{outcome.note}"
+    return f"{begun}  {decision.run}  {result}  ({decision.reason})"

@@ -1,11 +1,17 @@
 """When a new model is trained: alarm, schedule, new data or a person ask; one function decides, and writes why."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from offers.retraining.journal import Decision, Journal, Outcome, Request
+
+TRIES = 2
+"""How often a run that was lost is begun again."""
+PAUSE = timedelta(minutes=1)
+"""Before the first of them; it doubles with each."""
 
 Start = Callable[[Request, str], None]
 """Starts a run by its name and comes back at once; raises OffersError where it can't."""
@@ -29,12 +35,21 @@ class Retrainer:
     ----------
     journal : where decisions are written, and read again to tell a repeated request from a new one
     start : starts the run that was decided on
+    settle : writes into the journal how runs have ended, before a request is judged by what it says
+    told : takes every new decision
     """
 
-    def __init__(self, journal: Journal, start: Start, limits: Limits = Limits()) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        start: Start,
+        limits: Limits = Limits(),
+        settle: Callable[[], None] = lambda: None,
+        told: Callable[[Decision], None] = lambda decision: None,
+    ) -> None:
         self.journal = journal
         self.limits = limits
-        self._start = start
+        self._start, self._settle, self._told = start, settle, told
 
     def ask(self, request: Request) -> Decision:
         """Decide on a request, write the decision, and start the run where that is what it says.
@@ -45,7 +60,10 @@ class Retrainer:
         ------
         StorageError
             the journal can't be read or written; then nothing was started
+        ServiceError
+            what runs the runs does not answer; then nothing was decided
         """
+        self._settle()
         while True:
             history = self.journal.entries()
             decision = next((e for e in history if isinstance(e, Decision) and e.request.id == request.id), None)
@@ -55,6 +73,7 @@ class Retrainer:
             # Where another process has written since, the decision rests on an old history.
             if self.journal.create(decision, len(history)):
                 break
+        self._told(decision)
         if decision.started:
             self._begin(decision)
         return decision
@@ -117,6 +136,26 @@ def grown(contract: str, rows: int, trained_on: int, at_least: int, moment: date
         return None
     evidence = {"reasons": [f"{rows} rows, {trained_on} when the present model was trained"]}
     return Request(id=f"new-data-{rows}-{moment:%Y-%m-%d}", contract=contract, cause="new data", evidence=evidence)
+
+
+def again(history: Sequence[Decision | Outcome], moment: datetime) -> Request | None:
+    """Ask for the newest run once more where it was lost; twice at most, after one minute, then after two."""
+    started = [entry for entry in history if isinstance(entry, Decision) and entry.started]
+    if not started:
+        return None
+    last = started[-1]
+    outcome = next((entry for entry in history if isinstance(entry, Outcome) and entry.run == last.run), None)
+    before = re.match(r"again-(\d)-", last.request.id)
+    number = int(before[1]) if before else 0
+    if outcome is None or not outcome.lost or number >= TRIES or moment < outcome.at + PAUSE * 2**number:
+        return None
+    reasons = [f"{last.run} was lost ({outcome.note}), and is begun again, {number + 1} of {TRIES}"]
+    return last.request.model_copy(
+        update={
+            "id": f"again-{number + 1}-{last.run}"[:200],
+            "evidence": last.request.evidence | {"reasons": reasons},
+        }
+    )
 
 
 def run_name(request: Request) -> str:

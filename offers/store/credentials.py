@@ -70,7 +70,7 @@ class _Sts(urllib3.PoolManager):
             answer = super().urlopen(method, where, redirect=False, body=question, headers=form)
         except HTTPError as error:
             remedy = "check AWS_REGION, AWS_ENDPOINT_URL_STS and the way to it"
-            raise StorageError(f"{where}: no answer ({cause(error)}); {remedy}") from None
+            raise StorageError(f"{where}: no answer ({cause(error)}); {remedy}", passes=True) from None
         if answer.status != HTTPStatus.OK:
             remedy = "check AWS_ROLE_ARN, and whom that role trusts"
             raise StorageError(f"{where}: the role is refused: {_refusal(answer)}; {remedy}")

@@ -30,6 +30,8 @@ _KEYS = (
     "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the role AWS_ROLE_ARN,"
     " and what the bucket's policy allows"
 )
+_PASSING = {"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"}
+"""What a store says that is busy or begins anew."""
 _REASONS = {
     "NoSuchBucket": "there is no such bucket; create it, or correct the URI",
     "NoSuchKey": "there is no such object",
@@ -200,19 +202,21 @@ def connect(settings: S3Settings) -> Minio:
 @contextmanager
 def errors(where: str) -> Iterator[None]:
     """Turn what the minio client raises into a StorageError of one sentence that begins with `where`."""
+    passes = False
     try:
         yield
     except S3Error as error:
+        passes = error.code in _PASSING
         reason = _REASONS.get(str(error.code), f"the object store says {error.code}: {error.message}")
     except PoolError as error:
         endpoint = f"{getattr(error.pool, 'host', '')}:{getattr(error.pool, 'port', '')}"
-        reason = f"no answer from {endpoint} ({cause(error)}); check OFFERS_S3_ENDPOINT"
+        reason, passes = f"no answer from {endpoint} ({cause(error)}); check OFFERS_S3_ENDPOINT", True
     except HTTPError as error:
-        reason = f"the transfer was cut short ({error}); run again"
+        reason, passes = f"the transfer was cut short ({error}); run again", True
     except (MinioException, ParseError) as error:
         reason = f"expected the answer of an S3 server ({error}); check OFFERS_S3_ENDPOINT"
     except ValueError as error:
         reason = str(error)
     else:
         return
-    raise StorageError(f"{where}: {reason}") from None
+    raise StorageError(f"{where}: {reason}", passes) from None

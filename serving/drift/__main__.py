@@ -19,6 +19,7 @@ from serving.drift.rows import Rows
 from serving.drift.state import Damaged, StateFile
 from serving.process.listening import bound
 from serving.process.logs import configure_logging, log_event
+from serving.process.waiting import WAIT, wait_for_bundle
 
 WAITING_WINDOWS, WAITING_ROWS = 4, 10_000
 """What may wait at most while a window is judged: so many windows, or rows where that is more."""
@@ -28,6 +29,8 @@ def main() -> None:
     """Watch a bundle; a mistake in what was given is one sentence on standard error and exit code 2."""
     given = _arguments()
     configure_logging()
+    if given.wait:
+        wait_for_bundle(given.bundle, given.host, given.port)
     try:
         with bound(given.host, given.port) as listener:
             server.run(_monitor(given), listener)
@@ -45,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8090, help="0 for a free one")
     parser.add_argument("--sink_timeout", type=float, default=10.0, help="seconds that the sink has for its answer")
     parser.add_argument("--sink_pause", type=float, default=1.0, help="seconds before the second try; doubles")
+    parser.add_argument("--wait", action="store_true", help=WAIT)
     return parser.parse_args()
 
 

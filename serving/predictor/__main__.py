@@ -5,6 +5,7 @@ from pathlib import Path
 from offers.bundle import bundle as bundles
 from serving.predictor.model import Predictor
 from serving.process import server
+from serving.process.waiting import WAIT, wait_for_bundle
 from serving.protocol.rows import MAX_ROWS
 
 
@@ -16,7 +17,10 @@ def main() -> None:
     parser.add_argument(
         "--max_rows", type=server.whole(1, 10**6), default=MAX_ROWS, help="the most rows of one request"
     )
+    parser.add_argument("--wait", action="store_true", help=WAIT)
     given = parser.parse_args()
+    if given.wait:
+        wait_for_bundle(given.bundle, given.host, given.http_port)
     with server.starting("predictor"):
         predictor = Predictor(given.name, bundles.load(given.bundle, given.expected), given.max_rows)
         server.run([predictor], server.Address(given.host, given.http_port, given.grpc_port))

@@ -40,6 +40,7 @@ class Predictor(Model):
         # More threads cost a request of a dozen rows more than they bring, and starve the event loop.
         bundle.model.booster.set_param({"nthread": 1})
         self._pool = ThreadPoolExecutor(2, "scoring")
+        ROWS.labels(name)
         self.ready = True
 
     @property

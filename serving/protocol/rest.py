@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from offers.errors import RequestError, RequestTooLarge
 from offers.wording import shown
 from serving.process.logs import request_id
-from serving.process.telemetry import REQUEST_ID, observed
+from serving.process.telemetry import REQUEST_ID, observed, touch
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.docs import HEADERS, PAGE
 from serving.protocol.failures import failure
@@ -70,6 +70,8 @@ def application(plane: ServicePlane) -> ASGIApp:
         f"/v1{_MODEL}:explain": rest.explain,
         **{f"/v2{_MODEL}{part}/infer": rest.infer for part in ("", _VERSION)},
     }
+    for path in posts:
+        touch(path)
     routes = [_route(path, endpoint, "POST") for path, endpoint in posts.items()]
     routes += [_route(path, endpoint, "GET") for path, endpoint in gets.items()]
     app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, Exception), _refuse))

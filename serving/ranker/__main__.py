@@ -11,6 +11,7 @@ from offers.policy.arbitration import Policy
 from offers.settings import Settings
 from offers.store.store import open_store
 from serving.process import server
+from serving.process.waiting import WAIT, wait_for_bundle
 from serving.protocol.kserve import PredictorConfig
 from serving.protocol.rows import MAX_ROWS
 from serving.ranker.feed import Feed, events, parquet_files
@@ -34,7 +35,10 @@ def main() -> None:
     )
     parser.add_argument("--drift_url", default="", help="where the drift sidecar takes events of scored rows")
     parser.add_argument("--scored_dir", default="", help="directory, or s3:// prefix, for Parquet files of scored rows")
+    parser.add_argument("--wait", action="store_true", help=WAIT)
     given = parser.parse_args()
+    if given.wait:
+        wait_for_bundle(Path(given.bundle), given.host, given.http_port)
     with server.starting("ranker"):
         address = server.Address(given.host, given.http_port, given.grpc_port)
         if given.routing:

@@ -94,6 +94,8 @@ class Ranker(Model):
         self.predictor = PredictorClient(config, name, contract)
         self.feeds = feeds
         self._places = {offer.id: place for place, offer in enumerate(policy.offers)}
+        # Their series are there from the start, and not from the first row on.
+        ROWS.labels(name), FALLBACKS.labels(name)
         self.ready = True
 
     @property

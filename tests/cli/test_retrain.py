@@ -38,7 +38,7 @@ def listening(home: Path, *arguments: object) -> Iterator[str]:
 
 
 def entries(home: Path, contract: Path) -> list[dict[str, object]]:
-    done = offers(home, "retrain", "journal", "--contract", contract)
+    done = offers(home, "retrain", "journal", "--json", "--contract", contract)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -16,7 +16,6 @@ from deployment.inference_service import InferenceService
 from offers.errors import BundleError, ServiceError
 from offers.settings import Settings
 from offers.store.s3 import S3Store, connect
-from pipelines.pods import logs_of
 from tests.manifests.test_manifests import of, rendered
 from tests.support.kubernetes_double import SERVICES, KubernetesDouble, Right
 from tests.support.runs import ShiftedRun, offers
@@ -76,10 +75,10 @@ def service(double: KubernetesDouble) -> InferenceService:
     return InferenceService(double.api(), "bank", "offers")
 
 
-def served(double: KubernetesDouble) -> tuple[str, str]:
-    found = double.services["offers"]
-    now = rollout.present(found)
-    return now.uri, now.previous
+def served(double: KubernetesDouble) -> tuple[str, ...]:
+    """The bundle that is served, and those before it, the latest last."""
+    now = rollout.present(double.services["offers"])
+    return now.uri, *now.previous
 
 
 def fine(uri: str) -> None: ...
@@ -140,12 +139,26 @@ def test_the_same_bundle_again_leaves_the_way_back(double: KubernetesDouble, ser
     assert served(double) == (NEW, OLD)
 
 
-def test_back_and_forth(double: KubernetesDouble, service: InferenceService) -> None:
+def test_a_bundle_that_was_returned_from_is_never_one_to_return_to(
+    double: KubernetesDouble, service: InferenceService
+) -> None:
+    older = "s3://bank/bundles/shop-0000000000000000"
+    double.services["offers"]["metadata"]["annotations"][rollout.PREVIOUS] = older
     move(service)
-    roll_out(service, rollout.back(service.read()), fine, 5, lambda text: None)
-    assert served(double) == (OLD, NEW)
-    roll_out(service, rollout.back(service.read()), fine, 5, lambda text: None)
-    assert served(double) == (NEW, OLD)
+    assert served(double) == (NEW, older, OLD)
+    for expected in ((OLD, older), (older,)):
+        roll_out(service, rollout.back(service.read()), fine, 5, lambda text: None)
+        assert served(double) == expected
+    with pytest.raises(ServiceError, match=f"no bundle before {older}"):
+        rollout.back(service.read())
+
+
+def test_a_service_remembers_so_many_bundles_and_no_more(double: KubernetesDouble, service: InferenceService) -> None:
+    for number in range(rollout.REMEMBERED + 3):
+        target = rollout.forward(service.read(), f"s3://bank/bundles/shop-{number:016x}")
+        roll_out(service, target, fine, 5, lambda text: None)
+    assert len(served(double)) == rollout.REMEMBERED + 1
+    assert served(double)[-1] == "s3://bank/bundles/shop-000000000000000b"
 
 
 def test_a_first_bundle_has_no_way_back(double: KubernetesDouble, service: InferenceService) -> None:
@@ -153,7 +166,7 @@ def test_a_first_bundle_has_no_way_back(double: KubernetesDouble, service: Infer
     with pytest.raises(ServiceError, match="has had no bundle before its first: deploy one"):
         rollout.back(service.read())
     move(service)
-    assert served(double) == (NEW, "")
+    assert served(double) == (NEW,)
     with pytest.raises(ServiceError, match=f"no bundle before {NEW}"):
         rollout.back(service.read())
 
@@ -343,7 +356,7 @@ def test_a_refusal_changes_nothing(
     double.refuse[f"PATCH {PLACE}/offers"] = status
     with pytest.raises(ServiceError, match=f"can't change InferenceService bank/offers: .*{sentence}"):
         move(service)
-    assert served(double) == (OLD, "")
+    assert served(double) == (OLD,)
 
 
 def test_an_unknown_service(double: KubernetesDouble) -> None:
@@ -405,7 +418,7 @@ def test_a_cluster_that_stays_away_is_told(
 
 def test_a_service_that_is_not_there_is_not_made(double: KubernetesDouble) -> None:
     with pytest.raises(ServiceError, match="can't read InferenceService bank/other: there is none of that name"):
-        InferenceService(double.api(), "bank", "other").apply(rollout.Target(NEW, ""))
+        InferenceService(double.api(), "bank", "other").apply(rollout.Target(NEW))
     assert "other" not in double.services
 
 
@@ -419,35 +432,6 @@ def test_nobody_there(double: KubernetesDouble) -> None:
     api.configuration.host = "http://127.0.0.1:9"
     with pytest.raises(ServiceError, match="the cluster does not answer"):
         InferenceService(api, "bank", "offers").read()
-
-
-def test_logs_come_in_the_order_of_the_steps(double: KubernetesDouble) -> None:
-    from kubernetes import client
-
-    for name, hour, container in (
-        ("gate", 3, "main"),
-        ("train", 2, "main"),
-        ("ingest", 1, "main"),
-        ("driver", 0, "driver"),
-    ):
-        double.pods.append(
-            {
-                "metadata": {
-                    "name": name,
-                    "creationTimestamp": f"2026-01-01T0{hour}:00:00Z",
-                    "labels": {"pipeline/runid": "r1"},
-                },
-                "spec": {"containers": [{"name": container, "image": "x:1"}]},
-            }
-        )
-    double.logs = {"train": "300 trees", "ingest": "41188 rows"}
-    assert list(logs_of("r1", "kubeflow", client.CoreV1Api(double.api()))) == [
-        ("ingest", "41188 rows"),
-        ("train", "300 trees"),
-        ("gate", 'container "main" in pod "gate" is waiting to start: PodInitializing'),
-    ]
-    with pytest.raises(ServiceError, match="namespace 'kubeflow' has no pods of run 'r2'"):
-        list(logs_of("r2", "kubeflow", client.CoreV1Api(double.api())))
 
 
 @pytest.fixture
@@ -483,11 +467,11 @@ def test_the_role_grants_what_deploy_and_rollback_ask_for_and_no_more(
         S3Store(connect(s3.settings), "bank", prefix).put_directory(shop_bundle, shop_bundle.name)
     older, newer = (f"s3://bank/{prefix}/{shop_bundle.name}" for prefix in ("older", "bundles"))
     double.services["offers"]["spec"]["predictor"]["model"]["storageUri"] = older
-    monkeypatch.setattr(inference, "connect", double.api)
+    monkeypatch.setattr(inference, "connect", lambda context: double.api())
     monkeypatch.setattr(inference, "smoke", lambda *_: None)
-    inference.deploy(newer, "bank/offers", "", 5, settings)
-    inference.roll_back("bank/offers", "", 5, settings)
-    assert served(double) == (older, newer)
+    inference.deploy(newer, "bank/offers", "http://predictor:8085", 5, settings)
+    inference.roll_back("bank/offers", "http://predictor:8085", 5, settings)
+    assert served(double) == (older,)
     (role,) = of(rendered(overlay), "Role", "deploy-bundle")
     parts = ("apiGroups", "resources", "resourceNames", "verbs")
     granted = {Right(*right) for rule in role["rules"] for right in product(*map(rule.__getitem__, parts))}
@@ -548,7 +532,7 @@ def test_the_command_line_returns_where_another_bundle_answers(
 
 @pytest.mark.usefixtures("environment")
 def test_a_bundle_that_is_not_there_changes_nothing(double: KubernetesDouble, tmp_path: Path) -> None:
-    done = offers(tmp_path, "deploy", NEW, "--service", "bank/offers")
+    done = offers(tmp_path, "deploy", NEW, "--service", "bank/offers", "--smoke-url", "http://127.0.0.1:9")
     assert done.returncode == 2
     assert NEW.removeprefix("s3://bank/") in done.stderr
     assert not [request for request in double.requests if request[0] == "PATCH"]

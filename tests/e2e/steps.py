@@ -1,24 +1,27 @@
 """The loop, step by step: each waits for what it has brought about, and fails with what was seen last."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pandas as pd
 import pytest
 
+from cli.demo import CHANGED_ROWS
 from cli.serve import ask
-from cli.traffic import batches, send
+from cli.traffic import batches, send, shifted
 from deployment.inference_service import InferenceService
 from deployment.smoke import smoke
+from offers.bundle.bundle import Bundle
 from offers.bundle.location import open_bundle
 from offers.contract.contract import Contract
 from offers.errors import ServiceError
-from offers.store.store import Store
+from offers.store.store import Store, open_store
 from pipelines.kubeflow import ClusterRun, Kubeflow
 from serving.ranker.question import example
 from tests.e2e.awaiting import await_that
-from tests.e2e.cluster import BUNDLES, CONTRACT, NAME, NAMESPACE, Cluster
+from tests.e2e.cluster import BUCKET, BUNDLES, CONTRACT, NAME, NAMESPACE, Cluster
 
 SOURCE = "simulated"
 SMOKE_URL = "http://predictor.offers.svc:8085"
@@ -41,10 +44,10 @@ def submit(cluster: Cluster, seed: int) -> str:
 def await_run(kubeflow: Kubeflow, run_id: str, seconds: float) -> ClusterRun:
     """Wait for the end of a run, and fail where that is no success."""
     look_at = f"{kubeflow.url}/#/runs/details/{run_id}, and offers pipeline logs {run_id}"
-    ended = await_that(f"the end of run {run_id}", lambda: _ended(kubeflow.run(run_id)), seconds, look_at)
-    if ended.state != "SUCCEEDED":
-        pytest.fail(f"run {run_id}: expected SUCCEEDED, got {_told(ended)}; look at: {look_at}", pytrace=False)
-    return ended
+    run = await_that(f"the end of run {run_id}", lambda: ended(kubeflow.run(run_id)), seconds, look_at)
+    if run.state != "succeeded":
+        pytest.fail(f"run {run_id}: expected succeeded, got {_told(run)}; look at: {look_at}", pytrace=False)
+    return run
 
 
 def bundles(store: Store) -> set[str]:
@@ -104,6 +107,18 @@ def await_alarm(ranker: str, sidecar: str, contract: Contract, rows: pd.DataFram
     return await_that(what, look, seconds, f"kubectl -n {NAMESPACE} port-forward deployment/{NAME}-predictor 8090")
 
 
+def raise_alarm(cluster: Cluster, served: Bundle) -> dict[str, Any]:
+    """Send customers of a changed world to a serving pod until its sidecar raises an alarm; gives that."""
+    with cluster.pod(RANKER, SIDECAR) as (ranker, sidecar):
+        await_answer(ranker, served.contract, served.name, ANSWER)
+        return await_alarm(ranker, sidecar, served.contract, shifted(served, CHANGED_ROWS), ALARM)
+
+
+def bucket(cluster: Cluster) -> Store:
+    """The whole bucket."""
+    return open_store(BUCKET, cluster.settings)
+
+
 def await_retraining(cluster: Cluster, before: Collection[str], seconds: float) -> ClusterRun:
     """Wait for a run of the trigger whose id was not there before."""
 
@@ -121,12 +136,14 @@ def stop(kubeflow: Kubeflow, run: ClusterRun, seconds: float) -> ClusterRun:
     """End a run, so that it deploys nothing later."""
     httpx.post(f"{kubeflow.url}/apis/v2beta1/runs/{run.id}:terminate", timeout=30, trust_env=False).raise_for_status()
     look_at = f"{kubeflow.url}/#/runs/details/{run.id}"
-    return await_that(f"run {run.name} to stop", lambda: _ended(kubeflow.run(run.id)), seconds, look_at)
+    return await_that(f"run {run.name} to stop", lambda: ended(kubeflow.run(run.id)), seconds, look_at)
 
 
-def roll_back(cluster: Cluster, predictor: str) -> None:
-    """Return to the bundle before by the command that people use."""
-    cluster.offers("rollback", "--service", _service(cluster), "--smoke-url", predictor, "--seconds", 600, seconds=1300)
+def roll_back(cluster: Cluster) -> None:
+    """Return to the bundle before by the command that people use, which a kubeconfig is enough for."""
+    unset = dict.fromkeys(("OFFERS_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
+    alone = replace(cluster, env={**cluster.env, **unset})
+    alone.offers("rollback", "--service", _service(cluster), "--seconds", 600, seconds=1300)
 
 
 def check_served(cluster: Cluster, name: str) -> None:
@@ -155,13 +172,15 @@ def _service(cluster: Cluster) -> str:
     return f"{cluster.service.namespace}/{cluster.service.name}"
 
 
-def _ended(run: ClusterRun) -> tuple[ClusterRun | None, str]:
+def ended(run: ClusterRun) -> tuple[ClusterRun | None, str]:
+    """A look at a run, for the wait for its end."""
     return (run if run.over else None), _told(run)
 
 
 def _told(run: ClusterRun) -> str:
-    steps = ", ".join(f"{task.name} {task.state}" for task in run.tasks)
-    return f"{run.state}{f' ({run.error})' if run.error else ''}, steps: {steps or 'none yet'}"
+    steps = ", ".join(f"{step.name} {step.state}" for step in run.steps)
+    lost = f", lost at {run.lost_at}" if run.lost_at else ""
+    return f"{run.state}{f' ({run.error})' if run.error else ''}{lost}, steps: {steps or 'none yet'}"
 
 
 def _report(sidecar: str) -> dict[str, Any]:

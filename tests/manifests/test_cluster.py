@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.skipif(
 def planted(tree: Path) -> Path:
     """A copy of what the commands read, with ports that are free."""
     shutil.copytree(ROOT / "manifests", tree / "manifests")
+    (tree / ".venv").symlink_to(sys.prefix)
     config = yaml.safe_load((ROOT / "kind-config.yaml").read_text("utf-8"))
     for mapping in config["nodes"][0]["extraPortMappings"]:
         mapping["hostPort"] = free_port()
@@ -264,7 +266,7 @@ def test_from_nothing_to_a_ranked_answer(tree: Path, machine: ClusterDouble) -> 
         "== credentials of the object store",
         "== manifests of overlays/kind",
         "== bucket",
-        "== trigger, Prometheus and Grafana",
+        "== trigger, Prometheus, Alertmanager and Grafana",
     ]
     assert "'make deploy' trains and serves the first" in done.stdout
     piped = [yaml.safe_load(one) for one in machine.applied if "kind: Secret" in one]
@@ -366,7 +368,7 @@ def test_a_bundle_that_is_not_taken_up_says_why(tree: Path, served: ClusterDoubl
     served.objects["pods"] = [stuck("storage-initializer", "CrashLoopBackOff", TRACEBACK + MISSING)]
     done = run(tree, served, "deploy")
     assert done.returncode == 1
-    assert f"can't be served: storage-initializer, CrashLoopBackOff: {MISSING}" in done.stderr
+    assert f"bank-marketing-1 can't be served: there is no bundle at {SERVED}" in done.stderr
     assert 'stopped at the step "serve bundle bank-marketing-1"' in done.stderr
     assert "curl -s" not in done.stdout
 
@@ -410,7 +412,7 @@ def test_a_run_that_takes_its_time_tells_what_it_waits_for(tree: Path, ready: Cl
     ready.objects["pods"] = [pod]
     done = run(tree, ready, "deploy")
     assert done.returncode == 1
-    waits = "offers-training-x-1 scheduler Unschedulable 0/2 nodes are available: 2 Insufficient cpu."
+    waits = "offers-training-x-1 0/2 nodes are available: 2 Insufficient cpu."
     told = [line for line in done.stdout.splitlines() if line.startswith("   it runs for")]
     assert told[0] == f"   it runs for 5 minutes; waits: {waits}"
     assert told[-1] == f"   it runs for 360 minutes; waits: {waits}"
@@ -429,17 +431,17 @@ def test_a_run_that_can_not_be_waited_for_is_told_at_once(tree: Path, ready: Clu
 @pytest.mark.slow
 def test_a_run_that_failed_is_told_and_the_next_deploy_begins_another(tree: Path, ready: ClusterDouble) -> None:
     ready.ends = "Failed"
-    ready.objects["pods"] = [step("offers-training-x-2", "Failed", minute=2), step("offers-training-x-1", "Failed", 1)]
-    ready.logs["offers-training-x-1"] = "offers: the first try\n"
-    ready.logs["offers-training-x-2"] = "offers: no source answers at https://archive.example\n"
     done = run(tree, ready, "deploy")
     assert done.returncode == 1
-    assert "the training run has ended as Failed" in done.stderr
-    assert "offers: no source answers at https://archive.example" in done.stderr
-    assert "the first try" not in done.stderr
+    assert "first-abc-1  failed  began" in done.stderr
+    assert "  ingest: no source answers at https://archive.example" in done.stderr
+    assert "OFFERS_SOURCE=simulated make deploy" in done.stderr
+    # The address is one of the cluster.
+    assert "ml-pipeline.kubeflow:8888" not in done.stderr
     assert 'stopped at the step "training run first-abc-1' in done.stderr
     assert "the same command goes on from there" in done.stderr
     assert "curl -s" not in done.stdout
+    assert ready.runs == ["first-abc-1"]
     ready.ends = "Succeeded"
     assert run(tree, ready, "deploy", OFFERS_SOURCE="simulated").returncode == 0
     assert ready.runs == ["first-abc-1", "first-abc-2"]
@@ -447,11 +449,51 @@ def test_a_run_that_failed_is_told_and_the_next_deploy_begins_another(tree: Path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("lost", "code", "runs"), [(1, 0, 2), (2, 0, 3), (3, 1, 3)])
+def test_a_run_that_kubeflow_lost_is_begun_again_twice(
+    tree: Path, ready: ClusterDouble, lost: int, code: int, runs: int
+) -> None:
+    ready.lost = lost
+    done = run(tree, ready, "deploy")
+    assert done.returncode == code, done.stderr
+    assert ready.runs == [f"first-abc-{number}" for number in range(1, runs + 1)]
+    assert done.stderr.count("Kubeflow lost it: its own task train-driver failed") == lost
+    pauses = [call for call in ready.calls if call.startswith("sleep")]
+    assert pauses == ["sleep 30", "sleep 60"][: runs - 1]
+
+
+@pytest.mark.slow
 def test_a_model_that_the_gate_refused_is_told(tree: Path, ready: ClusterDouble) -> None:
     ready.passed = False
     done = run(tree, ready, "deploy")
     assert done.returncode == 1
+    assert "  gate: failed: auc at least 0.99" in done.stderr
     assert "the gate refused the model, so nothing is served" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_source_of_the_first_training_is_the_triggers_too_and_stays(tree: Path, ready: ClusterDouble) -> None:
+    def variable() -> str:
+        command = ["kubectl", "kustomize", tree / "build/deploy"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        (trigger,) = (
+            one
+            for one in yaml.safe_load_all(text)
+            if one["kind"] == "Deployment" and one["metadata"]["name"] == "retraining-trigger"
+        )
+        (container,) = trigger["spec"]["template"]["spec"]["containers"]
+        ready.put("deployments", trigger | deployment("offers", "retraining-trigger") | {"spec": trigger["spec"]})
+        (value,) = (one["value"] for one in container["env"] if one["name"] == "OFFERS_SOURCE")
+        return str(value)
+
+    source = "postgresql://me@db/bank?options='a: b'"
+    assert run(tree, ready, "deploy", OFFERS_SOURCE=source).returncode == 0
+    assert variable() == source
+    assert any(f"--source {source} --publish" in call for call in ready.calls)
+    assert run(tree, ready, "deploy").returncode == 0
+    assert variable() == source
+    assert run(tree, ready, "deploy", OFFERS_SOURCE="").returncode == 0
+    assert variable() == ""
 
 
 @pytest.mark.slow
@@ -554,7 +596,7 @@ def test_all_is_well(tree: Path, served: ClusterDouble) -> None:
     assert done.stdout.splitlines() == [
         "nodes     2 ready",
         f"platform  {number} deployments available",
-        "service   ready",
+        "service   1 of 1 pods answer",
         "bundle    bank-marketing-1 is served",
         "trigger   available",
     ]
@@ -609,112 +651,35 @@ def stuck(container: str, reason: str, last: str = "", message: str = "") -> Obj
     spec = {"containers": [{"name": one["name"]} for one in status["containerStatuses"]]}
     pod = named("offers-predictor-7d", "offers", spec=spec, status=status)
     pod["metadata"]["labels"] = {"serving.kserve.io/inferenceservice": "offers"}
+    pod["metadata"]["annotations"] = {"internal.serving.kserve.io/storage-initializer-sourceuri": SERVED}
     return pod
 
 
-FORBIDDEN = "botocore.exceptions.ClientError: An error occurred (403) when calling the HeadBucket operation: Forbidden"
 MISSING = 'RuntimeError: Failed to fetch model. No model found in "bundles/bank-marketing-1".'
 
 
-@pytest.mark.parametrize(
-    ("pod", "said", "remedy"),
-    [
-        (
-            stuck("storage-initializer", "CrashLoopBackOff", TRACEBACK + FORBIDDEN + "\n"),
-            f"storage-initializer, CrashLoopBackOff: {FORBIDDEN}",
-            "refuses the credentials in Secret offers/object-store: 'make deploy' writes them anew",
-        ),
-        (
-            stuck("storage-initializer", "CrashLoopBackOff", TRACEBACK + MISSING),
-            f"storage-initializer, CrashLoopBackOff: {MISSING}",
-            f"there is no bundle at {SERVED}: 'offers deploy s3://offers/bundles/NAME' takes another",
-        ),
-        (
-            stuck("kserve-container", "CrashLoopBackOff", message="back-off 40s restarting failed container"),
-            "kserve-container, CrashLoopBackOff: offers: bundle bank-marketing-1: booster.ubj has changed",
-            "logs offers-predictor-7d -c kserve-container' says more",
-        ),
-        (
-            stuck("drift", "ImagePullBackOff", message='Back-off pulling image "offers-drift:abc"'),
-            'drift, ImagePullBackOff: Back-off pulling image "offers-drift:abc"',
-            "'make deploy' loads it",
-        ),
-    ],
-    ids=["credentials", "no such bundle", "refused by the predictor", "no image"],
-)
-def test_a_bundle_that_can_not_be_served_says_why(
-    tree: Path, served: ClusterDouble, pod: Object, said: str, remedy: str
+def test_what_keeps_a_bundle_from_being_served_is_read_from_the_log_where_its_status_is_silent(
+    tree: Path, served: ClusterDouble
 ) -> None:
-    served.serve(SERVED, "False", message="PredictorReady is False")
     served.logs["offers-predictor-7d"] = "offers: bundle bank-marketing-1: booster.ubj has changed\n"
-    served.objects["pods"] = [pod]
+    served.objects["pods"] = [stuck("kserve-container", "CrashLoopBackOff", message="back-off 40s restarting")]
     done = run(tree, served, "status")
     assert done.returncode == 2
-    assert "service   not ready: PredictorReady is False" in done.stdout
-    assert f"bundle    bank-marketing-1 can't be served: {said}\n" in done.stdout
-    (advice,) = (line for line in done.stdout.splitlines() if "->" in line)
-    assert remedy in advice
+    assert "service   no pod answers" in done.stdout
+    reason = "kserve-container ends with exit code 1: bundle bank-marketing-1: booster.ubj has changed"
+    assert f"bundle    bank-marketing-1 can't be served: {reason}\n" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"replicas": 2}, {"updatedReplicas": 0}, {"availableReplicas": 0}],
-    ids=["old pods are left", "no pod has it", "no pod answers"],
-)
-def test_a_bundle_that_not_every_pod_has_is_not_called_served(
-    tree: Path, served: ClusterDouble, change: dict[str, int]
-) -> None:
-    """The old pods keep the service ready while the new one starts, or fails and is started again."""
-    (predictor,) = (one for one in served.objects["deployments"] if one["metadata"]["name"] == "offers-predictor")
-    predictor["status"] |= change
-    done = run(tree, served, "status")
+def test_without_our_own_command_nothing_is_judged(tree: Path, served: ClusterDouble) -> None:
+    (tree / ".venv").unlink()
+    (sentence,) = refused(run(tree, served, "status"), served)
+    assert ".venv/bin/offers is not there: 'make setup' installs it" in sentence
+
+
+def test_a_service_that_has_had_one_bundle_has_none_to_return_to(tree: Path, served: ClusterDouble) -> None:
+    done = run(tree, served, "rollback")
     assert done.returncode == 2
-    assert "bundle    bank-marketing-1 is on its way\n          -> wait, and ask again" in done.stdout
-
-
-SECURITY = (
-    'pods "offers-predictor-7d" is forbidden: violates PodSecurity "restricted:latest": '
-    'allowPrivilegeEscalation != false (container "{}" must set securityContext.allowPrivilegeEscalation=false)'
-)
-QUOTA = (
-    'pods "offers-predictor-7d" is forbidden: exceeded quota: namespace, requested: limits.cpu=3, used: limits.cpu=17, '
-    "limited: limits.cpu=18"
-)
-
-
-@pytest.mark.parametrize(
-    ("message", "remedy"),
-    [
-        (SECURITY.format("storage-initializer"), "KServe's storage-initializer keeps rights"),
-        (SECURITY.format("drift"), "a container keeps rights"),
-        (QUOTA, "raise ResourceQuota offers/namespace in your overlay"),
-        ('pods "offers-predictor-7d" is forbidden: no such account', "-n offers get events' says more"),
-    ],
-    ids=["KServe's container", "our container", "quota", "something else"],
-)
-def test_a_pod_that_is_refused(tree: Path, served: ClusterDouble, message: str, remedy: str) -> None:
-    """It is no pod, so only the deployment tells of it."""
-    served.serve(SERVED, "False")
-    (predictor,) = (one for one in served.objects["deployments"] if one["metadata"]["name"] == "offers-predictor")
-    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
-    predictor["status"]["conditions"].append(failure)
-    done = run(tree, served, "status")
-    assert done.returncode == 2
-    assert f"bundle    bank-marketing-1 can't be served: {message}\n" in done.stdout
-    (advice,) = (line for line in done.stdout.splitlines() if "->" in line)
-    assert remedy in advice
-
-
-def test_a_pod_that_no_node_has_room_for(tree: Path, served: ClusterDouble) -> None:
-    served.serve(SERVED, "False")
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    pod = named("offers-predictor-7d", "offers", status={"phase": "Pending"})
-    pod["status"]["conditions"] = [condition | {"message": "0/2 nodes are available: 2 Insufficient memory."}]
-    pod["metadata"]["labels"] = {"serving.kserve.io/inferenceservice": "offers"}
-    served.objects["pods"] = [pod]
-    done = run(tree, served, "status")
-    assert "scheduler, Unschedulable: 0/2 nodes are available: 2 Insufficient memory." in done.stdout
-    assert "no node has room for the pod" in done.stdout
+    assert f"service 'offers' has had no bundle before {SERVED}: deploy one" in done.stderr
 
 
 def test_the_scripts_know_the_names_of_the_manifests() -> None:

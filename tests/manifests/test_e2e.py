@@ -30,12 +30,15 @@ from tests.e2e.forward import forwarded
 from tests.support.http_double import FileServer
 from tests.support.kubeflow_double import API, KubeflowDouble
 from tests.support.kubernetes_double import KubernetesDouble
+from tests.support.reachable import in_cluster, pod, served
 from tests.support.s3_double import S3Double
 from tests.support.services import serving
 from tests.support.small import SMALL
 from tests.support.warranties import WARRANTIES
 
 ROOT = Path(__file__).parents[2]
+TESTS = 9
+"""On a cluster."""
 IMAGE = "offers-pipeline-python:4f2a"
 OLD, NEW = "s3://offers/bundles/shop-0000000000000001", "s3://offers/bundles/shop-0000000000000002"
 
@@ -166,8 +169,8 @@ def skipped(kubeconfig: str, path: Path, *arguments: str) -> str:
         timeout=120, check=False,
     )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
-    assert (done.returncode, len(lines)) == (0, 3), done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("3 skipped in")
+    assert (done.returncode, len(lines)) == (0, TESTS), done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"{TESTS} skipped in")
     (reason,) = {line.partition(": ")[2] for line in lines}
     return reason
 
@@ -194,9 +197,7 @@ def test_a_run_is_submitted_and_awaited(cluster: Cluster, kubeflow: Progress) ->
     assert sent["runtime_config"]["parameters"] == {
         "contract": "bank-marketing",
         "source": "simulated",
-        "trials": 0,
         "seed": 7,
-        "champion": "",
         "publish": "s3://offers/bundles",
         "service": "bank/offers",
         "smoke_url": "http://predictor.offers.svc:8085",
@@ -204,27 +205,31 @@ def test_a_run_is_submitted_and_awaited(cluster: Cluster, kubeflow: Progress) ->
     executors = sent["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"].values()
     assert {executor["container"]["image"] for executor in executors} == {IMAGE}
     kubeflow.states = ["RUNNING", "RUNNING", "SUCCEEDED"]
-    assert steps.await_run(cluster.kubeflow, run, 60).state == "SUCCEEDED"
+    assert steps.await_run(cluster.kubeflow, run, 60).state == "succeeded"
     assert kubeflow.states == []
 
 
 DETAILS = {
     "error": {"code": 13, "message": "train ran out of memory"},
     "run_details": {"task_details": [{"display_name": "train", "state": "FAILED"}]},
+    "pipeline_spec": {
+        "root": {"dag": {"tasks": {"train": {"componentRef": {"name": "comp-train"}}}}},
+        "components": {"comp-train": {}},
+    },
 }
 
 
 def test_a_run_that_fails_is_told_step_by_step(kubeflow: Progress) -> None:
     run = run_of(kubeflow, **DETAILS)
     kubeflow.states = ["RUNNING", "FAILED"]
-    told = r"expected SUCCEEDED, got FAILED \(train ran out of memory\), steps: train FAILED; look at: .*pipeline logs"
+    told = r"expected succeeded, got failed \(train ran out of memory\), steps: train failed; look at: .*pipeline logs"
     with failing(f"run {run}: {told} {run}$"):
         steps.await_run(Kubeflow(kubeflow.url), run, 60)
 
 
 def test_a_run_that_never_ends_is_given_up(kubeflow: Progress) -> None:
     run = run_of(kubeflow, state="RUNNING")
-    with failing(f"waited 0.1 seconds for the end of run {run}; last seen: RUNNING, steps: none yet; look at: http"):
+    with failing(f"waited 0.1 seconds for the end of run {run}; last seen: running, steps: none yet; look at: http"):
         steps.await_run(Kubeflow(kubeflow.url), run, 0.1)
 
 
@@ -293,7 +298,7 @@ def test_a_run_is_stopped(kubeflow: Progress) -> None:
     run_of(kubeflow, "retrain-bank-marketing-2", state="RUNNING")
     client = Kubeflow(kubeflow.url)
     (run,) = client.runs()
-    assert steps.stop(client, run, 60).state == "CANCELED"
+    assert steps.stop(client, run, 60).state == "stopped"
 
 
 def test_what_the_cluster_keeps_is_read_and_missed(kubernetes: KubernetesDouble) -> None:
@@ -447,13 +452,16 @@ def test_a_rollback_returns_to_the_bundle_before(
 ) -> None:
     before = f"s3://offers/bundles/{shop_bundle.name}"
     with failing("'offers rollback .*' ended with 2: offers: service 'offers' has had no bundle before"):
-        steps.roll_back(cluster, "http://127.0.0.1:9")
+        steps.roll_back(cluster)
     S3Store(connect(s3.settings), "offers", "bundles").put_directory(shop_bundle, shop_bundle.name)
     kubernetes.change("offers", lambda service: service["metadata"]["annotations"].update({PREVIOUS: before}))
+    in_cluster(kubernetes, s3)
+    served(kubernetes, "bank", "predictor", 8085, pod("serving"))
     with serving("serving.predictor", tmp_path / "log", "--bundle", shop_bundle) as predictor:
-        steps.roll_back(cluster, predictor.url)
+        kubernetes.forwards["serving"] = "127.0.0.1", httpx.URL(predictor.url).port or 0
+        steps.roll_back(cluster)
     steps.await_served(cluster.service, before, 60)
-    assert kubernetes.services["offers"]["metadata"]["annotations"][PREVIOUS] == OLD
+    assert kubernetes.services["offers"]["metadata"]["annotations"][PREVIOUS] == ""
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kubernetes.client
 import kubernetes_validate
@@ -21,6 +21,7 @@ import typer
 import yaml
 
 from cli import retrain
+from pipelines.placement import CONFIG
 from serving.process.server import Server
 
 # Before kserve: `protocol` hides pytest's arguments from kserve, which would parse them.
@@ -206,7 +207,7 @@ def test_images_have_a_tag_that_does_not_move(objects: tuple[Object, ...]) -> No
         assert re.fullmatch(r"v?[0-9]+\.[0-9]+\.[0-9]+|[0-9a-f]{40}", tag), image
     names = {image.rpartition(":")[0].rpartition("/")[2] for image in found}
     assert names >= OURS
-    assert names - OURS <= {"prometheus", "grafana", FETCHES}
+    assert names - OURS <= {"prometheus", "alertmanager", "grafana", FETCHES}
 
 
 def test_runs_that_the_trigger_starts_use_its_own_image(objects: tuple[Object, ...]) -> None:
@@ -226,7 +227,7 @@ def test_no_container_has_more_rights_than_a_restricted_namespace_gives(objects:
         assert mine["seccompProfile"] == {"type": "RuntimeDefault"}
         assert shared["runAsUser"] > 0
         for volume in pod["spec"]["volumes"]:
-            assert volume.keys() - {"name"} <= {"emptyDir", "configMap"}, volume
+            assert volume.keys() - {"name"} <= {"emptyDir", "configMap", "secret"}, volume
 
 
 def test_the_namespace_enforces_it() -> None:
@@ -323,7 +324,9 @@ def test_controllers_select_their_own_pods(objects: tuple[Object, ...]) -> None:
 
 
 def test_policies_name_pods_and_ports_that_exist(objects: tuple[Object, ...]) -> None:
-    for policy in of(objects, "NetworkPolicy"):
+    # Of those for Kubeflow the pods are not here.
+    ours = (one for one in of(objects, "NetworkPolicy") if one["metadata"]["namespace"] == "offers")
+    for policy in ours:
         spec, name = policy["spec"], policy["metadata"]["name"]
         selected = matching(objects, spec["podSelector"])
         assert selected, name
@@ -399,7 +402,8 @@ def test_the_services_take_the_arguments_that_they_are_given() -> None:
         container = serving_pod(rendered("base"))["spec"]["containers"][place]
         assert container["command"] == ["python", "-m", module]
         given = [one.replace("{{.Name}}", "offers") for one in container["args"]]
-        arguments = [one for one in given if not one.startswith("--scored_dir")]
+        arguments = [one for one in given if not one.startswith(("--scored_dir", "--wait"))]
+        assert "--wait" in given
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False, cwd=ROOT
         )
@@ -419,11 +423,15 @@ def test_the_sidecar_knows_the_arguments_that_it_is_given() -> None:
     assert {one.partition("=")[0] for one in container["args"]} <= known
 
 
-def test_the_trigger_takes_the_arguments_that_it_is_given(objects: tuple[Object, ...]) -> None:
+def test_the_trigger_takes_the_arguments_that_it_is_given(
+    objects: tuple[Object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (trigger,) = of(objects, "Deployment", "retraining-trigger")
     (container,) = trigger["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["offers", "retrain", "listen"]
     listen = typer.main.get_command(retrain.app).commands["listen"]  # type: ignore[attr-defined]
+    for variable in container["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
     context = listen.make_context("listen", list(container["args"]))
     assert context.params["port"] == ports({"spec": {"containers": [container]}})["http"]
     assert context.params["kubeflow"]
@@ -484,6 +492,35 @@ def test_alerts_and_panels_ask_for_series_that_the_services_export() -> None:
         used = set(re.findall(r"\boffers_\w+", question))
         assert used <= known, name
         assert used or "up{" in question, name
+
+
+SCRAPED = {"container", "pod", "le"}
+"""Labels that Prometheus adds, or that a histogram has."""
+
+
+def test_each_question_has_series_that_are_there_before_the_first_request() -> None:
+    """A panel whose series appear with a fault is empty as long as all is well, and looks broken."""
+    application(ServicePlane([]))
+    families = {family.name: family for family in prometheus_client.REGISTRY.collect()}
+    for name, question in asked().items():
+        for series, matchers in re.findall(r"\b(offers_\w+)\{([^}]*)\}", question):
+            wanted = {
+                label: (operator, value)
+                for label, operator, value in re.findall(r'(\w+)(=~|=|!=|!~)"([^"]*)"', matchers)
+                if label not in SCRAPED
+            }
+            if not wanted:
+                continue
+            family = families[re.sub(r"_(total|bucket|sum|count)$", "", series)]
+            samples = [sample.labels for sample in family.samples if sample.name == series]
+            fitting = [labels for labels in samples if all(_fits(labels, *one) for one in wanted.items())]
+            assert fitting, f"{name}: {series}{{{matchers}}}"
+
+
+def _fits(labels: dict[str, str], label: str, matcher: tuple[str, str]) -> bool:
+    operator, value = matcher
+    same = re.fullmatch(value, labels[label]) is not None if operator.endswith("~") else labels[label] == value
+    return same == operator.startswith("=")
 
 
 def test_questions_are_about_containers_that_exist() -> None:
@@ -564,13 +601,41 @@ def test_kind_leads_its_node_ports_to_loopback() -> None:
 
 
 def test_node_ports_are_open_to_the_nodes_of_docker_and_podman() -> None:
-    (policy,) = of(rendered("overlays/kind"), "NetworkPolicy", "node-ports")
-    (rule,) = policy["spec"]["ingress"]
+    policies = of(rendered("overlays/kind"), "NetworkPolicy", "node-ports")
+    kubeflows, ours = sorted(policies, key=lambda policy: str(policy["metadata"]["namespace"]))
+    (rule,) = ours["spec"]["ingress"]
+    assert kubeflows["spec"]["ingress"] == [rule | {"ports": [{"protocol": "TCP", "port": 3000}]}]
     blocks = [ip_network(peer["ipBlock"]["cidr"]) for peer in rule["from"]]
     for node in ("172.18.0.2", "192.168.16.2", "10.89.0.2"):
         assert any(ip_address(node) in block for block in blocks), node
     for outside in ("8.8.8.8", "10.244.0.7"):
         assert not any(ip_address(outside) in block for block in blocks), outside
+
+
+@pytest.mark.parametrize("receiver", ["alertmanager", "mail", "webhook", "pagerduty"])
+def test_alertmanager_takes_each_of_our_receivers(receiver: str) -> None:
+    if not shutil.which("amtool"):
+        pytest.skip("amtool is not here: the receivers are NOT tested; install the package prometheus-alertmanager")
+    file = MANIFESTS / "components" / "observability" / "receivers" / f"{receiver}.yaml"
+    done = subprocess.run(["amtool", "check-config", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_alert_of_each_severity_reaches_the_one_who_is_to_be_called() -> None:
+    if not shutil.which("amtool"):
+        pytest.skip("amtool is not here: the routes are NOT tested; install the package prometheus-alertmanager")
+    file = MANIFESTS / "components" / "observability" / "receivers" / "pagerduty.yaml"
+    for severity, receiver in (("critical", "pager"), ("warning", "chat")):
+        command = ["amtool", "config", "routes", "test", f"--config.file={file}", f"severity={severity}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == receiver, done.stderr
+
+
+def test_prometheus_tells_alertmanager() -> None:
+    scrape = yaml.safe_load((MANIFESTS / "components" / "observability" / "scrape.yaml").read_text("utf-8"))
+    ((target,),) = [one["targets"] for one in scrape["alerting"]["alertmanagers"][0]["static_configs"]]
+    (service,) = of(rendered("overlays/kind"), "Service", "alertmanager")
+    assert target == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
 
 
 def fetched(part: str) -> list[str]:
@@ -581,7 +646,7 @@ def fetched(part: str) -> list[str]:
 
 def test_the_platform_is_pinned() -> None:
     parts = {path.parent.name: fetched(path.parent.name) for path in (MANIFESTS / "platform").glob("*/*.yaml")}
-    assert [part for part, resources in parts.items() if not resources] == ["kserve-storage"]
+    assert {part for part, resources in parts.items() if not resources} == {"kserve-production", "kserve-storage"}
     for resource in (one for resources in parts.values() for one in resources):
         assert re.search(r"/v[0-9]+\.[0-9]+\.[0-9]+/|\?ref=[0-9]+\.[0-9]+\.[0-9]+&timeout=600s$", resource), resource
     tag = storage_initializer()["image"].rpartition(":")[2]
@@ -627,14 +692,99 @@ def test_what_is_left_out_of_kserve(tmp_path: Path) -> None:
     assert {(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in kept} == set(INSTALLED[:2])
 
 
-def test_seaweedfs_has_volumes_for_a_second_bucket(tmp_path: Path) -> None:
-    container = {"name": "seaweedfs", "image": "chrislusf/seaweedfs:4.30", "args": ["server", "-s3", "-filer"]}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "seaweedfs", "namespace": "kubeflow"},
-        "spec": {"template": {"spec": {"containers": [container]}}},
+def kubeflow_deployment(name: str, container: str, **content: Any) -> Object:
+    """What matters here of a deployment of Kubeflow's."""
+    spec = {"template": {"spec": {"containers": [{"name": container, "image": "x:1", **content}]}}}
+    metadata = {"name": name, "namespace": "kubeflow"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+KUBEFLOW = [
+    kubeflow_deployment("seaweedfs", "seaweedfs", args=["server", "-s3", "-filer"]),
+    kubeflow_deployment("ml-pipeline", "ml-pipeline-api-server", env=[{"name": "LOG_LEVEL", "value": "info"}]),
+    kubeflow_deployment(
+        "ml-pipeline-persistenceagent",
+        "ml-pipeline-persistenceagent",
+        env=[{"name": "TTL_SECONDS_AFTER_WORKFLOW_FINISH", "value": "86400"}, {"name": "NUM_WORKERS", "value": "2"}],
+    ),
+    kubeflow_deployment(
+        "workflow-controller", "workflow-controller", env=[{"name": "ARGO_EXECUTOR_PLUGINS", "value": "true"}]
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Object, ...]:
+    return rendered_over("pipelines", KUBEFLOW, tmp_path_factory.mktemp("kubeflow"))
+
+
+def container_of(objects: tuple[Object, ...], name: str) -> Object:
+    (deployment,) = of(objects, "Deployment", name)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return cast(Object, container)
+
+
+def variables(container: Object) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in container["env"]}
+
+
+def test_seaweedfs_has_volumes_for_a_second_bucket(kubeflow: tuple[Object, ...]) -> None:
+    assert container_of(kubeflow, "seaweedfs")["args"] == ["server", "-s3", "-filer", "-volume.max=64"]
+
+
+def test_a_run_is_kept_by_kubeflow_as_long_as_our_pipelines_ask(kubeflow: tuple[Object, ...]) -> None:
+    kept = variables(container_of(kubeflow, "ml-pipeline-persistenceagent"))
+    assert kept == {"TTL_SECONDS_AFTER_WORKFLOW_FINISH": "604800", "NUM_WORKERS": "2"}
+    times = {CONFIG.ttl_seconds_after_finished, CONFIG.ttl_seconds_after_success, CONFIG.ttl_seconds_after_failure}
+    assert times == {604800}
+
+
+def test_argo_looks_at_a_run_every_two_seconds(kubeflow: tuple[Object, ...]) -> None:
+    found = variables(container_of(kubeflow, "workflow-controller"))
+    assert found == {"ARGO_EXECUTOR_PLUGINS": "true", "DEFAULT_REQUEUE_TIME": "2s"}
+
+
+def test_kubeflows_mlflow_plugin_is_off(kubeflow: tuple[Object, ...]) -> None:
+    container = container_of(kubeflow, "ml-pipeline")
+    (mount,) = container["volumeMounts"]
+    assert (mount["mountPath"], mount["subPath"]) == ("/config/config.json", "config.json")
+    (deployment,) = of(kubeflow, "Deployment", "ml-pipeline")
+    (volume,) = deployment["spec"]["template"]["spec"]["volumes"]
+    (config,) = of(kubeflow, "ConfigMap", volume["configMap"]["name"])
+    settings = json.loads(config["data"]["config.json"])
+    assert "plugins" not in settings
+    assert settings["DBDriverName"] == "mysql"
+
+
+def test_kubeflow_is_closed_but_for_its_own_namespace_the_trigger_and_a_webhook(kubeflow: tuple[Object, ...]) -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in of(kubeflow, "NetworkPolicy")}
+    assert policies.keys() == {"same-namespace", "retraining-trigger", "cache-webhook"}
+    assert policies["same-namespace"] == {
+        "podSelector": {},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {}}]}],
     }
-    (patched,) = rendered_over("pipelines", [deployment], tmp_path)
-    (container,) = patched["spec"]["template"]["spec"]["containers"]
-    assert container["args"] == ["server", "-s3", "-filer", "-volume.max=64"]
+    (rule,) = policies["retraining-trigger"]["ingress"]
+    (trigger,) = of(rendered("base"), "Deployment", "retraining-trigger")
+    (peer,) = rule["from"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "offers"}
+    assert peer["podSelector"]["matchLabels"].items() <= trigger["spec"]["template"]["metadata"]["labels"].items()
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8888}]
+    assert policies["cache-webhook"]["podSelector"]["matchLabels"] == {"app": "cache-server"}
+
+
+def test_in_production_kserves_controller_has_a_second_and_a_budget(tmp_path: Path) -> None:
+    made: list[Object] = [
+        {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "kserve"}}
+        for version, kind, name in INSTALLED
+    ]
+    labels = {"control-plane": "kserve-controller-manager"}
+    made[1]["spec"] = {"replicas": 1, "template": {"metadata": {"labels": labels}, "spec": {"containers": []}}}
+    rendered_over("kserve", made, tmp_path)
+    shutil.copytree(MANIFESTS / "platform" / "kserve-production", tmp_path / "kserve-production")
+    objects = rendered(str(tmp_path / "kserve-production"))
+    (controller,) = of(objects, "Deployment")
+    (budget,) = of(objects, "PodDisruptionBudget")
+    assert controller["spec"]["replicas"] == 2
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
+    assert budget["metadata"]["namespace"] == "kserve"

@@ -80,7 +80,7 @@ def test_an_alarm_that_is_sent_again_starts_nothing_more(client: httpx.Client, s
     answers = [client.post("/", headers=headers, content=body).json() for _ in range(3)]
     assert answers[0] == answers[1] == answers[2]
     assert len(starts) == 1
-    assert len(client.get("/journal").json()["entries"]) == 1
+    assert len(client.get("/journal?format=json").json()["entries"]) == 1
     assert 'offers_retraining_decisions_total{cause="alarm",started="true"} 3.0' in client.get("/metrics").text
 
 
@@ -100,7 +100,7 @@ def test_two_signals_of_three_are_needed(
     decision = client.post("/", headers=headers, content=body).json()
     assert decision["started"] is started
     assert len(starts) == started
-    assert client.get("/journal").json()["entries"] == [decision]
+    assert client.get("/journal?format=json").json()["entries"] == [decision]
 
 
 @pytest.mark.parametrize("action", ["retrain", "recalibrate", "none"])
@@ -146,7 +146,7 @@ def test_a_foreign_event_is_refused(
     answer = client.post("/", headers=headers, content=body)
     assert (answer.status_code, answer.json()["error"]) == (400, sentence)
     assert starts == []
-    assert client.get("/journal").json() == {"entries": []}
+    assert client.get("/journal?format=json").json() == {"entries": []}
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"[]", b'"text"', b"{}", b"\xff\xfe", b'{"specversion": "9"}'])
@@ -184,7 +184,7 @@ def test_an_alarm_leads_to_a_new_bundle_and_both_are_in_the_journal(shop_run: Sh
         headers, body = to_structured(event())
         assert client.post("/", headers=headers, content=body).json()["started"]
         runs.wait()
-        decision, outcome = client.get("/journal").json()["entries"]
+        decision, outcome = client.get("/journal?format=json").json()["entries"]
     assert outcome["run"] == decision["run"]
     assert outcome["bundle"] == f"{bundles}/{shop_run.bundle.name}"
     assert (bundles / shop_run.bundle.name / "manifest.json").exists()

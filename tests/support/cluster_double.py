@@ -43,7 +43,7 @@ CRDS = {
     "kserve": ("inferenceservices.serving.kserve.io", "clusterstoragecontainers.serving.kserve.io"),
     "kubeflow": ("workflows.argoproj.io", "scheduledworkflows.kubeflow.org"),
 }
-OURS = ("retraining-trigger", "prometheus", "grafana")
+OURS = ("retraining-trigger", "prometheus", "alertmanager", "grafana")
 PROGRAM = """#!{python} -IS
 import http.client, json, os, sys
 name, argv = os.path.basename(sys.argv[0]), sys.argv[1:]
@@ -83,8 +83,9 @@ class ClusterDouble(Loopback):
     """What is on the machine and on the cluster; each field may be set before a command, and tells afterwards.
 
     `calls` are the programs that were called, with their arguments; `fails` maps a part of a call to an answer that it
-    gets instead; `ends` is how a run of a pipeline ends, and `passed` whether its model passes the gate; `attested` are
-    images that kind can't load, as they were built with attestations.
+    gets instead; `ends` is how a run of a pipeline ends, `reason` why it failed, `lost` how many runs Kubeflow loses,
+    and `passed` whether its model passes the gate; `attested` are images that kind can't load, as they were built with
+    attestations.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -103,6 +104,7 @@ class ClusterDouble(Loopback):
         self.logs: dict[str, str] = {}
         self.runs: list[str] = []
         self.ends, self.passed = "Succeeded", True
+        self.reason, self.lost = "ingest: no source answers at https://archive.example", 0
         self.asked: list[Object] = []
         super().__init__(_handler(self), patient=False)
         self.bin, self._kubeconfig = directory / "bin", directory / "kubeconfig"
@@ -119,7 +121,7 @@ class ClusterDouble(Loopback):
         for tool in TOOLS:
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
         port, kubectl = self._server.server_port, shutil.which("kubectl")
-        for program in ("docker", "kind", "kubectl", "sysctl"):
+        for program in ("docker", "kind", "kubectl", "sleep", "sysctl"):
             path = self.bin / program
             path.write_text(PROGRAM.format(python=sys.executable, port=port, kubectl=kubectl))
             path.chmod(0o755)
@@ -186,6 +188,10 @@ class ClusterDouble(Loopback):
         if uri := service["spec"]["predictor"]["model"].get("storageUri"):
             told = {"internal.serving.kserve.io/storage-initializer-sourceuri": uri}
             predictor["spec"]["template"] = {"metadata": {"annotations": told}}
+            pod = named("offers-predictor-7c", "offers", spec={"containers": []}, status=condition("Ready"))
+            pod["metadata"] |= {"annotations": told, "labels": {"serving.kserve.io/inferenceservice": "offers"}}
+            if not any(one["metadata"]["namespace"] == "offers" for one in self.objects["pods"]):
+                self.put("pods", pod)
         self.put("deployments", predictor)
 
     def program(self, name: str, *arguments: str) -> tuple[int | None, str, str]:
@@ -220,6 +226,9 @@ class ClusterDouble(Loopback):
                     return 0, f"{address}\n", ""
                 return 1, "", f"Error: No public port '{port}' published for {container}\n"
         raise AssertionError(argv)
+
+    def _sleep(self, argv: list[str]) -> Answer:
+        return 0, "", ""
 
     def _sysctl(self, argv: list[str]) -> Answer:
         assert argv == ["-n", "fs.inotify.max_user_instances"]
@@ -273,6 +282,8 @@ class ClusterDouble(Loopback):
     def _exec(self, argv: list[str], piped: str) -> Answer:
         if "submit" in argv:
             return self._submit(argv[argv.index("--name") + 1])
+        if "status" in argv:
+            return self._run_status(argv[-1])
         if "serving.ranker.question" in argv[-1]:
             return 0, '{"instances": [{"customer_id": "example-1"}]}\n', ""
         self.asked.append(json.loads(piped))
@@ -280,20 +291,39 @@ class ClusterDouble(Loopback):
 
     def _submit(self, name: str) -> Answer:
         """As `offers pipeline submit`: a name that is there starts no second run."""
-        ended = {"Succeeded": "SUCCEEDED", "Failed": "FAILED"}
+        ended = {"Succeeded": "succeeded", "Failed": "failed"}
         if name not in self.runs:
             self.runs.append(name)
             workflow = named("offers-training-x", "kubeflow", status={"phase": "Running"} | condition("PodRunning"))
             workflow["metadata"]["labels"] = {"pipeline/runid": f"run-{name}"}
             self.objects["workflows"].append(workflow)
         workflow = self.objects["workflows"][self.runs.index(name)]
-        state = ended.get(workflow["status"]["phase"], "RUNNING")
+        state = ended.get(workflow["status"]["phase"], "running")
         return 0, f"run-{name}  {name}  {state}\nhttp://ml-pipeline.kubeflow:8888/#/runs/details/run-{name}\n", ""
+
+    def _run_status(self, run: str) -> Answer:
+        """As `offers pipeline status`."""
+        name = run.removeprefix("run-")
+        phase = self.objects["workflows"][self.runs.index(name)]["status"]["phase"]
+        code, state, reason = 0, "succeeded", ""
+        if phase == "Failed":
+            code, state, reason = 1, "failed", self.reason
+            if self.lost:
+                self.lost -= 1
+                reason = "Kubeflow lost it: its own task train-driver failed, no step of ours; only a new run helps"
+        elif not self.passed:
+            code, state, reason = 3, "refused", "gate: failed: auc at least 0.99"
+        page = f"http://ml-pipeline.kubeflow:8888/#/runs/details/{run}"
+        return (
+            code,
+            f"{name}  {state}  began 2026-01-01 00:00:00, 155 s  {run}\n{page}\n",
+            f"  {reason}\n" if reason else "",
+        )
 
     def end(self) -> Object:
         """End the newest run."""
         workflow = self.objects["workflows"][-1]
-        workflow["status"] = {"phase": self.ends} | condition("Completed")
+        workflow["status"] = {"phase": "Failed" if self.lost else self.ends} | condition("Completed")
         if self.ends == "Succeeded" and self.passed:
             self.serve("s3://offers/bundles/bank-marketing-1")
         return workflow

@@ -1,6 +1,7 @@
 """A small Kubeflow Pipelines API on loopback: the wire format of v2beta1, as far as the official client uses it."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,6 +23,7 @@ class KubeflowDouble(Loopback):
         self.recurring: list[dict[str, Any]] = []
         self.refuse: dict[str, int] = {}
         self.broken = False
+        self.tokens: set[str | None] = set()
         super().__init__(_handler(self), patient=False)
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
@@ -33,10 +35,11 @@ class KubeflowDouble(Loopback):
         kept = {"experiments": self.experiments, "runs": self.runs, "recurringruns": self.recurring}.get(collection)
         if kept is None:
             return 404, {"code": 5, "message": f"{path} not found"}
-        if method == "POST":
+        name, _, verb = name.partition(":")
+        if method == "POST" and not verb:
             return 200, self._created(collection, kept, body)
         if name:
-            return self._one(method, kept, _ID[collection], name)
+            return self._one(method, kept, _ID[collection], name, verb)
         found = [item for item in reversed(kept) if _matches(item, query)]
         return 200, {_PLURAL[collection]: found, "total_size": len(found)} if found else {}
 
@@ -45,15 +48,20 @@ class KubeflowDouble(Loopback):
         item = body | {_ID[collection]: f"{collection}-{number}", "created_at": f"2026-01-01T00:00:{number:02d}Z"}
         if collection == "runs":
             item |= {"state": "PENDING", "finished_at": "1970-01-01T00:00:00Z"}
+        if collection == "recurringruns":
+            item |= {"status": "ENABLED", "updated_at": datetime.now(UTC).isoformat()}
         kept.append(item)
         return item
 
-    def _one(self, method: str, kept: list[dict[str, Any]], key: str, name: str) -> tuple[int, Any]:
+    def _one(self, method: str, kept: list[dict[str, Any]], key: str, name: str, verb: str) -> tuple[int, Any]:
         item = next((item for item in kept if item[key] == name), None)
         if item is None:
             return 404, {"code": 5, "message": f"{name} not found"}
         if method == "DELETE":
             kept.remove(item)
+            return 200, {}
+        if verb == "disable":
+            item["status"] = "DISABLED"
             return 200, {}
         return 200, item
 
@@ -78,6 +86,7 @@ def _handler(double: KubeflowDouble) -> type[loopback.Handler]:
             url = urlsplit(self.path)
             length = int(self.headers.get("content-length") or 0)
             body = json.loads(self.rfile.read(length) or b"null")
+            double.tokens.add(self.headers["authorization"])
             status, content = double.answer(self.command, url.path, parse_qs(url.query), body)
             sent = json.dumps(content).encode()
             self.send_response(status)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from kubernetes import client
 
-from tests.support import loopback
+from tests.support import loopback, port_forward
 from tests.support.loopback import Loopback
 
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices"
@@ -39,7 +39,8 @@ class KubernetesDouble(Loopback):
     `controller` is called with the object after each change, in the place of KServe's: it sets the status.
     `refuse` maps "METHOD path" to a status that is answered; `lasts` is how many events a watch tells before it ends,
     all by default, and `breaks` makes it end in mid-line, as where the server is killed; `told` counts the events.
-    `minimal` stands for KServe's minimal definitions, whose `spec` has one owner as a whole.
+    `minimal` stands for KServe's minimal definitions, whose `spec` has one owner as a whole. `others` are more objects
+    by their path, and `forwards` maps a pod to what listens behind its port.
     """
 
     def __init__(self, controller: Callable[[Object], None]) -> None:
@@ -47,6 +48,8 @@ class KubernetesDouble(Loopback):
         self.services: dict[str, Object] = {}
         self.pods: list[Object] = []
         self.logs: dict[str, str] = {}
+        self.others: dict[str, Object] = {}
+        self.forwards: dict[str, tuple[str, int]] = {}
         self.refuse: dict[str, int] = {}
         self.minimal = False
         self.lasts: int | None = None
@@ -192,6 +195,11 @@ def _handler(double: KubernetesDouble) -> type[loopback.Handler]:
                 self._watch(query)
             elif url.path.startswith(f"{services}/"):
                 self._service(url.path.removeprefix(f"{services}/"), query, body)
+            elif url.path in double.others:
+                self.send_json(200, double.others[url.path])
+            elif url.path.endswith("/portforward"):
+                pod = url.path.split("/")[-2]
+                port_forward.serve(self, int(query["ports"]), double.forwards[pod])
             elif url.path == pods:
                 wanted = query["labelSelector"].partition("=")[2]
                 found = [pod for pod in double.pods if wanted in pod["metadata"]["labels"].values()]

@@ -11,7 +11,7 @@ import pytest
 
 from offers.errors import ServiceError, StorageError
 from offers.retraining.journal import Decision, Journal, Outcome, Request
-from offers.retraining.retrainer import Limits, Retrainer, decide, grown, run_name, scheduled
+from offers.retraining.retrainer import Limits, Retrainer, again, decide, grown, run_name, scheduled
 from offers.store.directory import DirectoryStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -184,9 +184,9 @@ def test_an_entry_that_was_taken_away_is_told(journal: Journal, tmp_path: Path) 
 ASKER = """
 import sys
 from pathlib import Path
-from offers.directory import DirectoryStore
-from offers.journal import Journal, Request
-from offers.retraining import Retrainer
+from offers.retraining.journal import Journal, Request
+from offers.retraining.retrainer import Retrainer
+from offers.store.directory import DirectoryStore
 
 print("ready", flush=True)
 for line in sys.stdin:
@@ -221,3 +221,72 @@ def asker(directory: Path) -> subprocess.Popen[str]:
 def answered(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
+
+
+def test_what_has_ended_is_settled_before_an_alarm_is_judged(journal: Journal, starts: Starts, clock: Clock) -> None:
+    ended: list[str] = []
+
+    def settle() -> None:
+        for run in ended:
+            journal.ended(run, succeeded=False, note="the disk is full")
+        ended.clear()
+
+    told: list[Decision] = []
+    retrainer = Retrainer(journal, starts, Limits(timedelta(days=1), timedelta(hours=6)), settle, told.append)
+    first = retrainer.ask(request(1))
+    assert "under way" in retrainer.ask(request(2)).reason
+    ended.append(first.run)
+    third = retrainer.ask(request(3))
+    assert third.started
+    assert retrainer.ask(request(3)) == third
+    assert [decision.request.id for decision in told] == [request(number).id for number in (1, 2, 3)]
+
+
+def test_a_run_that_was_lost_is_begun_again_twice_with_a_pause(
+    journal: Journal, retrainer: Retrainer, starts: Starts, clock: Clock
+) -> None:
+    assert again(journal.entries(), clock()) is None
+    runs = [retrainer.ask(request(evidence={"bundle": "shop-1", "reasons": ["age"]})).run]
+    for pause in (60, 120):
+        assert again(journal.entries(), clock()) is None
+        journal.ended(runs[-1], succeeded=False, note="Kubeflow's own task root-driver failed", lost=True)
+        clock.moment += timedelta(seconds=pause - 1)
+        assert again(journal.entries(), clock()) is None
+        clock.moment += timedelta(seconds=1)
+        asked = again(journal.entries(), clock())
+        assert asked is not None
+        assert asked.evidence["bundle"] == "shop-1"
+        decision = retrainer.ask(asked)
+        assert decision.started
+        assert decision.request.cause == "alarm"
+        assert f"{runs[-1]} was lost (Kubeflow's own task root-driver failed), and is begun again" in decision.reason
+        runs.append(decision.run)
+    journal.ended(runs[-1], succeeded=False, lost=True)
+    clock.moment += timedelta(days=1)
+    assert again(journal.entries(), clock()) is None
+    assert starts == runs
+    assert len(set(runs)) == 3
+
+
+def test_a_run_that_failed_by_itself_is_not_begun_again(journal: Journal, retrainer: Retrainer, clock: Clock) -> None:
+    run = retrainer.ask(request()).run
+    journal.ended(run, succeeded=False, note="ingest: there is no such file")
+    clock.moment += timedelta(hours=1)
+    assert again(journal.entries(), clock()) is None
+
+
+def test_the_journal_reads_as_a_line_a_decision(journal: Journal, retrainer: Retrainer, clock: Clock) -> None:
+    first = retrainer.ask(request(1, cause="manual"))
+    journal.ended(first.run, succeeded=True, bundle="s3://bank/bundles/shop-0123456789abcdef")
+    second = retrainer.ask(request(2, cause="manual"))
+    journal.ended(second.run, succeeded=False, note="ingest: there is no such file")
+    third = retrainer.ask(request(3, cause="manual"))
+    retrainer.ask(request(4))
+    moment, person = f"{NOON:%Y-%m-%d %H:%M:%S}  ", "(a person asked for it)"
+    *lines, last = journal.lines()
+    assert lines == [
+        f"{moment}manual    {first.run}  bundle shop-0123456789abcdef  {person}",
+        f"{moment}manual    {second.run}  failed: ingest: there is no such file  {person}",
+        f"{moment}manual    {third.run}  under way  {person}",
+    ]
+    assert last.startswith(f"{moment}alarm     no run: {third.run} is under way since 0 seconds")

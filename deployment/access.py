@@ -1,0 +1,106 @@
+"""How a person's machine reaches what a deployment asks: the object store, and the predictor.
+
+The environment comes first. What it does not say is read from the namespace of the service, and reached by forwarding.
+"""
+
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import urllib3
+from kubernetes import client
+from pydantic import SecretStr
+
+from deployment.forwarding import forwarded
+from offers.errors import ServiceError
+from offers.settings import S3Settings, Settings
+
+SETTINGS, KEYS = "offers-settings", "object-store"
+"""Names of the ConfigMap with the store's endpoint and the Secret with its keys."""
+PREDICTOR, PREDICTOR_PORT = "predictor", 8085
+
+Connect = Callable[[], client.ApiClient]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Settings by which the object store is reached, and the address of the predictor."""
+
+    settings: Settings
+    predictor: str
+
+
+@contextmanager
+def access(connect: Connect, namespace: str, settings: Settings, predictor: str = "") -> Iterator[Access]:
+    """Reach the store and the predictor of the service in a namespace, as long as the block lasts.
+
+    Parameters
+    ----------
+    connect : gives the cluster's API; not called where the environment tells all
+    settings : whose store is taken as it is where they name its endpoint
+    predictor : where it answers; by forwarding where this is empty
+
+    Raises
+    ------
+    ServiceError
+        the account may not read what it needs, or not forward
+    """
+    with ExitStack() as stack:
+        reached = stack.enter_context(store_access(connect, namespace, settings))
+        if not predictor:
+            address = stack.enter_context(forwarded(connect(), namespace, PREDICTOR, PREDICTOR_PORT, expected=False))
+            predictor = f"http://{address}"
+        yield Access(reached, predictor)
+
+
+@contextmanager
+def store_access(connect: Connect, namespace: str, settings: Settings) -> Iterator[Settings]:
+    """Settings by which the object store of a namespace is reached; raises as `access` does."""
+    if settings.s3.endpoint:
+        yield settings
+        return
+    api = connect()
+    core = client.CoreV1Api(api)
+    told = _read(core.read_namespaced_config_map, SETTINGS, namespace, "ConfigMap", "set OFFERS_S3_ENDPOINT").data or {}
+    endpoint, region = told.get("OFFERS_S3_ENDPOINT", ""), told.get("AWS_REGION", "")
+    secure = not endpoint.startswith("http://")
+    host = endpoint.removeprefix("https://").removeprefix("http://").rstrip("/")
+    found = settings.s3.model_copy(update={"secure": secure, "region": settings.s3.region or region})
+    found = _with_keys(core, namespace, found)
+    with ExitStack() as stack:
+        name, _, port = host.partition(":")
+        service, _, place = name.partition(".")
+        if place.partition(".")[2] in ("", "svc", "svc.cluster.local") and place:
+            number = int(port) if port.isdecimal() else 80
+            host = stack.enter_context(forwarded(api, place.partition(".")[0], service, number))
+        yield settings.model_copy(update={"s3": found.model_copy(update={"endpoint": host})})
+
+
+def _with_keys(core: client.CoreV1Api, namespace: str, settings: S3Settings) -> S3Settings:
+    """Keys of the environment, or else of the Secret; a role needs neither."""
+    if settings.access_key or settings.role_arn:
+        return settings
+    remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    data = _read(core.read_namespaced_secret, KEYS, namespace, "Secret", remedy).data or {}
+    keys = {name: base64.b64decode(value).decode() for name, value in data.items()}
+    return settings.model_copy(
+        update={
+            "access_key": keys.get("AWS_ACCESS_KEY_ID", ""),
+            "secret_key": SecretStr(keys.get("AWS_SECRET_ACCESS_KEY", "")),
+        }
+    )
+
+
+def _read(call: Any, name: str, namespace: str, kind: str, remedy: str) -> Any:
+    try:
+        return call(name, namespace)
+    except client.ApiException as error:
+        hints = {403: "the account that asks may not read it", 404: "there is none of that name"}
+        hint = hints.get(error.status, f"the cluster answers {error.status} {error.reason}")
+        raise ServiceError(f"can't read {kind} {namespace}/{name}: {hint}; {remedy}") from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise ServiceError(
+            f"can't read {kind} {namespace}/{name}: the cluster does not answer: {str(error)[:200]}"
+        ) from None

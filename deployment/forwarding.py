@@ -1,0 +1,141 @@
+"""A port on loopback that leads to a service's pods, through the Kubernetes API: all that it takes is a kubeconfig.
+
+Each connection goes to a pod that is ready when it begins, and so outlives a roll-out.
+"""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import Any
+
+import urllib3
+from kubernetes import client
+from kubernetes.stream import portforward
+
+from offers.errors import ServiceError
+
+_CHUNK = 64 * 1024
+
+
+@contextmanager
+def forwarded(api: client.ApiClient, namespace: str, service: str, port: int, expected: bool = True) -> Iterator[str]:
+    """Listen on a free port of loopback, and lead what comes there to a service; gives `127.0.0.1:PORT`.
+
+    Parameters
+    ----------
+    expected : whether a pod of the service has to be ready from the beginning
+
+    Raises
+    ------
+    ServiceError
+        there is no such service, none of its pods is ready, or the account may not forward to them
+    """
+    way = _Way(api, namespace, service, port)
+    # What is refused is refused here, and not at the first question, which could only tell that nobody answers.
+    try:
+        way.connect().close()
+    except _NotReadyError:
+        if expected:
+            raise
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=_accept, args=(listener, way), name=f"forward {service}", daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            # Closing alone wakes no accept().
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+class _NotReadyError(ServiceError):
+    """No pod of the service takes a connection now."""
+
+
+class _Way:
+    """From here to the pods of a service; the generated client is made anew for each thread, as it is not shared."""
+
+    def __init__(self, api: client.ApiClient, namespace: str, service: str, port: int) -> None:
+        self._configuration = api.configuration
+        self._namespace, self._service, self._port = namespace, service, port
+
+    def connect(self) -> Any:
+        """A socket that leads to the port of a pod that is ready."""
+        api = client.CoreV1Api(client.ApiClient(self._configuration))
+        pod, port = self._pod(api)
+        with self._calls("forward to"):
+            connection = portforward(api.connect_get_namespaced_pod_portforward, pod, self._namespace, ports=str(port))
+        return connection.socket(port)
+
+    def _pod(self, api: client.CoreV1Api) -> tuple[str, int]:
+        with self._calls("find"):
+            spec = api.read_namespaced_service(self._service, self._namespace).spec
+            selector = ",".join(f"{key}={value}" for key, value in (spec.selector or {}).items())
+            pods = api.list_namespaced_pod(self._namespace, label_selector=selector).items
+        target = next((entry.target_port or entry.port for entry in spec.ports if entry.port == self._port), self._port)
+        ready = [pod for pod in pods if pod.metadata.deletion_timestamp is None and _ready(pod)]
+        if not ready:
+            raise _NotReadyError(f"{self}: none of its {len(pods)} pods is ready; 'offers status' says why")
+        return ready[-1].metadata.name, _number(ready[-1], target)
+
+    def __str__(self) -> str:
+        return f"service {self._namespace}/{self._service}"
+
+    @contextmanager
+    def _calls(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except client.ApiException as error:
+            # Of a web socket that is refused the client tells no status, but the server's line.
+            refused = error.status == 403 or "403" in str(error.reason)
+            hint = (
+                "the account that asks may not: it needs to get services, list pods and create pods/portforward there"
+                if refused
+                else f"the cluster answers {error.status or ''} {str(error.reason)[:200]}".rstrip()
+            )
+            raise ServiceError(f"can't {verb} {self}: {hint}") from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ServiceError(f"can't {verb} {self}: the cluster does not answer: {str(error)[:200]}") from None
+
+
+def _ready(pod: Any) -> bool:
+    conditions = (pod.status.conditions if pod.status else None) or ()
+    return any(condition.type == "Ready" and condition.status == "True" for condition in conditions)
+
+
+def _number(pod: Any, target: Any) -> int:
+    """A port by its number, which may be given by its name."""
+    ports = [port for container in pod.spec.containers for port in container.ports or ()]
+    return next((int(port.container_port) for port in ports if port.name == target), 0) or int(target)
+
+
+def _accept(listener: socket.socket, way: _Way) -> None:
+    with suppress(OSError):
+        while True:
+            here, _ = listener.accept()
+            Thread(target=_join, args=(here, way), daemon=True).start()
+
+
+def _join(here: socket.socket, way: _Way) -> None:
+    """Carry bytes both ways until one side ends."""
+    with here:
+        try:
+            there = way.connect()
+        except ServiceError:
+            # The caller sees a connection that is closed, and asks again while it waits for a roll-out.
+            return
+        back = Thread(target=_copy, args=(there, here), daemon=True)
+        back.start()
+        _copy(here, there)
+        there.close()
+        back.join()
+
+
+def _copy(source: Any, sink: Any) -> None:
+    with suppress(OSError):
+        while chunk := source.recv(_CHUNK):
+            sink.sendall(chunk)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)

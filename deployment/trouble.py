@@ -1,0 +1,191 @@
+"""What keeps a pod of the service from answering, in one sentence, and what to do about it: read from its status."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Pod = Mapping[str, Any]
+Words = Callable[[str, str], str]
+"""Takes a pod's name and a container's, and gives the last line that the container has said."""
+
+_INITIALIZER = "storage-initializer"
+_PREDICTOR = "kserve-container"
+_INITIALIZER_LOG = re.compile(r"^\S+ \S+ \d+ storage\.initializer [A-Z]+ \[[^]]*\] ")
+_BEGINNING = ("PodInitializing", "ContainerCreating", "")
+_REFUSED_KEYS = re.compile(
+    r"forbidden|access ?denied|InvalidAccessKeyId|SignatureDoesNotMatch|\[403\]|unable to locate credentials", re.I
+)
+_NO_BUNDLE = re.compile(r"no model found|NoSuch|\(404\)|\[404\]", re.I)
+_STORE_AWAY = re.compile(r"could not connect to the endpoint|connection refused|timed? ?out|name resolution", re.I)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a pod does not answer, and what to do; where `passes` is true, wait first."""
+
+    reason: str
+    remedy: str
+    passes: bool = False
+
+
+def trouble_of(pods: Sequence[Pod], uri: str, kind: bool, words: Words) -> Trouble | None:
+    """The first trouble of pods that are to serve a bundle; None where there is none.
+
+    Parameters
+    ----------
+    uri : of the bundle, for what is to be done
+    kind : whether the cluster is one of kind's
+    words : asked where a container's status does not tell why it has ended
+    """
+    for pod in pods:
+        for check in (_unscheduled, _uninitialized, _unstarted, _crashed):
+            if trouble := check(pod, uri, kind, words):
+                return trouble
+    return None
+
+
+def ready(pod: Pod) -> bool:
+    """Whether a pod answers."""
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def refused(message: str) -> Trouble:
+    """What to do where no pod may be made, by the words of the API server."""
+    if "kserve-webhook-server" in message:
+        return Trouble(
+            "KServe's controller is away, and without it no pod of the service can be made",
+            "'kubectl -n kserve get pods' shows it; once it is back, 'kubectl -n offers annotate replicaset -l"
+            " serving.kserve.io/inferenceservice=offers offers/hurry=now --overwrite' spares up to two minutes",
+        )
+    if "PodSecurity" in message and _INITIALIZER in message:
+        remedy = (
+            "KServe's storage-initializer keeps rights that the namespace refuses: 'make platform' takes them;"
+            " for a KServe of another hand manifests/platform/README.md has the line"
+        )
+    elif "PodSecurity" in message:
+        remedy = (
+            "a container keeps rights that the namespace refuses: set in its securityContext what the message names"
+        )
+    elif "exceeded quota" in message:
+        remedy = (
+            "pods that end count until they have ended, so ask again in a minute; where it stays, raise"
+            " ResourceQuota offers/namespace in your overlay"
+        )
+    else:
+        remedy = "'kubectl -n offers get events' says more"
+    return Trouble(message, remedy)
+
+
+def _unscheduled(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
+    for condition in pod["status"].get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            reason = condition.get("message", "no node takes the pod").partition(". ")[0]
+            more = "give docker more CPUs and memory" if kind else "add a node, or let fewer pods run"
+            return Trouble(f"no node has room for its pod ({reason})", more)
+    return None
+
+
+def _uninitialized(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
+    for status in pod["status"].get("initContainerStatuses", ()):
+        if status["ready"] or not (ended := _ended(status)):
+            continue
+        said = _INITIALIZER_LOG.sub("", _last(ended.get("message", "")) or words(_name(pod), status["name"]))
+        if _REFUSED_KEYS.search(said):
+            return Trouble(
+                "the object store refuses its keys",
+                "Secret offers/object-store has others than the store: 'make deploy' writes those of Kubeflow's store",
+            )
+        if _NO_BUNDLE.search(said):
+            return Trouble(
+                f"there is no bundle at {uri}",
+                "'make rollback' takes the former one, 'offers deploy s3://offers/bundles/NAME' another",
+            )
+        if _STORE_AWAY.search(said):
+            return Trouble(
+                f"the object store can't be reached ({said})", "it is tried again; see the line 'platform'", True
+            )
+        return Trouble(f"it can't be fetched: {said}", f"'{_logs(pod, status['name'])}' says more")
+    return None
+
+
+def _unstarted(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
+    for status in _statuses(pod):
+        waiting = status.get("state", {}).get("waiting", {})
+        reason = waiting.get("reason", "")
+        if "Image" in reason:
+            image = status.get("image", "its image")
+            return Trouble(f"{image} can't be pulled ({reason})", "'make deploy' loads it onto the nodes of kind")
+        if reason not in (*_BEGINNING, "CrashLoopBackOff"):
+            return Trouble(
+                f"{status['name']} can't be started: {reason}: {waiting.get('message', '')}",
+                f"'kubectl -n offers describe pod {_name(pod)}' says more",
+            )
+    return None
+
+
+def _crashed(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
+    for status in _statuses(pod):
+        ended = _ended(status)
+        if status["ready"] or not ended:
+            continue
+        # So the kubelet writes what had run when its node went down, and what a node that comes back begins anew.
+        if ended.get("reason") == "Unknown":
+            return Trouble("its node was restarted, and the pod begins anew", "wait, and ask again in a minute", True)
+        if ended.get("reason") == "OOMKilled":
+            return Trouble(
+                f"{status['name']} was killed, as it took more memory than its limit",
+                "raise its limit in your overlay",
+            )
+        if status["name"] != _PREDICTOR and _waits_for_predictor(pod):
+            continue
+        said = _sentence(_last(ended.get("message", "")) or words(_name(pod), status["name"]))
+        return Trouble(
+            f"{status['name']} ends with exit code {ended.get('exitCode')}{f': {said}' if said else ''}",
+            f"'{_logs(pod, status['name'])}' says more; 'make rollback' takes the former bundle",
+        )
+    return None
+
+
+def _waits_for_predictor(pod: Pod) -> bool:
+    """Whether the predictor has ended as well: then its words tell why, and no other container's."""
+    return any(status["name"] == _PREDICTOR and not status["ready"] and _ended(status) for status in _statuses(pod))
+
+
+def _statuses(pod: Pod) -> Iterator[Mapping[str, Any]]:
+    yield from pod["status"].get("containerStatuses", ())
+
+
+def _ended(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a container ended: now, or before it began again."""
+    for state in (status.get("state", {}), status.get("lastState", {})):
+        ended: Mapping[str, Any] = state.get("terminated") or {}
+        if ended and ended.get("exitCode") != 0:
+            return ended
+    return {}
+
+
+def _name(pod: Pod) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _logs(pod: Pod, container: str) -> str:
+    return f"kubectl -n offers logs {_name(pod)} -c {container}"
+
+
+def _last(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _sentence(line: str) -> str:
+    """What a line of a log says: of one in JSON its message, if it has one."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return line.removeprefix("offers: ")
+    if not isinstance(content, dict):
+        return line
+    return str(content.get("message") or content.get("error") or "")

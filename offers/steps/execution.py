@@ -1,0 +1,52 @@
+"""Carry out a step: wait for what is away for a moment, and end by one sentence where it fails by an error of ours."""
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from offers.errors import OffersError
+from offers.settings import Settings
+
+Result = TypeVar("Result")
+Say = Callable[[str], None]
+
+STOPPED = "offers: stopped:"
+"""How the last line of a step begins that fails by an error of ours."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
+
+
+def say(text: str) -> None:
+    """Write a line of a step's log."""
+    print("offers:", text, flush=True)
+
+
+def execute(step: Callable[..., Result], *arguments: object) -> Result:
+    """Carry out a step; exit with code 1 and one sentence where it fails by an error of ours.
+
+    A fault that may pass, such as a store that is away, is waited out for the seconds of OFFERS_PATIENCE, and the step
+    begun again; any other ends the step at once.
+    """
+    try:
+        return _patiently(partial(step, *arguments), Settings.from_env().patience)
+    except OffersError as error:
+        print(STOPPED, error, file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+def _patiently(step: Callable[[], Result], patience: float) -> Result:
+    deadline, longest = time.monotonic() + patience, _FIRST_PAUSE
+    while True:
+        try:
+            return step()
+        except OffersError as error:
+            left = deadline - time.monotonic()
+            if not error.passes or left <= 0:
+                raise
+            # Drawn, so that steps that lost the same store don't come back to it at once.
+            pause = min(left, random.uniform(longest / 2, longest))
+            say(f"{error}; tried again in {pause:.0f} s, for another {left:.0f} s at most")
+            time.sleep(pause)
+            longest = min(2 * longest, _LONGEST_PAUSE)

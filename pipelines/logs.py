@@ -1,0 +1,129 @@
+"""What the steps of a run on a cluster have said: from their pods, or from what Kubeflow has kept of them."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import urllib3
+from kubernetes import client
+
+from offers.errors import ServiceError
+from offers.store.store import Store
+
+RUN_LABEL = "pipeline/runid"
+NODE = "workflows.argoproj.io/node-name"
+KILLED = 137
+
+_FOREIGN = re.compile(r"time=\S+ level=|[IWEF]\d{4} \d\d:\d\d:\d\d|\[KFP Executor |Error: exit status|ensurepip|\s*$")
+"""How lines begin that Argo, Kubeflow's launcher and its executor write."""
+_OURS = re.compile(r"(?:offers: stopped: |offers\.errors\.\w+: )(?P<sentence>.*)")
+"""The last line of a step that ends by an error of ours; the second form is that of a traceback."""
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b.*")
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """Log of one try of a step; `end` says how its container ended, where that was not well."""
+
+    step: str
+    text: str
+    end: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """What the step itself has said."""
+        return list(_own(self.text))
+
+    @property
+    def reason(self) -> str:
+        """Why the step has ended so, in one sentence."""
+        said = self.lines
+        ours = next((match["sentence"] for line in reversed(said) if (match := _OURS.match(line))), "")
+        raised = next((line for line in reversed(said) if _RAISED.fullmatch(line)), "")
+        last = said[-1].removeprefix("offers: ") if said else "it has said nothing"
+        return ours or raised or self.end or last
+
+
+def pod_logs(run: str, namespace: str, api: client.CoreV1Api) -> list[StepLog]:
+    """Logs of a run's steps, the earliest first, from its pods; none where they are gone.
+
+    Raises
+    ------
+    ServiceError
+        no cluster answers, or it refuses
+    """
+    try:
+        pods = api.list_namespaced_pod(namespace, label_selector=f"{RUN_LABEL}={run}").items
+        steps = [(pod, name) for pod in pods if (name := _step(pod))]
+        steps.sort(key=lambda step: step[0].metadata.creation_timestamp)
+        return [StepLog(name, _log(api, pod.metadata.name, namespace), _end(pod)) for pod, name in steps]
+    except client.ApiException as error:
+        raise ServiceError(f"the cluster answers {error.status} for the pods of run {run!r}: {error.reason}") from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise ServiceError(f"the cluster has gone away: {str(error)[:200]}") from None
+
+
+def kept_logs(run: str, pipeline: str, store: Store) -> list[StepLog]:
+    """Logs of a run's steps from the store where Kubeflow keeps them; of each step the last try, in no order.
+
+    Parameters
+    ----------
+    store : Kubeflow's artifacts, s3://mlpipeline/v2/artifacts
+
+    Raises
+    ------
+    StorageError
+        the store is away, or refuses
+    """
+    prefix = f"{pipeline}/{run}/"
+    keys = [key for key in store.keys(prefix) if key.rpartition("/")[2].startswith("executor-logs")]
+    return [
+        StepLog(key.removeprefix(prefix).partition("/")[0], store.read_bytes(key).decode("utf-8", "replace"))
+        for key in keys
+    ]
+
+
+def _own(text: str) -> Iterator[str]:
+    block = False
+    for line in text.splitlines():
+        # What the executor got and what it gives is JSON, over many lines.
+        if block or line == "{":
+            block = line != "}"
+        elif _FOREIGN.match(line):
+            block = line.endswith("{")
+        else:
+            yield line.rstrip()
+
+
+def _step(pod: Any) -> str:
+    """Name of the step whose container a pod runs; empty of a pod that is none, such as a driver's."""
+    if not any(container.name == "main" for container in pod.spec.containers):
+        return ""
+    *_, step, last = ["", *re.sub(r"\(\d+\)", "", (pod.metadata.annotations or {}).get(NODE, "")).split(".")]
+    return step if last == "executor" else ""
+
+
+def _end(pod: Any) -> str:
+    statuses = (pod.status.container_statuses if pod.status else None) or ()
+    states = [status.state.terminated for status in statuses if status.name == "main" and status.state]
+    ended = next((state for state in states if state is not None), None)
+    if ended is None or ended.exit_code == 0:
+        return ""
+    if ended.reason == "OOMKilled":
+        return "it was killed, as it took more memory than its limit (exit code 137)"
+    if ended.exit_code == KILLED:
+        return f"its process was killed (exit code {KILLED})"
+    return f"it ended with exit code {ended.exit_code}"
+
+
+def _log(api: client.CoreV1Api, pod: str, namespace: str) -> str:
+    try:
+        return str(api.read_namespaced_pod_log(pod, namespace, container="main"))
+    except client.ApiException as error:
+        # So a kubelet answers for a container that has not begun, and its message says what it waits for.
+        if error.status != HTTPStatus.BAD_REQUEST:
+            raise
+        return str(json.loads(error.body)["message"])

@@ -1,0 +1,167 @@
+"""How far a run on a cluster has come: the pipeline's own steps in their order, read from what Kubeflow tells of it.
+
+Kubeflow's tasks are Argo's nodes, unordered, of which each step has up to seven: its driver, its executor, a wrapper of
+each that tries again, and each try. A step is found by its name in the graph, and its tries by its wrapper's time.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+StepState = Literal["waiting", "running", "done", "skipped", "not run", "stopped", "failed"]
+RunState = Literal["waiting", "running", "succeeded", "refused", "stopped", "failed"]
+
+GATED = "passed"
+"""Name of the condition behind which a pipeline has what only a model that passed the gate gets."""
+_RUN_STATES: dict[str, RunState] = {
+    "SUCCEEDED": "succeeded",
+    "SKIPPED": "succeeded",
+    "FAILED": "failed",
+    "CANCELED": "stopped",
+    "RUNNING": "running",
+    "PAUSED": "running",
+    "CANCELING": "running",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the pipeline; `tries` is 0 where it has not begun."""
+
+    name: str
+    state: StepState = "waiting"
+    began: datetime | None = None
+    seconds: float | None = None
+    tries: int = 0
+
+
+def run_state(run: Any) -> RunState:
+    """Kubeflow's word for a run in ours: one that was terminated is FAILED for Kubeflow."""
+    state = _RUN_STATES.get(run.state or "", "waiting")
+    return "stopped" if state == "failed" and _terminated(run) else state
+
+
+def steps(run: Any, now: datetime | None = None) -> tuple[Step, ...]:
+    """The steps of a run in the order of its graph, those of a branch where the branch stands.
+
+    Parameters
+    ----------
+    run : as kfp's client reads it, with its details
+    now : until when a step that runs has run
+    """
+    return tuple(_Steps(run, now or datetime.now(UTC)).of("root", enclosing="waiting"))
+
+
+def refused(run: Any, found: Sequence[Step]) -> bool:
+    """Whether a run has ended well without a model, as its gate let none pass."""
+    gate = next((step for step in found if step.name == "gate"), None)
+    behind = [name for name, _, branch in _graph(run) if branch == GATED]
+    skipped = {step.name for step in found if step.state == "skipped"}
+    return gate is not None and gate.state == "done" and bool(behind) and skipped.issuperset(behind)
+
+
+def lost_at(run: Any) -> str:
+    """Name of Kubeflow's own task that a run has failed at, as nothing of ours did; empty where there is none.
+
+    Kubeflow can't try such a task again once it is registered: only a new run helps.
+    """
+    if run_state(run) != "failed":
+        return ""
+    failed = [task for task in _tasks(run) if task.state == "FAILED" and task.display_name.endswith("-driver")]
+    return str(min(failed, key=lambda task: task.create_time).display_name) if failed else ""
+
+
+def pipeline_name(run: Any) -> str:
+    """Name of the pipeline, which is a part of where Kubeflow keeps what the steps leave."""
+    return str(_spec(run).get("pipelineInfo", {}).get("name", ""))
+
+
+class _Steps:
+    def __init__(self, run: Any, now: datetime) -> None:
+        self._spec, self._tasks, self._now = _spec(run), _tasks(run), now
+        self._over = run_state(run) in ("succeeded", "stopped", "failed")
+        self._stopped = _terminated(run)
+        self._by_name: dict[str, Any] = {task.display_name: task for task in self._tasks}
+
+    def of(self, component: str, enclosing: StepState) -> Iterator[Step]:
+        """Steps of one graph; `enclosing` is the state of the branch that it is."""
+        for name, task in _ordered(_tasks_of(self._spec, component)):
+            inner, state = task["componentRef"]["name"], self._state(name, enclosing)
+            if _tasks_of(self._spec, inner):
+                yield from self.of(inner, state)
+            else:
+                yield self._step(name, state)
+
+    def _step(self, name: str, state: StepState) -> Step:
+        node = self._by_name.get(name)
+        began = moment(node.start_time) if node is not None and node.state else None
+        if node is None or began is None or state in ("waiting", "not run", "skipped"):
+            return Step(name, state)
+        ended = moment(node.end_time) or self._now
+        return Step(name, state, began, max(0.0, (ended - began).total_seconds()), self._tries(node))
+
+    def _state(self, name: str, enclosing: StepState) -> StepState:
+        node, driver = self._by_name.get(name), self._by_name.get(f"{name}-driver")
+        word = node.state if node is not None else None
+        if word in ("SUCCEEDED", "CACHED"):
+            return "done"
+        if word == "SKIPPED" or enclosing == "skipped":
+            return "skipped"
+        if word in ("FAILED", "CANCELED") or (driver is not None and driver.state == "FAILED"):
+            return "stopped" if self._stopped else "failed"
+        if self._over:
+            return "not run"
+        return "running" if word == "RUNNING" else "waiting"
+
+    def _tries(self, step: Any) -> int:
+        """How often its container was begun: its wrapper begins with the step, and names each try as its child."""
+        wrappers = [task for task in self._tasks if task.display_name == "executor"]
+        tries = [len(task.child_tasks or ()) for task in wrappers if task.start_time == step.start_time]
+        return max([1, *tries])
+
+
+def moment(time: datetime | None) -> datetime | None:
+    """Kubeflow writes the beginning of 1970 for what has not happened yet."""
+    return None if time is None or time.year < 2000 else time
+
+
+def _terminated(run: Any) -> bool:
+    return any(entry.state in ("CANCELING", "CANCELED") for entry in run.state_history or ())
+
+
+def _tasks(run: Any) -> Sequence[Any]:
+    return (run.run_details.task_details if run.run_details else None) or ()
+
+
+def _spec(run: Any) -> Mapping[str, Any]:
+    """The graph; beside it lies what a platform has to know, where a pipeline says anything of that."""
+    spec: Mapping[str, Any] = run.pipeline_spec or {}
+    return spec.get("pipeline_spec", spec)
+
+
+def _tasks_of(spec: Mapping[str, Any], component: str) -> Mapping[str, Any]:
+    whole = spec.get("root", {}) if component == "root" else spec.get("components", {}).get(component, {})
+    tasks: Mapping[str, Any] = whole.get("dag", {}).get("tasks", {})
+    return tasks
+
+
+def _graph(run: Any, component: str = "root", branch: str = "") -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """Steps of the graph, each with the name of the branch that it directly or indirectly stands in."""
+    spec = _spec(run)
+    for name, task in _ordered(_tasks_of(spec, component)):
+        inner = task["componentRef"]["name"]
+        if _tasks_of(spec, inner):
+            yield from _graph(run, inner, branch or str(task.get("taskInfo", {}).get("name", name)))
+        else:
+            yield name, task, branch
+
+
+def _ordered(tasks: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each task after those that it depends on; where that leaves a choice, by name."""
+    left = dict(sorted(tasks.items()))
+    while left:
+        ready = [name for name, task in left.items() if not left.keys() & set(task.get("dependentTasks", ()))]
+        # Only a graph that is damaged has a circle.
+        for name in ready or list(left):
+            yield name, left.pop(name)
