@@ -41,14 +41,16 @@ def test_a_web_server_that_is_away_passes_and_a_page_that_is_not_there_does_not(
             pass
 
     assert fault(lambda: opened(f"http://{NOBODY}/rows.csv")).passes
-    assert not fault(lambda: opened(server.url + ".absent")).passes
+    for status, passes in ((404, False), (503, True)):
+        server.status = status
+        assert fault(lambda: opened(server.url)).passes is passes
 
 
-def test_what_passes_is_told_by_the_step_on_data_as_well(shop_text: str, tmp_path: Path) -> None:
+def test_what_passes_is_told_by_the_step_on_data_as_well(shop_yaml: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    away = fault(lambda: ingest(shop_text, f"http://{NOBODY}/rows.csv", tmp_path / "raw", settings, lambda said: None))
+    away = fault(lambda: ingest(shop_yaml, f"http://{NOBODY}/rows.csv", tmp_path / "raw", settings, lambda said: None))
     assert away.passes
-    wrong = fault(lambda: ingest(shop_text, str(tmp_path / "none.csv"), tmp_path / "raw", settings, lambda said: None))
+    wrong = fault(lambda: ingest(shop_yaml, str(tmp_path / "none.csv"), tmp_path / "raw", settings, lambda said: None))
     assert not wrong.passes
 
 
