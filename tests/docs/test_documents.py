@@ -1,6 +1,7 @@
 """What the documents promise: links lead somewhere, paths exist, README stays short and its Python lines run."""
 
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,11 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 OUR_PATH = re.compile(
     r"`((?:offers|deployment|components|pipelines|serving|cli|tests|benchmarks|examples|manifests|docs)/[\w./-]+)`"
 )
+
+OUR_MODULE = re.compile(
+    r"(?:from|import|python -m) ((?:offers|deployment|components|pipelines|serving|cli|tests|benchmarks)(?:\.\w+)+)"
+)
+TEXTS = (".py", ".md", ".yaml", ".yml", ".toml", ".sh", ".html", ".ipynb", "Dockerfile", "Makefile")
 
 
 def test_readme_stays_short() -> None:
@@ -44,6 +50,20 @@ def test_every_path_is_there(document: Path) -> None:
         assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
 
 
+def test_every_module_that_is_named_is_there() -> None:
+    """In code, its strings, manifests, workflows, templates and documents."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    texts = [ROOT / name for name in tracked.split("\0") if name.endswith(TEXTS) and name != "CHANGELOG.md"]
+    absent = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in texts
+        if path.is_file()
+        for module in OUR_MODULE.findall(path.read_text("utf-8"))
+        if not _is_module(ROOT / module.replace(".", "/"))
+    }
+    assert absent == set()
+
+
 def test_every_page_is_in_the_navigation_once() -> None:
     navigation = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]["nav"]
     assert sorted(_pages(navigation)) == [path.relative_to(DOCS).as_posix() for path in PAGES]
@@ -62,6 +82,10 @@ def test_the_lines_of_the_library_run(
     assert len(answers) == 10
     assert all(answer.startswith("[") for answer in answers)
     assert any("(" in answer for answer in answers)
+
+
+def _is_module(path: Path) -> bool:
+    return path.with_suffix(".py").is_file() or path.is_dir()
 
 
 def _anchors(document: Path) -> Iterator[str]:
