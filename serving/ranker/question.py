@@ -23,7 +23,8 @@ from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
 from offers.errors import RequestError, RequestTooLarge, ServiceError
 from offers.model.encoder import Coded
-from offers.policy.arbitration import Pairs, Policy
+from offers.policy.arbitration import Policy
+from offers.policy.pairs import Pairs
 from offers.wording import shown
 from serving.protocol import payload as payloads
 from serving.protocol.fields import Tensor
