@@ -1,0 +1,18 @@
+"""What the images are built from has to pass .dockerignore."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("dockerfile", ["components/Dockerfile", "serving/Dockerfile", "serving/drift/Dockerfile"])
+def test_every_copied_path_is_in_the_context(dockerfile: str) -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / dockerfile).read_text("utf-8"), re.MULTILINE)
+    sources = {source for copy in copies for source in copy.split()}
+    assert sources
+    assert {source.partition("/")[0] for source in sources} <= allowed
+    assert [source for source in sources if not (ROOT / source).exists()] == []
