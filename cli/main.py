@@ -24,6 +24,7 @@ from cli import (
     retrain,
     runs,
     serve,
+    submission,
 )
 from offers.errors import OffersError
 from offers.files import os_errors
@@ -39,7 +40,14 @@ app.command("deploy")(cluster.deploy)
 app.command("rollback")(cluster.rollback)
 app.add_typer(data.app, name="data")
 app.command("status")(cluster.status)
-for command in (runs.submit, runs.schedule, runs.schedules, runs.unschedule, runs.status, runs.logs):
+for command in (
+    submission.submit,
+    submission.schedule,
+    submission.schedules,
+    submission.unschedule,
+    runs.status,
+    runs.logs,
+):
     pipeline.app.command()(command)
 pipeline.app.command("list")(runs.list_)
 app.add_typer(pipeline.app, name="pipeline")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.data import ContractOption
-from cli.runs import DeployOption, SmokeOption
+from cli.submission import DeployOption, SmokeOption
 
 if TYPE_CHECKING:
     from offers.retraining.journal import Journal

@@ -1,98 +1,21 @@
-"""offers pipeline submit, schedule, schedules, unschedule, list, status, logs: runs on a cluster."""
+"""offers pipeline list, status, logs: runs on a cluster, how they stand and what their steps have said."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from cli.data import ContractOption, SourceOption
 
 if TYPE_CHECKING:
     from pipelines.kubeflow import ClusterRun, Kubeflow
     from pipelines.logs import StepLog
 
 KubeflowOption = Annotated[str, typer.Option(help="Address of Kubeflow Pipelines; OFFERS_KUBEFLOW_URL by default.")]
-DeployOption = Annotated[
-    str, typer.Option(help="NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none by default.")
-]
-SmokeOption = Annotated[str, typer.Option(help="Where its predictor answers, for the golden rows.")]
-PublishOption = Annotated[str, typer.Option(help="Where a bundle that passed goes: an s3:// URI.")]
-PipelineArgument = Annotated[str, typer.Argument(help="training, or another pipeline of 'offers pipeline compile'.")]
-SetOption = Annotated[
-    list[str], typer.Option("--set", help="NAME=VALUE: any argument of the pipeline; may be given again.")
-]
 ContextOption = Annotated[
     str, typer.Option(envvar="OFFERS_CONTEXT", help="Context of kubectl; the present one by default.")
 ]
 NamespaceOption = Annotated[str, typer.Option(help="Where Kubeflow's pods are.")]
 
-_PLACES = ("publish", "champion", "parent", "bundle", "scored", "outcomes", "store")
-"""Arguments that name a place, which pods have to reach."""
 _TIME = "%Y-%m-%d %H:%M:%S"
-
-
-def submit(
-    pipeline: PipelineArgument = "training",
-    publish: PublishOption = "",
-    contract: ContractOption = "bank-marketing",
-    source: SourceOption = "",
-    trials: Annotated[int, typer.Option(min=0, help="Search budget; 0 takes the contract's settings.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    champion: Annotated[str, typer.Option(help="The bundle to beat: its s3:// URI.")] = "",
-    service: DeployOption = "",
-    smoke_url: SmokeOption = "",
-    more: SetOption = [],  # noqa: B006 - typer reads it, and makes a new one
-    name: Annotated[str, typer.Option(help="Of the run; a name that is there already starts no second one.")] = "",
-    kubeflow: KubeflowOption = "",
-) -> None:
-    """Start a pipeline on a cluster and print the id of its run."""
-    from datetime import UTC, datetime
-
-    given = {"publish": publish, "source": source, "trials": trials, "seed": seed, "champion": champion}
-    given |= {"service": service, "smoke_url": smoke_url}
-    short, arguments = _arguments(pipeline, contract, given, more)
-    client = _kubeflow(kubeflow)
-    with _package(pipeline) as package:
-        run = client.submit(package, arguments, name or f"{short}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
-    typer.echo(f"{run.id}  {run.name}  {run.state}")
-    typer.echo(client.page(run))
-
-
-def schedule(
-    cron: Annotated[str, typer.Option(help="Six fields: second minute hour day month weekday.")],
-    pipeline: PipelineArgument = "training",
-    publish: PublishOption = "",
-    contract: ContractOption = "bank-marketing",
-    source: SourceOption = "",
-    service: DeployOption = "",
-    smoke_url: SmokeOption = "",
-    more: SetOption = [],  # noqa: B006
-    kubeflow: KubeflowOption = "",
-) -> None:
-    """Run a pipeline again and again on a cluster, one run at a time; replaces its schedule for the contract."""
-    given = {"publish": publish, "source": source, "service": service, "smoke_url": smoke_url}
-    name, arguments = _arguments(pipeline, contract, given, more)
-    client = _kubeflow(kubeflow)
-    with _package(pipeline) as package:
-        begun = client.schedule(package, arguments, name, cron)
-    typer.echo(f"{begun}  {name}  {cron}")
-
-
-def schedules(kubeflow: KubeflowOption = "") -> None:
-    """List what runs by the clock on a cluster."""
-    for one in _kubeflow(kubeflow).schedules():
-        typer.echo(f"{one.name:<32} {one.cron:<20} since {_time(one.created)}  {one.id}")
-
-
-def unschedule(
-    name: Annotated[str, typer.Argument(help="Of the schedule, as 'offers pipeline schedules' tells it.")],
-    kubeflow: KubeflowOption = "",
-) -> None:
-    """End a schedule; a run of it that is under way goes on, and what its runs have said stays."""
-    _kubeflow(kubeflow).unschedule(name)
-    typer.echo(f"{name} begins no further run")
 
 
 def list_(
@@ -100,8 +23,8 @@ def list_(
     kubeflow: KubeflowOption = "",
 ) -> None:
     """List the newest runs on a cluster, the newest first."""
-    for run in _kubeflow(kubeflow).runs(number):
-        typer.echo(f"{_time(run.created):<19}  {_seconds(run):>7}  {run.state:<9}  {run.name}  {run.id}")
+    for run in connected(kubeflow).runs(number):
+        typer.echo(f"{moment(run.created):<19}  {_seconds(run):>7}  {run.state:<9}  {run.name}  {run.id}")
 
 
 def status(
@@ -111,9 +34,9 @@ def status(
     context: ContextOption = "",
 ) -> None:
     """Show the steps of a run on a cluster. Exit code 1: it has failed or was stopped; 3: its gate refused."""
-    client = _kubeflow(kubeflow)
+    client = connected(kubeflow)
     asked = client.run(run)
-    typer.echo(f"{asked.name}  {asked.state}  began {_time(asked.created)}, {_seconds(asked)}  {asked.id}")
+    typer.echo(f"{asked.name}  {asked.state}  began {moment(asked.created)}, {_seconds(asked)}  {asked.id}")
     for step in asked.steps:
         seconds = "" if step.seconds is None else f"{step.seconds:.0f} s"
         tries = f"  {step.tries} tries" if step.tries > 1 else ""
@@ -139,7 +62,7 @@ def logs(
     """Print what the steps of a run have said, from their pods, or from what Kubeflow has kept of them."""
     from offers.errors import ServiceError
 
-    asked = _kubeflow(kubeflow).run(run)
+    asked = connected(kubeflow).run(run)
     names = [one.name for one in asked.steps]
     if step and step not in names:
         raise ServiceError(f"step {step!r}: run {asked.name} has {', '.join(names)}")
@@ -149,38 +72,12 @@ def logs(
             typer.echo(line)
 
 
-def _kubeflow(url: str) -> "Kubeflow":
+def connected(url: str) -> "Kubeflow":
+    """Kubeflow Pipelines at an address, or at the one of the environment."""
     from offers.settings import Settings
     from pipelines.kubeflow import Kubeflow
 
     return Kubeflow(url or Settings.from_env().kubeflow)
-
-
-def _arguments(pipeline: str, contract: str, given: dict[str, Any], more: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """What runs of a pipeline for a contract are called, and their arguments."""
-    from cli.pipeline import training_arguments
-    from offers.contract import contract as contracts
-    from offers.errors import ServiceError, StorageError
-    from pipelines.compilation import PIPELINES, arguments_of
-
-    short = {"training": "train", "monitoring": "monitor"}.get(pipeline, pipeline)
-    name = f"{short}-{contracts.load(contract).name}"
-    for pair in more:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ServiceError(f"--set {pair!r}: expected NAME=VALUE")
-        given[key] = value
-    if pipeline in PIPELINES and "contract" in PIPELINES[pipeline].component_spec.inputs:
-        given |= training_arguments(contract, given["source"], given["publish"])
-        if not given["publish"]:
-            raise StorageError("--publish: expected s3://bucket/prefix, where a bundle that passed goes, got nothing")
-    arguments = arguments_of(pipeline, given)
-    for key in _PLACES:
-        if not str(arguments.get(key, "s3://")).startswith("s3://"):
-            raise StorageError(
-                f"--{key} {arguments[key]!r}: expected s3://bucket/prefix, which the steps on a cluster can reach"
-            )
-    return name, arguments
 
 
 def _reason(run: "ClusterRun", namespace: str, context: str) -> str:
@@ -226,7 +123,8 @@ def _logs(run: "ClusterRun", namespace: str, context: str, steps: Sequence[str])
             with store_access(lambda: connect(context), "offers", Settings.from_env()) as reached:
                 store = open_store(run.root, reached)
                 kept = kept_logs(run.id, run.pipeline, store)
-            found += [log for log in kept if log.step in begun - {log.step for log in found}]
+            missing = begun - {log.step for log in found}
+            found += [log for log in kept if log.step in missing]
         except OffersError as error:
             problems.append(str(error))
     if not found:
@@ -235,8 +133,9 @@ def _logs(run: "ClusterRun", namespace: str, context: str, steps: Sequence[str])
     return sorted(found, key=lambda log: steps.index(log.step))
 
 
-def _time(moment: Any) -> str:
-    return moment.astimezone().strftime(_TIME) if moment else ""
+def moment(time: Any) -> str:
+    """A moment as people read it, in their own time; empty where there is none."""
+    return time.astimezone().strftime(_TIME) if time else ""
 
 
 def _seconds(run: "ClusterRun") -> str:
@@ -246,13 +145,3 @@ def _seconds(run: "ClusterRun") -> str:
         return ""
     seconds = ((run.finished or datetime.now(UTC)) - run.created).total_seconds()
     return f"{seconds:.0f} s"
-
-
-@contextmanager
-def _package(pipeline: str) -> Iterator[Path]:
-    import tempfile
-
-    from pipelines.compilation import compile_pipeline
-
-    with tempfile.TemporaryDirectory() as directory:
-        yield compile_pipeline(pipeline, Path(directory) / f"{pipeline}.yaml")

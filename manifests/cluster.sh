@@ -227,8 +227,8 @@ ended() { # RUN: how it stands, once Kubeflow itself knows that it has ended; th
         [[ $said == *"  running  "* ]] || break
         sleep 3
     done
-    # The page's address is one of the cluster.
-    grep -v '/#/runs/details/' <<< "$said"
+    # The page's address is one of the cluster, and the last line kubectl's own.
+    grep -v -e '/#/runs/details/' -e '^command terminated' <<< "$said"
     return "$code"
 }
 

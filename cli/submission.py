@@ -1,0 +1,125 @@
+"""offers pipeline submit, schedule, schedules, unschedule: start pipelines on a cluster, once or by the clock."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.data import ContractOption, SourceOption
+from cli.runs import KubeflowOption, connected, moment
+
+DeployOption = Annotated[
+    str, typer.Option(help="NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none by default.")
+]
+SmokeOption = Annotated[str, typer.Option(help="Where its predictor answers, for the golden rows.")]
+PublishOption = Annotated[str, typer.Option(help="Where a bundle that passed goes: an s3:// URI.")]
+PipelineArgument = Annotated[
+    str, typer.Argument(help="training, monitoring, or another; a name that is none lists them.")
+]
+SetOption = Annotated[
+    list[str], typer.Option("--set", help="NAME=VALUE: any argument of the pipeline; may be given again.")
+]
+
+_PLACES = ("publish", "champion", "parent", "bundle", "scored", "outcomes", "store")
+"""Arguments that name a place, which pods have to reach."""
+
+
+def submit(
+    pipeline: PipelineArgument = "training",
+    publish: PublishOption = "",
+    contract: ContractOption = "bank-marketing",
+    source: SourceOption = "",
+    trials: Annotated[int, typer.Option(min=0, help="Search budget; 0 takes the contract's settings.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    champion: Annotated[str, typer.Option(help="The bundle to beat: its s3:// URI.")] = "",
+    service: DeployOption = "",
+    smoke_url: SmokeOption = "",
+    more: SetOption = [],  # noqa: B006 - typer reads it, and makes a new one
+    name: Annotated[str, typer.Option(help="Of the run; a name that is there already starts no second one.")] = "",
+    kubeflow: KubeflowOption = "",
+) -> None:
+    """Start a pipeline on a cluster and print the id of its run."""
+    from datetime import UTC, datetime
+
+    given = {"publish": publish, "source": source, "trials": trials, "seed": seed, "champion": champion}
+    given |= {"service": service, "smoke_url": smoke_url}
+    short, arguments = _arguments(pipeline, contract, given, more)
+    client = connected(kubeflow)
+    with _package(pipeline) as package:
+        run = client.submit(package, arguments, name or f"{short}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    typer.echo(f"{run.id}  {run.name}  {run.state}")
+    typer.echo(client.page(run))
+
+
+def schedule(
+    cron: Annotated[str, typer.Option(help="Six fields: second minute hour day month weekday.")],
+    pipeline: PipelineArgument = "training",
+    publish: PublishOption = "",
+    contract: ContractOption = "bank-marketing",
+    source: SourceOption = "",
+    service: DeployOption = "",
+    smoke_url: SmokeOption = "",
+    more: SetOption = [],  # noqa: B006
+    kubeflow: KubeflowOption = "",
+) -> None:
+    """Run a pipeline again and again on a cluster, one run at a time; replaces its schedule for the contract."""
+    given = {"publish": publish, "source": source, "service": service, "smoke_url": smoke_url}
+    name, arguments = _arguments(pipeline, contract, given, more)
+    client = connected(kubeflow)
+    with _package(pipeline) as package:
+        begun = client.schedule(package, arguments, name, cron)
+    typer.echo(f"{begun}  {name}  {cron}")
+
+
+def schedules(kubeflow: KubeflowOption = "") -> None:
+    """List what runs by the clock on a cluster."""
+    for one in connected(kubeflow).schedules():
+        typer.echo(f"{one.name:<32} {one.cron:<20} since {moment(one.created)}  {one.id}")
+
+
+def unschedule(
+    name: Annotated[str, typer.Argument(help="Of the schedule, as 'offers pipeline schedules' tells it.")],
+    kubeflow: KubeflowOption = "",
+) -> None:
+    """End a schedule; a run of it that is under way goes on, and what its runs have said stays."""
+    connected(kubeflow).unschedule(name)
+    typer.echo(f"{name} begins no further run")
+
+
+def _arguments(pipeline: str, contract: str, given: dict[str, Any], more: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """What runs of a pipeline for a contract are called, and their arguments."""
+    from cli.pipeline import training_arguments
+    from offers.contract import contract as contracts
+    from offers.errors import ServiceError, StorageError
+    from pipelines.compilation import PIPELINES, arguments_of
+
+    short = {"training": "train", "monitoring": "monitor"}.get(pipeline, pipeline)
+    name = f"{short}-{contracts.load(contract).name}"
+    for pair in more:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ServiceError(f"--set {pair!r}: expected NAME=VALUE")
+        given[key] = value
+    if pipeline in PIPELINES and "contract" in PIPELINES[pipeline].component_spec.inputs:
+        given |= training_arguments(contract, given["source"], given["publish"])
+        if not given["publish"]:
+            raise StorageError("--publish: expected s3://bucket/prefix, where a bundle that passed goes, got nothing")
+    arguments = arguments_of(pipeline, given)
+    for key in _PLACES:
+        if not str(arguments.get(key, "s3://")).startswith("s3://"):
+            raise StorageError(
+                f"--{key} {arguments[key]!r}: expected s3://bucket/prefix, which the steps on a cluster can reach"
+            )
+    return name, arguments
+
+
+@contextmanager
+def _package(pipeline: str) -> Iterator[Path]:
+    import tempfile
+
+    from pipelines.compilation import compile_pipeline
+
+    with tempfile.TemporaryDirectory() as directory:
+        yield compile_pipeline(pipeline, Path(directory) / f"{pipeline}.yaml")
