@@ -4,9 +4,10 @@ Each connection goes to a pod that is ready when it begins, and so outlives a ro
 """
 
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Thread
 from typing import Any
 
 import urllib3
@@ -16,6 +17,8 @@ from kubernetes.stream import portforward
 from offers.errors import ServiceError
 
 _CHUNK = 64 * 1024
+_ENDING = 1.0
+"""Seconds that the client's thread of a connection has to end."""
 
 
 @contextmanager
@@ -34,12 +37,13 @@ def forwarded(api: client.ApiClient, namespace: str, service: str, port: int, ex
     way = _Way(api, namespace, service, port)
     # What is refused is refused here, and not at the first question, which could only tell that nobody answers.
     try:
-        way.connect().close()
+        with way.connection():
+            pass
     except _NotReadyError:
         if expected:
             raise
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = Thread(target=_accept, args=(listener, way), name=f"forward {service}", daemon=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener, _quiet():
+        thread = threading.Thread(target=_accept, args=(listener, way), name=f"forward {service}", daemon=True)
         thread.start()
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
@@ -61,13 +65,19 @@ class _Way:
         self._configuration = api.configuration
         self._namespace, self._service, self._port = namespace, service, port
 
-    def connect(self) -> Any:
-        """A socket that leads to the port of a pod that is ready."""
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        """A socket that leads to the port of a pod that is ready, for as long as the block lasts."""
         api = client.CoreV1Api(client.ApiClient(self._configuration))
         pod, port = self._pod(api)
         with self._calls("forward to"):
             connection = portforward(api.connect_get_namespaced_pod_portforward, pod, self._namespace, ports=str(port))
-        return connection.socket(port)
+        there = connection.socket(port)
+        try:
+            yield there
+        finally:
+            there.close()
+            _await_end(connection)
 
     def _pod(self, api: client.CoreV1Api) -> tuple[str, int]:
         with self._calls("find"):
@@ -111,26 +121,45 @@ def _number(pod: Any, target: Any) -> int:
     return next((int(port.container_port) for port in ports if port.name == target), 0) or int(target)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the terminal how the client's own threads end where a pod goes away in mid-answer."""
+    before = threading.excepthook
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        if ended.thread is None or not ended.thread.name.startswith("Kubernetes port forward"):
+            before(ended)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def _accept(listener: socket.socket, way: _Way) -> None:
     with suppress(OSError):
         while True:
             here, _ = listener.accept()
-            Thread(target=_join, args=(here, way), daemon=True).start()
+            threading.Thread(target=_join, args=(here, way), daemon=True).start()
 
 
 def _join(here: socket.socket, way: _Way) -> None:
     """Carry bytes both ways until one side ends."""
-    with here:
-        try:
-            there = way.connect()
-        except ServiceError:
-            # The caller sees a connection that is closed, and asks again while it waits for a roll-out.
-            return
-        back = Thread(target=_copy, args=(there, here), daemon=True)
+    # Where no pod is ready the caller sees a connection that is closed, and asks again while it waits for a roll-out.
+    with here, suppress(ServiceError), way.connection() as there:
+        back = threading.Thread(target=_copy, args=(there, here), daemon=True)
         back.start()
         _copy(here, there)
-        there.close()
         back.join()
+
+
+def _await_end(connection: Any) -> None:
+    """Let the client's thread end by itself, as it does once its port is closed, unless the pod has ended it before."""
+    end = time.monotonic() + _ENDING
+    while connection.connected and time.monotonic() < end:
+        time.sleep(0.01)
+    connection.websocket.shutdown()
 
 
 def _copy(source: Any, sink: Any) -> None:

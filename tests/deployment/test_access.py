@@ -151,3 +151,34 @@ def test_a_namespace_without_the_platform(double: KubernetesDouble, tmp_path: Pa
         store_access(double.api, "bank", Settings()),
     ):
         pass
+
+
+class Torn(BaseHTTPRequestHandler):
+    """Ends in the middle of an answer, as a pod that is killed."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "1000")
+        self.end_headers()
+        self.wfile.write(b"half")
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_pod_that_goes_away_in_mid_answer_is_a_connection_that_ends(
+    double: KubernetesDouble, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Torn) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        served(double, "bank", "predictor", 8085, pod("only"))
+        double.forwards["only"] = "127.0.0.1", server.server_port
+        with (
+            forwarded(double.api(), "bank", "predictor", 8085) as address,
+            pytest.raises(httpx.RemoteProtocolError),
+        ):
+            httpx.get(f"http://{address}", trust_env=False)
+        server.shutdown()
+        thread.join()
+    assert "Traceback" not in capfd.readouterr().err
