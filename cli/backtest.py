@@ -45,7 +45,7 @@ def backtest(
     history, origin = _history(contract, source, seed, home / "boosters")
     delays, known = delay or [0], history.contract
     shifts = shift or [n * known.evaluation.refit_every // 5 for n in range(5)]
-    console.print(f"[bold]{known.title}[/bold]: {len(history.dataset)} rows from {origin}")
+    console.print(f"{known.title}: {len(history.dataset)} rows from {origin}", style="bold")
     with _progress() as done:
         results = compared.compare(history, compared.cases(known, shifts, delays), home, workers, done)
     for late in delays:
@@ -68,7 +68,7 @@ def _history(contract: str, source: str, seed: int, boosters: Path) -> "tuple[Hi
     found = sources.ingest(known, Settings.from_env(), source)
     checked = validation.validate(found.frame, known)
     if checked.violations:
-        raise validation.broken_contract(known.name, len(checked.frame), checked.violations)
+        raise validation.broken_contract(known.name, checked.violations)
     return History(known, Dataset.prepare(checked.frame, known), boosters, seed), found.origin
 
 

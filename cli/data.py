@@ -42,8 +42,10 @@ def validate(contract: ContractOption = "bank-marketing", source: SourceOption =
     known, origin, checked = _validated(contract, source)
     if checked.violations:
         console.print(violations_table(checked.violations))
-        raise validation.broken_contract(known.name, len(checked.frame), checked.violations)
+        raise validation.broken_contract(known.name, checked.violations)
     console.print(f"{len(checked.frame)} rows from {origin} keep to contract {known.name}")
+    for note in checked.notes:
+        console.print(f"note: {note}")
 
 
 @app.command()
@@ -72,8 +74,8 @@ def describe(contract: ContractOption = "bank-marketing", source: SourceOption =
 
     known, origin, checked = _validated(contract, source)
     if checked.violations:
-        raise validation.broken_contract(known.name, len(checked.frame), checked.violations)
-    console.print(f"[bold]{known.title}[/bold]: {len(checked.frame)} rows from {origin}")
+        raise validation.broken_contract(known.name, checked.violations)
+    console.print(f"{known.title}: {len(checked.frame)} rows from {origin}", style="bold")
     console.print(columns_table(checked.frame, known))
     if known.time is not None:
         console.print(periods_table(checked.frame, known))

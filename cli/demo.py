@@ -46,17 +46,17 @@ def demo() -> None:
     # Not where 'offers serve' runs, which may be up.
     directory = contacts.parent / "serve"
     with _trigger(known, settings, contacts, bundle) as trigger:
-        console.print("\n[bold]Predictor, ranker and drift sidecar answer on loopback[/bold]")
+        console.print("\nPredictor, ranker and drift sidecar answer on loopback", style="bold")
         with services(bundle, known.name, directory, watch=Watch(python, trigger.url)) as running:
             _rank(running, known)
             decision = _drift(running, trigger, known, bundle, changed)
-            console.print("\n[bold]A new model is trained on the contacts, the shifted ones among them[/bold]")
+            console.print("\nA new model is trained on the contacts, the shifted ones among them", style="bold")
             new = trigger.result(decision)
-        console.print("\n[bold]The new bundle is served[/bold]")
+        console.print("\nThe new bundle is served", style="bold")
         with services(new, known.name, directory, watch=Watch(python, trigger.url)) as running:
             _rank(running, known)
     console.print("\n'make serve' keeps the services up; why the model was trained again, decision by decision:")
-    console.print(f".venv/bin/offers retrain journal --store {trigger.journal.store.uri}", soft_wrap=True)
+    console.print(f".venv/bin/offers retrain journal --store {trigger.journal.store.uri}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _drift(
 
     ranker, watched = running.ranker.url, running.drift
     assert watched is not None
-    console.print(f"\n[bold]Customers like those of the training, {known.watch.window} to a window[/bold]")
+    console.print(f"\nCustomers like those of the training, {known.watch.window} to a window", style="bold")
     usual = pd.read_parquet(bundle / "reference.parquet").sample(frac=1, random_state=0)
     for batch in batches(usual):
         send(ranker, known, batch)
@@ -129,7 +129,7 @@ def _drift(
     if trigger.decisions():
         raise ServiceError(f"an alarm came without drift: {watched.url}/report tells why")
     console.print(f"{quiet} windows, no alarm; {watched.url}/report shows them")
-    console.print("\n[bold]Customers of a simulated world: older, and more of them retired[/bold]")
+    console.print("\nCustomers of a simulated world: older, and more of them retired", style="bold")
     for batch in batches(changed):
         send(ranker, known, batch)
         if decision := _awaited(trigger.started, LOOK_SECONDS):
@@ -145,7 +145,7 @@ def _tell(decision: "Decision", windows: int) -> None:
     breached = ", ".join(name for name, breached in alarm["signals"].items() if breached)
     console.print(f"alarm after {windows} windows: {breached}")
     for reason in alarm["reasons"][:5]:
-        console.print(f"- {reason}", style="dim", markup=False)
+        console.print(f"- {reason}", style="dim")
     if (more := len(alarm["reasons"]) - 5) > 0:
         console.print(f"- and {more} more", style="dim")
     console.print(f"verdict: two of three signals are breached, so the model is trained again: {decision.run}")

@@ -5,7 +5,9 @@ monitor that sees an alarm, asks for action or is overdue, a ledger that does no
 """
 
 import sys
+from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -14,6 +16,7 @@ from cli import (
     backtest,
     bundle,
     cluster,
+    contract,
     data,
     demo,
     key,
@@ -38,6 +41,7 @@ app.command("rank")(serve.rank)
 app.command("backtest")(backtest.backtest)
 app.command("deploy")(cluster.deploy)
 app.command("rollback")(cluster.rollback)
+app.add_typer(contract.app, name="contract")
 app.add_typer(data.app, name="data")
 app.command("status")(cluster.status)
 for command in (
@@ -58,6 +62,21 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(retrain.app, name="retrain")
 app.add_typer(policy.app, name="policy")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"offers {metadata.version('offers')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and end.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -65,8 +65,8 @@ def run_(
         "store": store or str(settings.home.resolve()),
         "trigger": trigger,
     }
-    console.print(f"[bold]{known.title}[/bold]")
-    console.print(f"bundle  {judged.name}", soft_wrap=True)
+    console.print(f"{known.title}", style="bold")
+    console.print(f"bundle  {judged.name}")
     package = compile_pipeline("monitoring", directory / "pipeline.yaml")
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)
@@ -85,15 +85,15 @@ def finish(outcome: "Run") -> None:
     if outcome.mistake:
         raise DataError(outcome.mistake)
     if not outcome.succeeded:
-        console.print(f"[red]The run failed, and the fault is ours.[/red] Its log: {outcome.log}")
+        console.print(f"The run failed, and the fault is ours. Its log: {outcome.log}", style="red")
         raise typer.Exit(1)
     verdict = outcome.artifact("judge", "verdict")
     assert verdict is not None
     judged = monitoring.verdict_of(verdict)
-    console.print(f"\n[bold]{headline(judged)}[/bold]")
+    console.print(f"\n{headline(judged)}", style="bold")
     for reason in judged.reasons:
-        console.print(f"- {reason}", markup=False, soft_wrap=True)
-    console.print(f"\nreport  {report}", soft_wrap=True)
+        console.print(f"- {reason}")
+    console.print(f"\nreport  {report}")
     if not judged.quiet:
         raise typer.Exit(3)
 

@@ -39,6 +39,7 @@ def run_(
 
 def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = "") -> str:
     """Run the pipeline, show its progress and results, name its bundle; raises where it was refused or failed."""
+    typer.echo("The training pipeline begins ...")
     from cli.release import register_run
     from cli.screen import RunDisplay, console
     from offers.bundle.location import open_bundle
@@ -54,7 +55,7 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     directory = fresh(settings.home.resolve() / "runs", known.name)
     arguments = training_arguments(contract, source, publish or str(settings.home.resolve() / "bundles"))
     arguments |= {"trials": trials, "seed": seed, "champion": champion}
-    console.print(f"[bold]{known.title}[/bold]")
+    console.print(f"{known.title}", style="bold")
     package = compile_pipeline("training", directory / "pipeline.yaml")
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)
@@ -66,7 +67,9 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
 def training_arguments(contract: str, source: str, publish: str) -> dict[str, Any]:
     """Arguments of the training pipeline that make sense in another process or on another machine."""
     from offers.contract import contract as contracts
+    from offers.contract import secret
 
+    secret.refuse_literal(source, "--source")
     return {
         "contract": contract if contract in contracts.shipped() else contracts.text(contract),
         "source": str(Path(source).resolve()) if source and Path(source).exists() else source,
@@ -87,7 +90,7 @@ def finish(outcome: "Run", contract: str, publish: str, settings: "Settings") ->
         refused = "prepare" in outcome.steps and outcome.steps["prepare"].state == "failed"
         raise DataError(f"{outcome.mistake}{f' (all of it: {violations})' if refused else ''}")
     if not outcome.succeeded:
-        console.print(f"[red]The run failed, and the fault is ours.[/red] Its log: {outcome.log}")
+        console.print(f"The run failed, and the fault is ours. Its log: {outcome.log}", style="red")
         raise typer.Exit(1)
     evaluation, verdict = outcome.artifact("evaluate", "evaluation"), outcome.artifact("gate", "verdict")
     assert evaluation is not None
@@ -98,14 +101,14 @@ def finish(outcome: "Run", contract: str, publish: str, settings: "Settings") ->
     for note in gate_notes(decided):
         console.print(note, style="dim" if decided.passed else "red")
     console.print()
-    console.print(f"report  {report}", soft_wrap=True)
+    console.print(f"report  {report}")
     if not decided.passed:
         register_refusal(verdict, contract, settings)
-        console.print("[bold red]The gate refused this model; no bundle was made.[/bold red]")
+        console.print("The gate refused this model; no bundle was made.", style="bold red")
         raise typer.Exit(3)
     assert outcome.bundle is not None
     bundle = f"{publish.rstrip('/')}/{outcome.bundle.name}"
-    console.print(f"bundle  {bundle}", soft_wrap=True)
+    console.print(f"bundle  {bundle}")
     return bundle
 
 

@@ -1,5 +1,6 @@
 """offers policy: look at a catalogue, and check it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,40 @@ def check(catalogue: CatalogueArgument, contract: ContractOption = "") -> None:
         f" families keep to contract {known.name}; k {policy.k}, exploration {policy.exploration.kind},"
         f" fallback {policy.fallback or 'none'}"
     )
+
+
+@app.command()
+def schema(
+    output: Annotated[Path, typer.Argument(help="The JSON file to write.")] = Path("catalogue.schema.json"),
+) -> None:
+    """Write the JSON Schema by which an editor completes and checks catalogues."""
+    from offers.contract.reference import json_schema
+    from offers.files import new_text
+    from offers.policy.catalogue import Catalogue
+
+    new_text(output, json_schema(Catalogue, "A catalogue of Offers", {}))
+    typer.echo(f"{output}: let the first line of a catalogue be # yaml-language-server: $schema={output}")
+
+
+@app.command()
+def init(
+    contract: ContractOption = "bank-marketing",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The catalogue; by default NAME-offers.yaml.")
+    ] = None,
+) -> None:
+    """Draft a catalogue for a contract, which 'offers policy check' takes at once."""
+    from offers.contract import contract as contracts
+    from offers.files import new_text
+    from offers.policy import catalogue as catalogues
+    from offers.policy import draft
+
+    known = contracts.load(contract)
+    text = draft.catalogue_text(known)
+    path = output or Path(f"{known.name}-offers.yaml")
+    catalogue = catalogues.parse(text, known, str(path))
+    new_text(path, text)
+    typer.echo(f"{path}: {len(catalogue.offers)} made-up offers for contract {known.name}; give them names and values")
 
 
 def _contract_of(catalogue: str) -> str:

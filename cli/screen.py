@@ -15,13 +15,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
 from offers.data.validation import Violation, periods
 from offers.evaluation.figures import Evaluation, Scores
 from offers.evaluation.gate import Verdict
 from pipelines.local import Run, Step
 
-console = Console(highlight=False)
+# What a cell of somebody's data holds is text: no markup, no emoji, and nothing that is cut to a narrow screen.
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 _MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red")}
 
 
@@ -53,11 +55,17 @@ class RunDisplay:
         self._run = run
         if not self._live:
             for step in self._table_steps():
-                if step.state != "running" and step.name not in self._printed:
-                    self._printed.add(step.name)
-                    console.print(
-                        _MARKS[step.state], f"{step.name:<9} {step.seconds:6.1f} s  {step.note}", soft_wrap=True
-                    )
+                self._print_once(step)
+
+    def _print_once(self, step: Step) -> None:
+        """A line where a step begins and where it ends: a log of a CI run shows what it waits for."""
+        line = f"{step.name}:{step.state}"
+        if line not in self._printed:
+            self._printed.add(line)
+            mark = _MARKS.get(step.state, Text("…", "dim"))
+            console.print(
+                mark, f"{step.name:<9} {step.seconds:6.1f} s  {step.note}" if step.state in _MARKS else step.name
+            )
 
     def _table_steps(self) -> list[Step]:
         return [step for step in self._run.steps.values() if not step.name.startswith("condition")] if self._run else []
@@ -100,7 +108,7 @@ def facts_table(facts: Mapping[str, str]) -> Table:
 
 
 def violations_table(violations: Sequence[Violation]) -> Table:
-    table = Table("column", "expected", "rows", "for example", title="Rules that the rows break")
+    table = _folding("column", "expected", "rows", "for example", title="Rules that the rows break")
     for violation in violations:
         examples = ", ".join(f"row {row}: {value}" for row, value in violation.examples[:3])
         table.add_row(violation.column, violation.expected, str(violation.count), examples)
@@ -111,7 +119,7 @@ def results_table(evaluation: Evaluation) -> Table:
     """Figures on unseen rows: each window, all of them, the baseline, and the random split beside them."""
     table = _plain_table(evaluation.scheme)
     for heading in ("", "yes", "AUC", "95 %", "log-loss", "ECE", "lift/max"):
-        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading == "" else "right", overflow="fold")
     for window in evaluation.windows:
         _scores_row(table, f"{window.name} {window.first_period} to {window.last_period}", window.model)
     _scores_row(table, "out of time" if evaluation.windows else "out of fold", evaluation.model, "bold")
@@ -129,7 +137,7 @@ def gate_table(verdict: Verdict) -> Table:
     title = f"gate: {'passed' if verdict.passed else 'REFUSED'}"
     table = _plain_table(title)
     for heading in ("rule", "measured", "threshold", "verdict"):
-        table.add_column(heading, justify="right" if heading == "measured" else "left", no_wrap=True)
+        table.add_column(heading, justify="right" if heading == "measured" else "left", overflow="fold")
     for rule in verdict.rules:
         measured = "-" if rule.measured is None else f"{rule.measured:.4f}"
         table.add_row(rule.rule, measured, rule.threshold, Text(rule.word, styles[rule.passed]))
@@ -146,22 +154,36 @@ def _plain_table(title: str) -> Table:
 
 
 def columns_table(frame: pd.DataFrame, contract: Contract) -> Table:
-    table = Table("column", "role", "type", "missing", "holds")
+    table = _folding("column", "role", "type", "missing", "holds")
     for column in contract.columns:
         values = frame[column.name]
-        table.add_row(column.name, column.role.value, column.type, f"{values.isna().mean():.1%}", _holds(values))
+        holds = _holds(values, column)
+        table.add_row(column.name, column.role.value, column.type, f"{values.isna().mean():.1%}", holds)
     return table
 
 
 def periods_table(frame: pd.DataFrame, contract: Contract) -> Table:
-    table = Table("period", "rows", "accepted", title="Acceptance through time")
+    table = _folding("period", "rows", "accepted", title="Acceptance through time")
     grouped = frame[contract.target.column].groupby(periods(frame, contract))
     for period, labels in grouped:
         table.add_row(str(period), str(len(labels)), f"{labels.mean():.1%}")
     return table
 
 
-def _holds(values: pd.Series) -> str:
+def _folding(*headings: str, title: str | None = None) -> Table:
+    """A table whose cells take a second line where the screen is narrow."""
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _holds(values: pd.Series, column: Column) -> str:
+    if column.type == "date":
+        first, last = (str(moment).removesuffix(" 00:00:00") for moment in (values.min(), values.max()))
+        return f"{first} to {last}" if values.notna().any() else "nothing"
+    if column.role == Role.IDENTIFIER or column.type == "text":
+        return f"{values.nunique()} different values"
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         low, middle, high = values.quantile([0, 0.5, 1])
         return f"{low:g} to {high:g}, median {middle:g}"

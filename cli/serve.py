@@ -41,6 +41,7 @@ def serve(
 
     Where nobody has promoted a release yet, or a bundle is named, that bundle is served.
     """
+    typer.echo("Predictor, ranker and drift sidecar start ...")
     from cli.follow import contract_to_follow, follow
     from offers.contract import contract as contracts
     from offers.governance.access import open_ledger
@@ -71,7 +72,7 @@ def rank(customer: CustomerOption, url: UrlOption = "http://127.0.0.1:8080") -> 
     from rich.console import Console
 
     for prediction in ask(url, _request(customer))["predictions"]:
-        show(prediction, Console(highlight=False))
+        show(prediction, Console(highlight=False, markup=False, emoji=False, soft_wrap=True))
 
 
 def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ _REASONS = {
     errno.EROFS: "the file system is read-only; choose another place",
     errno.ENOENT: "there is no such file or directory",
     errno.ENOTDIR: "a part of this path is a file, not a directory; correct it",
+    errno.EEXIST: "is there already; name another file, or remove it",
     errno.EISDIR: "expected a file, got a directory; name the file in it",
     errno.ENOTEMPTY: "is there and not empty; choose another directory",
 }
@@ -47,6 +48,12 @@ def save(directory: Path, name: str, content: "BaseModel | pd.DataFrame") -> Non
             path.write_text(content.model_dump_json(indent=1) + "\n", "utf-8")
         else:
             content.to_parquet(path, index=False)
+
+
+def new_text(path: Path, text: str) -> None:
+    """Write a text file; raises StorageError where there is one of that name already."""
+    with os_errors(path), path.open("x", encoding="utf-8") as file:
+        file.write(text)
 
 
 def read(directory: Path, name: str, kind: type[Record]) -> Record:

@@ -1,7 +1,7 @@
 """Strict YAML: the project's files, read into pydantic models, with every mistake explained by line and key."""
 
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from yaml.constructor import ConstructorError
 
@@ -18,12 +18,53 @@ from offers.errors import OffersError
 Problem = tuple[tuple[str | int, ...], str]
 """Where a mistake stands, as a path of keys below the one that is checked, and what is wrong there."""
 
-Text = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
+Text = Annotated[
+    str,
+    BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v),
+    WithJsonSchema({"type": ["string", "number"]}),
+]
 
 Content = TypeVar("Content", bound="Section")
 
 _SHOWN = 5
+_MOST_ALIASED = 10_000
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*( [A-Za-z0-9_.-]+)*")
+_NO_TEXT = ("true", "false", "null")
 _LABELS = ("name", "id", "reason")
+
+
+# By pydantic's type of error, or by its beginning.
+_EXPECTED = {
+    "int": "a whole number",
+    "int_from": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "text",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "too_short": "at least {min_length} entries",
+    "too_long": "at most {max_length} entries",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "keys with values",
+    "mapping": "keys with values",
+    "model": "keys with values",
+    "model_attributes": "keys with values",
+}
+_FORMS: dict[str, str] = {}
+
+
+def form(pattern: str, words: str) -> Any:
+    """A field whose text keeps to a pattern, for which messages have words of their own."""
+    _FORMS[pattern] = words
+    return Field(pattern=pattern)
 
 
 class Section(BaseModel):
@@ -73,7 +114,7 @@ class Document:
         try:
             return kind.model_validate(self.content)
         except ValidationError as error:
-            raise self.error("; ".join(self._explain(detail) for detail in error.errors()[:_SHOWN])) from None
+            raise self.error("; ".join(islice(self._explained(error.errors()), _SHOWN))) from None
 
     def refuse(self, problems: Iterable[Problem]) -> None:
         """Raise `error` if there is any problem, naming line and key of each."""
@@ -81,19 +122,29 @@ class Document:
         if found:
             raise self.error("; ".join(found))
 
-    def _explain(self, detail: Any) -> str:
-        # Where a value may be of several types, pydantic puts the type that it tried, as in tuple[float, float].
-        location = [part for part in detail["loc"] if "[" not in str(part)]
-        location += detail.get("ctx", {}).get("key", ())
-        message = detail["msg"]
-        if detail["type"] in ("extra_forbidden", "missing"):
+    def _explained(self, details: Iterable[Any]) -> Iterator[str]:
+        """One sentence for each place: where a value may be of several kinds, every kind finds its own fault."""
+        places: dict[tuple[str | int, ...], list[Any]] = {}
+        for detail in details:
+            # Of a value of several kinds, pydantic puts the kind that it tried, as in tuple[float, float].
+            location = [part for part in detail["loc"] if "[" not in str(part)]
+            location += detail.get("ctx", {}).get("key", ())
+            places.setdefault(tuple(location), []).append(detail)
+        return (self._explain(location, faults) for location, faults in places.items())
+
+    def _explain(self, location: Sequence[str | int], faults: Sequence[Any]) -> str:
+        first = faults[0]
+        if first["type"] in ("extra_forbidden", "missing"):
             line, key = self._place(location)
-            fault = f"unknown key '{key}'" if detail["type"] == "extra_forbidden" else f"key '{key}' is missing"
+            fault = f"unknown key '{key}'" if first["type"] == "extra_forbidden" else f"key '{key}' is missing"
             return f"{self.origin}, line {line}: {fault}"
-        got = "" if isinstance(detail["input"], dict | list | BaseModel) else f", got {detail['input']!r}"
-        if detail["type"] == "string_type" and isinstance(detail["input"], bool):
-            got += ": put it in quotes"
-        return self._at(location, f"{message[:1].lower() + message[1:]}{got}")
+        if first["type"] == "inconsistent":
+            return self._at(location, first["msg"])
+        expected = " or ".join(dict.fromkeys(map(_expectation, faults)))
+        value = first["input"]
+        got = "" if isinstance(value, dict | list | BaseModel) else f", got {value!r}"
+        in_quotes = ": put it in quotes" if first["type"] == "string_type" and isinstance(value, bool) else ""
+        return self._at(location, f"expected {expected}{got}{in_quotes}")
 
     def _at(self, location: Sequence[str | int], problem: str) -> str:
         line, key = self._place(location)
@@ -143,6 +194,10 @@ class Kind:
         """Read YAML text; raises `error` where it is not plain YAML with keys."""
         try:
             root = yaml.compose(text, Loader=_Loader)
+            if root is not None and _aliased(root) > _MOST_ALIASED:
+                raise self.error(
+                    f"{origin}: its aliases (*name) stand for more than {_MOST_ALIASED} values; write fewer"
+                )
             content = yaml.load(text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
@@ -155,6 +210,40 @@ class Kind:
         if not isinstance(content, dict):
             raise self.error(f"{origin}: expected keys such as {self.keys}, got {type(content).__name__}")
         return Document(origin, self.noun, self.error, root, content)
+
+
+def _expectation(detail: Any) -> str:
+    """What was expected where pydantic found a fault, in words of the file and not of Python."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        return _FORMS[context["pattern"]]
+    if kind == "scalar":
+        return str(detail["msg"])
+    for words in (_EXPECTED.get(kind), _EXPECTED.get(kind.rpartition("_")[0])):
+        if words is not None:
+            return words.format(**context)
+    return "another value"
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _aliased(root: yaml.Node) -> int:
+    """How many values stand in a document by way of its aliases; each node counts once for itself."""
+    sizes: dict[int, int | None] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = None
+            sizes[id(node)] = 1 + sum(map(size, _children(node)))
+        if (known := sizes[id(node)]) is None:
+            raise ConstructorError(problem="a value that holds itself, by an alias", problem_mark=node.start_mark)
+        return known
+
+    return size(root) - len(sizes)
 
 
 def _line_of(root: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, list[str]]:
@@ -179,3 +268,19 @@ def _label(node: yaml.Node) -> str | None:
     if not isinstance(node, yaml.MappingNode):
         return None
     return next((str(v.value) for k, v in node.value if k.value in _LABELS), None)
+
+
+def flow(value: Any) -> str:
+    """A value in one line of YAML, as `Kind.read` takes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else repr(float(value))
+    if _PLAIN.fullmatch(value) and value.lower() not in _NO_TEXT:
+        return str(value)
+    quoted: str = yaml.dump(value, default_style='"', allow_unicode=True, width=10**9)
+    return quoted.strip()

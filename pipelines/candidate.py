@@ -6,14 +6,14 @@ from kfp import dsl
 
 from components import deploy as deployment
 from components import training as steps
-from pipelines.placement import placed
+from pipelines.placement import placed, with_source_secrets
 
 DEPLOY_SECONDS = 600
 
 
 def prepared(contract: str, source: str) -> Any:
     """Add the steps on data to a pipeline; returns the rows to learn from."""
-    raw = placed(steps.ingest(contract=contract, source=source)).outputs["raw"]
+    raw = with_source_secrets(placed(steps.ingest(contract=contract, source=source))).outputs["raw"]
     typed = placed(steps.validate(contract=contract, raw=raw)).outputs["typed"]
     return placed(steps.prepare(contract=contract, typed=typed)).outputs["gold"]
 

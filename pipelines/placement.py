@@ -10,6 +10,9 @@ USER = 10001
 """Of the pipeline's image; no user of the host has it."""
 STORE_SECRET = "offers-object-store"
 """In the namespace of the runs, with the keys of the object store; there is none where the steps have a role."""
+SOURCE_SECRET = "offers-source"
+"""In the namespace of the runs, with what the URI of a source refers to as ${file:/run/secrets/offers/KEY}."""
+SOURCE_SECRETS = "/run/secrets/offers"
 SETTINGS = "offers-settings"
 """A ConfigMap in the namespace of the runs, with the endpoint of the object store."""
 
@@ -49,4 +52,10 @@ def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:
     keys = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     kubernetes.use_secret_as_env(task, STORE_SECRET, keys, optional=True)
     kubernetes.use_config_map_as_env(task, SETTINGS, {"OFFERS_S3_ENDPOINT": "OFFERS_S3_ENDPOINT"}, optional=True)
+    return task
+
+
+def with_source_secrets(task: Task) -> Task:
+    """Give the step that opens a source what its URI refers to; no other step gets it."""
+    kubernetes.use_secret_as_volume(task, SOURCE_SECRET, SOURCE_SECRETS, optional=True)
     return task

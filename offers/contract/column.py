@@ -1,12 +1,14 @@
 """A column of a data set: its type, what it may hold, and its role."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from enum import StrEnum
 from itertools import chain
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from offers.contract.values import FALSE_WORDS, TRUE_WORDS
 from offers.yaml_file import Problem, Section, Text, refuse
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -31,11 +33,21 @@ INPUT_ROLES = (Role.CUSTOMER, Role.OFFER, Role.CONTEXT)
 ColumnType = Literal["integer", "number", "category", "boolean", "date", "text"]
 
 
+def _names_a_day(form: str) -> bool:
+    day = datetime(2003, 4, 5)
+    try:
+        return datetime.strptime(day.strftime(form), form).date() == day.date()
+    except ValueError:
+        return False
+
+
 class Column(Section):
     """One column: its type, what it may hold, and its role.
 
     `missing` lists values that stand for "not known" (999 days, -1 years); `unknown` says what a category
-    outside `values` does to a row; `typical` is a central range, or a share per value, for the simulated world.
+    outside `values` does to a row; `true_values` and `false_values` are words of a boolean besides those of
+    `offers.contract.values`; `format` is how text writes a date, in the directives of strptime; `typical` is a central
+    range, or a share per value, for the simulated world.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -49,6 +61,9 @@ class Column(Section):
     unknown: Literal["reject", "missing"] = "reject"
     missing: tuple[Text, ...] = ()
     nullable: bool = False
+    true_values: tuple[Text, ...] = ()
+    false_values: tuple[Text, ...] = ()
+    format: Annotated[str, Field(min_length=1)] | None = None
     protected: bool = False
     bands: tuple[float, ...] = ()
     drift: Literal["watched", "expected"] = "watched"
@@ -74,8 +89,21 @@ class Column(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        refuse(chain(self._type_problems(), self._role_problems(), self._typical_problems()))
+        checks = (self._type_problems(), self._text_problems(), self._role_problems(), self._typical_problems())
+        refuse(chain.from_iterable(checks))
         return self
+
+    def _text_problems(self) -> Iterator[Problem]:
+        for key in ("true_values", "false_values"):
+            if self.type != "boolean" and getattr(self, key):
+                yield (key,), f"'{key}' belong to boolean columns; this one is {self.type}"
+        yes, no = ({word.lower() for word in words} for words in (self.true_values, self.false_values))
+        if twice := (yes | set(TRUE_WORDS)) & (no | set(FALSE_WORDS)):
+            yield ("true_values",), f"{min(twice)!r} can't stand for both yes and no"
+        if self.format is not None and self.type != "date":
+            yield ("format",), f"'format' belongs to date columns; this one is {self.type}"
+        if self.format is not None and not _names_a_day(self.format):
+            yield ("format",), f"{self.format!r} names no day: expected year, month and day, such as '%d.%m.%Y'"
 
     def _type_problems(self) -> Iterator[Problem]:
         if self.type == "category" and self.role != Role.TARGET and len(self.values) < 2:

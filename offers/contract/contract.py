@@ -22,13 +22,16 @@ from offers.contract.sections import (
     Watching,
 )
 from offers.errors import ContractError
-from offers.yaml_file import Kind, Problem, Section, refuse
+from offers.yaml_file import Kind, Problem, Section, form, refuse
+
+RESERVED = ("k", "offers", "as_of", "customer_id", "decision_id", "scored_at", "bundle")
+"""What requests and scored rows call fields of their own: no input may have such a name."""
 
 
 class Contract(Section):
     """Everything that is known of a data set before its first row arrives."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+    name: Annotated[str, form(r"^[a-z][a-z0-9-]{1,40}$", "small letters, digits and -, such as bank-marketing")]
     title: str
     description: str = ""
     source: Source
@@ -73,6 +76,9 @@ class Contract(Section):
                 yield ("columns", place, "name"), f"column {name!r} is declared twice"
             if name.startswith("_"):
                 yield ("columns", place, "name"), f"column names that begin with '_' are ours: {name!r}"
+            if name in RESERVED and self.columns[place].is_input:
+                words = ", ".join(RESERVED)
+                yield ("columns", place, "name"), f"{name!r} is a field of requests, as are {words}: rename the column"
         if not self.inputs:
             yield (
                 ("columns",),

@@ -5,36 +5,58 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from offers.yaml_file import Problem, Section, Text, refuse
+from offers.contract.secret import ADVICE, literal_secret
+from offers.yaml_file import Problem, Section, Text, form, refuse
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Month = Annotated[str, form(r"^\d{4}-(0[1-9]|1[0-2])$", "a month such as 2008-05")]
 
 
 class CsvFormat(Section):
-    """How the source file is written."""
+    """How text is written: `missing` are words that stand for an empty cell, whatever the column.
+
+    `sheet` is that of an Excel workbook, the first by default.
+    """
 
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
     decimal: Literal[".", ","] = "."
+    thousands: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    missing: tuple[Text, ...] = ()
     quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
     encoding: str = "utf-8"
+    sheet: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.thousands is not None and (self.thousands == self.decimal or self.thousands in "+-eE0123456789"):
+            refuse([(("thousands",), f"{self.thousands!r} can't part the digits of a number")])
+        return self
 
 
 class Source(Section):
     """Where the rows come from.
 
     `uri` is a file, http(s)://, s3:// or SQLAlchemy URL, or "simulated"; `member` the path inside a zip (zips
-    in zips with further `/`), `sha256` of the innermost file, `query` the SQL text.
+    in zips with further `/`), `sha256` of the innermost file, `query` the SQL text. `extra_columns` says what columns
+    do that the contract does not declare.
     """
 
     uri: str | None = None
     file: Annotated[str, Field(min_length=1)]
     member: str | None = None
     query: str | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    extra_columns: Literal["refuse", "ignore"] = "refuse"
+    sha256: Annotated[str, form(r"^[0-9a-f]{64}$", "a SHA-256 of 64 digits in small letters")] | None = None
     format: CsvFormat = CsvFormat()
     licence: str = ""
     citation: str = ""
     hint: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.uri and (secret := literal_secret(self.uri)):
+            refuse([(("uri",), f"it holds {secret}, which would be copied to reports, bundles and logs: {ADVICE}")])
+        return self
 
 
 class Target(Section):
@@ -50,8 +72,8 @@ class Timeline(Section):
     """Rows are in time order. `column` is a date, or a month whose name wraps into the next year from `start`."""
 
     column: str
-    start: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None
-    until: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None
+    start: Month | None = None
+    until: Month | None = None
 
 
 class Evaluation(Section):

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from offers.contract import secret
 from offers.contract.contract import Contract
 from offers.data import table_file
 from offers.data.archive import is_zip, unpack
 from offers.data.download import Progress, RemoteFile, download
+from offers.data.formats import is_workbook
 from offers.errors import SourceError
 from offers.files import os_errors, path_of, sha256_of, sync
 from offers.settings import Settings
@@ -48,8 +50,10 @@ class _Place:
 
     @property
     def kind(self) -> str:
-        scheme, found, _ = self.uri.partition("://")
-        if self.uri.partition(":")[0] == "simulated":
+        # Where the whole URI is a secret, its kind is known when it is opened.
+        uri = secret.opened(self.uri).uri if self.uri.startswith("${") else self.uri
+        scheme, found, _ = uri.partition("://")
+        if uri.partition(":")[0] == "simulated":
             return "simulated"
         if not found or scheme == "file":
             return "file"
@@ -60,7 +64,7 @@ class _Place:
         """The URI without what may be secret: user, password and query of a URL."""
         if self.kind == "http":
             return re.sub(r"//[^/]*@", "//", self.uri).partition("?")[0]
-        return self.uri
+        return self.uri.partition("?")[0] if self.kind == "sql" else self.uri
 
 
 def ingest(contract: Contract, settings: Settings, source: str = "", progress: Progress | None = None) -> Ingested:
@@ -87,7 +91,10 @@ def ingest(contract: Contract, settings: Settings, source: str = "", progress: P
     if place.kind == "sql":
         from offers.data import sql
 
-        return Ingested(*sql.query(contract, place.uri), sha256=None)
+        opened = secret.opened(place.uri)
+        with opened.errors():
+            frame = sql.query(contract, opened.uri)
+        return Ingested(frame, place.shown, sha256=None)
     path, sha256 = _fetch(contract, settings, place, progress)
     return Ingested(table_file.read(path, contract, place.shown), place.shown, sha256)
 
@@ -106,6 +113,7 @@ def fetch(contract: Contract, settings: Settings, source: str = "", progress: Pr
 
 def _locate(contract: Contract, settings: Settings, source: str) -> _Place:
     own = contract.source
+    secret.refuse_literal(source, "the source")
     if source and source != own.uri:
         return _Place(source)
     held = settings.data_dir / own.file if settings.data_dir else None
@@ -135,9 +143,9 @@ def _fetch(contract: Contract, settings: Settings, place: _Place, progress: Prog
 
 
 def _local(contract: Contract, settings: Settings, place: _Place) -> tuple[Path, str]:
-    path = path_of(place.uri).absolute()
+    path = path_of(secret.opened(place.uri).uri).absolute()
     with os_errors(path, SourceError):
-        sha256, zipped = sha256_of(path), place.zipped or is_zip(path)
+        sha256, zipped = sha256_of(path), place.zipped or _is_archive(path)
     if zipped:
         with _folder(settings, f"{path}\n{contract.source.member}") as folder:
             return _settle(path, folder, contract, place)
@@ -151,7 +159,9 @@ def _remote(contract: Contract, settings: Settings, place: _Place, progress: Pro
         if place.sha256 and final.is_file() and sha256_of(final) == place.sha256:
             return final, place.sha256
         kept = note.read_text() if note.is_file() and final.is_file() and not place.sha256 else ""
-        version = download(_remote_file(place, settings), part, kept, bool(place.sha256), progress)
+        opened = secret.opened(place.uri)
+        with opened.errors():
+            version = download(_remote_file(place, opened.uri, settings), part, kept, bool(place.sha256), progress)
         if version is None:
             return final, sha256_of(final)
         try:
@@ -163,14 +173,14 @@ def _remote(contract: Contract, settings: Settings, place: _Place, progress: Pro
         return settled
 
 
-def _remote_file(place: _Place, settings: Settings) -> RemoteFile:
+def _remote_file(place: _Place, uri: str, settings: Settings) -> RemoteFile:
     if place.kind == "http":
         from offers.data.http_file import HttpFile
 
-        return HttpFile(place.uri, place.shown)
+        return HttpFile(uri, place.shown)
     from offers.data.s3_file import S3File
 
-    return S3File(place.uri, settings.s3)
+    return S3File(uri, settings.s3)
 
 
 @contextmanager
@@ -189,7 +199,7 @@ def _settle(arrived: Path, folder: Path, contract: Contract, place: _Place) -> t
     final, unpacked = folder / Path(contract.source.file).name, folder / "unpacked.part"
     try:
         inner = arrived
-        if place.zipped or is_zip(arrived):
+        if place.zipped or _is_archive(arrived):
             inner = unpacked
             unpack(arrived, unpacked, contract.source.member, place.shown)
         sha256 = sha256_of(inner)
@@ -199,6 +209,11 @@ def _settle(arrived: Path, folder: Path, contract: Contract, place: _Place) -> t
     finally:
         unpacked.unlink(missing_ok=True)
     return final, sha256
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file has to be unpacked; an Excel workbook is a zip that is read as it is."""
+    return is_zip(path) and not is_workbook(path)
 
 
 def _verify(sha256: str, place: _Place) -> None:

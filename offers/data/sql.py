@@ -1,18 +1,20 @@
 """The rows of a SQL query, through SQLAlchemy."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import sqlalchemy
-from pandas.errors import DatabaseError
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from offers.contract.contract import Contract
-from offers.data.table_file import not_empty, ordered
+from offers.contract.values import word
+from offers.data.table_file import Select, exact_frame, not_empty, ordered
 from offers.errors import SourceError
 
 _AWAY = re.compile(
@@ -22,14 +24,20 @@ _AWAY = re.compile(
 )
 """Words by which drivers tell that a database is away; a wrong password or query has others."""
 
+# By the database: the extra that brings a driver, what it installs, and how its URL begins.
+_EXTRAS = {
+    "postgresql": ("postgresql", "pg8000 is installed", "postgresql+pg8000://"),
+    "mssql": ("sqlserver", "python-tds is installed", "mssql+pytds://"),
+}
 
-def query(contract: Contract, uri: str) -> tuple[pd.DataFrame, str]:
+
+def query(contract: Contract, uri: str) -> pd.DataFrame:
     """Ask a database for the rows of `contract.source.query`, in the contract's order of columns.
 
     Returns
     -------
-    tuple
-        the rows with the types of the query, and the URL without what may be secret
+    DataFrame
+        the rows, each column in a type that holds its cells exactly
 
     Raises
     ------
@@ -38,18 +46,38 @@ def query(contract: Contract, uri: str) -> tuple[pd.DataFrame, str]:
     DataError
         columns are missing, unknown or there twice; there are no rows
     """
-    url = _url(uri)
-    # The query of the URL may hold a whole connection string, password and all.
-    origin = url.set(query={}).render_as_string(hide_password=True)
+    origin = shown(uri)
     if not contract.source.query:
         raise SourceError(f"{origin}: expected the SQL text in contract key source.query, which is missing")
+    return select(uri, contract.source.query, lambda names: ordered(names, contract, origin))
+
+
+def select(uri: str, text: str, wanted: Select) -> pd.DataFrame:
+    """The columns that `wanted` takes, of the rows that a query gives; raises what `query` does."""
+    url, origin = _url(uri), shown(uri)
     with _errors(url, origin):
         engine = sqlalchemy.create_engine(url, poolclass=NullPool)
         # Without parameters a % in the query is a %, whatever the driver.
         with engine.connect().execution_options(no_parameters=True) as connection:
-            frame = pd.read_sql_query(contract.source.query, connection)
-    names = ordered([str(name) for name in frame.columns], contract, origin)
-    return not_empty(frame[names], origin), origin
+            result = connection.exec_driver_sql(text)
+            names, rows = list(map(str, result.keys())), result.fetchall()
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
+    return not_empty(exact_frame(pa.table({name: _array(columns[name]) for name in wanted(names)})), origin)
+
+
+def shown(uri: str) -> str:
+    """A database's URL without what may be secret: its query may hold a whole connection string, password and all."""
+    return _url(uri).set(query={}).render_as_string(hide_password=True)
+
+
+def _array(cells: Sequence[Any]) -> pa.Array:
+    """Cells in a type that holds them exactly; as words where no one type does."""
+    try:
+        return pa.array(cells)
+    except (pa.ArrowException, OverflowError, ValueError):
+        return pa.array(
+            [None if cell is None else word(cell).encode("utf-8", "replace") for cell in cells], pa.string()
+        )
 
 
 def _url(uri: str) -> sqlalchemy.URL:
@@ -71,10 +99,12 @@ def _errors(url: sqlalchemy.URL, origin: str) -> Iterator[None]:
     try:
         yield
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        reason = f"expected a file, http(s)://, s3:// or a database whose driver is installed ({error})"
+        extra = _EXTRAS.get(url.get_backend_name())
+        remedy = f"; {extra[1]} by 'make setup EXTRA={extra[0]}', and is asked as {extra[2]}" if extra else ""
+        reason = f"expected a file, http(s)://, s3:// or a database whose driver is installed ({error}){remedy}"
     except DBAPIError as error:
         reason, passes = f"the database says: {error.orig}", bool(_AWAY.search(str(error.orig)))
-    except (SQLAlchemyError, DatabaseError, OSError, ValueError) as error:
+    except (SQLAlchemyError, OSError, ValueError) as error:
         reason = f"the query can't be read: {error}"
     else:
         return

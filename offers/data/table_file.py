@@ -1,9 +1,10 @@
-"""The rows of a CSV or Parquet file as they arrived, if its columns are the contract's."""
+"""The rows of a CSV, Parquet or Excel file as they arrived, if its columns are the contract's."""
 
 import codecs
 import csv
 import difflib
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,18 +16,30 @@ from pyarrow import parquet
 
 from offers.contract.contract import Contract
 from offers.contract.sections import CsvFormat
+from offers.data import formats
 from offers.errors import DataError, OffersError, SourceError
 from offers.files import os_errors
 from offers.wording import some
 
 SEPARATORS = ";,\t|"
 
+# Of pandas' own types only these keep a whole number exact beside an empty cell.
+_INTEGERS = {
+    getattr(pa, f"{sign}int{bits}")(): getattr(pd, f"{'UInt' if sign else 'Int'}{bits}Dtype")()
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
+}
+
+
+Select = Callable[[Sequence[str]], list[str]]
+"""Of the names of a file's columns those to read, in their order; raises where they will not do."""
+
 
 def read(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
     """Read a file's rows, in the contract's order of columns.
 
-    Cells of a CSV file are text (dtype string[pyarrow]; null where empty and unquoted); a Parquet file's keep their
-    own types.
+    Cells of a CSV file are text (dtype string[pyarrow]; null where empty and unquoted); those of Parquet and Excel
+    keep their own types. A file packed by gzip or zstd is unpacked on the way.
 
     Parameters
     ----------
@@ -35,17 +48,24 @@ def read(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
     Raises
     ------
     SourceError
-        the file can't be read, is empty, or encoding or separator are not the declared ones
+        the file can't be read, is empty, of a kind that is not read, or encoding or separator are not the declared ones
     DataError
         columns are missing, unknown or there twice; a row has too many or too few cells; there are no rows
     """
+    return read_columns(path, contract.source.format, origin, lambda names: ordered(names, contract, origin))
+
+
+def read_columns(path: Path, form: CsvFormat, origin: str, select: Select) -> pd.DataFrame:
+    """Read the columns that `select` takes, as `read` does."""
     with os_errors(path, SourceError):
-        with path.open("rb") as file:
-            start = file.read(4)
-        if not start:
-            raise SourceError(f"{origin}: expected rows, but the file is empty")
-        read_rows = _read_parquet if start == b"PAR1" else _read_csv
-        return not_empty(read_rows(path, contract, origin), origin)
+        kind = formats.kind_of(path, origin)
+        if kind in ("gzip", "zstd"):
+            with tempfile.TemporaryDirectory() as folder:
+                unpacked = Path(folder) / "unpacked"
+                formats.unpack(path, kind, unpacked, origin)
+                return read_columns(unpacked, form, origin, select)
+        read_rows = {"parquet": _read_parquet, "workbook": _read_workbook, "csv": _read_csv}[kind]
+        return not_empty(read_rows(path, form, origin, select), origin)
 
 
 def not_empty(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
@@ -56,15 +76,30 @@ def not_empty(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
 
 
 def ordered(names: Sequence[str], contract: Contract, origin: str) -> list[str]:
-    """The contract's columns in its order, if `names` are exactly those; else a DataError that lists what differs."""
+    """The contract's columns in its order, if `names` are exactly those; else a DataError that lists what differs.
+
+    Others may be there where the contract ignores extra columns.
+    """
     expected = [column.name for column in contract.columns]
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    ignored = contract.source.extra_columns == "ignore"
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1 and not (ignored and name not in expected)]
     missing = [name for name in expected if name not in names]
     extra = [name for name in names if name not in expected]
-    problems = {"there twice": twice, "missing": _with_likely(missing, extra), "not in the contract": extra}
+    shown_extra = (
+        [] if ignored else [name or f"a column without name (number {names.index(name) + 1})" for name in extra]
+    )
+    problems = {
+        "there twice": [name or "a column without name" for name in twice],
+        "missing": _with_likely(missing, extra),
+        "not in the contract": shown_extra,
+    }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {some(who)}" for what, who in problems.items() if who)
-        raise DataError(f"{origin}: expected the {len(expected)} columns of contract {contract.name}; {listed}")
+        ignoring = (
+            "; 'extra_columns: ignore' under 'source' would leave them out" if shown_extra and not missing else ""
+        )
+        count = f"{len(expected)} column{'s' if len(expected) > 1 else ''}"
+        raise DataError(f"{origin}: expected the {count} of contract {contract.name}; {listed}{ignoring}")
     return expected
 
 
@@ -74,27 +109,42 @@ def _with_likely(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
     return [f"{name} (is it {lowered[found[0]]!r}?)" if found else name for name, found in likely.items()]
 
 
-def _read_parquet(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
+def _read_parquet(path: Path, form: CsvFormat, origin: str, select: Select) -> pd.DataFrame:
     try:
         with parquet.ParquetFile(path) as file:
             # pandas saves an index without name as a column of this name.
             saved = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
-            names = ordered(saved, contract, origin)
-            frame: pd.DataFrame = file.read(columns=names).to_pandas(ignore_metadata=True)
-            return frame[names]
+            names = select(saved)
+            return exact_frame(file.read(columns=names))[names]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{origin}: expected a Parquet file, but it can't be read ({_line(error)})") from None
 
 
-def _read_csv(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
-    form = contract.source.format
+def exact_frame(table: pa.Table) -> pd.DataFrame:
+    """An Arrow table in pandas' types, whole numbers exact beside empty cells too."""
+    with_nulls = {column.type for column in table.columns if column.null_count}
+    mapper = {kind: _INTEGERS[kind] for kind in with_nulls & _INTEGERS.keys()}.get
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, types_mapper=mapper)
+    return frame
+
+
+def _read_workbook(path: Path, form: CsvFormat, origin: str, select: Select) -> pd.DataFrame:
+    from offers.data import workbook
+
+    names, frame = workbook.read(path, form.sheet, origin)
+    wanted = select(names)
+    return frame.set_axis(names, axis="columns")[wanted]
+
+
+def _read_csv(path: Path, form: CsvFormat, origin: str, select: Select) -> pd.DataFrame:
     try:
         header = _header(path, form)
-        _check_separator(header, contract, origin)
-        frame = _table(path, form, ordered(header, contract, origin))
+        _check_separator(header, form, origin)
+        frame = _table(path, form, select(header))
     except (UnicodeError, csv.Error, pa.ArrowInvalid) as error:
         raise _malformed(path, form, origin, error) from None
-    if len(frame) and _left_open(frame[header[-1]].iloc[-1], path, form):
+    last = frame.get(header[-1])
+    if last is not None and len(last) and _left_open(last.iloc[-1], path, form):
         raise DataError(f"{origin}: the {form.quote} that opens the last cell is never closed; complete the file")
     return frame
 
@@ -113,13 +163,13 @@ def _encoding(form: CsvFormat) -> str:
     return "utf-8-sig" if codecs.lookup(form.encoding).name == "utf-8" else form.encoding
 
 
-def _check_separator(header: Sequence[str], contract: Contract, origin: str) -> None:
-    if len(header) > 1 or len(contract.columns) == 1:
+def _check_separator(header: Sequence[str], form: CsvFormat, origin: str) -> None:
+    if len(header) > 1:
         return
     likely = max(SEPARATORS, key=header[0].count)
     found = f"it seems to be {likely!r}" if likely in header[0] else f"the first line is {header[0][:60]!r}"
     raise SourceError(
-        f"{origin}: expected columns separated by {contract.source.format.separator!r} "
+        f"{origin}: expected columns separated by {form.separator!r} "
         f"(contract key source.format.separator), but the header came as one column; {found}"
     )
 

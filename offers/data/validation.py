@@ -1,7 +1,7 @@
 """Raw rows to typed rows: every cell that breaks the contract is listed, and none is repaired in silence."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,28 @@ from pandera.errors import SchemaErrors
 
 from offers.contract.column import MONTHS, Column, Role
 from offers.contract.contract import Contract
+from offers.contract.values import limits, shown_number
+from offers.data import cells
 from offers.errors import DataError
+from offers.wording import some
 
-_TRUE, _FALSE = {"1", "true", "yes"}, {"0", "false", "no"}
-_DATE = r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?"
 _EXAMPLES = 5
+_LONGEST = 200
+_EMPTY = "a value, not an empty cell"
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A rule that some rows break. `examples` are (row, value) pairs; the first data row is row 1."""
+    """A rule that some rows break. `examples` are (row, value) pairs; the first data row is row 1.
+
+    `rows` holds every row that breaks it, counted from 0; it is empty where no row does alone.
+    """
 
     column: str
     expected: str
     count: int
     examples: tuple[tuple[int, str], ...] = ()
+    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), compare=False, repr=False)
 
     def __str__(self) -> str:
         if not self.examples:
@@ -37,10 +44,11 @@ class Violation:
 
 @dataclass(frozen=True)
 class Validation:
-    """Typed rows, in the contract's order of columns, and what is wrong with them."""
+    """Typed rows, in the contract's order of columns, what is wrong with them, and what is worth a look."""
 
     frame: pd.DataFrame
     violations: tuple[Violation, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -59,25 +67,35 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
     Validation
         the frame is fit for use only when there is no violation
     """
+    target = contract.target
     parsed, violations = {}, []
     for column in contract.columns:
-        parsed[column.name], wrong = _parse(raw[column.name], column, contract)
-        violations += wrong
+        outcomes = (target.positive, target.negative) if column.role == Role.TARGET else ()
+        values, wrong, expected = cells.read(raw[column.name], column, contract.source.format, outcomes)
+        if wrong.size:
+            violations.append(_violation(column.name, expected, raw[column.name], wrong))
+            # A cell that can't be read is listed once: in the checks to come it stands in as a good value.
+            values.iloc[wrong] = pd.Timestamp(0) if column.type == "date" else _good_number(column)
+        parsed[column.name] = values
     frame = pd.DataFrame(parsed)
     violations += _schema_violations(frame, contract)
     violations += _outcome_violations(frame, contract)
     if violations:
         return Validation(frame, tuple(violations))
+    notes = tuple(_notes(frame, contract))
     for column in contract.columns:
         frame[column.name] = _cast(frame[column.name], column, contract)
-    return Validation(frame, tuple(time_violations(frame, contract)))
+    return Validation(frame, tuple(time_violations(frame, contract)), notes)
 
 
-def broken_contract(contract: str, rows: int, violations: tuple[Violation, ...]) -> DataError:
-    """Build the error, in one sentence, for rows that break the contract."""
+def broken_contract(contract: str, violations: Sequence[Violation]) -> DataError:
+    """Build the one sentence that a user sees when rows break the contract."""
+    rows = len(np.unique(np.concatenate([violation.rows for violation in violations])))
+    who = f"{rows} row{' breaks' if rows == 1 else 's break'}" if rows else "the rows as a whole break"
     shown = "; ".join(str(violation) for violation in violations[:3])
-    more = f"; and {len(violations) - 3} more rules" if len(violations) > 3 else ""
-    return DataError(f"{rows} rows break contract {contract}: {shown}{more}. Mend the data, or the contract")
+    others = len(violations) - 3
+    more = f"; and {others} more rule{'s' if others > 1 else ''}" if others > 0 else ""
+    return DataError(f"{who} contract {contract}: {shown}{more}. Mend the data, or the contract")
 
 
 def schema(contract: Contract) -> pa.DataFrameSchema:
@@ -142,66 +160,10 @@ def _months(column: pd.Series, contract: Contract) -> np.ndarray:
     return np.asarray(year + number + 12 * wraps)
 
 
-def _parse(cells: pd.Series, column: Column, contract: Contract) -> tuple[pd.Series, list[Violation]]:
-    cells = cells.reset_index(drop=True)
-    if column.missing:
-        cells = cells.astype(object).mask(_words(cells).isin(column.missing), None)
-    if column.role == Role.TARGET or column.type in ("category", "text"):
-        return _words(cells), []
-    if column.is_numeric:
-        values, kind = _numbers(cells, contract.source.format.decimal), "a number"
-    elif column.type == "boolean":
-        values, kind = _booleans(cells), "0 or 1 (or true and false, yes and no)"
-    else:
-        values, kind = _dates(cells), "a date such as 2024-05-31"
-    wrong = np.flatnonzero(values.isna() & cells.notna())
-    if column.is_numeric:
-        values = values.mask(values.isin(pd.to_numeric(list(column.missing), errors="coerce")))
-    # A cell that can't be read is listed once: in the checks to come it stands in as a good value.
-    values.iloc[wrong] = pd.Timestamp(0) if column.type == "date" else np.clip(0.0, column.min, column.max)
-    return values, [_violation(column.name, kind, cells, wrong)] if wrong.size else []
-
-
-def _words(cells: pd.Series) -> pd.Series:
-    """Cells as text, the way a CSV file would hold them: 1 for 1.0 and for True."""
-    return cells.astype(object).map(_word, na_action="ignore").astype(object)
-
-
-def _word(cell: Any) -> str:
-    if isinstance(cell, bool | np.bool_) or (isinstance(cell, float | np.floating) and cell.is_integer()):
-        return str(int(cell))
-    return str(cell)
-
-
-def _numbers(cells: pd.Series, decimal: str) -> pd.Series:
-    if not pd.api.types.is_numeric_dtype(cells):
-        cells = cells.astype(object)
-        if decimal == ",":
-            cells = cells.map(_with_decimal_dot, na_action="ignore")
-        cells = pd.to_numeric(cells, errors="coerce")
-    values = cells.astype("float64")
-    return values.mask(np.isinf(values))
-
-
-def _with_decimal_dot(cell: Any) -> Any:
-    if not isinstance(cell, str):
-        return cell
-    # A dot in a file with decimal commas is a thousands mark, or a mistake: never a decimal mark.
-    return "?" if "." in cell else cell.replace(",", ".")
-
-
-def _booleans(cells: pd.Series) -> pd.Series:
-    values = dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)
-    return _words(cells).str.lower().map(values).astype("float64")
-
-
-def _dates(cells: pd.Series) -> pd.Series:
-    if isinstance(cells.dtype, pd.DatetimeTZDtype):
-        cells = cells.dt.tz_localize(None)
-    words = _words(cells)
-    # pandas would read "now", a bare year and a mixture of time zones too.
-    words = words.where(words.str.fullmatch(_DATE, na=False))
-    return pd.to_datetime(words, errors="coerce", format="ISO8601")
+def _good_number(column: Column) -> int | float:
+    low, high = limits(column)
+    good = float(np.clip(0.0, low, high))
+    return int(good) if good.is_integer() else good
 
 
 def _checks(column: Column, contract: Contract) -> Iterator[tuple[str, Any]]:
@@ -210,10 +172,12 @@ def _checks(column: Column, contract: Contract) -> Iterator[tuple[str, Any]]:
         yield f"{allowed[0]!r} or {allowed[1]!r}", lambda cells: cells.isin(allowed)
     elif column.type == "category" and column.unknown == "reject":
         yield f"one of {', '.join(column.values)}", lambda cells: cells.isin(column.values)
-    if column.min is not None:
-        yield f"at least {column.min:g}", lambda cells: cells >= column.min
-    if column.max is not None:
-        yield f"at most {column.max:g}", lambda cells: cells <= column.max
+    if column.is_numeric:
+        low, high = limits(column) if column.is_input else (column.min, column.max)
+        if low is not None:
+            yield f"at least {shown_number(low)}", lambda cells: cells >= low
+        if high is not None:
+            yield f"at most {shown_number(high)}", lambda cells: cells <= high
     if column.type == "integer":
         yield "a whole number", lambda cells: cells == cells.round()
 
@@ -224,7 +188,7 @@ def _schema_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Viol
     except SchemaErrors as errors:
         cases = errors.failure_cases
         for (name, check), group in cases.groupby(["column", "check"], sort=False):
-            expected = "a value, not an empty cell" if check == "not_nullable" else str(check)
+            expected = _EMPTY if check == "not_nullable" else str(check)
             rows = np.sort(group["index"].to_numpy(dtype=np.int64))
             yield _violation(str(name), expected, frame[name], rows)
 
@@ -241,15 +205,28 @@ def _outcome_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Vio
             )
 
 
+def _notes(frame: pd.DataFrame, contract: Contract) -> Iterator[str]:
+    """What breaks no rule, and may be a slip of the contract: categories that never occur."""
+    for column in contract.columns:
+        seen = set(frame[column.name].dropna().unique()) if column.values else set()
+        absent = [value for value in column.values if value not in seen]
+        if absent:
+            verb = "is declared and never occurs" if len(absent) == 1 else "are declared and never occur"
+            yield f"column '{column.name}': {some([repr(value) for value in absent])} {verb}"
+
+
 def _violation(column: str, expected: str, cells: pd.Series, rows: np.ndarray) -> Violation:
     examples = tuple((int(row) + 1, _shown(cells.iloc[row])) for row in rows[:_EXAMPLES])
-    return Violation(column, expected, len(rows), examples)
+    return Violation(column, expected, len(rows), examples, rows)
 
 
 def _shown(value: Any) -> str:
-    if pd.isna(value):
+    if value is None or value is pd.NaT or value is pd.NA or value != value:  # noqa: PLR0124
         return "nothing"
-    return f"{value:g}" if isinstance(value, float) else repr(str(value)[:60])
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return shown_number(value)
+    text = str(value)
+    return repr(f"{text[:_LONGEST]}…" if len(text) > _LONGEST else text)
 
 
 def _cast(values: pd.Series, column: Column, contract: Contract) -> pd.Series:
@@ -257,6 +234,11 @@ def _cast(values: pd.Series, column: Column, contract: Contract) -> pd.Series:
         return values == contract.target.positive
     if column.type == "category":
         return values.astype(pd.CategoricalDtype(list(column.values)))
-    if column.type in ("integer", "boolean") and not values.isna().any() and not column.may_be_missing:
+    if (
+        values.dtype == "float64"
+        and column.type in ("integer", "boolean")
+        and not values.isna().any()
+        and not column.may_be_missing
+    ):
         return values.astype("int64" if column.type == "integer" else "bool")
     return values

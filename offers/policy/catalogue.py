@@ -15,7 +15,7 @@ from offers.contract.contract import Contract
 from offers.errors import CatalogueError
 from offers.policy.exploration import Exploration
 from offers.policy.rules import Condition, Rule, Value, misfit, problems
-from offers.yaml_file import Kind, Problem, Section
+from offers.yaml_file import Kind, Problem, Section, form
 
 # The answer's own reasons, which no rule may give.
 NOT_WORTH_ITS_COST = "NOT_WORTH_ITS_COST"
@@ -23,7 +23,7 @@ FAMILY_LIMIT = "FAMILY_LIMIT"
 BEYOND_K = "BEYOND_K"
 RESERVED = (NOT_WORTH_ITS_COST, FAMILY_LIMIT, BEYOND_K)
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Name = Annotated[str, form(r"^[a-z0-9][a-z0-9._-]{0,62}$", "small letters, digits and . _ -, such as loan-5k")]
 Euros = Annotated[float, Field(ge=0, le=1e9, strict=True)]
 Factor = Annotated[float, Field(ge=0, le=1000, strict=True)]
 Places = Annotated[int, Field(ge=1, strict=True)]

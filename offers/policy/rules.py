@@ -15,9 +15,10 @@ from pydantic_core import PydanticCustomError
 
 from offers.contract.column import Column
 from offers.contract.contract import Contract
+from offers.contract.values import limits, shown_number
 from offers.errors import PolicyError
 from offers.model.encoder import Coded
-from offers.yaml_file import Problem, Section, refuse
+from offers.yaml_file import Problem, Section, form, refuse
 
 Truth = tuple[np.ndarray, np.ndarray]
 """Where a condition holds and where it fails; where neither, it can't be told."""
@@ -39,7 +40,7 @@ _FIELDS = {"in": "in_"}
 
 def _scalar(value: Any) -> Any:
     if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) > _LARGEST):
-        raise PydanticCustomError("scalar", "expected a number, a word, true or false")
+        raise PydanticCustomError("scalar", "a number, a word, true or false")
     return value
 
 
@@ -118,7 +119,7 @@ class Condition(Section):
 class Rule(Condition):
     """A condition that has to hold, and the code of the reason to give where it does not."""
 
-    reason: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{1,60}$")]
+    reason: Annotated[str, form(r"^[A-Z][A-Z0-9_]{1,60}$", "capitals, digits and _, such as AGE_BELOW_18")]
 
 
 def problems(condition: Condition, contract: Contract) -> Iterator[Problem]:
@@ -164,9 +165,9 @@ def misfit(column: Column, value: str | float | bool) -> str | None:
     kind = "a whole number" if column.type == "integer" else "a number"
     if isinstance(value, bool | str) or not math.isfinite(value) or (column.type == "integer" and value % 1):
         return f"expected {kind}, got {value!r}"
-    low = -math.inf if column.min is None else column.min
-    high = math.inf if column.max is None else column.max
-    return None if low <= value <= high else f"expected {kind} from {low:g} to {high:g}, got {value!r}"
+    low, high = limits(column)
+    expected = f"expected {kind} from {shown_number(low)} to {shown_number(high)}"
+    return None if low <= value <= high else f"{expected}, got {value!r}"
 
 
 def codes(column: Column, values: Any) -> np.ndarray:

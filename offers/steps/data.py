@@ -58,7 +58,7 @@ def validate(contract: str, raw: Path, typed: Path, page: Path, say: Say = print
     if checked.passed:
         say(f"{provenance.rows} rows keep to contract {known.name}")
     else:
-        refusal = str(validation.broken_contract(known.name, provenance.rows, checked.violations))
+        refusal = str(validation.broken_contract(known.name, checked.violations))
         (typed / REFUSAL).write_text(refusal, "utf-8")
         say(refusal)
     return len(checked.violations)

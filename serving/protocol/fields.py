@@ -8,11 +8,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from offers.contract.column import Column
+from offers.contract.values import LARGEST, as_number, boolean_words, limits, numbers_among, shown_number, word
 from offers.errors import RequestError
 from offers.model.encoder import Coded
 from offers.wording import shown
-
-_LARGEST = float(np.finfo(np.float32).max)
 
 NUMBERS: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
@@ -57,26 +56,30 @@ class NumberField:
 
     def __init__(self, column: Column) -> None:
         self.column = column
-        low, high = (0.0, 1.0) if column.type == "boolean" else (column.min, column.max)
-        self.low = -_LARGEST if low is None else max(low, -_LARGEST)
-        self.high = _LARGEST if high is None else min(high, _LARGEST)
+        self.low, self.high = limits(column)
         self.whole = column.type != "number"
         self.types = {int, float} | ({bool} if column.type == "boolean" else set())
         self.types |= {type(None)} if column.may_be_missing else set()
-        numbers = [_number(token) for token in column.missing]
-        self.tokens = np.array([number for number in numbers if number is not None])
-        self.words = {token for token, number in zip(column.missing, numbers, strict=True) if number is None}
+        self.tokens = np.array(numbers_among(column.missing))
+        self.missing = {token for token in column.missing if as_number(token) is None}
+        self.meanings = boolean_words(column) if column.type == "boolean" else {}
 
     def of_json(self, values: list[Any]) -> np.ndarray:
         if not self.types.issuperset(map(type, values)):
-            values = [None if isinstance(value, str) and value in self.words else value for value in values]
+            values = [self._meaning(value) if isinstance(value, str) else value for value in values]
             for row, value in enumerate(values):
                 if type(value) not in self.types:
                     raise self._error(row, self._kind, value)
         return self._checked(self._array(values, NUMBERS["FP64"]))
 
+    def _meaning(self, text: str) -> str | bool | None:
+        """What a word of the contract stands for; other text stays what it is, to be refused."""
+        return None if text in self.missing else self.meanings.get(text.lower(), text)
+
     def of_tensor(self, tensor: Tensor, n_rows: int) -> np.ndarray:
-        allowed = (*(["BOOL"] if self.column.type == "boolean" else []), *NUMBERS)
+        allowed = (*(["BOOL", "BYTES"] if self.column.type == "boolean" else []), *NUMBERS)
+        if tensor.datatype == "BYTES" and self.column.type == "boolean":
+            return self.of_json([_text(word, self.column) for word in _texts(tensor, n_rows)])
         if tensor.datatype not in allowed:
             raise _wrong_datatype(self.column, ", ".join(allowed), tensor)
         dtype = NUMBERS["UINT8" if tensor.datatype == "BOOL" else tensor.datatype]
@@ -97,7 +100,7 @@ class NumberField:
     @property
     def _kind(self) -> str:
         if self.column.type == "boolean":
-            return "true, false, 0 or 1"
+            return "true, false, yes, no, 0 or 1"
         return "a whole number" if self.whole else "a number"
 
     def _array(self, values: Sequence[Any], dtype: np.dtype[Any]) -> np.ndarray:
@@ -105,11 +108,11 @@ class NumberField:
             with np.errstate(over="ignore"):
                 return np.array(values, dtype)
         except OverflowError:
-            low, high = -_LARGEST, _LARGEST
+            low, high = -LARGEST, LARGEST
             if dtype.kind in "iu":
                 low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
             row = next(row for row, value in enumerate(values) if value is not None and not low <= value <= high)
-            raise self._error(row, f"{low:g} to {high:g}", values[row]) from None
+            raise self._error(row, f"{shown_number(low)} to {shown_number(high)}", values[row]) from None
 
     def _checked(self, values: np.ndarray) -> np.ndarray:
         fine = (values >= self.low) & (values <= self.high)
@@ -138,8 +141,8 @@ class NumberField:
         if self.column.type == "boolean":
             return self._error(row, "0 or 1", value)
         if value < self.low:
-            return self._error(row, f"at least {self.low:g}", value)
-        return self._error(row, f"at most {self.high:g}" if value > self.high else self._kind, value)
+            return self._error(row, f"at least {shown_number(self.low)}", value)
+        return self._error(row, f"at most {shown_number(self.high)}" if value > self.high else self._kind, value)
 
     def _error(self, row: int, expected: str, got: Any) -> RequestError:
         return RequestError(f"column {self.column.name!r}, row {row + 1}: expected {expected}, got {shown(got)}")
@@ -202,20 +205,22 @@ class CategoryField:
         self.runs = re.compile(b"|".join(b"(?:%s)+" % re.escape(frame) for frame in self.framed), re.DOTALL)
 
     def of_json(self, values: list[Any]) -> Coded:
+        if not _TEXT.issuperset(map(type, values)):
+            values = [_worded(value, self.column) for value in values]
         return self._coded(values, self.words)
 
     def of_tensor(self, tensor: Tensor, n_rows: int) -> Coded:
         if tensor.datatype != "BYTES":
             raise _wrong_datatype(self.column, "BYTES", tensor)
         if tensor.raw is None:
-            return self._coded(_flat(tensor, n_rows), self.tensor_words)
+            return self._coded(_texts(tensor, n_rows), self.tensor_words)
         runs = self.runs.findall(tensor.raw)
         frames = [run[: 4 + int.from_bytes(run[:4], "little")] for run in runs]
         counts = [len(run) // len(frame) for run, frame in zip(runs, frames, strict=True)]
         # Frames that leave no byte over are what reading length by length would give: a length fixes its word.
         if sum(counts) == n_rows and sum(map(len, runs)) == len(tensor.raw):
             return Coded(np.repeat(np.array([self.framed[frame] for frame in frames], np.float32), counts))
-        return self._coded(_unframed(tensor.raw, n_rows, self.column.name), self.tensor_words)
+        return self._coded(_texts(tensor, n_rows), self.tensor_words)
 
     def _coded(self, values: Sequence[Any], words: Mapping[Any, float]) -> Coded:
         if not _TEXT.issuperset(map(type, values)):
@@ -237,13 +242,6 @@ _TEXT = {str, bytes, type(None)}
 
 def field_of(column: Column) -> Field:
     return CategoryField(column) if column.type == "category" else NumberField(column)
-
-
-def _number(token: str) -> float | None:
-    try:
-        return float(token)
-    except ValueError:
-        return None
 
 
 def _wrong_datatype(column: Column, expected: str, tensor: Tensor) -> RequestError:
@@ -269,6 +267,28 @@ def _flat(tensor: Tensor, n_rows: int) -> list[Any]:
             f"column {tensor.name!r}: expected {n_rows} values as shape {list(tensor.shape)} says, got {len(values)}"
         )
     return values
+
+
+def _worded(value: Any, column: Column) -> Any:
+    """A number or boolean as the word that a table would hold, where the contract knows that word."""
+    if type(value) not in (int, float, bool):
+        return value
+    try:
+        text = word(value, column.values)
+    except ValueError:
+        # Python writes no whole number of thousands of digits.
+        return value
+    return text if text in column.values or text in column.missing or column.unknown == "missing" else value
+
+
+def _text(value: Any, column: Column) -> Any:
+    """What a word of a boolean tensor says; text has no null there, so an empty one stands for it."""
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    return None if text == "" and column.may_be_missing else text
+
+
+def _texts(tensor: Tensor, n_rows: int) -> list[Any]:
+    return _flat(tensor, n_rows) if tensor.raw is None else list(_unframed(tensor.raw, n_rows, tensor.name))
 
 
 def _unframed(raw: bytes, n_rows: int, name: str) -> list[bytes]:

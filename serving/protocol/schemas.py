@@ -1,13 +1,11 @@
 """What requests and answers hold, as JSON schemas: from the contract, the catalogue, and the inputs of a model."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
+from offers.contract.values import as_number, boolean_words, limits, numbers_among, word
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import RESERVED, Ruled
 from offers.policy.ranking import WHY_HERE
@@ -16,7 +14,6 @@ from serving.protocol.payload import MAX_ID
 
 Schema = dict[str, Any]
 
-_LARGEST = float(np.finfo(np.float32).max)
 _PRINTABLE = r"^[ \p{L}\p{M}\p{N}\p{P}\p{S}]+$"
 _DATATYPES = {"enum": ["BOOL", "BYTES", *NUMBERS]}
 _TEXT, _NUMBER, _NULL = {"type": "string"}, {"type": "number"}, {"type": "null"}
@@ -177,9 +174,10 @@ def _reasons(policy: Policy) -> Iterator[str]:
 
 
 def _column(column: Column) -> Schema:
-    choices = [_value(column)]
+    choices = list(_values(column))
     if column.unknown == "missing":
-        choices.append(_TEXT | _told("Any other word counts as missing."))
+        others: Schema = {"type": ["string", "number", "boolean"]}
+        choices.append(others | _told("Any other word counts as missing."))
     if column.missing:
         choices.append({"enum": list(_stand_ins(column))} | _told("Stands for a missing value."))
     if column.may_be_missing:
@@ -189,29 +187,30 @@ def _column(column: Column) -> Schema:
     return described | (choices[0] if len(choices) == 1 else {"anyOf": choices})
 
 
-def _value(column: Column) -> Schema:
+def _values(column: Column) -> Iterator[Schema]:
+    """The forms of a column's value."""
     if column.type == "category":
-        return _TEXT | {"enum": list(column.values)}
+        yield _TEXT | {"enum": list(column.values)}
+        if numbers := [number for number in numbers_among(column.values) if word(number) in column.values]:
+            yield {"type": "number", "enum": numbers} | _told("The word that the number is.")
+        if booleans := [one for one in (False, True) if word(one, column.values) in column.values]:
+            yield {"type": "boolean", "enum": booleans} | _told("The word that means it.")
+        return
+    low, high = limits(column)
     if column.type == "boolean":
-        return {"type": ["boolean", "integer"], "minimum": 0, "maximum": 1}
-    low = -_LARGEST if column.min is None else column.min
-    return {"type": column.type, "minimum": low, "maximum": _LARGEST if column.max is None else column.max}
+        yield {"type": ["boolean", "integer"], "minimum": 0, "maximum": 1}
+        yield _TEXT | {"enum": list(boolean_words(column))} | _told("In capitals or not.")
+    else:
+        yield {"type": column.type, "minimum": low, "maximum": high}
 
 
 def _stand_ins(column: Column) -> Iterator[str | float]:
     for token in column.missing:
-        number = None if column.type == "category" else _number(token)
-        if number is None:
+        number = as_number(token)
+        if number is None or column.type == "category":
             yield token
-        elif math.isfinite(number):
+        if number is not None and (column.type != "category" or word(number) == token):
             yield int(number) if number.is_integer() else number
-
-
-def _number(token: str) -> float | None:
-    try:
-        return float(token)
-    except ValueError:
-        return None
 
 
 def _told(description: str) -> Schema:

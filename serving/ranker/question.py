@@ -21,7 +21,7 @@ import numpy as np
 
 from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
-from offers.errors import RequestError, RequestTooLarge, ServiceError
+from offers.errors import RequestError, RequestTooLarge
 from offers.model.encoder import Coded
 from offers.policy.arbitration import Policy
 from offers.policy.pairs import Pairs
@@ -54,13 +54,7 @@ class Question:
 
 
 class QuestionSchema:
-    """What a request must hold.
-
-    Raises
-    ------
-    ServiceError
-        a column of the contract has the name of a tensor of ours
-    """
+    """What a request must hold."""
 
     def __init__(self, policy: Policy, contract: Contract, max_customers: int) -> None:
         self.policy = policy
@@ -72,9 +66,6 @@ class QuestionSchema:
         }
         self._whole = RequestSchema(self._columns, max_customers)
         self._offers = {offer.id for offer in policy.offers}
-        if taken := next((column.name for column in self._columns if column.name in TENSORS), ""):
-            names = ", ".join(TENSORS)
-            raise ServiceError(f"contract {contract.name}: expected columns of other names than {names}; got {taken!r}")
 
     def tensors(self) -> list[dict[str, Any]]:
         """The inputs of a V2 request, as metadata tells of them."""

@@ -29,9 +29,7 @@ def test_words_of_yaml_stay_words():
 
 def test_mistake_is_told_with_line_and_label():
     document = NOTES.read(TEXT.replace("words: [no]", "words: [no, [on]]"), "notes.yaml")
-    with pytest.raises(
-        CatalogueError, match=r"^notes.yaml, line 5: lines.second.words.1: input should be a valid string"
-    ):
+    with pytest.raises(CatalogueError, match=r"^notes.yaml, line 5: lines.second.words.1: expected text"):
         document.into(Notes)
 
 

@@ -76,14 +76,18 @@ MISTAKES = {
     "unknown key of a column": ("unit: EUR", "units: EUR", "units", "unknown key 'columns.spending.units'"),
     "missing key": ("title: A shop that offers its members a warranty\n", "", "name: shop", "key 'title' is missing"),
     "missing key of a column": ("name: member, role: customer, ", "name: member, ", "name: member", "member.role' is"),
-    "wrong type": ("trees: 20", "trees: many", "trees", "model.trees: input should be a valid integer"),
-    "wrong type of column": ("type: boolean", "type: bool", "type: bool", "columns.member.type: input should be"),
-    "wrong role": ("role: leakage", "role: leakadge", "leakadge", "columns.minutes.role: input should be 'customer'"),
-    "out of range": ("windows: 2", "windows: 0", "windows", "evaluation.windows: input should be greater than"),
+    "wrong type": ("trees: 20", "trees: many", "trees", "model.trees: expected a whole number"),
+    "wrong type of column": ("type: boolean", "type: bool", "type: bool", "columns.member.type: expected"),
+    "wrong role": ("role: leakage", "role: leakadge", "leakadge", "columns.minutes.role: expected 'customer'"),
+    "out of range": ("windows: 2", "windows: 0", "windows", "evaluation.windows: expected at least"),
     "duplicate key": ("unit: EUR", "unit: EUR\n    unit: USD", "unit: USD", "key 'unit' stands twice"),
     "duplicate key in braces": ("depth: 3", "trees: 3", "trees: 20", "key 'trees' stands twice"),
     "duplicate column": ("name: member", "name: region", "name: region, role: customer, type: boolean", "region.name"),
     "our own name": ("name: rating", "name: _rating", "_rating", "columns._rating.name: column names that begin"),
+    **{
+        f"{name} as an input": ("name: rating", f"name: {name}", f"name: {name}", f"columns.{name}.name: {name!r} is a")
+        for name in ("k", "offers", "as_of", "customer_id", "decision_id", "scored_at", "bundle")
+    },
     "bad yaml": ("min: 0\n    max: 10000", "min: [0\n    max: 10000", "max: 10000", "not valid YAML"),
     "templated yaml": ("title: A shop", "title: {{ shop }}\n#", "{{ shop }}", "not valid YAML"),
     "no target": (
@@ -99,7 +103,7 @@ MISTAKES = {
         "positive: ja",
         "positive: true",
         "positive: true",
-        "target.positive: input should be a valid string",
+        "target.positive: expected text",
     ),
     "target of numbers": ("target, type: category", "target, type: integer", "role: target", "bought.type: a target"),
     "target not known": (
@@ -127,8 +131,8 @@ MISTAKES = {
     "values twice": ("[mail, phone, web]", "[mail, web, web]", "[mail,", "columns.channel.values: 'values' holds"),
     "no values": (", values: [mail, phone, web]", "", "name: channel", "columns.channel.values: a category column"),
     "one value": ("[mail, phone, web]", "[mail]", "[mail]", "columns.channel.values: a category column needs"),
-    "empty value": ("[mail, phone, web]", "[mail, ~]", "[mail, ~]", "columns.channel.values.1: input should be a"),
-    "list as value": ("[mail, phone, web]", "[mail, [web]]", "[mail,", "columns.channel.values.1: input should be a"),
+    "empty value": ("[mail, phone, web]", "[mail, ~]", "[mail, ~]", "columns.channel.values.1: expected text"),
+    "list as value": ("[mail, phone, web]", "[mail, [web]]", "[mail,", "columns.channel.values.1: expected text"),
     "values of numbers": ("unit: EUR", "values: [a, b]", "values: [a", "columns.spending.values: 'values' belong"),
     "min above max": ("max: 10000", "max: -1", "min: 0\n    max: -1", "columns.spending.min: 'min' 0 is not below"),
     "min of words": ("type: boolean", "type: boolean, min: 0", "type: boolean", "member.min: 'min' belongs to numeric"),
@@ -148,7 +152,7 @@ MISTAKES = {
         "typical",
         "columns.spending.typical: 'typical' names values",
     ),
-    "typical is a word": ("unit: EUR", "typical: some", "typical", "columns.spending.typical: input should be"),
+    "typical is a word": ("unit: EUR", "typical: some", "typical", "columns.spending.typical: expected"),
     "time is no column": ("{column: asked on}", "{column: day}", "day}", "time.column: 'day' is no column"),
     "time is a number": ("{column: asked on}", "{column: visits}", "column: visits", "time.column: 'visits' must be"),
     "time is no month": (
@@ -165,7 +169,7 @@ MISTAKES = {
         "time.column: 'asked on' may be missing",
     ),
     "rule asks nothing": (", at_least: 0.6", "", "auc", "gate.0: a rule needs one of at_least"),
-    "unknown metric": ("metric: ece", "metric: gini", "gini", "gate.1.metric: input should be 'auc'"),
+    "unknown metric": ("metric: ece", "metric: gini", "gini", "gate.1.metric: expected 'auc'"),
     "baseline by window": ("at_most: 0.2", "better_than_baseline: true", "each_window", "gate.1.on: comparisons"),
     "ece within periods": ("each_window", "within_period", "within_period", "gate.1.metric: within periods only"),
     "windows without time": ("time: {column: asked on}\n", "", "each_window", "gate.1.on: a rule on windows"),
@@ -173,19 +177,19 @@ MISTAKES = {
         "  - {metric: auc, on: pooled, at_least: 0.6}\n  - {metric: ece, on: each_window, at_most: 0.2}\n",
         "  []\n",
         "gate:",
-        "gate: tuple should have at least 1 item",
+        "gate: expected at least 1 entries",
     ),
-    "bad checksum": ("file: orders.csv", "file: orders.csv\n  sha256: ABC", "sha256", "source.sha256: string should"),
-    "bad name": ("name: shop", "name: My Shop", "name: My", "name: string should match pattern"),
+    "bad checksum": ("file: orders.csv", "file: orders.csv\n  sha256: ABC", "sha256", "source.sha256: expected a SHA"),
+    "bad name": ("name: shop", "name: My Shop", "name: My", "name: expected"),
 }
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("window: 10", "watch.window: input should be greater than or equal to 100, got 10"),
-        ("share_ratio: 1", "watch.share_ratio: input should be greater than 1, got 1"),
-        ("false_discovery_rate: 0", "watch.false_discovery_rate: input should be greater than 0, got 0"),
+        ("window: 10", "watch.window: expected at least 100, got 10"),
+        ("share_ratio: 1", "watch.share_ratio: expected more than 1, got 1"),
+        ("false_discovery_rate: 0", "watch.false_discovery_rate: expected more than 0, got 0"),
         ("windows: 500", "unknown key 'watch.windows'"),
     ],
 )
@@ -214,7 +218,7 @@ MONTHLY = "{column: month, start: 2008-05, until: 2010-11}"
         ("values: [jan, feb,", "values: [january, feb,", "time.column: 'month' is a category, so its values must be"),
         (MONTHLY, "{column: month}", "time.start: 'month' is a month, so 'start' must say the first"),
         (MONTHLY, "{column: month, start: 2008-05, until: 2008-04}", "time.until: 'until' 2008-04 is before 'start'"),
-        (MONTHLY, "{column: month, start: 2008-13}", "time.start: string should match pattern"),
+        (MONTHLY, "{column: month, start: 2008-13}", "time.start: expected"),
     ],
 )
 def test_months_that_give_no_order_are_refused(old, new, message):
@@ -249,7 +253,7 @@ def test_what_is_not_plain_yaml_is_refused(text):
 
 
 def test_yaml_that_holds_itself_is_refused():
-    with pytest.raises(ContractError, match="key 'columns' is missing"):
+    with pytest.raises(ContractError, match="line 1: not valid YAML: a value that holds itself"):
         contracts.parse("name: &name [*name]\n")
 
 

@@ -79,7 +79,7 @@ def test_rows_that_break_the_form(tmp_path: Path, content: bytes, message: str) 
         (b"", "expected rows, but the file is empty"),
         (b"age,job,y\n1,2,3\n", r"separated by ';' \(contract key source\.format\.separator\), .* seems to be ','"),
         (b'"age"\t"job"\t"y"\n', r"it seems to be '\\t'"),
-        (b"<!doctype html>\n<p>Log in", "the first line is '<!doctype html>'"),
+        (b"<!doctype html>\n<p>Log in", "expected CSV, Parquet or xlsx, but this is a web page"),
         (b"\n\n", "the first line is ''"),
         (
             b"age;job;y\n1;2;3\n4;caf\xe9;5\n",

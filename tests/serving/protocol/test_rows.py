@@ -152,9 +152,9 @@ WRONG_VALUES = {
     "number for a category": ("channel", 1, "one of mail, phone, web, got 1"),
     "object for a category": ("region", {"a": 1}, "one of north, south, got an object"),
     "long text": ("channel", "x" * 500, "one of mail, phone, web, got '" + "x" * 60 + "…'"),
-    "text for a boolean": ("member", "yes", "true, false, 0 or 1, got 'yes'"),
+    "text for a boolean": ("member", "maybe", "true, false, yes, no, 0 or 1, got 'maybe'"),
     "two for a boolean": ("member", 2, "0 or 1, got 2"),
-    "null for a boolean": ("member", None, "true, false, 0 or 1, got null"),
+    "null for a boolean": ("member", None, "true, false, yes, no, 0 or 1, got null"),
 }
 
 

@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp
 from tritonclient.utils import InferenceServerException
 
-from offers.contract import contract as contracts
 from offers.contract.contract import Contract
-from offers.errors import ServiceError
 from serving.protocol import rest
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import (
@@ -32,7 +30,6 @@ from serving.protocol.kserve import (
     messages,
 )
 from serving.ranker.predictor_client import Scores
-from serving.ranker.question import QuestionSchema
 from serving.ranker.ranker import INLINE_CUSTOMERS, Ranker
 from tests.support.rankers import (
     CROWD,
@@ -368,14 +365,6 @@ def test_a_predictor_that_is_away(shop_contract):
     with nobody() as port:
         asyncio.run(asking(shop_contract, FALLBACK, port, fallback))
         asyncio.run(asking(shop_contract, WARRANTIES, port, none))
-
-
-@pytest.mark.parametrize("name", ["customer_id", "offers", "k", "as_of"])
-def test_a_column_with_the_name_of_a_tensor_of_ours(name, shop_yaml):
-    contract = contracts.parse(shop_yaml.replace("name: rating", f"name: {name}"))
-    policy = policy_of(contract, WARRANTIES.replace("column: rating", f"column: {name}"))
-    with pytest.raises(ServiceError, match=f"expected columns of other names than .*; got '{name}'"):
-        QuestionSchema(policy, contract, 5)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)

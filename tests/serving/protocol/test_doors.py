@@ -1,0 +1,152 @@
+"""The same value through every door, a file, a query, a request or a tensor, has the same outcome."""
+
+import json
+import math
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from offers.contract.contract import Contract
+from offers.contract.values import word
+from offers.data import sql, table_file
+from offers.data.validation import validate
+from offers.errors import RequestError
+from offers.model.encoder import Encoder
+from serving.protocol.fields import Tensor
+from serving.protocol.rows import RequestSchema, Rows
+
+REFUSED = "refused"
+NUMBERS = st.one_of(
+    st.integers(-60, 60),
+    st.integers(-(10**40), 10**40),
+    st.sampled_from([2**53 - 1, 2**53, 2**53 + 1, -(2**53), 2**63 - 1, 2**63, 2**64 - 1, 2**64, 99, 999]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0.1, -1.5, 3.0, 2.5, 1e300, 3.4028234663852886e38, 3.4028236e38, -0.0, 5e-324]),
+    st.none(),
+)
+WORDS = st.sampled_from(["yes", "NO", "t", "off", "ja", "Nein", "Ä", "a", "?", "maybe", "1", "0", "2"])
+COLUMNS: dict[str, tuple[dict[str, Any], st.SearchStrategy[Any]]] = {
+    "integer": ({"type": "integer"}, NUMBERS),
+    "limited integer": ({"type": "integer", "min": 0, "max": 50, "missing": [99]}, NUMBERS),
+    "number": ({"type": "number"}, NUMBERS),
+    "limited number": ({"type": "number", "min": -1.5, "max": 0.1, "nullable": True}, NUMBERS),
+    "boolean": ({"type": "boolean", "true_values": ["Ja"], "false_values": ["Nein"]}, WORDS | st.booleans() | NUMBERS),
+    "open boolean": ({"type": "boolean", "nullable": True}, WORDS | st.booleans() | st.none()),
+    "category": ({"type": "category", "values": ["yes", "no", "3", "2.5", "Ä"]}, WORDS | st.booleans() | NUMBERS),
+    "open category": ({"type": "category", "values": ["1", "0"], "unknown": "missing"}, WORDS | NUMBERS),
+}
+
+
+def contract_of(keys: dict[str, Any]) -> Contract:
+    return Contract.model_validate(
+        {
+            "name": "doors",
+            "title": "Doors",
+            "source": {"file": "doors.csv", "query": "select x, y from doors"},
+            "target": {"column": "y", "positive": "1", "negative": "0"},
+            "columns": [
+                {"name": "x", "role": "customer", **keys},
+                {"name": "y", "role": "target", "type": "category"},
+            ],
+            "gate": [{"metric": "auc", "at_least": 0.5}],
+        }
+    )
+
+
+def seen(rows: pd.DataFrame | Rows, contract: Contract) -> str | float:
+    """What the model sees of the first row."""
+    value = float(Encoder.of(contract).encode(rows)[0, 0])
+    return "missing" if math.isnan(value) else value
+
+
+def of_table(rows: pd.DataFrame, contract: Contract) -> str | float:
+    checked = validate(pd.concat([rows, rows], ignore_index=True).assign(y=["1", "0"]), contract)
+    return seen(checked.frame, contract) if checked.passed else REFUSED
+
+
+def through_csv(value: Any, contract: Contract, folder: Path) -> str | float:
+    cell = "" if value is None else f'"{word(value, contract["x"].values)}"'
+    (folder / "rows.csv").write_text(f"x,y\n{cell},1\n", "utf-8")
+    return of_table(table_file.read(folder / "rows.csv", contract, "rows"), contract)
+
+
+def through_parquet(value: Any, contract: Contract, folder: Path) -> str | float | None:
+    try:
+        table = pa.table({"x": pa.array([value]), "y": ["1"]})
+    except OverflowError:
+        table = pa.table({"x": pa.array([value], pa.uint64()), "y": ["1"]}) if 0 <= value < 2**64 else None
+    if table is None:
+        return None
+    parquet.write_table(table, folder / "rows.parquet")
+    return of_table(table_file.read(folder / "rows.parquet", contract, "rows"), contract)
+
+
+def through_query(value: Any, contract: Contract, folder: Path) -> str | float | None:
+    # SQLite has no booleans and whole numbers of 64 bits.
+    if isinstance(value, bool) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        return None
+    path = folder / "rows.db"
+    path.unlink(missing_ok=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table doors (x, y text)")
+        connection.execute("insert into doors values (?, '1')", [value])
+    connection.close()
+    return of_table(sql.query(contract, f"sqlite:///{path}"), contract)
+
+
+def asked(ask: Callable[[], Rows], contract: Contract) -> str | float:
+    try:
+        return seen(ask(), contract)
+    except RequestError:
+        return REFUSED
+
+
+def through_json(value: Any, contract: Contract) -> str | float:
+    instances = json.loads(json.dumps([{"x": value}]))
+    return asked(lambda: RequestSchema(contract.inputs).from_instances(instances), contract)
+
+
+def tensors_of(value: Any, contract: Contract) -> Iterator[Tensor]:
+    """The tensors that hold the value exactly, or the nearest number where none does."""
+    if contract["x"].type == "category" or isinstance(value, str):
+        text = b"" if value is None else word(value, contract["x"].values).encode()
+        yield Tensor("x", "BYTES", [1], raw=struct.pack("<I", len(text)) + text)
+    elif isinstance(value, bool):
+        yield Tensor("x", "BOOL", [1], values=[value])
+    elif isinstance(value, int) and -(2**63) <= value < 2**63:
+        yield Tensor("x", "INT64", [1], raw=np.array([value], "<i8").tobytes())
+        yield Tensor("x", "INT64", [1], values=[value])
+    elif isinstance(value, int) and 0 <= value < 2**64:
+        yield Tensor("x", "UINT64", [1], raw=np.array([value], "<u8").tobytes())
+    number = math.nan if value is None else value
+    if contract["x"].type != "category" and not isinstance(value, str | bool):
+        yield Tensor("x", "FP64", [1], raw=struct.pack("<d", number))
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_value_has_one_outcome_at_every_door(kind: str, data: st.DataObject, tmp_path: Path) -> None:
+    keys, strategy = COLUMNS[kind]
+    contract, value = contract_of(keys), data.draw(strategy)
+    outcomes = {
+        "csv": through_csv(value, contract, tmp_path),
+        "parquet": through_parquet(value, contract, tmp_path),
+        "query": through_query(value, contract, tmp_path),
+        "json": through_json(value, contract),
+    }
+    for place, tensor in enumerate(tensors_of(value, contract)):
+        outcomes[f"{tensor.datatype} {place}"] = asked(
+            lambda tensor=tensor: RequestSchema(contract.inputs).from_tensors([tensor]), contract
+        )
+    assert len({one for one in outcomes.values() if one is not None}) == 1, (value, outcomes)
