@@ -5,7 +5,6 @@ monitor that sees an alarm, asks for action or is overdue, a ledger that does no
 """
 
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +28,7 @@ from cli import (
     serve,
     submission,
 )
+from offers import __version__
 from offers.errors import OffersError
 from offers.files import os_errors
 
@@ -66,7 +66,7 @@ app.add_typer(policy.app, name="policy")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"offers {metadata.version('offers')}")
+        typer.echo(f"offers {__version__}")
         raise typer.Exit
 
 
