@@ -21,14 +21,15 @@ CONTRACT: dict[str, dict[str, str]] = {
     },
     "Source": {
         "uri": (
-            "where the rows are otherwise: a path, `http(s)://`, `s3://bucket/key`, an SQLAlchemy URL, or "
+            "where the rows come from if that file is not there: a path, `http(s)://`, `s3://bucket/key`, an SQLAlchemy URL, or "
             "`simulated`; a secret in it stands as a reference, see below"
         ),
         "file": "the file's name; it is taken from the directory that `OFFERS_DATA_DIR` names, if it is there",
         "member": "the file's path inside a zip; a zip inside a zip is one more part of the path",
         "query": "the SQL text, for an SQLAlchemy URL",
         "extra_columns": (
-            "what a column that the contract does not declare does: `refuse` the data, or `ignore` the column"
+            "what happens if the data has a column that the contract does not declare:"
+            " `refuse` the data, or `ignore` the column"
         ),
         "sha256": "of the innermost file; any other file is refused",
         "format": "how text is written",
