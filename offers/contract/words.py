@@ -21,8 +21,8 @@ CONTRACT: dict[str, dict[str, str]] = {
     },
     "Source": {
         "uri": (
-            "where the rows come from if that file is not there: a path, `http(s)://`, `s3://bucket/key`, an SQLAlchemy URL, or "
-            "`simulated`; a secret in it stands as a reference, see below"
+            "where the rows come from if that file is not there: a path, `http(s)://`, `s3://bucket/key`, an"
+            " SQLAlchemy URL, or `simulated`; a secret in it stands as a reference, see below"
         ),
         "file": "the file's name; it is taken from the directory that `OFFERS_DATA_DIR` names, if it is there",
         "member": "the file's path inside a zip; a zip inside a zip is one more part of the path",
