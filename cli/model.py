@@ -163,6 +163,27 @@ def rollback(contract: ContractOption, reason: ReasonOption, key: KeyOption = ""
     _see_through(ledger, signer, begin_back(ledger, signer, contract, reason))
 
 
+@app.command()
+def card(
+    release: ReleaseArgument,
+    directory: Annotated[Path | None, typer.Option(help="Where to; OFFERS_HOME/cards by default.")] = None,
+) -> None:
+    """Write the card of a release: Markdown and one HTML page, from the bundle and the ledger as it is now."""
+    from offers.files import os_errors
+    from offers.reports.card import card_of, html, markdown
+    from offers.settings import Settings
+
+    ledger, state, found = _find(release)
+    made = card_of(_open(ledger, found.name), state, ledger.entries(), ledger.clock())
+    target = directory or Settings.from_env().home / "cards"
+    with os_errors(target):
+        target.mkdir(parents=True, exist_ok=True)
+        for ending, text in (("md", markdown(made)), ("html", html(made))):
+            path = target / f"{found.name}.{ending}"
+            path.write_text(text, "utf-8")
+            typer.echo(str(path))
+
+
 def _find(name: str) -> tuple["Ledger", "State", "Release"]:
     from offers.governance.access import open_ledger
     from offers.settings import Settings

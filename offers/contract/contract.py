@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,8 @@ class Contract(Section):
     watch: Watching = Watching()
     retraining: Retraining = Retraining()
     approval: Approval = Approval()
+    owner: str = ""
+    tier: Literal["low", "medium", "high", ""] = ""
 
     @cached_property
     def by_name(self) -> dict[str, Column]:

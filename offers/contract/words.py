@@ -15,6 +15,8 @@ CONTRACT: dict[str, dict[str, str]] = {
         "calibration": "how scores become probabilities",
         "gate": "rules that a candidate has to pass",
         "approval": "who lets a release be promoted",
+        "owner": "who answers for the model; the release's card prints it",
+        "tier": "how much hangs on the model: `low`, `medium` or `high`; the release's card prints it",
         "simulation": "the simulated world",
         "watch": "when scored rows have drifted",
         "retraining": "when scores are recalibrated and the model is trained again",

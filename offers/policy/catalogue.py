@@ -181,6 +181,9 @@ def _rule_problems(ruled: Ruled, contract: Contract) -> Iterator[Problem]:
     for kind, place, rule in ruled.rules():
         if rule.reason in RESERVED:
             yield (kind, place, "reason"), f"{rule.reason} is a reason of arbitration; give the rule one of its own"
+        if rule.justification is None and (protected := rule.protected(contract)):
+            asked = f"it asks {', '.join(protected)}, which is protected by contract {contract.name}"
+            yield (kind, place, "justification"), f"{asked}: say in 'justification' why that is allowed"
         yield from _below((kind, place), problems(rule, contract))
 
 

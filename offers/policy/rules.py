@@ -117,9 +117,17 @@ class Condition(Section):
 
 
 class Rule(Condition):
-    """A condition that has to hold, and the code of the reason to give where it does not."""
+    """A condition that has to hold, and the code of the reason to give where it does not.
+
+    One that asks a protected column needs a `justification`, which the release's card prints.
+    """
 
     reason: Annotated[str, form(r"^[A-Z][A-Z0-9_]{1,60}$", "capitals, digits and _, such as AGE_BELOW_18")]
+    justification: Annotated[str, Field(min_length=1)] | None = None
+
+    def protected(self, contract: Contract) -> list[str]:
+        """The protected columns that it asks."""
+        return [column.name for column in contract.protected if column.name in self.columns]
 
 
 def problems(condition: Condition, contract: Contract) -> Iterator[Problem]:

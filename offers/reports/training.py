@@ -41,7 +41,7 @@ def training_report(
 
     smallest = contract.evaluation.smallest_segment
     return HTML.get_template("training.html").render(
-        _context(contract, evaluation, verdict, facts),
+        context(contract, evaluation, verdict, facts),
         windows=tables.windows(evaluation, _within(predictions, smallest)),
         curves=plots.curves(predictions, evaluation, contract.evaluation.contact_share),
         over_time=plots.over_time(predictions, smallest),
@@ -64,8 +64,8 @@ def model_card(
     contract: Contract, evaluation: Evaluation, verdict: Verdict | None, facts: Mapping[str, str] = {}
 ) -> str:
     """Write the model card in Markdown; the same arguments give the same text."""
-    return _MARKDOWN.get_template("model_card.md").render(
-        _context(contract, evaluation, verdict, facts), windows=tables.windows(evaluation, {})
+    return MARKDOWN.get_template("model_card.md").render(
+        context(contract, evaluation, verdict, facts), windows=tables.windows(evaluation, {})
     )
 
 
@@ -87,9 +87,10 @@ def _broken(rule: RuleVerdict) -> str:
     return f"{rule.rule} is {tables.figure(rule.measured, 4)}, asked {rule.threshold}"
 
 
-def _context(
+def context(
     contract: Contract, evaluation: Evaluation, verdict: Verdict | None, facts: Mapping[str, str]
 ) -> dict[str, Any]:
+    """What the templates of a report or a card show of an evaluation."""
     names = [window.name for window in evaluation.windows]
     watched = [column for column in evaluation.drift if not column.expected]
     expected = [column for column in evaluation.drift if column.expected]
@@ -160,5 +161,5 @@ def _environment(**options: Any) -> Environment:
 
 
 HTML = _environment(autoescape=True)
-_MARKDOWN = _environment(autoescape=False, finalize=_escaped, keep_trailing_newline=True)
-_MARKDOWN.filters["table"] = _markdown_table
+MARKDOWN = _environment(autoescape=False, finalize=_escaped, keep_trailing_newline=True)
+MARKDOWN.filters["table"] = _markdown_table

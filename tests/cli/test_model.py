@@ -143,6 +143,32 @@ def test_tampering_ends_with_3_and_names_the_entry(
     assert "the end was cut" in out
 
 
+@pytest.mark.usefixtures("people")
+def test_the_card_tells_what_training_knew_and_what_people_decided(
+    done: Callable[..., str], shop_run: ShopRun, catalogue: Path, tmp_path: Path
+) -> None:
+    release = done("model", "add", shop_run.bundle, "--catalogue", catalogue).strip()
+    directory = tmp_path / "cards"
+    done("model", "card", release, "--directory", directory)
+    page = directory / f"{release}.md"
+    assert "Nobody has approved it." in page.read_text()
+    done("model", "approve", release, "--key", "ann", "--condition", "not by <phone> | mail")
+    written = done("model", "card", release, "--directory", directory).split()
+    assert written == [str(directory / f"{release}.{ending}") for ending in ("md", "html")]
+    card, html = (Path(path).read_text() for path in written)
+    assert "- status: candidate" in card
+    assert "- owner: not stated in the contract" in card
+    assert r"not by \<phone> \| mail" in card
+    assert "not by &lt;phone&gt; | mail" in html
+    trained = (shop_run.bundle / "model-card.md").read_text()
+    assert card.endswith(trained)
+    for text in ("Release card, contract shop", release, "ann", "SR 26-2: effective challenge", "Fairness of exposure"):
+        assert text in html
+    assert 'http-equiv="Content-Security-Policy"' in html
+    for tag in ("<script", "<img", "<link", "src="):
+        assert tag not in html
+
+
 def test_an_empty_ledger_is_told(offers: Offers, done: Callable[..., str]) -> None:
     code, _, err = offers("audit", "head")
     assert (code, err) == (2, "offers: the ledger is empty, and has no head\n")

@@ -427,3 +427,12 @@ def test_example_of_the_documentation_loads():
         for page in ("contract.md", "catalogue.md")
     )
     assert len(catalogues.parse(catalogue, contracts.parse(contract)).offers) == 3
+
+
+def test_a_rule_on_a_protected_column_says_why() -> None:
+    contract = contracts.load("bank-marketing")
+    text = re.sub(r"\n *justification: A contract with a minor[^\n]*", "", catalogues.text("bank-marketing"))
+    with pytest.raises(
+        CatalogueError, match=r"AGE_BELOW_18\.justification: it asks age, which is protected by contract"
+    ):
+        catalogues.parse(text, contract)
