@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from offers.governance.ledger import Ledger
     from offers.settings import Settings
-    from serving.local import Services, Watch
+    from serving.local import Log, Services, Watch
 
 LOOK_SECONDS = 0.2
 
@@ -26,7 +26,12 @@ def contract_to_follow(ledger: "Ledger") -> str | None:
 
 
 def follow(
-    settings: "Settings", contract: str, watch: "Watch", port: int, introduce: Callable[["Services", "Path"], None]
+    settings: "Settings",
+    contract: str,
+    watch: "Watch",
+    port: int,
+    introduce: Callable[["Services", "Path"], None],
+    decisions: "Log",
 ) -> None:
     """Serve the champion of a contract, and each release that takes its place, until a service ends."""
     from offers.errors import LedgerError, OffersError
@@ -46,7 +51,7 @@ def follow(
     def head() -> str:
         return str(ledger.head or "")
 
-    with supervised(ledger.store, home, logs, watch, release, head, port) as supervisor:
+    with supervised(ledger.store, home, logs, watch, release, head, port, decisions) as supervisor:
         request = logs / "request.json"
         request.write_text(json.dumps(example(known), indent=1) + "\n", "utf-8")
         introduce(supervisor.services, request)

@@ -17,10 +17,12 @@ from cli import (
     cluster,
     contract,
     data,
+    decisions,
     demo,
     key,
     model,
     monitor,
+    outcomes,
     pipeline,
     policy,
     retrain,
@@ -62,6 +64,8 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(retrain.app, name="retrain")
 app.add_typer(policy.app, name="policy")
+app.add_typer(decisions.app, name="decisions")
+app.add_typer(outcomes.app, name="outcomes")
 
 
 def _print_version(wanted: bool) -> None:

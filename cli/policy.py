@@ -1,9 +1,15 @@
 """offers policy: look at a catalogue, and check it."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cli.outcomes import TablesOption
+
+if TYPE_CHECKING:
+    from offers.experiments.evidence import Evidence
 
 app = typer.Typer(no_args_is_help=True, help="Check catalogues of offers and their policies.")
 
@@ -70,6 +76,105 @@ def init(
     catalogue = catalogues.parse(text, known, str(path))
     new_text(path, text)
     typer.echo(f"{path}: {len(catalogue.offers)} made-up offers for contract {known.name}; give them names and values")
+
+
+@app.command()
+def evaluate(
+    candidate: Annotated[str, typer.Option(help="The catalogue to be held against the log: a name, or a YAML file.")],
+    tables: TablesOption = "",
+    bundle: Annotated[
+        str, typer.Option(help="Bundle that scores the candidate's pairs; by default the logged propensities hold.")
+    ] = "",
+    since: Annotated[str, typer.Option(help="A moment in UTC, or a span before --until such as 30d.")] = "",
+    until: Annotated[str, typer.Option(help="A moment in UTC; by default that of --as-of.")] = "",
+    as_of: Annotated[str, typer.Option(help="Outcomes that came later don't count; by default now.")] = "",
+    days: Annotated[int, typer.Option(min=1, help="Within which exploration is to give an answer.")] = 30,
+) -> None:
+    """Tell from logged decisions and outcomes what a candidate would earn more, or less, than what decided."""
+    from cli.screen import console
+    from offers.bundle.location import open_bundle
+    from offers.contract import contract as contracts
+    from offers.decisions.period import Period
+    from offers.experiments.evidence import evidence
+    from offers.policy import catalogue as catalogues
+    from offers.settings import Settings
+    from offers.store.delta import DeltaTables
+
+    settings, period = Settings.from_env(), Period.parse(since, until, as_of)
+    judge = open_bundle(bundle, settings) if bundle else None
+    contract = judge.contract if judge else contracts.load(_contract_of(candidate))
+    found = evidence(
+        DeltaTables.at(tables or str(settings.home / "tables"), settings),
+        catalogues.load(candidate, contract),
+        contract,
+        period.since,
+        period.until,
+        period.as_of,
+        judge.model.propensity if judge else None,
+    )
+    for line in told(found, days):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def told(found: "Evidence", days: int) -> Iterator[str]:
+    """What the evidence says of the candidate, line by line."""
+    from offers.experiments.off_policy import evaluate as held_against
+
+    judged = held_against(found.logged, found.lowest, found.highest)
+    yield f"{judged.n_decisions} decisions about {judged.n_customers} customers earned {judged.earned:.2f} EUR each"
+    left = {
+        "without the predictor": found.fallback,
+        "erased": found.erased,
+        "not ripe": found.unripe,
+        "not presented": found.unseen,
+    }
+    if any(left.values()):
+        yield "left out: " + ", ".join(f"{count} {name}" for name, count in left.items() if count)
+    if not found.labels.impressions:
+        yield "nobody told what was presented: each first place counts as presented"
+    yield f"candidate and log agree on {judged.agreement:.1%} of the choices"
+    low, high = judged.bounds
+    yield f"whatever customers would have done, the difference is from {low:+.2f} to {high:+.2f} EUR per decision"
+    if not judged.differences:
+        yield from _unexplored(found, days)
+        return
+    yield "method        EUR per decision more than the log, with its 95 % interval"
+    for method, difference in judged.differences.items():
+        interval = f"{difference.value:+8.3f}  [{difference.low:+.3f}, {difference.high:+.3f}]"
+        yield f"{method:<12}{interval}"
+    yield f"effective sample {judged.effective:.0f}, largest weight {judged.largest_weight:.1f}, without support"
+    yield f"{judged.unsupported:.1%}; the logged exploration costs {judged.price:.2f} EUR per decision"
+    for warning in judged.warnings:
+        yield f"warning: {warning}"
+    best = judged.differences["switch_dr" if judged.warnings else "dr"]
+    yield f"verdict: {_VERDICTS[best.verdict]}"
+
+
+def _unexplored(found: "Evidence", days: int) -> Iterator[str]:
+    import numpy as np
+
+    from offers.experiments.off_policy import difference, smallest_exploration
+
+    gain = difference(found.logged, "dm").value
+    yield f"nothing was explored, so there is no estimate; the model alone expects {gain:+.2f} EUR per decision"
+    span = max(found.days, 1.0)
+    per_day = len(found.logged.action) / span
+    if not np.isclose(gain, 0):
+        decisions = round(per_day * days)
+        answer = smallest_exploration(found.logged, found.lowest, found.highest, gain, decisions)
+        yield (
+            f"'exploration: {{kind: epsilon, epsilon: {answer[0]:.3g}}}' would answer in {days} days at {per_day:.0f}"
+            f" decisions a day, and costs {answer[1]:.2f} EUR per decision"
+            if answer
+            else f"no exploration would answer in {days} days at {per_day:.0f} decisions a day"
+        )
+
+
+_VERDICTS = {
+    "better": "the candidate earns more",
+    "worse": "the candidate earns less",
+    "open": "the log does not tell them apart",
+}
 
 
 def _contract_of(catalogue: str) -> str:

@@ -28,6 +28,9 @@ SinkOption = Annotated[
         help="Where alarms are sent: the address of 'offers retrain listen', or another taker of CloudEvents."
     ),
 ]
+TablesOption = Annotated[
+    str, typer.Option(help="Directory, or s3:// prefix, of the tables of the decision log; tables in the local home.")
+]
 CustomerOption = Annotated[
     str, typer.Option(help="JSON file with an instance or a whole request; - for standard input.")
 ]
@@ -35,32 +38,39 @@ UrlOption = Annotated[str, typer.Option(help="Where the ranker answers.")]
 
 
 def serve(
-    bundle: BundleOption = "", catalogue: CatalogueOption = "", port: PortOption = 8080, sink: SinkOption = ""
+    bundle: BundleOption = "",
+    catalogue: CatalogueOption = "",
+    port: PortOption = 8080,
+    sink: SinkOption = "",
+    tables: TablesOption = "",
 ) -> None:
-    """Serve the champion on loopback, predictor, ranker and drift sidecar, until Ctrl-C; promotions take place at once.
+    """Serve the champion on loopback until Ctrl-C: predictor, ranker, drift sidecar and shipper of the decision log.
 
-    Where nobody has promoted a release yet, or a bundle is named, that bundle is served.
+    Promotions take place at once. Where nobody has promoted a release yet, or a bundle is named, that bundle is served.
     """
     typer.echo("Predictor, ranker and drift sidecar start ...")
     from cli.follow import contract_to_follow, follow
     from offers.contract import contract as contracts
+    from offers.decisions.pseudonym import Pseudonyms
     from offers.governance.access import open_ledger
     from offers.policy import catalogue as catalogues
     from offers.settings import Settings
-    from serving.local import Watch, services, sidecar_python
+    from serving.local import Log, Watch, services, sidecar_python
     from serving.ranker.question import example
 
     settings = Settings.from_env()
+    log = Log(tables or str(settings.home / "tables"), settings.home / "pseudonym.key")
+    Pseudonyms.at(log.key)
     if not bundle and not catalogue and (contract_name := contract_to_follow(open_ledger(settings))):
         with _until_told():
-            follow(settings, contract_name, Watch(sidecar_python(), sink), port, _introduce)
+            follow(settings, contract_name, Watch(sidecar_python(), sink), port, _introduce, log)
         return
     path = _bundle(bundle, settings)
     # Bundle and catalogue are verified by the services; what is wrong with the given names is told at once.
     contract = contracts.load(str(path / "contract.yaml"))
     catalogues.load(catalogue or contract.name, contract)
     directory, watch = settings.home / "serve", Watch(sidecar_python(), sink)
-    with _until_told(), services(path, catalogue or contract.name, directory, port, watch) as running:
+    with _until_told(), services(path, catalogue or contract.name, directory, port, watch, log) as running:
         request = directory / "request.json"
         request.write_text(json.dumps(example(contract), indent=1) + "\n", "utf-8")
         _introduce(running, request)
@@ -149,15 +159,17 @@ def _newest(settings: "Settings") -> str:
 
 
 def _introduce(running: "Services", request: Path) -> None:
-    ranker, predictor, drift = running.ranker, running.predictor, running.drift
+    ranker, predictor, drift, shipper = running.ranker, running.predictor, running.drift, running.shipper
     assert drift is not None
+    assert shipper is not None
     lines = {
         "bundle": drift.bound["bundle"],
         "ranker": f"{ranker.url}/v1/models/offers:predict",
         "page": f"{ranker.url}/docs",
         "predictor": f"{predictor.url}/v2/models/offers, gRPC on 127.0.0.1:{predictor.bound['grpc_port']}",
         "drift": f"{drift.url}/report",
-        "metrics": ", ".join(f"{service.url}/metrics" for service in (ranker, predictor, drift)),
+        "decisions": f"{shipper.bound['tables']}/decisions",
+        "metrics": ", ".join(f"{service.url}/metrics" for service in (ranker, predictor, drift, shipper)),
         "logs": request.parent,
         "try": f"curl -s {ranker.url}/v1/models/offers:predict -d @{request}",
         "or": f"offers rank --url {ranker.url} --customer {request}",

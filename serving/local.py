@@ -36,15 +36,16 @@ class Running:
 
 @dataclass(frozen=True)
 class Services:
-    """A predictor and the ranker in front of it, and the drift sidecar beside them where it was asked for."""
+    """A predictor and the ranker in front of it; drift sidecar and shipper beside them where they were asked for."""
 
     predictor: Running
     ranker: Running
     drift: Running | None
+    shipper: Running | None = None
 
     @property
     def processes(self) -> dict[str, subprocess.Popen[str]]:
-        named = {"predictor": self.predictor, "ranker": self.ranker, "drift": self.drift}
+        named = {"predictor": self.predictor, "ranker": self.ranker, "drift": self.drift, "shipper": self.shipper}
         return {name: service.process for name, service in named.items() if service is not None}
 
 
@@ -66,6 +67,24 @@ class Watch:
         if self.sink and not _is_address(self.sink):
             expected = "expected http://host:port/path, without a password"
             raise ServiceError(f"--sink: {expected}, got {self.sink[:80]!r}")
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where decisions are logged.
+
+    Parameters
+    ----------
+    tables : directory, or s3:// prefix, of the log's tables
+    key : file with the key of the customers' pseudonyms
+    """
+
+    tables: str
+    key: Path
+
+    def arguments(self, logs: Path) -> list[str]:
+        """What the ranker is told of its log."""
+        return ["--spool", str(logs / "spool"), "--pseudonym_key", str(self.key)]
 
 
 def _is_address(sink: str) -> bool:
@@ -92,7 +111,12 @@ def sidecar_python() -> Path:
 
 @contextmanager
 def services(
-    bundle: Path, catalogue: str, logs: Path, http_port: int = 0, watch: Watch | None = None
+    bundle: Path,
+    catalogue: str,
+    logs: Path,
+    http_port: int = 0,
+    watch: Watch | None = None,
+    decisions: Log | None = None,
 ) -> Iterator[Services]:
     """Start them, on free ports but for the ranker's `http_port`; stop them at the end, the ranker first.
 
@@ -100,7 +124,8 @@ def services(
     ----------
     bundle : directory of the bundle
     catalogue : name of a shipped catalogue, or a file
-    logs : directory for their logs, one line of JSON per request, and for the sidecar's state; theirs alone
+    logs : directory for their logs, one line of JSON per request, the sidecar's state and the spool; theirs alone
+    decisions : where decisions are logged; without it they are not
 
     Raises
     ------
@@ -115,13 +140,16 @@ def services(
         # They load for seconds: both at the same time.
         predictor_start = stack.enter_context(started("predictor", logs, lock, "--bundle", bundle, *free))
         drift_start = stack.enter_context(sidecar(bundle, logs, lock, watch)) if watch else None
+        shipper_start = stack.enter_context(shipper(logs, lock, decisions)) if decisions else None
         predictor = predictor_start()
         drift = drift_start() if drift_start else None
         where = ["--predictor_host", f"127.0.0.1:{predictor.bound['grpc_port']}"]
         where += ["--drift_url", f"{drift.url}/events"] if drift else []
+        where += decisions.arguments(logs) if decisions else []
         ports = ("--http_port", http_port, "--grpc_port", 0)
         ranker_start = started("ranker", logs, lock, "--bundle", bundle, "--catalogue", catalogue, *where, *ports)
-        yield Services(predictor, stack.enter_context(ranker_start)(), drift)
+        ranker = stack.enter_context(ranker_start)()
+        yield Services(predictor, ranker, drift, shipper_start() if shipper_start else None)
 
 
 def follows_ledger(directory: Path) -> bool:
@@ -175,6 +203,11 @@ def sidecar(
     sink = ("--sink", watch.sink) if watch.sink else ()
     state = ("--state", logs / name, "--port", 0)
     return started("drift", logs, lock, "--bundle", bundle, *state, *sink, python=watch.python, log=name)
+
+
+def shipper(logs: Path, lock: int, decisions: Log) -> AbstractContextManager[Callable[[], Running]]:
+    """Start the shipper, as `started` does; to be left after the ranker, so that it ships what that seals last."""
+    return started("shipper", logs, lock, "--spool", logs / "spool", "--tables", decisions.tables)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import httpx
 from offers.errors import ServiceError
 from offers.governance.release import OpenRelease, fetch
 from offers.store.store import Store
-from serving.local import ROUTING, Running, Services, Watch, check_free, locked, sidecar, started
+from serving.local import ROUTING, Log, Running, Services, Watch, check_free, locked, shipper, sidecar, started
 from serving.ranker import routing
 from serving.ranker.routing import Arm, Routing
 
@@ -44,6 +44,7 @@ class Supervisor:
     home : below which a copy of each release is kept
     logs : directory of logs, routing file and the sidecars' state, which is locked
     head : gives the end of the ledger, for the routing file
+    decisions : where decisions are logged; without it they are not
     """
 
     store: Store
@@ -55,7 +56,9 @@ class Supervisor:
     warm_seconds: float = WARM_SECONDS
     clock: Callable[[], float] = time.monotonic
     pairs: dict[str, Pair] = field(default_factory=dict)
+    decisions: Log | None = None
     ranker: Running | None = None
+    shipper: Running | None = None
     bundle: str = ""
 
     @property
@@ -63,7 +66,7 @@ class Supervisor:
         """What serves now."""
         pair = self.pairs[self.bundle]
         assert self.ranker is not None
-        return Services(pair.predictor, self.ranker, pair.drift)
+        return Services(pair.predictor, self.ranker, pair.drift, self.shipper)
 
     def switch(self, name: str) -> None:
         """Serve a release; where it does not come up, what served before goes on.
@@ -89,8 +92,11 @@ class Supervisor:
 
     def start_ranker(self, http_port: int) -> Running:
         """Start the ranker in front of what serves."""
-        arguments = ("--routing", self.logs / ROUTING, "--http_port", http_port, "--grpc_port", 0)
+        arguments = ["--routing", self.logs / ROUTING, "--http_port", http_port, "--grpc_port", 0]
         stack = ExitStack()
+        if self.decisions:
+            self.shipper = stack.enter_context(shipper(self.logs, self.lock, self.decisions))()
+            arguments += self.decisions.arguments(self.logs)
         self.ranker = stack.enter_context(started("ranker", self.logs, self.lock, *arguments))()
         self._ranker_stack = stack
         return self.ranker
@@ -181,6 +187,7 @@ def supervised(
     release: str,
     head: Callable[[], str],
     http_port: int = 0,
+    decisions: Log | None = None,
 ) -> Iterator[Supervisor]:
     """Serve a release, on free ports but for the ranker's `http_port`, until the block ends.
 
@@ -193,7 +200,7 @@ def supervised(
     with locked(logs) as lock:
         check_free(http_port)
         (logs / ROUTING).unlink(missing_ok=True)
-        supervisor = Supervisor(store, home, logs, watch, head, lock)
+        supervisor = Supervisor(store, home, logs, watch, head, lock, decisions=decisions)
         try:
             supervisor.switch(release)
             supervisor.start_ranker(http_port)

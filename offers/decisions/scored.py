@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from offers.contract.column import Column
 from offers.contract.contract import Contract
+from offers.decisions import tabled
 from offers.decisions.period import Period
 from offers.errors import DataError, SourceError
 from offers.settings import Settings
@@ -40,7 +41,7 @@ def read_scored(where: str, contract: Contract, settings: Settings, since: datet
 
     Parameters
     ----------
-    where : a Parquet file, a directory of them, or s3://bucket/prefix
+    where : the tables of the decision log, a Parquet file, a directory of them; a path or s3://bucket/prefix
     since : rows from before need not be read, where files lie in a folder per day as the ranker writes them
 
     Returns
@@ -56,6 +57,8 @@ def read_scored(where: str, contract: Contract, settings: Settings, since: datet
     DataError
         a column is missing, unknown or of another type; a decision has no time or propensity, or has two contents
     """
+    if log := tabled.log_at(where, settings):
+        return Table(tabled.scored(log, contract, since), 0)
     inputs = {column.name: column for column in contract.inputs}
     tables = [
         _typed(_table(content, (*SCORED_COLUMNS, *inputs), "scored rows", origin), origin, inputs)
@@ -84,11 +87,14 @@ def served(where: str, period: Period, settings: Settings) -> str:
     DataError
         no row was scored in the period, or a file does not say when, or by which bundle
     """
-    tables = [
-        _typed(_table(content, (SCORED_AT, BUNDLE), "scored rows", origin, others=True), origin, {})
-        for origin, content in _files(where, "scored rows", settings, period.since)
-    ]
-    frame = pd.concat(tables, ignore_index=True)
+    if log := tabled.log_at(where, settings):
+        frame = tabled.served(log, period.since, period.until)
+    else:
+        tables = [
+            _typed(_table(content, (SCORED_AT, BUNDLE), "scored rows", origin, others=True), origin, {})
+            for origin, content in _files(where, "scored rows", settings, period.since)
+        ]
+        frame = pd.concat(tables, ignore_index=True)
     moments = frame.loc[period.holds(frame[SCORED_AT]), SCORED_AT]
     if moments.empty:
         begin = f"from {period.since:%Y-%m-%d %H:%M} " if period.since else ""
@@ -99,8 +105,13 @@ def served(where: str, period: Period, settings: Settings) -> str:
     return str(frame.loc[moments.idxmax(), BUNDLE])
 
 
-def read_outcomes(where: str, settings: Settings) -> Table:
+def read_outcomes(where: str, settings: Settings, matures_after: timedelta = timedelta()) -> Table:
     """Read outcomes, accepted and declined ones; of one that was told again, the first time counts.
+
+    Parameters
+    ----------
+    where : as of `read_scored`
+    matures_after : in the decision log, silence for so long is a decline
 
     Raises
     ------
@@ -109,6 +120,8 @@ def read_outcomes(where: str, settings: Settings) -> Table:
     DataError
         a column is missing, unknown or of another type; an outcome is empty, or a decision has two
     """
+    if log := tabled.log_at(where, settings):
+        return Table(tabled.observed(log, matures_after), 0)
     tables = [
         _typed(_table(content, OUTCOME_COLUMNS, "outcomes", origin), origin, {})
         for origin, content in _files(where, "outcomes", settings)

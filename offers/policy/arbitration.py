@@ -129,6 +129,21 @@ class Policy:
         candidates = _Candidates(valid, preference, propensity, score, probability, why_here)
         return self._decided(standing, candidates, k)
 
+    def first_place(self, pairs: Pairs, propensity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `arbitrate` draws the first place by, without drawing.
+
+        Returns
+        -------
+        probability : ndarray, shape (n_customers, n_offers)
+            of each offer to be put first; a row sums to 1, or to 0 where nothing can be offered
+        margin : ndarray, shape (n_customers, n_offers), EUR
+            P * value - cost, which a contact is expected to earn; NaN where the pair is not eligible
+        """
+        P = _dense(pairs, propensity)
+        score = P * pairs.weight * self._value * self._lever - self._cost
+        preference = np.where(score >= 0, score, -np.inf)
+        return self.catalogue.policy.exploration.probabilities(preference), P * self._value - self._cost
+
     def by_value(self, pairs: Pairs, k: Places = None) -> list[Ranking]:
         """Rank eligible offers by value, then by id: the fallback while the predictor is away. Nothing is explored.
 

@@ -133,6 +133,10 @@ class Pairing:
                 one_each(f"column {name!r}", values, len(given[wanted[0]]))
         return given
 
+    def plain(self, columns: Mapping[str, np.ndarray | Coded]) -> dict[str, np.ndarray]:
+        """Customer and context columns with words for codes, None where one is missing."""
+        return {name: self._plain(name, values) for name, values in columns.items()}
+
     def _plain(self, name: str, values: np.ndarray | Coded) -> np.ndarray:
         if not isinstance(values, Coded):
             return np.asarray(values)

@@ -106,6 +106,24 @@ class World:
         values = {name: np.concatenate([block.pop(name) for block in blocks]) for name in list(blocks[0])}
         return self._dated(np.arange(start, stop), values)
 
+    def propensity(self, frame: pd.DataFrame, decided_at: Times) -> Floats:
+        """The true propensity of given rows, in a world without regimes.
+
+        Parameters
+        ----------
+        frame : DataFrame with the contract's inputs, typed as in a sample
+        decided_at : ndarray of datetime64, shape (rows,); the first and the last month hold beyond the timeline
+
+        Returns
+        -------
+        ndarray, shape (rows,), in (0, 1)
+        """
+        values = {name: _untyped(frame[name]) for name in self._customers.effects}
+        months = self._months.first
+        month = np.clip(np.searchsorted(months, decided_at.astype(months.dtype), side="right") - 1, 0, len(months) - 1)
+        logit = self._intercept + self._levels[month] + self._customers.logit(values, np.arange(len(frame)))
+        return np.asarray(expit(logit))
+
     def _check(self, regimes: Sequence[Regime]) -> None:
         for shift in regimes:
             if isinstance(shift, CovariateShift | ShareShift):
@@ -282,6 +300,14 @@ def _identifiers(column: Column, rows: Rows) -> Rows:
     """Number rows from the column's `min`, or 1; after its `max` they begin again."""
     first = 1 if column.min is None else math.ceil(column.min)
     return first + (rows if column.max is None else rows % (math.floor(column.max) - first + 1))
+
+
+def _untyped(cells: "pd.Series[Any]") -> Floats:
+    """The values that `_typed` made cells of: codes of categories, NaN where missing."""
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        codes = cells.cat.codes.to_numpy(np.float64)
+        return np.where(codes < 0, np.nan, codes)
+    return cells.to_numpy(np.float64)
 
 
 def _typed(column: Column, values: Floats) -> NDArray[Any] | pd.Categorical:

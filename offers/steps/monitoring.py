@@ -97,7 +97,8 @@ def collect(
     # Without outcomes nothing waits for a training's cool-down: decisions that are mature already need no count.
     needed = None if outcomes else _labels_from(period, made.contract)
     rows = reading.read_scored(scored, made.contract, settings, needed)
-    told = reading.read_outcomes(outcomes, settings) if outcomes else reading.no_outcomes()
+    window = timedelta(days=made.contract.target.matures_after_days)
+    told = reading.read_outcomes(outcomes, settings, window) if outcomes else reading.no_outcomes()
     joined = inspection.join(inspection.of_bundle(rows, made, period), told.frame, made.contract, period)
     found = Collected(
         since=period.since,

@@ -27,6 +27,9 @@ FEED_DROPPED = Counter(
     "offers_feed_dropped_rows", "Scored rows that were given up: queue full, or a batch not taken.", ["feed"]
 )
 FEED_FAILURES = Counter("offers_feed_failures", "Batches of scored rows that were not taken.", ["feed"])
+LOGGED = Counter("offers_logged_decisions", "Decisions that are in the spool of the decision log.")
+UNLOGGED = Counter("offers_unlogged_decisions", "Decisions that the decision log could not take.")
+OUTCOMES = Counter("offers_logged_outcomes", "Outcomes that are in the spool of the decision log.")
 VERSION = Gauge("offers_model_version_info", "Always 1; names what a model was made from.", ["model", "version"])
 RELEASE = Gauge("offers_release_info", "Always 1; names the release of each arm.", ["arm", "release", "bundle"])
 ROUTING_REFUSED = Gauge("offers_routing_refused", "1 while the routing file asks for what can't be served.")

@@ -13,6 +13,7 @@ from serving.protocol import schemas
 from serving.protocol.arrivals import BODY_SECONDS
 from serving.protocol.kserve import MESSAGE_LIMIT, Model
 from serving.protocol.schemas import Schema, list_of, record, share
+from serving.ranker import outcomes
 from serving.ranker.question import example
 
 _DESCRIPTION = f"""\
@@ -146,7 +147,16 @@ def _of_predictor(model: Any) -> Schema:
 def _of_ranker(model: Any) -> Schema:
     contract, policy, sample = model.contract, model.policy, example(model.contract)
     [customer] = sample["instances"]
-    return {
+    taken = {
+        path: _post(
+            "What did customers do about it?",
+            "Takes outcomes of decisions; sent again they do no harm. Those from the future go to quarantine.",
+            _body(outcomes.schema(), outcomes.EXAMPLE),
+            outcomes.answer_schema(),
+        )
+        for path in model.takes
+    }
+    return taken | {
         f"/v1/models/{model.name}:predict": _post(
             "Which offer for whom?",
             f"Ranks the offers of the catalogue *{policy.catalogue.title or policy.catalogue.name}* for customers, and"

@@ -70,6 +70,8 @@ def application(plane: ServicePlane) -> ASGIApp:
         f"/v1{_MODEL}:explain": rest.explain,
         **{f"/v2{_MODEL}{part}/infer": rest.infer for part in ("", _VERSION)},
     }
+    for model in plane.model_registry.get_models().values():
+        posts |= {path: rest.taking(take) for path, take in getattr(model, "takes", {}).items()}
     for path in posts:
         touch(path)
     routes = [_route(path, endpoint, "POST") for path, endpoint in posts.items()]
@@ -159,6 +161,15 @@ class _Rest:
         if type(model).explain is Model.explain:
             raise HTTPException(404, f"model {model.name!r} explains nothing: ask the predictor's :explain")
         return await self._v1(request, self.plane.explain)
+
+    def taking(self, take: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> Endpoint:
+        """An endpoint for JSON objects that are no questions to a model."""
+
+        async def taken(request: Request) -> Response:
+            body = await self._body(request)
+            return _json(await take(await _off_loop(len(body), _json_object, body)))
+
+        return taken
 
     async def infer(self, request: Request) -> Response:
         name = self._model(request)

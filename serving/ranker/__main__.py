@@ -6,6 +6,7 @@ from pathlib import Path
 
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
+from offers.decisions.spool import Spool
 from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
 from offers.settings import Settings
@@ -14,7 +15,9 @@ from serving.process import server
 from serving.process.waiting import WAIT, wait_for_bundle
 from serving.protocol.kserve import PredictorConfig
 from serving.protocol.rows import MAX_ROWS
+from serving.ranker.decision_log import DecisionLog
 from serving.ranker.feed import Feed, events, parquet_files
+from serving.ranker.log_arguments import add_arguments, decision_log
 from serving.ranker.ranker import MAX_CUSTOMERS, Ranker
 
 
@@ -36,6 +39,7 @@ def main() -> None:
     parser.add_argument("--drift_url", default="", help="where the drift sidecar takes events of scored rows")
     parser.add_argument("--scored_dir", default="", help="directory, or s3:// prefix, for Parquet files of scored rows")
     parser.add_argument("--wait", action="store_true", help=WAIT)
+    add_arguments(parser)
     given = parser.parse_args()
     if given.wait:
         wait_for_bundle(Path(given.bundle), given.host, given.http_port)
@@ -46,8 +50,9 @@ def main() -> None:
             return
         contract = contracts.load(f"{given.bundle}/contract.yaml" if given.bundle else given.contract)
         catalogue, feeds = given.catalogue or contract.name, _feeds(given.drift_url, given.scored_dir)
-        ranker = _ranker(given, contract, catalogue, given.predictor_host, feeds)
-        server.run([ranker], address, *feeds)
+        kept = decision_log(given)
+        ranker = _ranker(given, contract, catalogue, given.predictor_host, feeds, kept)
+        server.run([ranker], address, *feeds, *_spool(kept))
 
 
 def _follow(given: argparse.Namespace, address: server.Address) -> None:
@@ -57,20 +62,30 @@ def _follow(given: argparse.Namespace, address: server.Address) -> None:
     def build(arm: routing.Arm) -> Ranker:
         contract = contracts.load(str(arm.directory / "bundle" / "contract.yaml"))
         feeds = _feeds(arm.drift_url, given.scored_dir)
-        return _ranker(given, contract, str(arm.directory / "catalogue.yaml"), arm.predictor, feeds)
+        return _ranker(given, contract, str(arm.directory / "catalogue.yaml"), arm.predictor, feeds, kept)
 
-    serving = routing.read(given.routing)
+    # One log for all that serve in turn.
+    kept, serving = decision_log(given), routing.read(given.routing)
     ranker = build(serving.arms[0])
     board = Switchboard(given.routing, build, serving)
-    server.run([ranker], address, *ranker.feeds, following=board.following)
+    server.run([ranker], address, *ranker.feeds, *_spool(kept), following=board.following)
 
 
 def _ranker(
-    given: argparse.Namespace, contract: Contract, catalogue: str, predictor: str, feeds: Sequence[Feed]
+    given: argparse.Namespace,
+    contract: Contract,
+    catalogue: str,
+    predictor: str,
+    feeds: Sequence[Feed],
+    kept: DecisionLog | None,
 ) -> Ranker:
     policy = Policy(catalogues.load(catalogue, contract), contract)
     config = PredictorConfig(predictor, "grpc-v2", False, given.predictor_timeout, 1)
-    return Ranker(given.name, policy, contract, config, given.max_customers, feeds)
+    return Ranker(given.name, policy, contract, config, given.max_customers, feeds, kept)
+
+
+def _spool(kept: DecisionLog | None) -> list[Spool]:
+    return [kept.spool] if kept else []
 
 
 def _feeds(drift_url: str, scored_dir: str) -> list[Feed]:

@@ -40,13 +40,16 @@ TENSORS = {"customer_id": "BYTES", "offers": "BYTES", "k": "INT64", "as_of": "BY
 class Question:
     """Customers who wait for a ranking, and the pairs to be scored for them.
 
-    All lists have one entry per customer: `k` is None where the catalogue's holds, `as_of` is ISO 8601.
+    All lists have one entry per customer: `k` is None where the catalogue's holds, `as_of` is ISO 8601, `asked` are
+    the offers to choose from, None for all. `rows` are the columns as checked.
     """
 
     customer_ids: list[str]
     decision_ids: list[str]
     as_of: list[str]
     k: list[int | None]
+    asked: list[Sequence[str] | None]
+    rows: Rows
     pairs: Pairs
 
     def __len__(self) -> int:
@@ -116,6 +119,8 @@ class QuestionSchema:
             [uuid.uuid4().hex for _ in customer_ids],
             [moment or now for moment in fields["as_of"]],
             [None if k is None else int(k) for k in fields["k"]],
+            fields["offers"],
+            rows,
             self.policy.expand(rows, fields["offers"]),
         )
 

@@ -1,25 +1,27 @@
 """The ranker: customers and their context to ranked offers with reasons, by a catalogue and the predictor."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 
 from offers.contract.contract import Contract
+from offers.decisions.answer import addressed, written
 from offers.errors import ServiceError
 from offers.policy.arbitration import Policy
-from offers.policy.ranking import RankedOffer, Ranking, Reason, WithheldOffer
+from offers.policy.ranking import Ranking
 from serving.process.logs import log
 from serving.process.telemetry import FALLBACKS, ROWS
 from serving.protocol.kserve import InferRequest, InferResponse, Model, PredictorConfig
 from serving.protocol.payload import Payload, answered, check_outputs, claimed_rows, tensors
 from serving.protocol.rows import MAX_ROWS
+from serving.ranker.decision_log import DecisionLog
 from serving.ranker.feed import Feed, ScoredRows
+from serving.ranker.outcomes import PATH, OutcomesTaker
 from serving.ranker.predictor_client import PredictorAway, PredictorClient, Scores
 from serving.ranker.question import Question, QuestionSchema
 
@@ -29,6 +31,8 @@ INLINE_CUSTOMERS = 32
 """Customers that are answered on the event loop; more go to a thread, where they hold up no health check."""
 
 T = TypeVar("T")
+Taker = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Answers a POST of a JSON object that is no question to the model."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Ranker(Model):
     config : where the predictor is, and how long to wait for it
     max_customers : the most customers of one request
     feeds : told of the first-ranked pair of each customer; nothing of a fallback
+    decision_log : keeps every decision before its answer leaves
     """
 
     platform = "offers_ranker"
@@ -80,6 +85,7 @@ class Ranker(Model):
         config: PredictorConfig,
         max_customers: int = MAX_CUSTOMERS,
         feeds: Sequence[Feed] = (),
+        decision_log: DecisionLog | None = None,
     ) -> None:
         super().__init__(name)
         n_rows = max_customers * len(policy.offers)
@@ -93,6 +99,8 @@ class Ranker(Model):
         self.schema = QuestionSchema(policy, contract, max_customers)
         self.predictor = PredictorClient(config, name, contract)
         self.feeds = feeds
+        self.decision_log = decision_log
+        self.takes: dict[str, Taker] = {PATH: OutcomesTaker(decision_log).take} if decision_log else {}
         self._places = {offer.id: place for place, offer in enumerate(policy.offers)}
         # Their series are there from the start, and not from the first row on.
         ROWS.labels(name), FALLBACKS.labels(name)
@@ -141,6 +149,8 @@ class Ranker(Model):
         """Arbitrate, write the answer, and tell the feeds."""
         question = result.question
         answer, first = await _beside(len(question), lambda: self._decide(result))
+        if self.decision_log:
+            await self.decision_log.durable()
         ROWS.labels(self.name).inc(len(question))
         if result.fallback:
             FALLBACKS.labels(self.name).inc(len(question))
@@ -159,23 +169,21 @@ class Ranker(Model):
 
     def _decide(self, scored: Scored) -> tuple[dict[str, Any] | InferResponse, ScoredRows | None]:
         rankings = self._rankings(scored)
-        predictions, request = self._predictions(scored, rankings), scored.asked.request
-        first = self._first(scored.question, scored.scores, rankings) if self.feeds and scored.scores else None
+        answers, question, request = self._answers(scored, rankings), scored.question, scored.asked.request
+        if self.decision_log:
+            self.decision_log.write(question, scored.scores, answers, self.policy, self.contract)
+        first = self._first(question, scored.scores, rankings) if self.feeds and scored.scores else None
+        predictions = list(map(addressed, question.customer_ids, answers))
         if request is None:
-            return {"predictions": predictions}, first
-        decisions = np.array(list(map(orjson.dumps, predictions)), object)
-        return answered(request, self, OUTPUT, "BYTES", decisions), first
+            return {"predictions": list(map(orjson.Fragment, predictions))}, first
+        return answered(request, self, OUTPUT, "BYTES", np.array(predictions, object)), first
 
-    def _predictions(self, scored: Scored, rankings: Sequence[Ranking]) -> list[dict[str, Any]]:
+    def _answers(self, scored: Scored, rankings: Sequence[Ranking]) -> list[bytes]:
+        """The prediction for each customer, as JSON but for the customer's id."""
         question = scored.question
-        common = {"versions": self._versions(scored.scores), "fallback": scored.fallback}
-        heads = zip(question.customer_ids, question.decision_ids, question.as_of, strict=True)
-        return [
-            {"customer_id": customer_id, "decision_id": decision_id, "as_of": as_of}
-            | common
-            | {"offers": list(map(_ranked, ranking.ranked)), "withheld": list(map(_withheld, ranking.withheld))}
-            for (customer_id, decision_id, as_of), ranking in zip(heads, rankings, strict=True)
-        ]
+        versions, fallback = self._versions(scored.scores), scored.fallback
+        heads = zip(question.decision_ids, question.as_of, rankings, strict=True)
+        return [written(decision_id, as_of, versions, fallback, ranking) for decision_id, as_of, ranking in heads]
 
     def _first(self, question: Question, scores: Scores, rankings: Sequence[Ranking]) -> ScoredRows:
         """One pair for each customer who was scored: the first in rank, or any where all offers were withheld.
@@ -216,29 +224,3 @@ class Ranker(Model):
 
 async def _beside(n_customers: int, work: Callable[[], T]) -> T:
     return work() if n_customers <= INLINE_CUSTOMERS else await asyncio.to_thread(work)
-
-
-def _ranked(entry: RankedOffer) -> dict[str, Any]:
-    return {
-        "offer_id": entry.offer.id,
-        "rank": entry.rank,
-        "propensity": entry.propensity,
-        "value": entry.offer.value,
-        "score": entry.score,
-        "action_probability": entry.action_probability,
-        "reasons": entry.reasons,
-    }
-
-
-def _withheld(entry: WithheldOffer) -> dict[str, Any]:
-    return {
-        "offer_id": entry.offer.id,
-        "score": entry.score,
-        "action_probability": entry.action_probability,
-        "reasons": list(map(_told, entry.reasons)),
-    }
-
-
-@cache
-def _told(reason: Reason) -> dict[str, Any]:
-    return reason._asdict()

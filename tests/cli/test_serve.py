@@ -252,7 +252,7 @@ def test_services_are_alone_in_their_directory_and_end_with_a_killed_parent(
 
     with started(shop_bundle, catalogue) as process:
         said = introduction(process)
-        running, logs = children(process, 3), home / "serve"
+        running, logs = children(process, 4), home / "serve"
         question = (str(logs / "request.json"), said["ranker"].partition("/v1")[0])
         rank(*question)
         before = {path: path.read_bytes() for path in logs.glob("*.log")}
@@ -260,7 +260,7 @@ def test_services_are_alone_in_their_directory_and_end_with_a_killed_parent(
         rank(*question)
         assert {path.stem for path, text in before.items() if text} >= {"predictor", "ranker"}
         assert {path: path.read_bytes()[: len(text)] for path, text in before.items()} == before
-        assert children(process, 3) == running
+        assert children(process, 4) == running
         os.kill(process.pid, signal.SIGKILL)
         assert all_end(running)
     with services(shop_bundle, WARRANTIES, logs, watch=Watch(sidecar_python())) as again:

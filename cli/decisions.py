@@ -1,0 +1,182 @@
+"""offers decisions: what was decided about whom, made again, erased, verified."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.outcomes import TablesOption
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from offers.settings import Settings
+    from offers.store.delta import DeltaTables
+
+app = typer.Typer(no_args_is_help=True, help="Look at decisions, make them again, erase a customer's.")
+
+DecisionArgument = Annotated[str, typer.Argument(help="Id of a decision.")]
+CustomerOption = Annotated[str, typer.Option(help="Id of a customer, as the ranker was asked about them.")]
+KeyOption = Annotated[
+    str, typer.Option(help="File with the key of the customers' pseudonyms; that of the local home by default.")
+]
+SinceOption = Annotated[str, typer.Option(help="A moment in UTC, or a span before --until such as 7d.")]
+UntilOption = Annotated[str, typer.Option(help="A moment in UTC; by default now.")]
+SHIPPING_SECONDS = 60.0
+
+
+@app.command()
+def show(
+    decision: DecisionArgument = "", customer: CustomerOption = "", tables: TablesOption = "", key: KeyOption = ""
+) -> None:
+    """Show a decision, or all that was decided about a customer: question, answer, reasons and outcomes."""
+    import orjson
+    from rich.console import Console
+    from rich.text import Text
+
+    from cli.serve import show as show_answer
+    from offers.decisions import outcomes
+
+    log, settings = _log(tables)
+    console = Console(highlight=False)
+    told = outcomes.read(log)
+    for row in _found(log, settings, decision, customer, key).to_pylist():
+        console.print(Text(f"\n{row['decided_at']:%Y-%m-%d %H:%M:%S} UTC, request {row['request_id'] or '-'}", "bold"))
+        if row["inputs"] is None:
+            console.print(f"decision {row['decision_id']}: question and answer are erased")
+        else:
+            inputs = ", ".join(f"{name} {_word(value)}" for name, value in orjson.loads(row["inputs"]).items())
+            console.print(Text(f"asked with: {inputs}"), soft_wrap=True)
+            show_answer(orjson.loads(row["answer"]) | {"customer_id": customer or row["customer"]}, console)
+        for outcome in told[told["decision_id"] == row["decision_id"]].to_dict("records"):
+            about = outcome["offer_id"] or row["offer_id"] or "no offer"
+            console.print(f"{outcome['observed_at']:%Y-%m-%d %H:%M} UTC: {outcome['kind']}, {about}")
+
+
+@app.command()
+def redo(
+    decision: DecisionArgument = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+    bundle: Annotated[
+        str, typer.Option(help="Bundle that scores again, too; by default the policy decides from the logged scores.")
+    ] = "",
+    tables: TablesOption = "",
+) -> None:
+    """Make decisions again and compare them to the byte. Exit code 3: one came out otherwise."""
+    from offers.bundle.location import open_bundle
+    from offers.decisions import history, reproduction
+    from offers.decisions.period import Period
+
+    log, settings = _log(tables)
+    if decision:
+        table = _found(log, settings, decision, "", "")
+    else:
+        period = Period.parse(since, until, "")
+        table = history.read(log, period.since, period.until)
+    judge = open_bundle(bundle, settings) if bundle else None
+    name, score = (judge.name, judge.model.propensity) if judge else ("", None)
+    found = reproduction.redo(table, history.kept(log), name, score)
+    typer.echo(f"{found.decisions} decisions made again, {len(found.differing)} came out otherwise")
+    if found.erased:
+        typer.echo(f"{found.erased} are erased and can't be made again")
+    if judge:
+        said = "to the last bit" if not found.rescored else f"{found.rescored} of them not to the last bit"
+        typer.echo(f"{found.scored} pairs scored again by {name}, {said}; farthest apart {found.farthest:.2g}")
+    for name in found.differing[:20]:
+        typer.echo(f"otherwise: {name}")
+    if not found.holds:
+        raise typer.Exit(3)
+
+
+@app.command()
+def erase(
+    customer: CustomerOption,
+    reason: Annotated[str, typer.Option(help="Why; it is kept, so it should not name the customer.")],
+    tables: TablesOption = "",
+    key: KeyOption = "",
+    spool: Annotated[
+        str, typer.Option(help="Spool whose decisions must reach the tables first; that of 'offers serve' by default.")
+    ] = "",
+) -> None:
+    """Delete what the log knows of a customer; what was offered and how it went stays, and tells of nobody."""
+    from offers.decisions import erasure
+    from offers.decisions.pseudonym import Pseudonyms
+
+    log, settings = _log(tables)
+    pseudonym = Pseudonyms.read(Path(key or settings.home / "pseudonym.key")).of(customer)
+    _await_shipping(Path(spool or settings.home / "serve" / "spool"), log)
+    count = erasure.erase(log, pseudonym, reason)
+    typer.echo(f"{count} decisions: question, answer and pseudonym are erased")
+
+
+@app.command()
+def verify(tables: TablesOption = "") -> None:
+    """Hold every decision of the log against its digest. Exit code 3: something was altered or is missing."""
+    from offers.decisions import erasure
+
+    found = erasure.verify(_log(tables)[0])
+    typer.echo(f"{found.decisions} decisions in {found.segments} segments, {found.erased} of them erased")
+    for fault in found.faults:
+        typer.echo(fault)
+    if found.faults:
+        raise typer.Exit(3)
+    typer.echo("every one is as it was written")
+
+
+def _log(tables: str) -> "tuple[DeltaTables, Settings]":
+    from offers.settings import Settings
+    from offers.store.delta import DeltaTables
+
+    settings = Settings.from_env()
+    return DeltaTables.at(tables or str(settings.home / "tables"), settings), settings
+
+
+def _found(log: "DeltaTables", settings: "Settings", decision: str, customer: str, key: str) -> "pa.Table":
+    from offers.decisions import history
+    from offers.decisions.pseudonym import Pseudonyms
+    from offers.errors import DataError
+
+    if bool(decision) == bool(customer):
+        raise DataError("expected the id of a decision, or --customer; got both or neither")
+    if decision:
+        where, said = history.of_decision(decision), f"decision {decision!r:.80}"
+    else:
+        pseudonym = Pseudonyms.read(Path(key or settings.home / "pseudonym.key")).of(customer)
+        where, said = history.of_customer(pseudonym), "a decision about this customer, by this key"
+    table = history.read(log, where=where)
+    if not len(table):
+        raise DataError(f"{log.root}: expected {said}, found none; what was decided seconds ago may not be shipped yet")
+    return table
+
+
+def _await_shipping(spool: Path, log: "DeltaTables") -> None:
+    """Wait until the running shipper has taken all that is in the spool now, or take it where none runs."""
+    from offers.decisions.segment import adopt
+    from offers.decisions.shipping import ship
+    from offers.errors import DataError, StorageError
+
+    if not spool.is_dir():
+        return
+    lock = os.open(spool / "shipper.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        adopt(spool)
+        for shipped in ship(spool, log):
+            if shipped.refusal:
+                raise StorageError(shipped.refusal)
+    except BlockingIOError:
+        before, deadline = {path.stem for path in spool.glob("*-*")}, time.monotonic() + SHIPPING_SECONDS
+        while before & {path.stem for path in spool.glob("*-*")}:
+            if time.monotonic() > deadline:
+                raise DataError(f"{spool}: expected the shipper to take what waits there; see its log") from None
+            time.sleep(0.5)
+    finally:
+        os.close(lock)
+
+
+def _word(value: object) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

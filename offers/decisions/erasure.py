@@ -1,0 +1,112 @@
+"""Erasure: a customer's traces are taken out of the log, and what is left still verifies."""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from deltalake import CommitProperties, DeltaTable
+
+from offers.decisions import history
+from offers.decisions.records import DECISIONS, OUTCOMES, QUARANTINE, digest_of, root_of
+from offers.errors import DataError
+from offers.store.delta import DeltaTables
+
+ERASED = ("customer", "request_id", "as_of", "inputs", "answer", "asked", "salt")
+"""The columns of a decision that tell of the customer, and the salt without which its digest tells nothing."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a look at the whole log has found.
+
+    Attributes
+    ----------
+    decisions, segments, erased : numbers
+    faults : one sentence for each segment or decision that is not as it was written
+    """
+
+    decisions: int
+    segments: int
+    erased: int
+    faults: tuple[str, ...]
+
+
+def erase(tables: DeltaTables, customer: str, reason: str) -> int:
+    """Delete what the log knows of a customer, and the files of before that still held it.
+
+    Parameters
+    ----------
+    customer : pseudonym
+    reason : is kept in the table's own history, with the moment
+
+    Returns
+    -------
+    int
+        the number of decisions; what was offered and how it went stays, and tells of nobody
+
+    Raises
+    ------
+    DataError
+        the log has no decision about the customer
+    """
+    if len(customer) != 64 or not set(customer) <= set("0123456789abcdef"):
+        raise DataError(f"customer {customer!r:.80}: expected a pseudonym of 64 hexadecimal digits")
+    columns = ["decided_at", "decision_id", "customer"]
+    ids = history.read(tables, columns=columns, where=history.of_customer(customer))["decision_id"].to_pylist()
+    if not ids:
+        raise DataError("the log has no decision about this customer, by this key: nothing was erased")
+    said = CommitProperties(custom_metadata={"offers.erased": str(len(ids)), "offers.reason": reason})
+    # The condition stays in the table's history, so that it must not name the customer.
+    theirs = f"decision_id IN ({', '.join(map(_quoted, ids))})"
+    for name, told in ((DECISIONS, ERASED), (OUTCOMES, ("why", "request_id"))):
+        if tables.holds(name):
+            with tables.errors(name):
+                table = tables.open(name)
+                table.update(dict.fromkeys(told, "NULL"), predicate=theirs, commit_properties=said)
+                _forget(table)
+    if tables.holds(QUARANTINE):
+        with tables.errors(QUARANTINE):
+            _clear_quarantine(tables.open(QUARANTINE), (customer, *ids), said)
+    return len(ids)
+
+
+def verify(tables: DeltaTables) -> Verified:
+    """Hold every decision against its digest, and every segment against its root."""
+    rows = history.read(tables).to_pylist()
+    rows.sort(key=lambda row: (row["writer"], row["segment"], row["place"]))
+    faults, segments = list[str](), 0
+    for (writer, number), group in itertools.groupby(rows, key=lambda row: (row["writer"], row["segment"])):
+        segments += 1
+        faults += _faults(f"{writer}-{number:08}", list(group))
+    erased = sum(row["salt"] is None for row in rows)
+    return Verified(len(rows), segments, erased, tuple(faults))
+
+
+def _faults(segment: str, rows: list[dict[str, object]]) -> Iterator[str]:
+    if [row["place"] for row in rows] != list(range(len(rows))):
+        yield f"segment {segment}: expected places 0 to {len(rows) - 1}; decisions are missing or there twice"
+    elif {row["root"] for row in rows} != {root_of(str(row["digest"]) for row in rows)}:
+        yield f"segment {segment}: its digests are not those that were written"
+    for row in rows:
+        if row["salt"] is not None and digest_of(row) != row["digest"]:
+            yield f"decision {row['decision_id']}: its content is not what was written"
+
+
+def _clear_quarantine(table: DeltaTable, traces: Sequence[str], said: CommitProperties) -> None:
+    """Remove the rows that quote the customer or a decision about them."""
+    found = re.compile("|".join(map(re.escape, traces)))
+    for row in table.to_pyarrow_table(columns=["writer", "segment", "place", "content"]).to_pylist():
+        if found.search(row["content"]):
+            where = f"writer = {_quoted(row['writer'])} AND segment = {row['segment']} AND place = {row['place']}"
+            table.delete(where, commit_properties=said)
+    _forget(table)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _forget(table: DeltaTable) -> None:
+    """Remove files of earlier versions; those of a writer that has not committed yet are left alone."""
+    table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)

@@ -1,0 +1,138 @@
+"""Decisions read back from the tables of the log, and the catalogues that made them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow as pa
+from pyarrow import dataset
+
+from offers.contract import contract as contracts
+from offers.contract.contract import Contract
+from offers.decisions.records import DECISIONS, POLICIES
+from offers.errors import DataError
+from offers.policy import catalogue as catalogues
+from offers.policy.catalogue import Catalogue
+from offers.store.delta import DeltaTables
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A catalogue and its contract, as they were when they decided."""
+
+    contract: Contract
+    catalogue: Catalogue
+
+
+def read(
+    tables: DeltaTables,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    columns: Sequence[str] | None = None,
+    where: dataset.Expression | None = None,
+) -> pa.Table:
+    """Decisions in the order in which they were made.
+
+    Parameters
+    ----------
+    since, until : decisions from this moment on, and before that one
+    columns : to read, `decided_at` and `decision_id` among them; all by default
+    where : a further condition
+
+    Raises
+    ------
+    SourceError
+        there is no log
+    StorageError
+        the store is away
+    """
+    condition = dataset.field("decision_id").is_valid()
+    if since is not None:
+        condition &= (dataset.field("date") >= since.date()) & (dataset.field("decided_at") >= since)
+    if until is not None:
+        condition &= (dataset.field("date") <= until.date()) & (dataset.field("decided_at") < until)
+    if where is not None:
+        condition &= where
+    found = tables.open(DECISIONS).to_pyarrow_dataset().to_table(columns=columns, filter=condition)
+    return found.sort_by([("decided_at", "ascending"), ("decision_id", "ascending")])
+
+
+def of_customer(pseudonym: str) -> dataset.Expression:
+    """The condition that a decision is about a customer."""
+    return _text("customer") == pseudonym
+
+
+def of_decision(decision_id: str) -> dataset.Expression:
+    """The condition that a decision is a certain one."""
+    return _text("decision_id") == decision_id
+
+
+def _text(column: str) -> dataset.Expression:
+    """A column of text; in files that an erasure has written it has a type that compares with no other."""
+    return dataset.field(column).cast(pa.string())
+
+
+def kept(tables: DeltaTables) -> dict[str, Kept]:
+    """The catalogues of the log, by the name and version that decisions tell."""
+    if not tables.holds(POLICIES):
+        return {}
+    found: dict[str, Kept] = {}
+    for row in tables.open(POLICIES).to_pyarrow_table().to_pylist():
+        if row["catalogue"] not in found:
+            contract = contracts.parse(row["contract_text"], f"the log's contract {row['contract']}")
+            catalogue = catalogues.parse(row["catalogue_text"], contract, f"the log's catalogue {row['catalogue']}")
+            found[row["catalogue"]] = Kept(contract, catalogue)
+    return found
+
+
+def inputs_of(inputs: Iterable[str], contract: Contract) -> dict[str, np.ndarray]:
+    """Logged questions as columns: words as object with None where missing, other types as numbers with NaN.
+
+    Raises
+    ------
+    DataError
+        a question lacks a column of the contract
+    """
+    rows = [orjson.loads(text) for text in inputs]
+    names = list(rows[0]) if rows else []
+    expected = {column.name: column for column in contract.inputs}
+    columns = {}
+    for name in names:
+        if name not in expected:
+            raise DataError(f"logged questions: {name!r} is no input of contract {contract.name}")
+        try:
+            values = [row[name] for row in rows]
+        except KeyError:
+            raise DataError(f"logged questions: expected column {name!r} in each, but it is missing in one") from None
+        kind = object if expected[name].type == "category" else np.float64
+        columns[name] = np.array(values, kind)
+    return columns
+
+
+def propensities(pairs: pa.ChunkedArray, offers: Sequence[str]) -> dict[str, np.ndarray]:
+    """What the log knows of each decision's offers.
+
+    Parameters
+    ----------
+    pairs : of decisions, as the table has them
+    offers : ids, the columns of the result
+
+    Returns
+    -------
+    dict
+        `propensity`, `score` and `action_probability`, each an ndarray of shape (n_decisions, n_offers), NaN where a
+        pair was not scored
+    """
+    combined = pairs.combine_chunks() if isinstance(pairs, pa.ChunkedArray) else pairs
+    flat, lengths = combined.flatten(), np.diff(combined.offsets.to_numpy())
+    row = np.repeat(np.arange(len(combined)), lengths)
+    place = pd.Index(offers).get_indexer(flat.field("offer_id").to_pandas())
+    arrays = {}
+    for name in ("propensity", "score", "action_probability"):
+        dense = np.full((len(combined), len(offers)), np.nan)
+        dense[row[place >= 0], place[place >= 0]] = flat.field(name).to_numpy(zero_copy_only=False)[place >= 0]
+        arrays[name] = dense
+    return arrays

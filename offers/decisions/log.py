@@ -1,0 +1,125 @@
+"""The decision log: one event an answer, written before the answer leaves.
+
+An event is one line of JSON, a CloudEvents 1.0 envelope around the decisions of one request. Its schema is versioned by
+its type. Customers stand in it as pseudonyms; nothing in it names them.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import orjson
+
+from offers.contract.contract import Contract
+from offers.decisions.pseudonym import Pseudonyms
+from offers.policy.arbitration import Policy
+
+SOURCE = "/offers/ranker"
+DECIDED, POLICY, OBSERVED = "offers.decided.v1", "offers.policy.v1", "offers.outcomes.v1"
+"""Types of events: decisions of a request, a catalogue with its contract, outcomes of decisions."""
+
+_CODE = version("offers")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The decisions of one request; lists have one entry for each customer.
+
+    Attributes
+    ----------
+    decided_at : when the answer was ready
+    columns : customer and context columns as checked, words with None and numbers with NaN where missing
+    asked : the offers that the caller chose from, None for all
+    k : places that the caller asked for, None for the catalogue's
+    offers : ids of the policy's offers, in its order
+    propensity : ndarray, shape (n_customers, n_offers), NaN where a pair was not scored
+    answers : each customer's prediction as it is sent, JSON without the customer's id
+    model : bundle that scored, None where nothing was scored
+    experiment, arms : where customers are split among arms, the experiment and the arm of each
+    """
+
+    request_id: str
+    decided_at: datetime
+    customer_ids: Sequence[str]
+    columns: Mapping[str, np.ndarray]
+    asked: Sequence[Sequence[str] | None]
+    k: Sequence[int | None]
+    offers: Sequence[str]
+    propensity: np.ndarray
+    answers: Sequence[bytes]
+    fallback: bool
+    model: str | None
+    policy: str
+    catalogue: str
+    contract: str
+    experiment: str | None = None
+    arms: Sequence[str] | None = None
+
+
+def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
+    """The event of one request's decisions."""
+    return _event(
+        DECIDED,
+        answer.decided_at,
+        {
+            "request_id": answer.request_id,
+            "key_id": pseudonyms.key_id,
+            "customers": list(map(pseudonyms.of, answer.customer_ids)),
+            "columns": {name: _plain(values) for name, values in answer.columns.items()},
+            "asked": answer.asked,
+            "k": answer.k,
+            "offers": answer.offers,
+            "propensity": np.ascontiguousarray(answer.propensity),
+            "answers": list(map(orjson.Fragment, answer.answers)),
+            "fallback": answer.fallback,
+            "model": answer.model,
+            "policy": answer.policy,
+            "catalogue": answer.catalogue,
+            "contract": answer.contract,
+            "code": _CODE,
+            "experiment": answer.experiment,
+            "arms": answer.arms,
+        },
+    )
+
+
+def policy(rules: Policy, contract: Contract) -> bytes:
+    """The event that keeps a catalogue and its contract, by which decisions can be made again.
+
+    It stands in the log before the first decision that names the catalogue.
+    """
+    catalogue = rules.catalogue
+    content = {
+        "catalogue": f"{catalogue.name}-{catalogue.version}",
+        "catalogue_text": catalogue.model_dump_json(by_alias=True, exclude_defaults=True),
+        "contract": contract.name,
+        "contract_text": contract.model_dump_json(by_alias=True, exclude_defaults=True),
+        "code": _CODE,
+    }
+    return _event(POLICY, datetime.now(UTC), content)
+
+
+def observed(outcomes: Sequence[Mapping[str, Any]], received_at: datetime, request_id: str) -> bytes:
+    """The event of outcomes that were told in one request."""
+    return _event(OBSERVED, received_at, {"request_id": request_id, "outcomes": outcomes})
+
+
+def _event(kind: str, time: datetime, data: Mapping[str, Any]) -> bytes:
+    event = {
+        "specversion": "1.0",
+        "type": kind,
+        "source": SOURCE,
+        "id": uuid.uuid4().hex,
+        "time": time,
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    return orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _plain(values: np.ndarray) -> Any:
+    return values.tolist() if values.dtype == object else np.ascontiguousarray(values)

@@ -1,0 +1,189 @@
+"""Outcomes: loaded from files, read from their table, and the label that follows for each decision."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+from pyarrow import parquet
+
+from offers.decisions.outcome import OPTIONAL, REQUIRED, SKEW, checked
+from offers.decisions.records import OUTCOMES, QUARANTINE, SCHEMAS, Rows
+from offers.errors import DataError, SourceError
+from offers.files import os_errors, sha256_of
+from offers.store.delta import DeltaTables
+from offers.wording import some
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of the rows of a file; `again` where the same file had been loaded before."""
+
+    outcomes: int
+    quarantined: int
+    again: bool
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label of each decision, and how many outcomes could not be used for one.
+
+    Attributes
+    ----------
+    outcome : ndarray, shape (n_decisions,), 1 accepted, 0 declined or matured without an acceptance, NaN not yet known
+    observed_at : Series of moments
+        when the outcome was observed, NaT where the label is silence
+    mature : ndarray of bool
+        whether the whole window has passed; before that acceptances are known and silence is not
+    presented : ndarray of bool, whether the customer is known to have seen an offer of the decision
+    impressions : number of decisions that somebody says were presented
+    duplicate, contradictory, early, late, orphan, foreign : numbers of outcomes
+        told again; undone by a later one; from before the decision; from after its window; of no decision here; of an
+        offer that is not in the answer
+    """
+
+    outcome: np.ndarray
+    observed_at: pd.Series
+    mature: np.ndarray
+    presented: np.ndarray
+    impressions: int
+    duplicate: int
+    contradictory: int
+    early: int
+    late: int
+    orphan: int
+    foreign: int
+
+
+def load(path: Path, tables: DeltaTables) -> Loaded:
+    """Append the outcomes of a CSV or Parquet file; what can't be used goes to quarantine with its reason.
+
+    The same file, loaded again, adds nothing.
+
+    Raises
+    ------
+    SourceError
+        the file can't be read as CSV or Parquet
+    DataError
+        a column is missing, unknown or there twice
+    StorageError
+        the tables can't be written
+    """
+    received_at, rows = datetime.now(UTC), Rows(f"file-{sha256_of(path)[:32]}", 0)
+    for item in _read(path):
+        try:
+            outcome = checked({name: _text(value) for name, value in item.items()})
+        except DataError as error:
+            rows.quarantine(str(error), str(item))
+            continue
+        observed_at = datetime.fromisoformat(outcome["observed_at"])
+        if observed_at > received_at + SKEW:
+            rows.quarantine(f"from the future: observed {outcome['observed_at']}", str(item))
+            continue
+        own = {"observed_at": observed_at, "received_at": received_at, "request_id": None}
+        rows.add(OUTCOMES, observed_at, outcome | own)
+    fresh = [tables.append(name, table, rows.writer, 0, ["date"]) for name, table in rows.tables().items()]
+    return Loaded(len(rows.of[OUTCOMES]), len(rows.of[QUARANTINE]), again=bool(fresh) and not any(fresh))
+
+
+def read(tables: DeltaTables) -> pd.DataFrame:
+    """All outcomes, in the order in which they were observed; none where nothing was ever told."""
+    if not tables.holds(OUTCOMES):
+        empty: pd.DataFrame = SCHEMAS[OUTCOMES].empty_table().to_pandas()
+        return empty
+    columns = ["decision_id", "offer_id", "kind", "observed_at", "received_at"]
+    frame: pd.DataFrame = tables.open(OUTCOMES).to_pyarrow_table(columns=columns).to_pandas()
+    ordered: pd.DataFrame = frame.sort_values(["observed_at", "received_at"], kind="stable", ignore_index=True)
+    return ordered
+
+
+def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matures_after: timedelta) -> Labels:
+    """Join decisions with outcomes, as everything was known at `as_of`.
+
+    An outcome counts from its decision until `matures_after` later. Of an outcome that was told again the first counts.
+    Where an acceptance and a refusal contradict each other, the later counts, and of two at one moment neither. An
+    outcome without an offer is about the offer in first place. Without a window (0) no outcome is late, and silence
+    tells nothing.
+
+    Parameters
+    ----------
+    decisions : one row per decision, with `decision_id`, `decided_at` and `offer_id`, the offer in first place
+    outcomes : as `read` returns them
+
+    Returns
+    -------
+    Labels
+        about the offer in first place
+    """
+    known = outcomes[(outcomes["received_at"] <= as_of) & (outcomes["observed_at"] <= as_of)]
+    place = pd.Series(np.arange(len(decisions)), index=decisions["decision_id"].to_numpy())
+    row = place.reindex(known["decision_id"].to_numpy()).to_numpy()
+    orphan = np.isnan(row)
+    known, row = known[~orphan], row[~orphan].astype(np.intp)
+    decided_at, first = decisions["decided_at"].to_numpy()[row], decisions["offer_id"].to_numpy()[row]
+    observed_at, offer = known["observed_at"].to_numpy(), known["offer_id"].to_numpy()
+    foreign = pd.notna(offer) & (offer != first)
+    early = observed_at < decided_at - pd.Timedelta(SKEW)
+    late = (observed_at > decided_at + pd.Timedelta(matures_after)) & bool(matures_after)
+    usable = ~(foreign | early | late)
+    told = pd.DataFrame({"row": row, "kind": known["kind"].to_numpy(), "at": known["observed_at"].to_numpy()})[usable]
+    once = told.drop_duplicates(["row", "kind"])
+    answers = once[once["kind"].isin(["accepted", "declined"])]
+    last = answers[answers["at"] == answers.groupby("row")["at"].transform("max")]
+    clear = last[~last["row"].duplicated(keep=False)]
+    mature = np.asarray(decisions["decided_at"] + matures_after <= as_of)
+    outcome = np.where(mature & bool(matures_after), 0.0, np.nan)
+    outcome[last["row"].unique()] = np.nan
+    outcome[clear["row"]] = clear["kind"].eq("accepted")
+    moments = pd.Series(pd.NaT, index=range(len(decisions)), dtype=decisions["decided_at"].dtype)
+    moments[clear["row"].to_numpy()] = clear["at"].to_numpy()
+    presented = np.zeros(len(decisions), bool)
+    presented[once["row"].unique()] = True
+    counts = {"early": early, "late": late & ~early, "foreign": foreign & ~early & ~late}
+    return Labels(
+        outcome,
+        moments,
+        mature,
+        presented,
+        impressions=int(once["kind"].eq("presented").sum()),
+        duplicate=len(told) - len(once),
+        contradictory=len(answers) - len(clear),
+        orphan=int(orphan.sum()),
+        **{name: int(mask.sum()) for name, mask in counts.items()},
+    )
+
+
+def _text(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _read(path: Path) -> Iterable[dict[str, Any]]:
+    with os_errors(path, SourceError), path.open("rb") as file:
+        is_parquet = file.read(4) == b"PAR1"
+    try:
+        table = parquet.read_table(path) if is_parquet else _csv(path)
+    except (pa.ArrowException, OSError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise SourceError(f"{path}: expected outcomes as CSV with a header, or Parquet ({line})") from None
+    names = table.column_names
+    problems = {
+        "missing": [name for name in REQUIRED if name not in names],
+        "unknown": [name for name in names if name not in (*REQUIRED, *OPTIONAL)],
+        "twice": sorted({name for name in names if names.count(name) > 1}),
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {some(found)}" for kind, found in problems.items() if found)
+        expected = f"expected outcomes with {', '.join(REQUIRED)}, and where wanted {', '.join(OPTIONAL)}"
+        raise DataError(f"{path}: {expected}; {listed}")
+    return (item for batch in table.to_batches(10_000) for item in batch.to_pylist())
+
+
+def _csv(path: Path) -> pa.Table:
+    types = {name: pa.string() for name in (*REQUIRED, *OPTIONAL)}
+    options = arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+    return arrow_csv.read_csv(path, convert_options=options)

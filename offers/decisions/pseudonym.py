@@ -1,0 +1,76 @@
+"""Pseudonyms: customers as the decision log names them, keyed hashes that only the holder of the key can repeat."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from offers.errors import StorageError
+from offers.files import os_errors
+
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """HMAC-SHA-256 of customer ids.
+
+    Attributes
+    ----------
+    key_id : names the key without telling it; stands in each event, so that an event tells which key it needs
+    """
+
+    key: bytes = field(repr=False)
+
+    @property
+    def key_id(self) -> str:
+        return hashlib.sha256(b"offers pseudonym key\0" + self.key).hexdigest()[:12]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the key: 64 hexadecimal digits.
+
+        Raises
+        ------
+        StorageError
+            the file can't be read, or holds something else
+        """
+        with os_errors(path):
+            text = path.read_text("ascii", errors="replace").strip()
+        try:
+            key = bytes.fromhex(text)
+        except ValueError:
+            key = b""
+        if len(key) != _KEY_BYTES:
+            raise StorageError(
+                f"{path}: expected a key of {2 * _KEY_BYTES} hexadecimal digits, got {len(text)} characters; "
+                "'openssl rand -hex 32' prints one"
+            )
+        return cls(key)
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """Read the key, or make one where there is none; of two processes that make one, both use the first's."""
+        with os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+            if not path.exists():
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    pass
+                finally:
+                    temporary.unlink()
+        return cls.read(path)
+
+    def of(self, customer_id: str) -> str:
+        """The pseudonym of a customer, 64 hexadecimal digits."""
+        return hmac.digest(self.key, customer_id.encode("utf-8", "surrogatepass"), "sha256").hex()

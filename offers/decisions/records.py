@@ -1,0 +1,221 @@
+"""Rows of the log's tables, made from the events of one sealed segment; what can't be read is quarantined."""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from offers.decisions.log import DECIDED, OBSERVED, POLICY
+from offers.decisions.outcome import SKEW
+from offers.decisions.segment import Damage
+
+DECISIONS, OUTCOMES, POLICIES, QUARANTINE = "decisions", "outcomes", "policies", "quarantine"
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+_PAIR = pa.struct(
+    [
+        ("offer_id", pa.string()),
+        ("propensity", pa.float64()),
+        ("score", pa.float64()),
+        ("action_probability", pa.float64()),
+    ]
+)
+_WRITTEN = [("writer", pa.string()), ("segment", pa.int64()), ("place", pa.int32())]
+SCHEMAS = {
+    POLICIES: pa.schema(
+        [
+            ("date", pa.date32()),
+            *((name, pa.string()) for name in ("catalogue", "catalogue_text", "contract", "contract_text", "code")),
+            *_WRITTEN,
+        ]
+    ),
+    DECISIONS: pa.schema(
+        [
+            ("date", pa.date32()),
+            ("decided_at", _MOMENT),
+            *((name, pa.string()) for name in ("decision_id", "request_id", "customer", "key_id")),
+            *((name, pa.string()) for name in ("contract", "catalogue", "policy", "model", "code")),
+            *((name, pa.string()) for name in ("experiment", "arm")),
+            ("fallback", pa.bool_()),
+            ("as_of", pa.string()),
+            ("k", pa.int32()),
+            ("asked", pa.list_(pa.string())),
+            ("inputs", pa.string()),
+            ("pairs", pa.list_(_PAIR)),
+            ("offer_id", pa.string()),
+            ("answer", pa.string()),
+            *_WRITTEN,
+            *((name, pa.string()) for name in ("salt", "digest", "root")),
+        ]
+    ),
+    OUTCOMES: pa.schema(
+        [
+            ("date", pa.date32()),
+            ("observed_at", _MOMENT),
+            ("received_at", _MOMENT),
+            *((name, pa.string()) for name in ("decision_id", "offer_id", "kind", "why", "request_id")),
+            *_WRITTEN,
+        ]
+    ),
+    QUARANTINE: pa.schema(
+        [
+            ("date", pa.date32()),
+            ("quarantined_at", _MOMENT),
+            *((name, pa.string()) for name in ("reason", "content")),
+            *_WRITTEN,
+        ]
+    ),
+}
+"""The tables' columns. `inputs` and `answer` are JSON: the question as checked, and the answer as sent but for the
+customer's id. `pairs` are the pairs that were scored, `offer_id` is the offer in first place. `digest` is the SHA-256
+of `salt` and of the columns that `digest_of` names, `root` that of all digests of the segment."""
+
+_SEALED = [name for name in SCHEMAS[DECISIONS].names if name not in ("date", "salt", "digest", "root")]
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Rows:
+    """Rows by table, as they are collected from one segment."""
+
+    writer: str
+    segment: int
+    of: dict[str, list[Row]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
+
+    def add(self, table: str, moment: datetime, row: Mapping[str, Any]) -> None:
+        """Add a row, which is dated by its moment in UTC."""
+        rows = self.of[table]
+        rows.append({**row, "date": moment.date(), "writer": self.writer, "segment": self.segment, "place": len(rows)})
+
+    def quarantine(self, reason: str, content: str) -> None:
+        """Keep what can't be used, with the reason why."""
+        now = datetime.now(UTC)
+        self.add(QUARANTINE, now, {"quarantined_at": now, "reason": reason, "content": content})
+
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables that have rows, ready to be appended."""
+        _seal(self.of[DECISIONS])
+        return {name: pa.Table.from_pylist(rows, SCHEMAS[name]) for name, rows in self.of.items() if rows}
+
+
+def collected(lines: Iterable[bytes | Damage], writer: str, segment: int) -> Rows:
+    """Turn the lines of a segment into rows. A line that is damaged or foreign never stops the others."""
+    rows = Rows(writer, segment)
+    for line in lines:
+        if isinstance(line, Damage):
+            rows.quarantine(f"byte {line.offset} of the segment: {line.reason}", _shown(line.content))
+            continue
+        try:
+            event = orjson.loads(line)
+            found = list(_TAKERS[event["type"]](event))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            expected = f"expected an event of type {', '.join(_TAKERS)}"
+            rows.quarantine(f"{expected}; {type(error).__name__}: {error}"[:500], _shown(line))
+            continue
+        for table, moment, row in found:
+            if table == QUARANTINE:
+                rows.quarantine(row["reason"], row["content"])
+            else:
+                rows.add(table, moment, row)
+    return rows
+
+
+def digest_of(row: Mapping[str, Any]) -> str:
+    """The salted SHA-256 of a decision's columns, as the table gives them back."""
+    content = orjson.dumps([row[name] for name in _SEALED], option=orjson.OPT_UTC_Z)
+    return hashlib.sha256(row["salt"].encode() + b"\0" + content).hexdigest()
+
+
+def root_of(digests: Iterable[str]) -> str:
+    """The SHA-256 of a segment's digests, in the order of their places."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _seal(decisions: list[Row]) -> None:
+    for row in decisions:
+        row["salt"] = secrets.token_hex(16)
+        row["digest"] = digest_of(row)
+    root = root_of(row["digest"] for row in decisions)
+    for row in decisions:
+        row["root"] = root
+
+
+def _decisions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
+    data, decided_at = event["data"], _moment(event["time"])
+    names, columns = list(data["columns"]), list(data["columns"].values())
+    arms = data["arms"] or [None] * len(data["customers"])
+    shared = {name: data[name] for name in ("request_id", "key_id", "contract", "catalogue", "policy", "model", "code")}
+    shared |= {"experiment": data["experiment"], "fallback": data["fallback"], "decided_at": decided_at}
+    heads = zip(data["customers"], data["asked"], data["k"], arms, strict=True)
+    for (customer, asked, k, arm), scores, answer, *values in zip(
+        heads, data["propensity"], data["answers"], *columns, strict=True
+    ):
+        row = {
+            "customer": customer,
+            "asked": asked,
+            "k": k,
+            "arm": arm,
+            "decision_id": answer["decision_id"],
+            "as_of": answer["as_of"],
+            "inputs": orjson.dumps(dict(zip(names, values, strict=True))).decode(),
+            "pairs": _pairs(data["offers"], scores, answer),
+            "offer_id": answer["offers"][0]["offer_id"] if answer["offers"] else None,
+            "answer": orjson.dumps(answer).decode(),
+        }
+        yield DECISIONS, decided_at, shared | row
+
+
+def _pairs(offers: list[str], propensity: list[float | None], answer: Row) -> list[Row]:
+    """The pairs that were scored, with what the answer says of them."""
+    entries = {entry["offer_id"]: entry for entry in (*answer["offers"], *answer["withheld"])}
+    return [
+        {
+            "offer_id": offer_id,
+            "propensity": value,
+            "score": entries[offer_id]["score"],
+            "action_probability": entries[offer_id]["action_probability"],
+        }
+        for offer_id, value in zip(offers, propensity, strict=True)
+        if value is not None
+    ]
+
+
+def _policies(event: Row) -> Iterator[tuple[str, datetime, Row]]:
+    names = ("catalogue", "catalogue_text", "contract", "contract_text", "code")
+    yield POLICIES, _moment(event["time"]), {name: event["data"][name] for name in names}
+
+
+def _outcomes(event: Row) -> Iterator[tuple[str, datetime, Row]]:
+    received_at, request_id = _moment(event["time"]), event["data"]["request_id"]
+    for outcome in event["data"]["outcomes"]:
+        observed_at = _moment(outcome["observed_at"])
+        if observed_at > received_at + SKEW:
+            reason = f"from the future: observed {observed_at.isoformat()}, received {received_at.isoformat()}"
+            yield QUARANTINE, received_at, {"reason": reason, "content": orjson.dumps(outcome).decode()}
+            continue
+        row = {name: outcome[name] for name in ("decision_id", "offer_id", "kind", "why")}
+        own = {"observed_at": observed_at, "received_at": received_at, "request_id": request_id}
+        yield OUTCOMES, observed_at, row | own
+
+
+_TAKERS: dict[str, Callable[[Row], Iterator[tuple[str, datetime, Row]]]] = {
+    DECIDED: _decisions,
+    POLICY: _policies,
+    OBSERVED: _outcomes,
+}
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _shown(content: bytes) -> str:
+    """Bytes as text that loses nothing but what lies beyond a megabyte."""
+    return content[: 2**20].decode("utf-8", "backslashreplace")

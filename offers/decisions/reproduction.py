@@ -1,0 +1,120 @@
+"""Decisions made again: the policy from the logged propensities, the propensities from the bundle."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from offers.decisions import history
+from offers.decisions.answer import written
+from offers.decisions.history import Kept
+from offers.errors import DataError
+from offers.policy.arbitration import Policy
+from offers.policy.pairs import Pairs
+
+Score = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+TOLERANCE = 1e-6
+"""By how much propensities may differ under other versions of the libraries."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Decisions that were made again.
+
+    Attributes
+    ----------
+    decisions : number of decisions that were made again
+    erased : number of decisions whose questions are gone
+    differing : ids of decisions whose answer came out otherwise
+    bundle : whose scores were made again; empty where none were
+    scored : number of pairs that were scored again
+    farthest : the largest difference of a propensity
+    rescored : number of propensities that are not the same to the last bit
+    """
+
+    decisions: int
+    erased: int
+    differing: tuple[str, ...]
+    bundle: str = ""
+    scored: int = 0
+    farthest: float = 0.0
+    rescored: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether each answer came out to the byte, and each propensity within the tolerance."""
+        return not self.differing and self.farthest <= TOLERANCE
+
+
+def redo(table: pa.Table, kept: Mapping[str, Kept], bundle: str = "", score: Score | None = None) -> Reproduction:
+    """Make logged decisions again and compare.
+
+    Parameters
+    ----------
+    table : whole rows of decisions, from `history.read`
+    kept : catalogues by name and version, from `history.kept`
+    bundle, score : the bundle that is to score again, and its scores; only its own decisions are scored again
+
+    Raises
+    ------
+    DataError
+        a catalogue of the decisions is not in the log
+    """
+    whole = table.filter(table["inputs"].is_valid())
+    differing, n_scored, n_rescored, farthest = list[str](), 0, 0, 0.0
+    for name in sorted(set(whole["catalogue"].to_pylist())):
+        if name not in kept:
+            raise DataError(f"catalogue {name}: expected it among the log's policies, found none")
+        for fallback in (False, True):
+            part = whole.filter(pc.equal(whole["catalogue"], name))
+            part = part.filter(pc.equal(part["fallback"], fallback))
+            if not len(part):
+                continue
+            policy = Policy(kept[name].catalogue, kept[name].contract)
+            columns = history.inputs_of(part["inputs"].to_pylist(), kept[name].contract)
+            pairs = policy.expand(columns, part["asked"].to_pylist())
+            propensity = _logged(part, policy, pairs)
+            differing += _differing(part, policy, pairs, propensity, fallback)
+            if score is None or fallback:
+                continue
+            distance = _distance(part, pairs, propensity, bundle, score)
+            n_scored, n_rescored = n_scored + len(distance), n_rescored + int((distance > 0).sum())
+            farthest = max(farthest, float(distance.max(initial=0)))
+    erased = len(table) - len(whole)
+    return Reproduction(len(whole), erased, tuple(differing), bundle, n_scored, farthest, n_rescored)
+
+
+def _logged(table: pa.Table, policy: Policy, pairs: Pairs) -> np.ndarray:
+    """The logged propensity of each row that the policy scores; NaN where the log has none."""
+    dense = history.propensities(table["pairs"], [offer.id for offer in policy.offers])["propensity"]
+    propensity = np.full(len(pairs), np.nan)
+    propensity[pairs.row[pairs.eligible]] = dense[pairs.eligible]
+    return propensity
+
+
+def _differing(table: pa.Table, policy: Policy, pairs: Pairs, propensity: np.ndarray, fallback: bool) -> list[str]:
+    ids, k = table["decision_id"].to_pylist(), table["k"].to_pylist()
+    if fallback:
+        rankings = policy.by_value(pairs, k)
+    else:
+        # A pair that the log has no propensity for gets one that can't come out as it was.
+        rankings = policy.arbitrate(pairs, np.nan_to_num(propensity, nan=0.0), k, ids)
+    names = ("decision_id", "as_of", "model", "policy", "catalogue", "answer")
+    rows = zip(*(table[name].to_pylist() for name in names), rankings, strict=True)
+    return [
+        decision_id
+        for decision_id, as_of, model, settings, catalogue, answer, ranking in rows
+        if answer.encode()
+        != written(decision_id, as_of, {"model": model, "policy": settings, "catalogue": catalogue}, fallback, ranking)
+    ]
+
+
+def _distance(table: pa.Table, pairs: Pairs, propensity: np.ndarray, bundle: str, score: Score) -> np.ndarray:
+    own = np.array([model == bundle for model in table["model"].to_pylist()])[pairs.customer]
+    if not own.any():
+        return np.empty(0)
+    again = score({name: values[own] for name, values in pairs.columns.items()})
+    distance: np.ndarray = np.abs(np.nan_to_num(propensity[own], nan=-1.0) - again)
+    return distance

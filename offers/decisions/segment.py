@@ -1,0 +1,121 @@
+"""Segments of the spool: files of lines that carry their length and checksum, so that damage is noticed.
+
+A segment is `WRITER-NUMBER.open` while its writer appends to it and holds its lock, and `WRITER-NUMBER.sealed` when no
+line will follow. A lock that nobody holds tells that the writer has ended; then anybody may seal the segment.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+OPEN, SEALED = ".open", ".sealed"
+_HEAD = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8}) ")
+_HEAD_BYTES = 18
+_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,127})-(\d{8})\.sealed")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A stretch of a segment that is no whole line: where it begins, its bytes, and what is wrong with them."""
+
+    offset: int
+    content: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A segment that is complete, named by the process that wrote it and its number there."""
+
+    path: Path
+    writer: str
+    number: int
+
+
+def framed(payload: bytes) -> bytes:
+    """A payload without line breaks as one line: length and CRC-32 in hex, then the payload."""
+    return b"%08x %08x %b\n" % (len(payload), crc32(payload), payload)
+
+
+def lines(content: bytes) -> Iterator[bytes | Damage]:
+    """The payloads of a segment, and what can't be read as one; reading goes on at the next line."""
+    offset = 0
+    while offset < len(content):
+        payload = _payload(content, offset)
+        if payload is not None:
+            yield payload
+            offset += _HEAD_BYTES + len(payload) + 1
+            continue
+        end = content.find(b"\n", offset) + 1 or len(content)
+        reason = "torn" if content[end - 1 : end] != b"\n" else "length or checksum does not fit"
+        yield Damage(offset, content[offset:end], reason)
+        offset = end
+
+
+def sealed(directory: Path) -> list[Sealed]:
+    """The complete segments of a spool; those of one writer stand in their order."""
+    names = (_NAME.fullmatch(path.name) for path in sorted(directory.glob(f"*{SEALED}")))
+    return [Sealed(directory / name[0], name[1], int(name[2])) for name in names if name]
+
+
+def adopt(directory: Path) -> int:
+    """Seal the segments whose writers have ended, without their torn last lines; returns how many bytes were cut."""
+    return sum(_adopted(path) for path in sorted(directory.glob(f"*{OPEN}")))
+
+
+def occupied(directory: Path) -> bool:
+    """Whether a segment is still being written."""
+    return any(directory.glob(f"*{OPEN}"))
+
+
+def seal(path: Path, descriptor: int) -> None:
+    """Give an open segment its final name and release its lock; an empty one is removed."""
+    try:
+        if os.fstat(descriptor).st_size:
+            path.rename(path.with_suffix(SEALED))
+        else:
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _payload(content: bytes, offset: int) -> bytes | None:
+    head = _HEAD.match(content, offset)
+    if head is None:
+        return None
+    begin = offset + _HEAD_BYTES
+    end = begin + int(head[1], 16)
+    payload = content[begin:end]
+    whole = content[end : end + 1] == b"\n" and crc32(payload) == int(head[2], 16)
+    return payload if whole else None
+
+
+def _adopted(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there = path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))
+    except (BlockingIOError, FileNotFoundError):
+        there = False
+    if not there:
+        os.close(descriptor)
+        return 0
+    cut = _torn(path.read_bytes())
+    os.ftruncate(descriptor, os.fstat(descriptor).st_size - cut)
+    seal(path, descriptor)
+    return cut
+
+
+def _torn(content: bytes) -> int:
+    """How many bytes at the end are no whole line because the writer was stopped in the middle of it."""
+    last = None
+    for last in lines(content):  # noqa: B007
+        pass
+    return len(last.content) if isinstance(last, Damage) and last.reason == "torn" else 0

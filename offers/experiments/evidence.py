@@ -1,0 +1,188 @@
+"""Evidence from the decision log: logged decisions and their outcomes, ready to be held against a candidate."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from offers.contract.contract import Contract
+from offers.decisions import history, outcomes
+from offers.decisions.history import Kept
+from offers.decisions.outcomes import Labels
+from offers.errors import DataError
+from offers.experiments.off_policy import Floats, Logged
+from offers.policy.arbitration import Policy
+from offers.policy.catalogue import Catalogue, Offer
+from offers.policy.pairs import Pairs
+from offers.store.delta import DeltaTables
+
+Score = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""Propensities for contract columns, as a bundle gives them."""
+
+_COLUMNS = [
+    "decided_at", "decision_id", "customer", "catalogue", "fallback", "asked", "inputs", "pairs", "offer_id"
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Decisions that a candidate can be held against, and what became of the others.
+
+    Attributes
+    ----------
+    lowest, highest : ndarray, shape (n_actions,), EUR
+    labels : how outcomes were used
+    fallback, erased, unripe, unseen : numbers of decisions that were left out
+        made without the predictor; whose questions were erased; whose label is not known yet; of which nobody says
+        that the customer has seen them, where anybody says that of any
+    days : between the first decision and the last
+    """
+
+    logged: Logged
+    lowest: Floats
+    highest: Floats
+    labels: Labels
+    fallback: int
+    erased: int
+    unripe: int
+    unseen: int
+    days: float
+
+
+def evidence(
+    tables: DeltaTables,
+    candidate: Catalogue,
+    contract: Contract,
+    since: datetime | None,
+    until: datetime,
+    as_of: datetime,
+    score: Score | None = None,
+) -> Evidence:
+    """Read the decisions of a period, and ask the candidate what it would have done.
+
+    Values and costs are those of the catalogues that decided; of an offer that is new in the candidate, its own.
+
+    Parameters
+    ----------
+    candidate, contract : the catalogue to be evaluated, loaded with its contract
+    score : of the candidate's bundle; by default the logged propensities hold
+
+    Raises
+    ------
+    SourceError
+        there is no log
+    DataError
+        no decision is left; a catalogue is not in the log; the candidate needs a propensity that was not logged
+    """
+    table = history.read(tables, since, until, _COLUMNS)
+    usable, fallback, erased = _usable(table)
+    kept = _of_contract(history.kept(tables), usable, contract)
+    frame = usable.select(["decision_id", "decided_at", "offer_id"]).to_pandas()
+    labels = outcomes.label(frame, outcomes.read(tables), as_of, timedelta(days=contract.target.matures_after_days))
+    ripe = labels.mature & ~(np.isnan(labels.outcome) & frame["offer_id"].notna().to_numpy())
+    # An answer is no impression. Where nobody tells of impressions, each first place counts as one.
+    unseen = ripe & ~labels.presented & frame["offer_id"].notna().to_numpy() & bool(labels.impressions)
+    used = ripe & ~unseen
+    if not used.any():
+        raise DataError(f"{len(table)} decisions were read, and the outcome of none is known at {as_of:%Y-%m-%d %H:%M}")
+    offers = _offers(kept, candidate)
+    known = usable.filter(pa.array(used))
+    logged = _logged(known, offers, candidate, contract, labels.outcome[used], score)
+    value, cost = (np.array([*(getattr(offer, key) for offer in offers.values()), 0.0]) for key in ("value", "cost"))
+    days = (frame["decided_at"].max() - frame["decided_at"].min()) / pd.Timedelta(days=1)
+    return Evidence(logged, -cost, value - cost, labels, fallback, erased, int((~ripe).sum()), int(unseen.sum()), days)
+
+
+def _usable(table: pa.Table) -> tuple[pa.Table, int, int]:
+    fallback = table["fallback"].to_numpy(zero_copy_only=False).astype(bool)
+    erased = table["inputs"].is_null().to_numpy(zero_copy_only=False).astype(bool) & ~fallback
+    if (usable := ~(fallback | erased)).any():
+        return table.filter(pa.array(usable)), int(fallback.sum()), int(erased.sum())
+    raise DataError(
+        f"expected decisions of a policy, got none: {fallback.sum()} were made without the predictor and "
+        f"{erased.sum()} are erased"
+    )
+
+
+def _of_contract(kept: Mapping[str, Kept], table: pa.Table, contract: Contract) -> dict[str, Kept]:
+    names = sorted(set(table["catalogue"].to_pylist()))
+    if absent := [name for name in names if name not in kept]:
+        raise DataError(f"catalogue {absent[0]}: expected it among the log's policies, found none")
+    for name in names:
+        if kept[name].contract.name != contract.name:
+            theirs = kept[name].contract.name
+            raise DataError(f"catalogue {name} is for contract {theirs!r}, and the candidate for {contract.name!r}")
+    return {name: kept[name] for name in names}
+
+
+def _offers(kept: Mapping[str, Kept], candidate: Catalogue) -> dict[str, Offer]:
+    """All offers by id; of one that several catalogues have, the last that decided counts."""
+    found = {offer.id: offer for offer in candidate.offers}
+    return found | {offer.id: offer for one in kept.values() for offer in one.catalogue.offers}
+
+
+def _logged(
+    table: pa.Table,
+    offers: Mapping[str, Offer],
+    candidate: Catalogue,
+    contract: Contract,
+    outcome: np.ndarray,
+    score: Score | None,
+) -> Logged:
+    ids = list(offers)
+    value, cost = (np.array([*(getattr(offer, key) for offer in offers.values()), 0.0]) for key in ("value", "cost"))
+    logged = history.propensities(table["pairs"], ids)
+    first = pd.Index(ids).get_indexer(table["offer_id"].to_pandas())
+    action = np.where(first < 0, len(ids), first).astype(np.intp)
+    reward = np.where(first < 0, 0.0, np.nan_to_num(outcome) * value[action] - cost[action])
+    shares, propensity = _candidate(table, ids, candidate, contract, logged["propensity"], score)
+    believed = np.where(np.isnan(logged["propensity"]), propensity, logged["propensity"])
+    expected = np.hstack([believed * value[:-1] - cost[:-1], np.zeros((len(action), 1))])
+    incumbent = _with_nothing(np.nan_to_num(logged["action_probability"]))
+    customer = table["customer"].to_numpy(zero_copy_only=False)
+    return Logged(customer, action, reward, incumbent, _with_nothing(shares), expected)
+
+
+def _candidate(
+    table: pa.Table,
+    ids: list[str],
+    candidate: Catalogue,
+    contract: Contract,
+    logged: Floats,
+    score: Score | None,
+) -> tuple[Floats, Floats]:
+    """The candidate's probabilities of the first place, and the propensities that it goes by, in the order of ids."""
+    policy = Policy(candidate, contract)
+    columns = history.inputs_of(table["inputs"].to_pylist(), contract)
+    mine = {offer.id for offer in policy.offers}
+    asked = [None if one is None else [name for name in one if name in mine] for one in table["asked"].to_pylist()]
+    pairs = policy.expand(columns, asked)
+    places = [ids.index(offer.id) for offer in policy.offers]
+    propensity = score(pairs.columns) if score else _known(pairs, logged[:, places])
+    if missing := int(np.isnan(propensity).sum()):
+        raise DataError(
+            f"the candidate asks for {missing} propensities that were not logged, since its rules let more pass or an "
+            "offer is new: name the bundle that is to score them"
+        )
+    shares, theirs = np.zeros(logged.shape), np.full(logged.shape, np.nan)
+    shares[:, places] = policy.first_place(pairs, propensity)[0]
+    row, place = np.nonzero(pairs.eligible)
+    theirs[row, np.array(places)[place]] = propensity[pairs.row[row, place]]
+    return shares, theirs
+
+
+def _known(pairs: Pairs, logged: Floats) -> Floats:
+    """The logged propensity of each row to be scored, NaN where there is none."""
+    propensity = np.full(len(pairs), np.nan)
+    there = pairs.eligible & ~np.isnan(logged)
+    propensity[pairs.row[there]] = logged[there]
+    return propensity
+
+
+def _with_nothing(shares: Floats) -> Floats:
+    rest = (1 - shares.sum(axis=1, keepdims=True)).clip(0, 1)
+    # What is left by rounding is no choice.
+    return np.hstack([shares, np.where(rest < 1e-9, 0.0, rest)])

@@ -1,0 +1,155 @@
+"""Delta tables below one root, a directory or s3://bucket/prefix: appended exactly once, read by any engine."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Self
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from offers.errors import SourceError, StorageError
+from offers.files import path_of
+from offers.settings import S3Settings, Settings
+
+_RACES = 8
+
+
+@dataclass(frozen=True)
+class DeltaTables:
+    """The tables of one root.
+
+    Attributes
+    ----------
+    root : absolute path or s3://bucket/prefix, without a slash at its end
+    options : how the object store is reached
+    """
+
+    root: str
+    options: dict[str, str]
+
+    @classmethod
+    def at(cls, uri: str, settings: Settings) -> Self:
+        """Name the root; nothing is read or written yet.
+
+        Raises
+        ------
+        StorageError
+            another kind of URI than a path, file:// or s3://
+        """
+        if uri.startswith("s3://"):
+            return cls(uri.rstrip("/"), _s3_options(settings.s3))
+        if not uri or ("://" in uri and not uri.startswith("file://")):
+            raise StorageError(f"tables {uri!r}: expected a directory, file:///path or s3://bucket/prefix")
+        return cls(str(path_of(uri).resolve()), {})
+
+    def uri(self, name: str) -> str:
+        """Where a table lies."""
+        return f"{self.root}/{name}"
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        with self.errors(name):
+            return DeltaTable.is_deltatable(self.uri(name), self.options)
+
+    def open(self, name: str) -> DeltaTable:
+        """Open a table at its newest version.
+
+        Raises
+        ------
+        SourceError
+            there is none
+        StorageError
+            the store is away, or refuses
+        """
+        try:
+            with self.errors(name):
+                return DeltaTable(self.uri(name), storage_options=self.options)
+        except TableNotFoundError:
+            raise SourceError(f"{self.uri(name)}: expected a Delta table, found none") from None
+
+    def append(self, name: str, rows: pa.Table, writer: str, number: int, partition: Sequence[str] = ()) -> bool:
+        """Append rows, once for each writer and number, whoever tries and however often.
+
+        Parameters
+        ----------
+        number : rises with each append of `writer`; a number that is not above the last is not appended again
+        partition : columns whose values name the folders of a table that is made now
+
+        Returns
+        -------
+        bool
+            whether the rows were appended now
+
+        Raises
+        ------
+        StorageError
+            the store is away or full, or the rows have other columns than the table
+        """
+        with self.errors(name):
+            for _ in range(_RACES):
+                # Being refused is no harm: whoever tries again is told of what was appended in between.
+                with suppress(CommitFailedError):
+                    return self._append_once(name, rows, writer, number, partition)
+            return self._append_once(name, rows, writer, number, partition)
+
+    def _append_once(self, name: str, rows: pa.Table, writer: str, number: int, partition: Sequence[str]) -> bool:
+        table = self._made(name, rows.schema, partition)
+        last = table.transaction_version(writer)
+        if last is not None and number <= last:
+            return False
+        once = CommitProperties(app_transactions=[Transaction(writer, number)])
+        write_deltalake(table, rows, mode="append", commit_properties=once)
+        return True
+
+    def _made(self, name: str, schema: pa.Schema, partition: Sequence[str]) -> DeltaTable:
+        """Open a table, which is made where there is none; of several who make it at once, one does."""
+        uri, options = self.uri(name), self.options
+        try:
+            return DeltaTable(uri, storage_options=options)
+        except TableNotFoundError:
+            with suppress(DeltaError):
+                DeltaTable.create(
+                    uri,
+                    schema,
+                    partition_by=list(partition),
+                    storage_options=options,
+                    configuration=_configuration(schema),
+                )
+        return DeltaTable(uri, storage_options=options)
+
+    @contextmanager
+    def errors(self, name: str) -> Iterator[None]:
+        """Turn what delta-rs says of a table into a StorageError."""
+        try:
+            yield
+        except TableNotFoundError:
+            raise
+        except (DeltaError, OSError) as error:
+            line = " ".join(str(error).split())[:300]
+            raise StorageError(f"{self.uri(name)}: the table can't be read or written ({line})") from None
+
+
+def _configuration(schema: pa.Schema) -> dict[str, str | None]:
+    """Keep the least and the greatest values of moments alone: what is erased must not stay in a table's history."""
+    moments = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    return (
+        {"delta.dataSkippingStatsColumns": ",".join(moments)} if moments else {"delta.dataSkippingNumIndexedCols": "0"}
+    )
+
+
+def _s3_options(s3: S3Settings) -> dict[str, str]:
+    """As delta-rs names them; commits are conditional puts, so that of two writers of one version one wins."""
+    options = {
+        "aws_access_key_id": s3.access_key,
+        "aws_secret_access_key": s3.secret_key.get_secret_value(),
+        "aws_session_token": s3.session_token.get_secret_value(),
+        "aws_role_arn": s3.role_arn,
+        "aws_web_identity_token_file": str(s3.token_file or ""),
+        "aws_region": s3.region or "us-east-1",
+        "aws_endpoint_url": f"http{'s' if s3.secure else ''}://{s3.endpoint}" if s3.endpoint else "",
+        "aws_allow_http": "" if s3.secure else "true",
+    }
+    given = {key: value for key, value in options.items() if value}
+    return given | {"aws_conditional_put": "etag", "timeout": "30s", "connect_timeout": "5s", "max_retries": "2"}

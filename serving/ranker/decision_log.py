@@ -1,0 +1,108 @@
+"""What the ranker remembers of its answers: an event in the spool before the answer leaves."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+
+from offers.contract.contract import Contract
+from offers.decisions import log as events
+from offers.decisions.pseudonym import Pseudonyms
+from offers.decisions.spool import Spool, SpoolFull
+from offers.errors import StorageError
+from offers.policy.arbitration import Policy
+from serving.process.logs import log, request_id
+from serving.process.telemetry import LOGGED, UNLOGGED
+from serving.protocol.kserve import ServerNotReady
+from serving.ranker.predictor_client import Scores
+from serving.ranker.question import Question
+
+WhenFull = Literal["refuse", "unlogged"]
+
+
+class LogFull(ServerNotReady):
+    """The decision can't be logged, so it is not made."""
+
+    headers = {"Retry-After": "5"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        after = self.headers["Retry-After"]
+        self.error_msg = f"the decision log takes no more until its tables have caught up: try again in {after} s"
+
+
+class DecisionLog:
+    """Writes the decisions of each request to the spool.
+
+    Parameters
+    ----------
+    spool : entered while requests are answered
+    pseudonyms : of customers
+    when_full : whether an answer that can't be logged is refused, with 503, or goes out and is counted
+    """
+
+    def __init__(self, spool: Spool, pseudonyms: Pseudonyms, when_full: WhenFull) -> None:
+        self.spool, self.pseudonyms, self.when_full = spool, pseudonyms, when_full
+        self._kept: set[tuple[str, str]] = set()
+
+    def write(
+        self, question: Question, scores: Scores | None, answers: Sequence[bytes], policy: Policy, contract: Contract
+    ) -> None:
+        """Log the decisions of one request, from any thread; `answers` are as `offers.decisions.log.Answer` says.
+
+        Raises
+        ------
+        LogFull
+            there is no room, and decisions are not to be made unlogged
+        """
+        try:
+            self._keep(policy, contract)
+            self.spool.append(self._event(question, scores, answers, policy, contract))
+            LOGGED.inc(len(question))
+        except (SpoolFull, StorageError) as error:
+            UNLOGGED.inc(len(question))
+            log.error("decisions not logged", extra={"fields": {"rows": len(question), "reason": str(error)}})
+            if self.when_full == "refuse":
+                raise LogFull from None
+
+    async def durable(self) -> None:
+        """Wait until what was written outlives what it is to outlive."""
+        await self.spool.durable()
+
+    def _keep(self, policy: Policy, contract: Contract) -> None:
+        """Have the catalogue in the log before the first decision that names it."""
+        name = (policy.catalogue.version, contract.name)
+        if name not in self._kept:
+            self.spool.append(events.policy(policy, contract))
+            self._kept.add(name)
+
+    def _event(
+        self, question: Question, scores: Scores | None, answers: Sequence[bytes], policy: Policy, contract: Contract
+    ) -> bytes:
+        catalogue = policy.catalogue
+        answer = events.Answer(
+            request_id=request_id.get(),
+            decided_at=datetime.now(UTC),
+            customer_ids=question.customer_ids,
+            columns=policy.pairing.plain(question.rows),
+            asked=question.asked,
+            k=question.k,
+            offers=[offer.id for offer in policy.offers],
+            propensity=_dense(question, scores),
+            answers=answers,
+            fallback=scores is None and len(question.pairs) > 0,
+            model=scores.version if scores else None,
+            policy=catalogue.policy.version,
+            catalogue=f"{catalogue.name}-{catalogue.version}",
+            contract=contract.name,
+        )
+        return events.decided(answer, self.pseudonyms)
+
+
+def _dense(question: Question, scores: Scores | None) -> np.ndarray:
+    pairs = question.pairs
+    dense = np.full(pairs.eligible.shape, np.nan)
+    if scores is not None:
+        dense[pairs.eligible] = scores.propensity[pairs.row[pairs.eligible]]
+    return dense
