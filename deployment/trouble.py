@@ -58,7 +58,7 @@ def refused(message: str) -> Trouble:
         return Trouble(
             "KServe's controller is away, and without it no pod of the service can be made",
             "'kubectl -n kserve get pods' shows it; once it is back, 'kubectl -n offers annotate replicaset -l"
-            " serving.kserve.io/inferenceservice=offers offers/hurry=now --overwrite' spares up to two minutes",
+            " serving.kserve.io/inferenceservice=offers offers/hurry=$(date +%s) --overwrite' spares up to two minutes",
         )
     if "PodSecurity" in message and _INITIALIZER in message:
         remedy = (
