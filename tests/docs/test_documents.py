@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from cli.main import app
 from tests.support.warranties import WARRANTIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +65,18 @@ def test_every_module_that_is_named_is_there() -> None:
         if not _is_module(ROOT / module.replace(".", "/"))
     }
     assert absent == set()
+
+
+def test_every_command_is_on_its_page() -> None:
+    rows = [line for line in (DOCS / "commands.md").read_text("utf-8").splitlines() if line.startswith("| `offers ")]
+    named = [(row, set(re.findall(r"`(?:offers )?(?:\w+ )?(\w+)[^`]*`", row.split("|")[1]))) for row in rows]
+    missing = [
+        f"{name} {part}"
+        for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
+        for part in getattr(command, "commands", [name])
+        if not any(part in words and (part == name or f"`offers {name} " in row) for row, words in named)
+    ]
+    assert missing == []
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
