@@ -108,21 +108,21 @@ def _table(lines: "Sequence[Line]", delay: int) -> "Table":
 
     late = f"labels known {delay} rows later" if delay else "labels known at once"
     title = f"\n{late}; means over {lines[0].alignments} block alignments\n"
-    title += "AUC of all rows, and by window; log-loss; trainings (fits), recalibrations"
+    title += "AUC of all rows, and by window; log-loss; trainings, updates"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
     windows = [f"w{n}" for n in range(1, len(lines[0].windows) + 1)]
-    for heading in ("trained again", "AUC", "range", *windows, "ECE", "loss", "fits", "recal"):
+    for heading in ("trained again", "AUC", "range", *windows, "ECE", "loss", "train", "upd"):
         table.add_column(heading, justify="left" if heading == "trained again" else "right", no_wrap=True)
     for line in lines:
         table.add_row(
-            line.policy.replace("recalibration", "recal."),
+            line.policy,
             f"{line.auc:.3f}",
             f"{line.lowest_auc:.3f}-{line.highest_auc:.3f}",
             *(f"{auc:.2f}".removeprefix("0") for auc in line.windows),
             f"{line.ece:.3f}",
             f"{line.log_loss:.3f}",
             f"{line.retrainings:.1f}",
-            f"{line.recalibrations:.1f}",
-            style="bold" if line.policy == "two of three + recalibration" else "",
+            f"{line.updates:.1f}",
+            style="bold" if line.policy == "two of three + layer" else "",
         )
     return table

@@ -34,7 +34,6 @@ def run_(
     since: Annotated[str, typer.Option(help="A moment in UTC, or a span before --until such as 7d.")] = "",
     until: Annotated[str, typer.Option(help="A moment in UTC; by default that of --as-of.")] = "",
     as_of: Annotated[str, typer.Option(help="Outcomes that came later don't count; by default now.")] = "",
-    recalibrated: Annotated[bool, typer.Option(help="The bundle's scores were recalibrated since training.")] = False,
     store: StoreOption = "",
     trigger: Annotated[str, typer.Option(help="URL of the service to ask for a new model, where one is wanted.")] = "",
 ) -> None:
@@ -61,7 +60,6 @@ def run_(
         "since": since,
         "until": until,
         "as_of": as_of,
-        "recalibrated": recalibrated,
         "store": store or str(settings.home.resolve()),
         "trigger": trigger,
     }

@@ -39,7 +39,6 @@ def judge(
     bundle: str,
     decisions: Input[Dataset],
     findings: Input[Artifact],
-    recalibrated: bool,
     store: str,
     verdict: Output[Artifact],
     report: Output[HTML],
@@ -52,7 +51,7 @@ def judge(
     from offers.steps.execution import execute, say
 
     paths = Path(decisions.path), Path(findings.path), Path(verdict.path), Path(report.path)
-    judged = execute(monitoring.judge, bundle, *paths, recalibrated, store, Settings.from_env(), say)
+    judged = execute(monitoring.judge, bundle, *paths, store, Settings.from_env(), say)
     return judged.action == "retrain"
 
 

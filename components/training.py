@@ -1,4 +1,4 @@
-"""Components of the pipelines that make a bundle: by training, or by recalibration.
+"""Components of the pipelines that make a bundle: by training, or by an update.
 
 The image is read when the pipeline is compiled: OFFERS_PIPELINE_IMAGE names the one that carries this package.
 """
@@ -72,15 +72,15 @@ def train(contract: str, gold: Input[Dataset], trials: int, seed: int, model: Ou
 
 
 @step
-def recalibrate(contract: str, gold: Input[Dataset], parent: str, model: Output[Model]) -> None:
-    """Keep a bundle's trees, and fit their calibrator to the rows that have come since."""
+def update(contract: str, gold: Input[Dataset], parent: str, lag: int, model: Output[Model]) -> None:
+    """Keep a bundle's trees, and teach its layer the labels that have come since."""
     from pathlib import Path
 
     from offers.settings import Settings
     from offers.steps import training
     from offers.steps.execution import execute, say
 
-    execute(training.recalibrate, contract, Path(gold.path), parent, Path(model.path), Settings.from_env(), say)
+    execute(training.update, contract, Path(gold.path), parent, lag, Path(model.path), Settings.from_env(), say)
 
 
 @step

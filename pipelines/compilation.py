@@ -8,10 +8,10 @@ from kfp.compiler import Compiler
 
 from offers.errors import ServiceError
 from pipelines.monitoring import monitoring
-from pipelines.recalibration import recalibration
 from pipelines.training import training
+from pipelines.update import update
 
-PIPELINES = {"training": training, "recalibration": recalibration, "monitoring": monitoring}
+PIPELINES = {"training": training, "update": update, "monitoring": monitoring}
 
 
 def compile_pipeline(name: str, path: Path) -> Path:

@@ -19,7 +19,6 @@ def monitoring(
     since: str = "",
     until: str = "",
     as_of: str = "",
-    recalibrated: bool = False,
     trigger: str = "",
 ) -> bool:
     """Look at a period, report, and ask for a new model where two of three signals say so.
@@ -35,8 +34,6 @@ def monitoring(
     since : a moment in UTC such as 2024-05-31, or a span before `until` such as 7d; empty for all rows
     until : a moment; empty for `as_of`
     as_of : outcomes that came later do not count; empty for now
-    recalibrated : whether the bundle's scores have been recalibrated since it was trained; the cheaper remedy is
-        tried first
     trigger : URL of the service that takes requests for a new model; without it the verdict is only reported
 
     Returns
@@ -51,7 +48,6 @@ def monitoring(
         bundle=bundle,
         decisions=decisions,
         findings=found.outputs["findings"],
-        recalibrated=recalibrated,
         store=store,
     )
     with dsl.If(judged.outputs["Output"] == True, name="retraining-wanted"):  # noqa: E712 - builds a condition

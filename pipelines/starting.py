@@ -22,7 +22,7 @@ Ended = Callable[[str, bool, str, str], None]
 
 @dataclass
 class LocalRuns:
-    """Runs of the training or the recalibration pipeline on this machine.
+    """Runs of the training or the update pipeline on this machine.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class LocalRuns:
 
 @dataclass
 class ClusterRuns:
-    """Runs of the training or the recalibration pipeline on a cluster.
+    """Runs of the training or the update pipeline on a cluster.
 
     Parameters
     ----------
@@ -123,9 +123,9 @@ class ClusterRuns:
 
 def _asked(request: Request, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name the pipeline that a request asks for, with its arguments."""
-    if request.action != "recalibrate":
+    if request.action not in ("update", "recalibrate"):
         return "training", dict(arguments)
-    return "recalibration", {**arguments, "parent": _published(arguments, str(request.evidence["bundle"]))}
+    return "update", {**arguments, "parent": _published(arguments, str(request.evidence["bundle"]))}
 
 
 def _published(arguments: Mapping[str, Any], bundle: str) -> str:

@@ -16,7 +16,7 @@ from offers.contract.contract import Contract
 from offers.data.validation import validate
 from offers.settings import Settings
 from tests.support.http_double import FileServer
-from tests.support.runs import ShiftedRun, ShopRun, recalibrate_shifted, train_shop
+from tests.support.runs import ShiftedRun, ShopRun, train_shop, update_shifted
 from tests.support.s3_double import S3Double
 
 hypothesis_settings.register_profile("offers", deadline=None, derandomize=True, database=None)
@@ -127,7 +127,7 @@ def shop_run(
 
 @pytest.fixture(scope="session")
 def shifted_run(tmp_path_factory: pytest.TempPathFactory, shop_yaml: str) -> ShiftedRun:
-    return recalibrate_shifted(tmp_path_factory.mktemp("shifted"), shop_yaml)
+    return update_shifted(tmp_path_factory.mktemp("shifted"), shop_yaml)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,6 @@ from threadpoolctl import threadpool_limits
 
 from offers.backtest import replay
 from offers.backtest.replay import History, Policy, Replay, Trigger
-from offers.bundle import recalibration
 from offers.bundle.provenance import libraries
 from offers.contract.contract import Contract
 from offers.data import dataset
@@ -33,21 +32,27 @@ from offers.drift import statistics as drift
 from offers.errors import DataError
 from offers.evaluation import metrics
 from offers.files import os_errors
+from offers.model import design, layer
 from offers.model import encoder as features
 from offers.model import propensity as model
+from offers.monitoring import promise
 from offers.monitoring import two_of_three as verdict
-from offers.training import learners
+from offers.training import calibration, dynamics, learners
 
 SPAN = 1000
 
 _CODE: tuple[ModuleType, ...] = (
+    calibration,
     dataset,
+    design,
     drift,
+    dynamics,
     features,
+    layer,
     learners,
     metrics,
     model,
-    recalibration,
+    promise,
     reference,
     replay,
     streak,
@@ -105,14 +110,14 @@ class Result(_Record):
 
     policy: str
     schedule: str
-    recalibrates: bool
+    learns: bool
     alignment: int
     delay: int
     pooled: Quality
     windows: tuple[Quality, ...]
     over_time: tuple[Quality, ...]
     retrained: tuple[int, ...]
-    recalibrated: tuple[int, ...]
+    updated: tuple[int, ...]
     alarms: tuple[Alarm, ...]
 
 
@@ -121,7 +126,7 @@ class Line(_Record):
 
     policy: str
     schedule: str
-    recalibrates: bool
+    learns: bool
     delay: int
     alignments: int
     auc: float
@@ -131,15 +136,15 @@ class Line(_Record):
     log_loss: float
     windows: tuple[float, ...]
     retrainings: float
-    recalibrations: float
+    updates: float
 
 
 def policies(contract: Contract) -> tuple[Policy, ...]:
-    """Never, three schedules, every month, on drift, two of three: each without recalibration and with it."""
+    """Never, three schedules, every month, on drift, two of three: each without a layer and with it."""
     step = contract.evaluation.refit_every
     plain: list[tuple[Trigger, int]] = [("never", 0), *(("rows", step * factor) for factor in (4, 2, 1))]
     plain += [("month", 0), ("drift", 0), ("two of three", 0)]
-    return tuple(Policy(trigger, recalibrates, every) for trigger, every in plain for recalibrates in (False, True))
+    return tuple(Policy(trigger, learns, every) for trigger, every in plain for learns in (False, True))
 
 
 def compare(
@@ -202,14 +207,14 @@ def measure(history: History, case: Case) -> Result:
     return Result(
         policy=case.policy.name,
         schedule=case.policy.schedule,
-        recalibrates=case.policy.recalibrates,
+        learns=case.policy.learns,
         alignment=case.alignment,
         delay=case.delay,
         pooled=Quality.of(labels[first:], propensity[first:]),
         windows=tuple(Quality.of(labels[part], propensity[part]) for part in windows(contract, len(labels))),
         over_time=tuple(Quality.of(labels[part], propensity[part]) for part in spans),
         retrained=tuple(at - first for at in run.retrained if at >= first),
-        recalibrated=tuple(at - first for at in run.recalibrated if at >= first),
+        updated=tuple(at - first for at in run.updated if at >= first),
         alarms=tuple(
             Alarm(at=look.at - first, signals=look.signals.breached)
             for look in run.looks
@@ -229,7 +234,7 @@ def summary(results: Sequence[Result]) -> list[Line]:
 def _line(group: Sequence[Result]) -> Line:
     aucs = [_auc(result.pooled) for result in group]
     return Line(
-        **group[0].model_dump(include={"policy", "schedule", "recalibrates", "delay"}),
+        **group[0].model_dump(include={"policy", "schedule", "learns", "delay"}),
         alignments=len(group),
         auc=mean(aucs),
         lowest_auc=min(aucs),
@@ -238,7 +243,7 @@ def _line(group: Sequence[Result]) -> Line:
         log_loss=mean(result.pooled.log_loss for result in group),
         windows=tuple(mean(map(_auc, parts)) for parts in zip(*(result.windows for result in group), strict=True)),
         retrainings=mean(len(result.retrained) for result in group),
-        recalibrations=mean(len(result.recalibrated) for result in group),
+        updates=mean(len(result.updated) for result in group),
     )
 
 

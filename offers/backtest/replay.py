@@ -5,6 +5,7 @@ before t, and the labels of rows before t - delay.
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,14 +13,13 @@ from functools import cached_property, lru_cache
 from math import gcd
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import xgboost as xgb
 from scipy.special import expit
 
-from offers.bundle import recalibration
 from offers.bundle.provenance import libraries
 from offers.bundle.writing import reference_places
 from offers.contract.contract import Contract
@@ -28,25 +28,28 @@ from offers.drift.examination import MIX_SEED, at_reference_offers, examine
 from offers.drift.reference import SCORE, Known, Reference, Watch, WatchedColumn, watched_columns
 from offers.drift.streak import Streak
 from offers.drift.window import WindowReport
+from offers.model import layer as layer_module
 from offers.model.encoder import Encoder
-from offers.model.propensity import PropensityModel, margins
+from offers.model.layer import Layer
+from offers.model.propensity import Calibrator, PropensityModel, margins
 from offers.monitoring import two_of_three as verdict
 from offers.monitoring.promise import judge
 from offers.monitoring.two_of_three import Action, Signals
 from offers.training.calibration import calibrate, calibration_edges
+from offers.training.dynamics import first_layer, learn
 from offers.training.learners import BoostedTrees, Margin, out_of_time_margins
 
 Trigger = Literal["never", "rows", "month", "drift", "two of three"]
 
-_KEPT = 32
+_KEPT, _KEPT_REFERENCES = 32, 8
 
 
 @dataclass(frozen=True)
 class Policy:
-    """When a model is trained again: `every` rows where the trigger is rows; and whether it is recalibrated between."""
+    """When a model is trained again: `every` rows where the trigger is rows; and whether a layer learns between."""
 
     trigger: Trigger
-    recalibrates: bool
+    learns: bool
     every: int = 0
 
     @property
@@ -55,12 +58,12 @@ class Policy:
 
     @property
     def name(self) -> str:
-        return self.schedule + (" + recalibration" if self.recalibrates else "")
+        return self.schedule + (" + layer" if self.learns else "")
 
     @property
     def looks(self) -> bool:
         """Whether what it does depends on signals."""
-        return self.recalibrates or self.trigger in ("drift", "two of three")
+        return self.trigger in ("drift", "two of three")
 
 
 _NAMES = {"month": "every month", "drift": "on drift"}
@@ -93,57 +96,81 @@ class History:
         return origin(self.contract, len(self.dataset))
 
     @cached_property
-    def train(self) -> Callable[[int], PropensityModel]:
-        """What `learners.train` makes of so many rows, the first ones, with boosters from the directory."""
+    def train(self) -> Callable[[int, bool, int], PropensityModel]:
+        """What `learners.train` makes of so many rows, the first ones, with boosters from the directory.
+
+        The second argument says whether there is a layer, if the contract has one; without it the contract is taken
+        for one that says `dynamics: none`. The third is the layer's lag.
+        """
         return lru_cache(_KEPT)(self._train)
 
-    def _train(self, rows: int) -> PropensityModel:
+    def _train(self, rows: int, learns: bool, lag: int) -> PropensityModel:
         contract, labels = self.contract, self.dataset.labels[:rows]
+        if learns and contract.learns:
+            return PropensityModel(self.encoder, self._booster(rows), Calibrator(), self._layer(rows, lag))
         edges = calibration_edges(rows, contract.evaluation.refit_every, contract.calibration.rows)
         margin = out_of_time_margins(self._learner, self.matrix[:rows], labels, edges, workers=1)
         calibrator = calibrate(margin, labels, contract.calibration)
-        return PropensityModel(self.encoder, self._learner.booster(self.matrix[:rows], labels), calibrator)
+        return PropensityModel(self.encoder, self._booster(rows), calibrator)
+
+    def _booster(self, rows: int) -> xgb.Booster:
+        return self._learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
+
+    def _layer(self, rows: int, lag: int) -> Layer:
+        """The layer of a training on the first `rows` rows, kept like the boosters."""
+        path = self.directory / self._layer_key / f"{rows}-{lag}.json"
+        if not path.exists():
+            layer = first_layer(self.contract, self.matrix[:rows], self.dataset.labels[:rows], lag)
+            assert layer is not None
+            _keep(path, layer.to_json().encode())
+        return Layer.from_json(path.read_text("utf-8"))
 
     def reference(self, model: PropensityModel, rows: int, name: str) -> Reference:
         """What a bundle of this model, trained on the first `rows` rows, is watched by."""
-        trees, margin = self._reference(rows)
-        propensity = model.calibrator(margin)
+        trees, matrix, margin = self._reference(rows)
+        log_odds = model.calibrator.log_odds(margin)
+        propensity = expit(log_odds if model.layer is None else model.layer.mixed(log_odds, matrix))
         return _Rescored(trees.columns, trees.watch, trees.frame, propensity, name=name, trees=trees)
 
     @cached_property
-    def _reference(self) -> Callable[[int], tuple[Reference, np.ndarray]]:
-        return lru_cache(_KEPT)(self._uncalibrated_reference)
+    def _reference(self) -> Callable[[int], tuple[Reference, np.ndarray, np.ndarray]]:
+        return lru_cache(_KEPT_REFERENCES)(self._uncalibrated_reference)
 
-    def _uncalibrated_reference(self, rows: int) -> tuple[Reference, np.ndarray]:
-        """The reference of the trees that were trained on the first `rows` rows, with its margins, as of `at_mix`."""
+    def _uncalibrated_reference(self, rows: int) -> tuple[Reference, np.ndarray, np.ndarray]:
+        """The reference of the trees of the first `rows` rows, with encoded rows and margins, as of `at_mix`."""
         places, watch = reference_places(rows), Watch.of(self.contract)
         booster = self._learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
         frame = self.frame.iloc[places]
         unscored = Reference(watched_columns(self.contract), watch, frame, np.zeros(len(frame)))
-        margin = margins(booster, self.encoder.encode(at_reference_offers(unscored, frame, seed=MIX_SEED), threads=1))
-        return replace(unscored, propensity=expit(margin.astype(float))), margin
+        matrix = self.encoder.encode(at_reference_offers(unscored, frame, seed=MIX_SEED), threads=1)
+        margin = margins(booster, matrix)
+        return replace(unscored, propensity=expit(margin.astype(float))), matrix, margin
 
     @cached_property
     def _learner(self) -> "_KeptTrees":
         kinds = tuple(self.encoder.feature_types)
         return _KeptTrees(BoostedTrees(self.contract.model, kinds, self.seed), self.directory / self._key)
 
-    @property
+    @cached_property
     def _key(self) -> str:
         """What a booster depends on, but for the number of rows."""
-        identity = [
-            self.contract.model.model_dump(),
-            self.encoder.to_json(),
-            self.dataset.fingerprint(self.contract),
-            self.seed,
-            libraries(),
-        ]
+        return self._digest([self.contract.model.model_dump(), self.seed, libraries()])
+
+    @cached_property
+    def _layer_key(self) -> str:
+        """What a layer depends on, but for the number of rows."""
+        return self._digest(
+            ["layer", inspect.getsource(layer_module), self.contract.dynamics.model_dump(), libraries()]
+        )
+
+    def _digest(self, identity: list[Any]) -> str:
+        identity = [*identity, self.encoder.to_json(), self.dataset.fingerprint(self.contract)]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
 class _Rescored(Reference):
-    """The reference of trees under another calibrator: what is known of the columns stays as it was."""
+    """The reference of trees under another calibrator or layer: what is known of the columns stays as it was."""
 
     trees: Reference = field(kw_only=True)
 
@@ -169,15 +196,16 @@ class _KeptTrees:
     def booster(self, matrix: np.ndarray, labels: np.ndarray) -> xgb.Booster:
         path = self.directory / f"{len(labels)}.ubj"
         if not path.exists():
-            self._keep(self.learner.booster(matrix, labels), path)
+            _keep(path, self.learner.booster(matrix, labels).save_raw("ubj"))
         return _loaded(path)
 
-    def _keep(self, booster: xgb.Booster, path: Path) -> None:
-        """Put it in place whole: another process may be looking for it."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=self.directory, delete=False) as file:
-            file.write(booster.save_raw("ubj"))
-        Path(file.name).rename(path)
+
+def _keep(path: Path, content: bytes | bytearray) -> None:
+    """Put a file in place whole: another process may be looking for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    Path(file.name).rename(path)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -190,13 +218,17 @@ def _loaded(path: Path) -> xgb.Booster:
 
 @dataclass(frozen=True)
 class Serving:
-    """The model that serves: since which row, trained at which and on how many, and its reference."""
+    """The model that serves: trained at which row and on how many, how many its layer has learnt, its reference.
+
+    `before` are the propensities that it gave, when it was new, to rows whose labels were not known yet.
+    """
 
     model: PropensityModel
     reference: Reference | None
-    since: int
     trained_at: int
     rows: int
+    learnt: int
+    before: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -227,14 +259,14 @@ class Replay:
     propensity: np.ndarray = field(init=False)
     looks: list[Look] = field(init=False, default_factory=list)
     retrained: list[int] = field(init=False, default_factory=list)
-    recalibrated: list[int] = field(init=False, default_factory=list)
+    updated: list[int] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.propensity = np.full(len(self.history.dataset), np.nan)
         self._watch = Watch.of(self.history.contract)
         self._streak = Streak(self._watch)
         self._step = gcd(self._watch.window, self.history.contract.evaluation.refit_every)
-        self._settings = self.history.contract.retraining.model_copy(update={"recalibrate": self.policy.recalibrates})
+        self._settings = self.history.contract.retraining
 
     def run(self) -> "Replay":
         """Score all rows, block by block; between blocks the model may be changed."""
@@ -243,17 +275,16 @@ class Replay:
             if at > self.start:
                 serving = self._changed(serving, at)
             block = slice(at, at + self._step)
-            self.propensity[block] = serving.model.calibrator(self._margin(serving, block))
+            self.propensity[block] = expit(serving.model.encoded_margin(self.history.matrix[block]))
         return self
 
     def _changed(self, serving: Serving, at: int) -> Serving:
-        action = self._action(serving, at)
-        if action == "retrain":
+        if self._action(serving, at) == "retrain":
             self.retrained.append(at)
             return self._trained(at)
-        if action == "recalibrate":
-            self.recalibrated.append(at)
-            return self._recalibrated(serving, at)
+        if serving.model.layer is not None and at - self.delay - serving.learnt >= self._watch.window:
+            self.updated.append(at)
+            return self._updated(serving, at)
         return serving
 
     def _action(self, serving: Serving, at: int) -> Action:
@@ -266,9 +297,7 @@ class Replay:
         elif self.policy.trigger == "two of three":
             action = verdict.decide(signals, self._settings).action
         else:
-            # This policy trains by the calendar or by drift alone. since_training=0 keeps the rule from asking for
-            # training, so it answers 'recalibrate' or 'none'.
-            action = verdict.decide(replace(signals, since_training=0), self._settings).action
+            action = "none"
         self.looks.append(Look(at, signals, action))
         return action
 
@@ -287,9 +316,10 @@ class Replay:
 
     def _look(self, serving: Serving, at: int) -> Signals:
         self._streak = self._streak.after(self._examined(serving, at))
-        # Labels that came to be known since the model was made; older rows among them were scored by the one before.
-        known = slice(serving.since - self.delay, at - self.delay)
-        labels, propensity = self.history.dataset.labels[known], serving.model.calibrator(self._margin(serving, known))
+        # Rows that the trees have not seen: as they were scored, or would have been by the new model.
+        known = slice(serving.rows, at - self.delay)
+        labels = self.history.dataset.labels[known]
+        propensity = np.concatenate([serving.before, self.propensity[serving.trained_at : at]])[: len(labels)]
         performance = judge(labels, propensity, self._settings)
         lasting = at - serving.trained_at >= self._watch.window * self._watch.consecutive
         alarms = self._streak.signals
@@ -300,7 +330,7 @@ class Replay:
             ranks_hold=performance.ranks_hold,
             labels=at - self.delay - serving.rows,
             since_training=at - serving.trained_at,
-            recalibrated=serving.since > serving.trained_at,
+            unlearnt=None if serving.model.layer is None else at - self.delay - serving.learnt,
         )
 
     def _examined(self, serving: Serving, at: int) -> WindowReport:
@@ -312,21 +342,19 @@ class Replay:
 
     def _trained(self, at: int) -> Serving:
         rows = at - self.delay
-        model = self.history.train(rows)
-        return self._served(model, since=at, trained_at=at, rows=rows)
+        model = self.history.train(rows, self.policy.learns, self.delay)
+        before = expit(model.encoded_margin(self.history.matrix[rows:at]))
+        return Serving(model, self._reference(model, rows, at), at, rows, rows, before)
 
-    def _recalibrated(self, serving: Serving, at: int) -> Serving:
-        known = slice(serving.rows, at - self.delay)
-        margin, labels = self._margin(serving, known), self.history.dataset.labels[known]
-        calibrator = recalibration.refit(serving.model.calibrator, margin, labels, self._settings)
-        model = replace(serving.model, calibrator=calibrator)
-        return self._served(model, since=at, trained_at=serving.trained_at, rows=serving.rows)
+    def _updated(self, serving: Serving, at: int) -> Serving:
+        assert serving.model.layer is not None
+        known = slice(serving.learnt, at - self.delay)
+        matrix, labels = self.history.matrix[known], self.history.dataset.labels[known]
+        layer = learn(serving.model.layer, matrix, labels, serving.model.tree_margin(matrix), self.delay)
+        model = replace(serving.model, layer=layer)
+        reference = self._reference(model, serving.rows, serving.trained_at)
+        return replace(serving, model=model, reference=reference, learnt=at - self.delay)
 
-    def _served(self, model: PropensityModel, since: int, trained_at: int, rows: int) -> Serving:
-        # A recalibrated model keeps its trees' name, so the drift streak goes on: recalibration does not change how
-        # far the rows are from the reference.
-        reference = self.history.reference(model, rows, name=f"{trained_at}") if self.policy.looks else None
-        return Serving(model, reference, since, trained_at, rows)
-
-    def _margin(self, serving: Serving, rows: slice) -> np.ndarray:
-        return margins(serving.model.booster, self.history.matrix[rows])
+    def _reference(self, model: PropensityModel, rows: int, trained_at: int) -> Reference | None:
+        # Named by its trees: an update leaves the rows as far from the reference as they were.
+        return self.history.reference(model, rows, name=f"{trained_at}") if self.policy.looks else None

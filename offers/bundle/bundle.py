@@ -18,7 +18,7 @@ import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from offers.bundle.golden import TOLERANCE, golden
-from offers.bundle.provenance import Parameters, Recalibration, TrainingData, libraries
+from offers.bundle.provenance import Parameters, Recalibration, TrainingData, Update, libraries
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.errors import BundleError, ContractError
@@ -26,10 +26,11 @@ from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import Verdict
 from offers.files import sha256_of
 from offers.model.encoder import Encoder
+from offers.model.layer import Layer
 from offers.model.propensity import Calibrator, PropensityModel
 
-MANIFEST = "manifest.json"
-FORMAT = 2
+MANIFEST, LAYER = "manifest.json", "layer.json"
+FORMAT, OLDEST_FORMAT = 3, 2
 _NAME = re.compile(r"^[a-z][a-z0-9-]*-[0-9a-f]{16}$")
 
 
@@ -52,11 +53,13 @@ class Manifest(BaseModel):
     libraries: dict[str, str]
     git_commit: str
     recalibration: Recalibration | None = None
+    update: Update | None = None
 
     @property
     def trained_rows(self) -> int:
-        """Rows that the trees were trained on; the calibrator may have seen more."""
-        return self.recalibration.trained_rows if self.recalibration else self.data.rows
+        """Rows that the trees were trained on; the layer, or the calibrator of an old bundle, may have seen more."""
+        later = self.update or self.recalibration
+        return later.trained_rows if later else self.data.rows
 
     def to_bytes(self) -> bytes:
         return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
@@ -128,10 +131,12 @@ def load_model(path: Path) -> PropensityModel:
         raise BundleError(
             f"bundle {path}: xgboost {xgb.__version__} can't read booster.ubj: {_first_line(error)}"
         ) from None
+    layer = path / LAYER
     return PropensityModel(
         Encoder.from_json((path / "encoder.json").read_text("utf-8")),
         booster,
         Calibrator.from_json((path / "calibrator.json").read_text("utf-8")),
+        Layer.from_json(layer.read_text("utf-8")) if layer.exists() else None,
     )
 
 
@@ -166,7 +171,7 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
 def _check_format(path: Path, manifest: bytes) -> None:
     """Refuse bundles of another version, before what they hold is looked at."""
     found = _Versioned.model_validate_json(manifest).format
-    if found < FORMAT:
+    if found < OLDEST_FORMAT:
         raise BundleError(
             f"bundle {path} was written by an older version (format {found}, not {FORMAT}): train it again"
         )
@@ -225,13 +230,14 @@ def show(bundle: Bundle) -> dict[str, Any]:
         "evaluated by": bundle.evaluation.scheme,
         **{name.replace("_", " "): str(figure) for name, figure in bundle.evaluation.model.figures.items()},
         "data": f"{data.rows} rows, {data.positives} positive, {data.first_period} to {data.last_period}",
-        "recalibrates": bundle.manifest.recalibration.parent if bundle.manifest.recalibration else "no other bundle",
+        "updates": bundle.manifest.update.parent if bundle.manifest.update else "no other bundle",
         "source": data.origin,
         "data fingerprint": data.fingerprint,
         "parameters": ", ".join(f"{key} {value}" for key, value in parameters.model.model_dump().items()),
         "seed": str(parameters.seed),
         "search trials": str(parameters.trials),
         "calibration": f"slope {bundle.model.calibrator.slope}, intercept {bundle.model.calibrator.intercept}",
+        "layer": str(bundle.model.layer) if bundle.model.layer else "none",
         "libraries": ", ".join(f"{name} {version}" for name, version in bundle.manifest.libraries.items()),
         "git commit": bundle.manifest.git_commit,
     }

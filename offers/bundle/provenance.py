@@ -53,10 +53,18 @@ class Parameters(_Record):
 
 
 class Recalibration(_Record):
-    """What a recalibrated model comes from: the bundle that has its trees, and the rows these were trained on."""
+    """What a recalibrated model of version 0.1 comes from: the bundle with its trees, and the rows they learnt."""
 
     parent: str
     trained_rows: int
+
+
+class Update(_Record):
+    """What an updated model comes from: the bundle with its trees, the rows of their training, the labels it added."""
+
+    parent: str
+    trained_rows: int
+    labels: int
 
 
 @cache

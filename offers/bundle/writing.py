@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from offers.bundle.bundle import FORMAT, MANIFEST, Manifest, load, name_of, typed
-from offers.bundle.provenance import Parameters, Recalibration, TrainingData, git_commit, libraries
+from offers.bundle.bundle import FORMAT, LAYER, MANIFEST, Manifest, load, name_of, typed
+from offers.bundle.provenance import Parameters, TrainingData, Update, git_commit, libraries
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.data.dataset import Dataset
@@ -42,7 +42,7 @@ def write(
     card: str,
     data: TrainingData,
     parameters: Parameters,
-    recalibration: Recalibration | None = None,
+    update: Update | None = None,
 ) -> Path:
     """Write a bundle below `parent`, whole or not at all, and verify it by loading it.
 
@@ -72,7 +72,7 @@ def write(
                 parameters=parameters,
                 libraries=libraries(),
                 git_commit=git_commit(),
-                recalibration=recalibration,
+                update=update,
             ).to_bytes()
             (partial / MANIFEST).write_bytes(manifest)
             return _settle(partial, parent / name_of(manifest, contract.name))
@@ -81,7 +81,7 @@ def write(
 
 
 def save_model(model: PropensityModel, path: Path) -> None:
-    """Write encoder, booster and calibrator into a directory."""
+    """Write encoder, booster and calibrator into a directory, and the layer where there is one."""
     path.mkdir(parents=True, exist_ok=True)
     for file, content in model_files(model).items():
         (path / file).write_bytes(content)
@@ -92,6 +92,7 @@ def model_files(model: PropensityModel) -> dict[str, bytes]:
         "encoder.json": model.encoder.to_json().encode(),
         "booster.ubj": bytes(model.booster.save_raw("ubj")),
         "calibrator.json": model.calibrator.to_json().encode(),
+        **({LAYER: model.layer.to_json().encode()} if model.layer else {}),
     }
 
 

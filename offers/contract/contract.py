@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from offers.contract.column import MONTHS, Column, Role
 from offers.contract.sections import (
     Approval,
     Calibration,
+    Challenge,
+    Dynamics,
     Evaluation,
     ModelSettings,
     Retraining,
@@ -43,6 +45,8 @@ class Contract(Section):
     model: ModelSettings = ModelSettings()
     calibration: Calibration = Calibration()
     gate: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    challenge: Challenge = Challenge()
+    dynamics: Dynamics = Dynamics()
     simulation: Simulation = Simulation()
     watch: Watching = Watching()
     retraining: Retraining = Retraining()
@@ -60,11 +64,21 @@ class Contract(Section):
         return tuple(column for column in self.columns if column.is_input)
 
     @property
+    def learns(self) -> bool:
+        """Whether models have a layer that learns between trainings: it takes rows in time order."""
+        return self.time is not None and self.dynamics.share > 0
+
+    @property
     def protected(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.protected or column.role == Role.PROTECTED)
 
     def __getitem__(self, name: str) -> Column:
         return self.by_name[name]
+
+    @field_validator("dynamics", mode="before")
+    @classmethod
+    def _none(cls, dynamics: Any) -> Any:
+        return {"share": 0} if dynamics == "none" else dynamics
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,7 +1,7 @@
 """The sections of a contract beside its columns: source, target, time, evaluation, model, gate, watch."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -127,13 +127,36 @@ class Watching(Section):
     attribution: Share = 0.9
 
 
+_OLD_KEYS = ("recalibrate", "recalibration_rows", "platt_labels", "prior")
+
+
+class Walk(Section):
+    """How a weight of the dynamic layer moves: its spread in the long run, in log-odds, and its memory in rows."""
+
+    spread: Annotated[float, Field(gt=0, le=10)]
+    memory: Annotated[float, Field(ge=1)]
+
+
+class Dynamics(Section):
+    """The layer that learns between trainings, of a contract with time order: `offers.model.layer` has its rule.
+
+    `fast` and `slow` are the two parts of its level, `columns` its other weights. It learns `batch` rows at a time, and
+    is never more than `share` of a margin. `dynamics: none` does without it.
+    """
+
+    fast: Walk = Walk(spread=0.5, memory=500)
+    slow: Walk = Walk(spread=2.0, memory=30_000)
+    columns: Walk = Walk(spread=0.3, memory=10_000)
+    batch: Annotated[int, Field(ge=20, le=5000)] = 250
+    share: Annotated[float, Field(ge=0, le=0.5)] = 0.5
+
+
 class Retraining(Section):
-    """When scores are recalibrated and models trained again: `offers.monitoring.two_of_three` has the rule.
+    """When models are trained again: `offers.monitoring.two_of_three` has the rule.
 
     `cool_down` rows are scored between two trainings, `patience` rows where labels do not show harm. `labels` matured
     labels, `outcomes` of them of each kind, are the fewest that performance is judged by, the `newest` ones at most;
     a training waits for `labels` that the model has not learnt from. `surprise` is in standard deviations.
-    `platt_labels` is the number from which recalibration fits a slope beside the intercept.
     """
 
     cool_down: Annotated[int, Field(ge=1)] = 500
@@ -142,10 +165,16 @@ class Retraining(Section):
     outcomes: Annotated[int, Field(ge=1)] = 5
     newest: Annotated[int, Field(ge=50)] = 1000
     surprise: Annotated[float, Field(gt=0)] = 3
-    recalibrate: bool = True
-    recalibration_rows: Annotated[int, Field(ge=50)] = 500
-    platt_labels: Annotated[int, Field(ge=50)] = 500
-    prior: Annotated[float, Field(gt=0)] = 10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_old_keys(cls, content: Any) -> Any:
+        # Contracts inside bundles of version 0.1 may hold them: recalibration was what the layer is now.
+        return (
+            {key: value for key, value in content.items() if key not in _OLD_KEYS}
+            if isinstance(content, dict)
+            else content
+        )
 
 
 Metric = Literal["auc", "average_precision", "log_loss", "brier", "ece", "ks", "lift", "precision", "recall", "f1"]
@@ -188,6 +217,20 @@ class Approval(Section):
     by: Literal["people", "gate"] = "people"
     people: Annotated[int, Field(ge=1, le=9)] = 2
     days: Annotated[int, Field(ge=1, le=3650)] = 365
+
+
+class Challenge(Section):
+    """What a challenger has to show against the model that serves, on the newest `rows` matured rows.
+
+    By each of `auc` (within periods), `log_loss` and `ece` it may be worse than what serves by so much. With fewer than
+    `fewest` rows it is refused.
+    """
+
+    rows: Annotated[int, Field(ge=100)] = 2000
+    fewest: Annotated[int, Field(ge=50)] = 200
+    auc: Annotated[float, Field(ge=0)] = 0.0
+    log_loss: Annotated[float, Field(ge=0)] = 0.0
+    ece: Annotated[float, Field(ge=0)] = 0.01
 
 
 class Simulation(Section):

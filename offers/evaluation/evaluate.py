@@ -26,7 +26,6 @@ from offers.evaluation.figures import (
 from offers.evaluation.refits import (
     Champion,
     Progress,
-    Recalibrated,
     champion_propensity,
     folded_propensity,
     rolling_propensity,
@@ -44,14 +43,12 @@ def evaluate(
     champion: Champion | None = None,
     seed: int = 0,
     progress: Progress = lambda text: None,
-    recalibrated: Recalibrated | None = None,
 ) -> tuple[Evaluation, pd.DataFrame]:
     """Estimate how the model will do on rows to come.
 
     Parameters
     ----------
     booster : the candidate's own trees, for the share that each column has in them
-    recalibrated : where the candidate has the champion's trees and a calibrator of its own
 
     Returns
     -------
@@ -67,17 +64,13 @@ def evaluate(
     if champion is not None:
         progress(f"champion {champion.name} on the same rows")
         scored["champion"] = champion_propensity(champion, dataset, matrix, contract)
-    if recalibrated is not None:
-        scored["propensity"] = recalibrated(scored["champion"])
     for name, learner in (("propensity", trees), ("baseline", logistic)):
-        if name in scored:
-            continue
         if contract.time is None:
             scored[name] = folded_propensity(learner, matrix, labels, contract, seed)
         else:
             told = partial(_told, progress, name)
             scored[name] = rolling_propensity(learner, matrix, labels, contract, progress=told)
-    if contract.time is None and recalibrated is None:
+    if contract.time is None:
         random_split = scored["propensity"]
     else:
         progress("random split, for comparison")
@@ -187,8 +180,19 @@ def _rated(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _comparison(champion: Champion, predictions: pd.DataFrame, contract: Contract, seed: int) -> Comparison:
     labels, ours, theirs = (predictions[name].to_numpy() for name in ("label", "propensity", "champion"))
     share, draws = contract.evaluation.contact_share, contract.evaluation.bootstrap
+    newest = predictions.tail(contract.challenge.rows)
     return Comparison(
         champion=champion.name,
+        newest=metrics.duel(
+            newest["label"].to_numpy(),
+            newest["period"].to_numpy(),
+            newest["propensity"].to_numpy(),
+            newest["champion"].to_numpy(),
+            draws,
+            seed,
+        )
+        if contract.time is not None
+        else None,
         scores=metrics.score(labels, theirs, share, draws, seed),
         differences=metrics.differences(labels, ours, theirs, share, draws, seed),
     )

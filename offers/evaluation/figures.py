@@ -88,12 +88,26 @@ class ColumnPower(_Result):
     auc: float
 
 
+class Duel(_Result):
+    """Challenger minus what serves, on the newest matured rows, none of which the scoring models had seen.
+
+    `auc` is of pairs of an acceptance and a refusal in the same period, so that following the level counts for nothing;
+    None where no period has both outcomes. Of `log_loss` and `ece` lower is better.
+    """
+
+    rows: int
+    auc: Figure | None
+    log_loss: Figure
+    ece: Figure
+
+
 class Comparison(_Result):
-    """The champion on the same rows, and challenger minus champion."""
+    """The champion on the same rows, and challenger minus champion; `newest` is what the gate judges by."""
 
     champion: str
     scores: Scores
     differences: dict[str, Figure]
+    newest: Duel | None = None
 
 
 class Evaluation(_Result):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from offers.contract.contract import Contract
 from offers.contract.sections import Rule
-from offers.evaluation.figures import LOWER_IS_BETTER, Evaluation
+from offers.evaluation.figures import LOWER_IS_BETTER, Duel, Evaluation, Figure
 
 _SUSPECTS = 3
 _INITIALS = ("auc", "ece", "ks", "f1")
@@ -43,9 +43,48 @@ class Verdict(BaseModel):
 
 
 def decide(evaluation: Evaluation, contract: Contract) -> Verdict:
-    """Hold the figures of a candidate against each rule of the contract."""
-    rules = tuple(verdict for rule in contract.gate for verdict in _verdicts(rule, evaluation))
+    """Hold the figures of a candidate against the rules of the contract.
+
+    A first model has to keep every rule of the gate. Where a model serves already, the question is another one, whether
+    the candidate should take its place: `challenge` answers it, and of the gate the ceilings and the comparisons hold.
+    """
+    duel = evaluation.champion.newest if evaluation.champion else None
+    if duel is None:
+        rules = tuple(verdict for rule in contract.gate for verdict in _verdicts(rule, evaluation))
+    else:
+        kept = (rule.model_copy(update={"at_least": None, "at_most": None}) for rule in contract.gate)
+        rules = (*challenge(duel, contract), *(verdict for rule in kept for verdict in _verdicts(rule, evaluation)))
     return Verdict(contract=contract.name, passed=all(verdict.passed is not False for verdict in rules), rules=rules)
+
+
+def challenge(duel: Duel, contract: Contract) -> tuple[RuleVerdict, ...]:
+    """Hold a challenger against what serves: it takes its place where it is not worse by any figure.
+
+    The replay asks this at every swap, and so does the pipeline.
+    """
+    asked = contract.challenge
+    if duel.rows < asked.fewest:
+        few = f"{duel.rows} matured rows are too few to tell"
+        return (
+            RuleVerdict(rule="newest rows", threshold=f">= {asked.fewest}", measured=duel.rows, passed=False, note=few),
+        )
+    where = f", newest {duel.rows} rows, against what serves"
+    losses = (("log loss", duel.log_loss, asked.log_loss), ("ECE", duel.ece, asked.ece))
+    rules = [_lost(f"{name}{where}", figure, margin) for name, figure, margin in losses]
+    if duel.auc is not None:
+        floor = -asked.auc
+        rules.insert(0, _told(f"AUC within a month{where}", f">= {floor:g}", duel.auc, duel.auc.value >= floor))
+    return tuple(rules)
+
+
+def _lost(name: str, figure: Figure, margin: float) -> RuleVerdict:
+    return _told(name, f"<= {margin:g}", figure, figure.value <= margin)
+
+
+def _told(name: str, threshold: str, figure: Figure, passed: bool) -> RuleVerdict:
+    return RuleVerdict(
+        rule=name, threshold=threshold, measured=figure.value, passed=passed, note=f"difference {figure}"
+    )
 
 
 def _verdicts(rule: Rule, evaluation: Evaluation) -> Iterator[RuleVerdict]:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
 
-from offers.evaluation.figures import Figure, Scores
+from offers.evaluation.figures import Duel, Figure, Scores
 
 _RELIABILITY_BINS = 10
 # Resampling makes distances between distributions larger: percentiles of these would miss the truth.
@@ -111,6 +112,51 @@ def differences(
 
     draws = _draws(difference, len(labels), bootstrap, seed)
     return _with_intervals(difference(slice(None)), draws)
+
+
+def duel(
+    labels: np.ndarray,
+    periods: np.ndarray,
+    challenger: np.ndarray,
+    champion: np.ndarray,
+    draws: int = 0,
+    seed: int = 0,
+) -> Duel:
+    """Hold two models against each other, row by row.
+
+    Parameters
+    ----------
+    labels : ndarray of 0/1, shape (n,)
+    periods : ndarray, shape (n,), within which customers are ranked
+    challenger, champion : ndarray, shape (n,), in (0, 1)
+    draws : of the paired bootstrap that intervals come from; 0 for none
+    """
+    groups = np.unique(periods, return_inverse=True)[1]
+
+    def difference(rows: np.ndarray | slice) -> dict[str, float]:
+        known, group, both = labels[rows], groups[rows], (challenger[rows], champion[rows])
+        aucs = [_grouped_auc(known, values, group) for values in both]
+        losses = [float(-np.log(np.where(known == 1, values, 1 - values)).mean()) for values in both]
+        errors = [expected_calibration_error(known, values) for values in both]
+        ranked = {} if None in aucs else {"auc": aucs[0] - aucs[1]}  # type: ignore[operator]
+        return {**ranked, "log_loss": losses[0] - losses[1], "ece": errors[0] - errors[1]}
+
+    drawn = _draws(difference, len(labels), draws, seed)
+    found = _with_intervals(difference(slice(None)), [draw for draw in drawn if "auc" in draw] or drawn)
+    return Duel(rows=len(labels), auc=found.get("auc"), log_loss=found["log_loss"], ece=found["ece"])
+
+
+def _grouped_auc(labels: np.ndarray, values: np.ndarray, groups: np.ndarray) -> float | None:
+    """Mean AUC within groups, weighted by the pairs of an acceptance and a refusal; None where there is no pair."""
+    wins = pairs = 0.0
+    for group in np.unique(groups):
+        here = groups == group
+        positives = float(labels[here].sum())
+        negatives = float(here.sum()) - positives
+        if positives and negatives:
+            wins += float(rankdata(values[here]) @ labels[here]) - positives * (positives + 1) / 2
+            pairs += positives * negatives
+    return wins / pairs if pairs else None
 
 
 def within_periods(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit
 
 from offers.contract.contract import Contract
 from offers.contract.sections import ModelSettings
@@ -11,13 +12,10 @@ from offers.data.dataset import Dataset, origin
 from offers.model.encoder import Encoder
 from offers.model.propensity import PropensityModel
 from offers.training.calibration import calibrate, calibration_edges
+from offers.training.dynamics import rolling_margin
 from offers.training.learners import BoostedTrees, Learner, Logistic, out_of_fold_margins, out_of_time_margins
 
 Progress = Callable[[str], None]
-
-
-Recalibrated = Callable[[np.ndarray], np.ndarray]
-"""Maps the champion's propensities on the evaluated rows to those of a recalibrated candidate, which has its trees."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,10 @@ def rolling_propensity(
     alignment: int = 0,
     progress: Progress = lambda text: None,
 ) -> np.ndarray:
-    """Propensities as production would have given them, refitting and recalibrating every `refit_every` rows.
+    """Propensities as production would have given them, refitting every `refit_every` rows.
 
-    At each refit the learner sees all rows before it, and the calibrator the margins that the refits before
-    gave to the newest rows: just what `offers.training.learners.train` would make of the rows known then.
+    At each refit the learner sees all rows before it, and so does the layer; without one the calibrator sees the
+    margins that the refits before gave to the newest rows: what `learners.train` makes of the rows known then.
 
     Parameters
     ----------
@@ -58,12 +56,14 @@ def rolling_propensity(
     first = origin(contract, n_rows)
     start = first + alignment % step - (step if alignment % step else 0)
     edges = list(range(start, n_rows, step))
-    earlier = calibration_edges(start, step, contract.calibration.rows)
+    earlier = [] if contract.learns else calibration_edges(start, step, contract.calibration.rows)
 
     def report(n: int, total: int) -> None:
         progress(f"refit {n} of {total}")
 
     margin = out_of_time_margins(learner, matrix, labels, earlier + edges, done=report)
+    if contract.learns:
+        return np.asarray(expit(rolling_margin(contract, matrix, labels, margin, edges))[first:])
     propensity = np.full(n_rows, np.nan)
     for begin, end in zip(edges, [*edges[1:], n_rows], strict=True):
         known = margin[:begin]

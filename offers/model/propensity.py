@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from offers.errors import BundleError
 from offers.model.encoder import Encoder
+from offers.model.layer import Layer
 
 SCORING_BLOCK = 65_536
 
@@ -30,7 +31,11 @@ class Calibrator:
 
     def __call__(self, margin: np.ndarray) -> np.ndarray:
         """Log-odds, shape (n,), to propensities in (0, 1), float64."""
-        return np.asarray(expit(self.slope * margin.astype(np.float64) + self.intercept))
+        return np.asarray(expit(self.log_odds(margin)))
+
+    def log_odds(self, margin: np.ndarray) -> np.ndarray:
+        """Log-odds of the trees, shape (n,), to calibrated ones, float64."""
+        return self.slope * margin.astype(np.float64) + self.intercept
 
     def to_json(self) -> str:
         return json.dumps({"method": "platt", **asdict(self)}, indent=1) + "\n"
@@ -51,11 +56,12 @@ class Calibrator:
 
 @dataclass(frozen=True)
 class PropensityModel:
-    """Contract columns to calibrated propensities."""
+    """Contract columns to calibrated propensities: of the trees, and of the layer beside them where there is one."""
 
     encoder: Encoder
     booster: xgb.Booster
     calibrator: Calibrator
+    layer: Layer | None = None
 
     def propensity(self, rows: pd.DataFrame | Any, threads: int = 2) -> np.ndarray:
         """Score typed rows, a block at a time so that memory does not grow with their number.
@@ -69,29 +75,46 @@ class PropensityModel:
         ndarray, shape (n_rows,), float64, in (0, 1)
         """
         if isinstance(rows, Mapping):
-            return self.calibrator(self.margin(rows, threads))
+            return np.asarray(expit(self.margin(rows, threads)))
         out = np.empty(len(rows), np.float64)
         for start in range(0, len(rows), SCORING_BLOCK):
             block = slice(start, start + SCORING_BLOCK)
             part = rows.iloc[block] if isinstance(rows, pd.DataFrame) else rows[block]
-            out[block] = self.calibrator(self.margin(part, threads))
+            out[block] = expit(self.margin(part, threads))
         return out
 
     def margin(self, rows: pd.DataFrame | Any, threads: int = 2) -> np.ndarray:
-        """Log-odds before calibration, shape (n_rows,), float32."""
-        return margins(self.booster, self.encoder.encode(rows, threads))
+        """Log-odds of the propensity, shape (n_rows,), float64."""
+        return self.encoded_margin(self.encoder.encode(rows, threads))
+
+    def encoded_margin(self, matrix: np.ndarray) -> np.ndarray:
+        """Log-odds of the propensity of encoded rows, shape (n_rows,), float64."""
+        trees = self.tree_margin(matrix)
+        return trees if self.layer is None else self.layer.mixed(trees, matrix)
+
+    def tree_margin(self, matrix: np.ndarray) -> np.ndarray:
+        """Calibrated log-odds of the trees alone for encoded rows, shape (n_rows,), float64."""
+        return self.calibrator.log_odds(margins(self.booster, matrix))
 
     def contributions(self, rows: pd.DataFrame | Any) -> np.ndarray:
         """What each feature adds to a row's margin: Shapley values of trees, after Lundberg and others (2020).
 
+        A layer adds its weights, each part by its share.
+
         Returns
         -------
-        ndarray, shape (n_rows, n_features + 1), float32
+        ndarray, shape (n_rows, n_features + 1), float64
             log-odds; the last column is the bias, and a row sums to its margin but for rounding
         """
         matrix, types = self.encoder.encode(rows), self.encoder.feature_types
         data = xgb.DMatrix(matrix, feature_types=types, enable_categorical=True, nthread=1)
-        return np.asarray(self.booster.predict(data, pred_contribs=True))
+        parts = self.calibrator.slope * self.booster.predict(data, pred_contribs=True).astype(np.float64)
+        parts[:, -1] += self.calibrator.intercept
+        if self.layer is None:
+            return np.asarray(parts)
+        features, level = self.layer.parts(matrix)
+        share = self.layer.share
+        return np.asarray((1 - share) * parts + share * np.column_stack([features, np.full(len(parts), level)]))
 
     def importance(self, rows: pd.DataFrame | Any) -> dict[str, float]:
         """Mean |contribution| of each feature to a row's margin, in log-odds, by name."""

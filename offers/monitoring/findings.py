@@ -158,11 +158,11 @@ class Findings(Record):
 
 
 class Monitoring(Record):
-    """Findings, the three signals, and what they ask for: none, recalibrate or retrain."""
+    """Findings, the three signals, and what they ask for: none, update or retrain."""
 
     findings: Findings
     signals: dict[str, bool | None]
-    action: Literal["none", "recalibrate", "retrain"]
+    action: Literal["none", "update", "retrain"]
     reasons: tuple[str, ...]
 
     @property

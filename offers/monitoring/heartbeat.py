@@ -93,7 +93,7 @@ def prometheus(contract: str, status: Status | None, every: timedelta, now: date
     late.labels(contract).set(overdue(status, every, now))
     if status is not None:
         asked = gauge("action", "What the last report asks for", "action")
-        for action in ("none", "recalibrate", "retrain"):
+        for action in ("none", "update", "retrain"):
             asked.labels(contract, action).set(status.action == action)
         signals = gauge("signal", "Signals of the last report; one that could not be judged is absent", "signal")
         for name, breached in status.signals.items():

@@ -1,14 +1,15 @@
-"""Whether a model is left alone, recalibrated or trained again: two of three signals decide.
+"""Whether a model is left alone, updated from labels or trained again: two of three signals decide.
 
 The signals are data drift, score drift and performance.
 
-- One is breached and ranks hold: recalibration, which mends the level of the scores and needs few labels.
-- Two are breached, or ranks are lost: retraining. A model that can be recalibrated and has not been yet is recalibrated
-  first: when a change is seen, few labels are of the time after it, and a training would learn little from them.
+- One is breached and ranks hold: nothing, unless it is performance. Then the layer is updated, where labels have
+  matured that it has not learnt. Drift alone is no disease: it harms nobody while labels are what the scores promise.
+- Two are breached, or ranks are lost: retraining.
 - Retraining waits for its cool-down and for matured labels. Where labels show no harm it waits longer, as patience
-  says. Meanwhile scores are recalibrated: their level, at least, can be mended.
+  says. Meanwhile the layer is updated.
 
-A signal that can't be judged counts as not breached, and the verdict says so.
+Apart from this a layer is updated with every batch of labels, whatever the signals are. A signal that can't be judged
+counts as not breached, and the verdict says so: where labels are late, drift of data and scores stands for them.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Literal
 
 from offers.contract.sections import Retraining
 
-Action = Literal["none", "recalibrate", "retrain"]
+Action = Literal["none", "update", "retrain"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Signals:
     ranks_hold : whether acceptances are ranked above refusals as well as the scores promise
     labels : matured labels that the model was not trained on
     since_training : rows scored since it was trained
-    recalibrated : whether it has been recalibrated since
+    unlearnt : matured labels that its layer has not learnt; None where it has no layer
     """
 
     data: bool | None
@@ -39,7 +40,7 @@ class Signals:
     ranks_hold: bool | None
     labels: int
     since_training: int
-    recalibrated: bool
+    unlearnt: int | None
 
     @property
     def breached(self) -> tuple[str, ...]:
@@ -64,29 +65,32 @@ class Verdict:
 def decide(signals: Signals, settings: Retraining) -> Verdict:
     """Choose the cheapest answer that the signals allow."""
     breached, unknown, lost = signals.breached, signals.unknown, signals.ranks_hold is False
-    found: tuple[str, ...] = (f"breached: {', '.join(breached)}" if breached else "nothing is breached",)
+    reasons: tuple[str, ...] = (f"breached: {', '.join(breached)}" if breached else "nothing is breached",)
     if unknown:
-        found += (f"too little is known to judge {', '.join(unknown)}",)
+        reasons += (f"too little is known to judge {', '.join(unknown)}",)
     if lost:
-        found += ("ranks are lost, which recalibration can't mend",)
+        reasons += ("ranks are lost, which an update can't be trusted to mend",)
     if not breached:
-        return Verdict("none", found)
+        return Verdict("none", reasons)
     if len(breached) < 2 and not lost:
-        return _recalibration(signals, settings, found)
+        return _update(signals, settings, reasons)
     if obstacle := _obstacle(signals, settings):
-        return _recalibration(signals, settings, (*found, obstacle))
-    if not lost and not signals.recalibrated:
-        cheaper = _recalibration(signals, settings, (*found, "recalibration comes first"))
-        return cheaper if cheaper.action == "recalibrate" else Verdict("retrain", found)
-    return Verdict("retrain", found)
+        return _update(signals, settings, (*reasons, obstacle))
+    return Verdict("retrain", reasons)
 
 
-def _recalibration(signals: Signals, settings: Retraining, found: tuple[str, ...]) -> Verdict:
-    if not settings.recalibrate:
-        return Verdict("none", (*found, "the contract does without recalibration"))
+def _update(signals: Signals, settings: Retraining, reasons: tuple[str, ...]) -> Verdict:
+    """The cheap answer, where labels show harm and the layer has new ones to learn from."""
     if signals.performance is None:
-        return Verdict("none", (*found, "recalibration waits for matured labels of this model's scores"))
-    return Verdict("recalibrate", found)
+        return Verdict("none", (*reasons, "an update waits for matured labels of this model's scores"))
+    if not signals.performance:
+        return Verdict("none", (*reasons, "labels are what the scores promise: there is nothing to mend"))
+    if signals.unlearnt is None:
+        return Verdict("none", (*reasons, "the model has no layer that an update could teach"))
+    if signals.unlearnt < settings.labels:
+        few = f"an update waits for {settings.labels} labels new to the layer, there are {signals.unlearnt}"
+        return Verdict("none", (*reasons, few))
+    return Verdict("update", reasons)
 
 
 def _obstacle(signals: Signals, settings: Retraining) -> str:

@@ -48,11 +48,11 @@ def draw(results: Sequence[Result], lines: Sequence[Line], path: Path) -> None:
 
 
 def _shown(results: Sequence[Result]) -> list[Result]:
-    """The three results to draw, at the first alignment: never, the most frequent schedule, two of three."""
+    """The three results to draw, at the first alignment: never, the most frequent schedule, two of three + layer."""
     first = [result for result in results if result.alignment == results[0].alignment]
-    dense = max((r for r in first if _scheduled(r) and not r.recalibrates), key=lambda result: len(result.retrained))
+    dense = max((r for r in first if _scheduled(r) and not r.learns), key=lambda result: len(result.retrained))
     never = next(result for result in first if result.policy == "never")
-    return [never, dense, next(result for result in first if result.policy == "two of three + recalibration")]
+    return [never, dense, next(result for result in first if result.policy == "two of three + layer")]
 
 
 def _quality(axes: Axes, shown: Sequence[Result]) -> None:
@@ -66,12 +66,12 @@ def _quality(axes: Axes, shown: Sequence[Result]) -> None:
 
 def _changes(axes: Axes, result: Result) -> None:
     axes.eventplot(
-        [result.recalibrated, result.retrained],
+        [result.updated, result.retrained],
         lineoffsets=[0, 1],
         linelengths=0.8,
-        colors=[GRID if not result.recalibrated else "#e39bb9", _colour(result)],
+        colors=[GRID if not result.updated else "#e39bb9", _colour(result)],
     )
-    axes.set(yticks=[0, 1], yticklabels=["recalibrated", "retrained"], ylim=(-0.6, 1.6))
+    axes.set(yticks=[0, 1], yticklabels=["updated", "retrained"], ylim=(-0.6, 1.6))
     axes.grid(visible=False)
 
 
@@ -84,8 +84,8 @@ def _alarms(axes: Axes, result: Result) -> None:
 
 def _price(axes: Axes, lines: Sequence[Line]) -> None:
     """Pooled AUC against the number of retrainings; the schedules make the curve that others have to beat."""
-    for recalibrates, style, word in ((False, "--", ""), (True, "-", " + recalibration")):
-        chosen = [line for line in lines if line.recalibrates == recalibrates]
+    for learns, style, word in ((False, "--", ""), (True, "-", " + layer")):
+        chosen = [line for line in lines if line.learns == learns]
         curve = sorted((line for line in chosen if _scheduled(line)), key=lambda line: line.retrainings)
         x, y = [line.retrainings for line in curve], [line.auc for line in curve]
         axes.plot(x, y, style, color=_SCHEDULE, linewidth=1.2, marker="o", markersize=4, label=f"schedules{word}")
@@ -96,7 +96,7 @@ def _price(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _mark(axes: Axes, line: Line) -> None:
-    colour, face = _colour(line), _colour(line) if line.recalibrates else "white"
+    colour, face = _colour(line), _colour(line) if line.learns else "white"
     axes.vlines(line.retrainings, line.lowest_auc, line.highest_auc, color=colour, linewidth=0.8)
     if line.schedule in ("every month", "on drift", "two of three"):
         style = {"marker": "s", "linestyle": "none", "markersize": 6, "markeredgecolor": colour}

@@ -18,7 +18,7 @@ from offers.wording import some
 
 _ACTIONS = {
     "none": "Nothing to do: what was seen asks for no change of the model.",
-    "recalibrate": "Recalibrate: customers are still ranked well, but what the propensities say has moved.",
+    "update": "Update: labels have moved away from the propensities, and the layer has not learnt them yet.",
     "retrain": "Retrain: the world is no longer the one that the model was trained on.",
 }
 _WAITING = "Look at the alarm: the reasons say why the model is left as it is."

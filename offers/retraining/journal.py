@@ -12,7 +12,8 @@ from offers.errors import StorageError
 from offers.store.store import Store
 
 Cause = Literal["alarm", "schedule", "new data", "manual"]
-Action = Literal["none", "recalibrate", "retrain"]
+Action = Literal["none", "update", "recalibrate", "retrain"]
+"""What is asked for; "recalibrate" is what version 0.1 called an update."""
 
 _PREFIX = "journal"
 _NUMBERED = re.compile(r"/\d{9}\.json$")

@@ -151,7 +151,6 @@ def judge(
     findings: Path,
     verdict: Path,
     page: Path,
-    recalibrated: bool,
     store: str,
     settings: Settings,
     say: Say = print,
@@ -162,7 +161,7 @@ def judge(
     from offers.store.store import open_store
 
     made, found = open_bundle(bundle, settings), files.read(findings, FINDINGS, Findings)
-    judged = decide(found, made.contract, recalibrated)
+    judged = decide(found, made.contract, made.model.layer is not None)
     rows = _of_frame(pd.read_parquet(decisions / ROWS))
     html = monitoring_report(made.contract, judged, made.evaluation, _learnt(rows), _facts(made, found))
     page.write_text(html, "utf-8")
@@ -172,12 +171,12 @@ def judge(
     return judged
 
 
-def decide(found: Findings, contract: Contract, recalibrated: bool = False) -> Monitoring:
+def decide(found: Findings, contract: Contract, layered: bool = False) -> Monitoring:
     """Weigh the three signals; a drift of the propensities' mean counts as one of the propensities.
 
     Parameters
     ----------
-    recalibrated : whether the bundle's scores have been recalibrated since it was trained
+    layered : whether the bundle's model has a layer
     """
     from offers.monitoring import two_of_three as verdict
 
@@ -190,7 +189,7 @@ def decide(found: Findings, contract: Contract, recalibrated: bool = False) -> M
         ranks_hold=found.promise.ranks_hold,
         labels=found.labels.since_training,
         since_training=found.since_training,
-        recalibrated=recalibrated,
+        unlearnt=found.labels.since_training if layered else None,
     )
     decided = verdict.decide(signals, contract.retraining)
     return Monitoring(

@@ -1,11 +1,10 @@
-"""The pipelines' steps on models, file to file: train or recalibrate, evaluate, gate, package.
+"""The pipelines' steps on models, file to file: train or update, evaluate, gate, package.
 
 Each step is a process of its own, so each function imports what it alone needs: the libraries of all of them take
 longer to load than most steps run.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import pandas as pd
 
 from offers import files
 from offers.bundle.location import open_bundle
-from offers.bundle.provenance import Parameters, Recalibration, TrainingData, git_commit, libraries
+from offers.bundle.provenance import Parameters, TrainingData, Update, git_commit, libraries
 from offers.contract import contract as contracts
 from offers.errors import ContractError, GateError
 from offers.evaluation import gate as gates
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 _ROC_POINTS = 200
 
 # Names of the files in the directories that these steps hand on.
-PARAMETERS, RECALIBRATION = "parameters.json", "recalibration.json"
+PARAMETERS, UPDATE = "parameters.json", "update.json"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
 
 
@@ -60,15 +59,17 @@ def train(contract: str, gold: Path, model: Path, trials: int, seed: int, settin
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, Parameters(model=chosen, seed=seed, trials=trials))
     calibrator = fitted.calibrator
-    say(f"{chosen.trees} trees, calibration slope {calibrator.slope:.3f}, intercept {calibrator.intercept:+.3f}")
+    beside = f"slope {calibrator.slope:.3f}, intercept {calibrator.intercept:+.3f}"
+    say(f"{chosen.trees} trees; {f'layer: {fitted.layer}' if fitted.layer else f'calibration {beside}'}")
 
 
-def recalibrate(contract: str, gold: Path, parent: str, model: Path, settings: Settings, say: Say = print) -> None:
-    """Give the trees of a bundle a calibrator for the rows that have come since they were trained.
+def update(contract: str, gold: Path, parent: str, lag: int, model: Path, settings: Settings, say: Say = print) -> None:
+    """Keep a bundle's trees, and teach its layer the labels that have come since.
 
     Parameters
     ----------
     parent : path, name or s3:// URI of the bundle
+    lag : rows that were scored after the newest of these, whose labels are not known yet
 
     Raises
     ------
@@ -77,7 +78,8 @@ def recalibrate(contract: str, gold: Path, parent: str, model: Path, settings: S
     DataError
         the rows do not begin with the bundle's, or too few are newer
     """
-    from offers.bundle import recalibration, writing
+    from offers.bundle import update as updates
+    from offers.bundle import writing
     from offers.model.encoder import Encoder
 
     known, serving = contracts.load(contract), open_bundle(parent, settings)
@@ -85,15 +87,11 @@ def recalibrate(contract: str, gold: Path, parent: str, model: Path, settings: S
         raise ContractError(
             f"contract {known.name}: expected the inputs of bundle {serving.name}, got others: train a new model"
         )
-    fitted, lineage = recalibration.recalibrate(serving, read_gold(gold, known))
+    fitted, lineage = updates.update(serving, read_gold(gold, known), lag)
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, serving.manifest.parameters)
-    files.save(model, RECALIBRATION, lineage)
-    before, after = serving.model.calibrator, fitted.calibrator
-    say(
-        f"calibration slope {before.slope:.3f} to {after.slope:.3f},"
-        f" intercept {before.intercept:+.3f} to {after.intercept:+.3f}"
-    )
+    files.save(model, UPDATE, lineage)
+    say(f"{lineage.labels} labels learnt; the layer is now {fitted.layer}")
 
 
 def evaluate(
@@ -104,22 +102,20 @@ def evaluate(
     Raises
     ------
     GateError
-        a recalibrated model is to meet another champion than the bundle that has its trees
+        an updated model is to meet another champion than the bundle that has its trees
     """
-    from offers.bundle import bundle, recalibration
+    from offers.bundle import bundle
+    from offers.bundle import update as updates
     from offers.evaluation import evaluate as evaluation
 
     known, parameters = contracts.load(contract), files.read(model, PARAMETERS, Parameters)
     dataset, lineage = read_gold(gold, known), _lineage(model)
     serving = open_bundle(champion, settings) if champion else None
-    rival = champion_of(serving) if serving else None
-    recalibrated = None
     if lineage is not None:
-        recalibrated = partial(recalibration.prequential_propensity, _parent(lineage, serving), dataset)
-    booster = bundle.load_model(model).booster
-    found, scored = evaluation.evaluate(
-        dataset, known, parameters.model, booster, rival, parameters.seed, say, recalibrated
-    )
+        found, scored = updates.measure(_parent(lineage, serving), dataset, parameters.seed)
+    else:
+        rival, booster = champion_of(serving) if serving else None, bundle.load_model(model).booster
+        found, scored = evaluation.evaluate(dataset, known, parameters.model, booster, rival, parameters.seed, say)
     files.save(result, EVALUATION, found)
     files.save(result, PREDICTIONS, scored)
     say(f"AUC {found.model.figures.get('auc', 'not measured')}")
@@ -187,12 +183,12 @@ def champion_of(bundle: "Bundle") -> "Champion":
     return Champion(bundle.name, bundle.model, parameters.model, parameters.seed, data.rows, data.fingerprint)
 
 
-def _lineage(model: Path) -> Recalibration | None:
-    """Where a recalibrated model comes from; None of one that was trained."""
-    return files.read(model, RECALIBRATION, Recalibration) if (model / RECALIBRATION).exists() else None
+def _lineage(model: Path) -> Update | None:
+    """Where an updated model comes from; None of one that was trained."""
+    return files.read(model, UPDATE, Update) if (model / UPDATE).exists() else None
 
 
-def _parent(lineage: Recalibration, champion: "Bundle | None") -> "Bundle":
+def _parent(lineage: Update, champion: "Bundle | None") -> "Bundle":
     if champion is None or champion.name != lineage.parent:
         raise GateError(
             f"expected {lineage.parent} as the champion, whose trees this model has, "
@@ -201,10 +197,12 @@ def _parent(lineage: Recalibration, champion: "Bundle | None") -> "Bundle":
     return champion
 
 
-def _facts(data: TrainingData, parameters: Parameters, lineage: Recalibration | None) -> dict[str, str]:
+def _facts(data: TrainingData, parameters: Parameters, lineage: Update | None) -> dict[str, str]:
     trees = f"those of {lineage.parent}, from the first {lineage.trained_rows} rows" if lineage else "trained anew"
+    learnt = f"updated by {lineage.labels} labels" if lineage else "as of this training"
     return {
         "trees": trees,
+        "layer": learnt,
         "source": data.origin,
         "source sha256": data.source_sha256 or "not a file",
         "rows": f"{data.rows}, {data.positives} positive",

@@ -17,17 +17,21 @@ def calibration_edges(n_rows: int, refit_every: int, rows: int) -> list[int]:
 def fit_calibrator(margin: np.ndarray, labels: np.ndarray, prior: float) -> Calibrator:
     """Fit on margins of rows that the model had not seen.
 
-    The penalty `prior` / 2 * (5 (slope - 1)² + intercept²) holds the margins as they are until the
-    labels say otherwise; it is what keeps a calibration on a few rows from moving ranks between refits.
+    The penalty holds the margins as they are with the weight of `prior` rows whose labels agree with them: their Fisher
+    information, the mean over the rows of p (1 - p) (margin, 1) (margin, 1)'.
     """
     margin, labels = margin.astype(np.float64), labels.astype(np.float64)
+    if not len(labels):
+        return Calibrator()
+    inputs, chance = np.column_stack([margin, np.ones_like(margin)]), expit(margin)
+    precision = prior / len(labels) * (inputs * (chance * (1 - chance))[:, None]).T @ inputs
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         slope, intercept = weights
         log_odds = slope * margin + intercept
-        error = expit(log_odds) - labels
-        value = np.logaddexp(0, log_odds).sum() - labels @ log_odds + prior / 2 * (5 * (slope - 1) ** 2 + intercept**2)
-        return value, np.array([error @ margin + prior * 5 * (slope - 1), error.sum() + prior * intercept])
+        change = np.array([slope - 1, intercept])
+        value = np.logaddexp(0, log_odds).sum() - labels @ log_odds + change @ precision @ change / 2
+        return value, inputs.T @ (expit(log_odds) - labels) + precision @ change
 
     found = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B")
     # Rounded, so that the last bits of an optimiser do not enter the bundle's name.

@@ -19,8 +19,9 @@ from threadpoolctl import threadpool_limits
 from offers.contract.contract import Contract
 from offers.contract.sections import ModelSettings
 from offers.model.encoder import Encoder
-from offers.model.propensity import PropensityModel, margins
+from offers.model.propensity import Calibrator, PropensityModel, margins
 from offers.training.calibration import calibrate, calibration_edges
+from offers.training.dynamics import first_layer
 
 # Categories with fewer values are split one against the rest: partitions of few rows a value overfit.
 _ONE_HOT_LIMIT = 64
@@ -152,14 +153,18 @@ def out_of_fold_margins(
 def train(
     contract: Contract, settings: ModelSettings, matrix: np.ndarray, labels: np.ndarray, seed: int = 0
 ) -> PropensityModel:
-    """Fit the booster on all rows, and the calibrator on margins that earlier fits gave to rows they had not seen.
+    """Fit the booster on all rows, with a layer where the contract has one; else with a calibrator.
 
-    Where there is time order these are the newest rows, each scored by a model refitted as production would;
-    else they are stratified folds. The calibrator only sees margins of rows that the scoring fit had not been trained
-    on. The final booster is still trained on all rows.
+    The calibrator is fitted on margins that earlier fits gave to rows they had not seen. Where there is time order
+    these are the newest rows, each scored by a model refitted as production would; else they are stratified folds. No
+    row is calibrated on by a model that was trained on it, and none is lost to the booster. Beside a layer, which
+    follows the level, a calibrator does harm: it chases the same level a second time, and late.
     """
     encoder = Encoder.of(contract)
     learner = BoostedTrees(settings, tuple(encoder.feature_types), seed)
+    if contract.learns:
+        layer = first_layer(contract, matrix, labels)
+        return PropensityModel(encoder, learner.booster(matrix, labels), Calibrator(), layer)
     if contract.time is not None:
         edges = calibration_edges(len(labels), contract.evaluation.refit_every, contract.calibration.rows)
         margin = out_of_time_margins(learner, matrix, labels, edges)

@@ -12,6 +12,7 @@ import xgboost as xgb
 from offers.drift.examination import Reference
 from offers.errors import BundleError
 from offers.model.encoder import Encoder
+from offers.model.layer import Layer
 from offers.model.propensity import Calibrator, PropensityModel
 
 _TOLERANCE = 1e-6
@@ -67,7 +68,9 @@ def _model(path: Path) -> PropensityModel:
         reason = str(error).strip().splitlines()[0][:200]
         raise BundleError(f"bundle {path}: xgboost {xgb.__version__} can't read booster.ubj: {reason}") from None
     encoder = Encoder.from_json(_verified(path, "encoder.json").decode())
-    return PropensityModel(encoder, booster, Calibrator.from_json(_verified(path, "calibrator.json").decode()))
+    calibrator = Calibrator.from_json(_verified(path, "calibrator.json").decode())
+    layer = Layer.from_json(_verified(path, "layer.json").decode()) if (path / "layer.json").exists() else None
+    return PropensityModel(encoder, booster, calibrator, layer)
 
 
 def _verified(path: Path, file: str) -> bytes:

@@ -92,8 +92,7 @@ class Predictor(Model):
                     "contributions": dict(zip(names, contributions[row, :-1].tolist(), strict=True)),
                 }
                 for row in range(len(propensity))
-            ],
-            "calibration": {"slope": model.calibrator.slope, "intercept": model.calibrator.intercept},
+            ]
         }
 
     def _score(self, rows: Rows) -> np.ndarray:

@@ -112,12 +112,11 @@ def explanations(features: Iterable[str]) -> Schema:
     """The answer that takes scores apart."""
     explanation = {
         "propensity": share("Probability of acceptance."),
-        "margin": _NUMBER | _told("Log-odds before calibration: the bias and the contributions, summed."),
+        "margin": _NUMBER | _told("Log-odds of the propensity: the bias and the contributions, summed."),
         "bias": _NUMBER | _told("Log-odds that every row starts from."),
         "contributions": record(dict.fromkeys(features, _NUMBER)) | _told("Log-odds that each feature adds."),
     }
-    calibration = record({"slope": _NUMBER, "intercept": _NUMBER})
-    return record({"explanations": list_of(record(explanation, "Explanation")), "calibration": calibration})
+    return record({"explanations": list_of(record(explanation, "Explanation"))})
 
 
 def tensors(inputs: Sequence[Schema], outputs: Sequence[str]) -> Schema:

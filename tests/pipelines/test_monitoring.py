@@ -90,19 +90,20 @@ def test_customers_that_change_are_data_drift_alone(look: Callable[..., Looked])
     assert judged.signals["data"]
     assert judged.signals["score"] is False
     assert any(reason.startswith("income is") for reason in judged.reasons)
-    assert judged.action == "recalibrate"
+    # Nobody is harmed: labels are what the scores promise.
+    assert judged.action == "none"
 
 
-def test_the_cheaper_remedy_comes_first_and_training_waits_its_time(look: Callable[..., Looked], bundle: Path) -> None:
+def test_training_waits_its_time_and_an_update_fills_it(look: Callable[..., Looked], bundle: Path) -> None:
     found, contract = look(BOTH[0], RateShift(0, 1.0)).judged.findings, bundles.load(bundle).contract
-    assert monitoring.decide(found, contract).action == "recalibrate"
-    assert monitoring.decide(found, contract, recalibrated=True).action == "retrain"
+    assert monitoring.decide(found, contract).action == "retrain"
     patient = contract.model_copy(update={"retraining": Retraining(cool_down=3001)})
-    waiting = monitoring.decide(found, patient, recalibrated=True)
-    assert waiting.action == "recalibrate"
+    waiting = monitoring.decide(found, patient, layered=True)
+    assert waiting.action == "update"
+    assert monitoring.decide(found, patient).action == "none"
     assert any("until 3001 rows are scored since the last" in reason for reason in waiting.reasons)
     few = found.model_copy(update={"labels": found.labels.model_copy(update={"since_training": 99})})
-    assert monitoring.decide(few, contract, recalibrated=True).action == "recalibrate"
+    assert monitoring.decide(few, contract, layered=True).action == "none"
 
 
 def test_choices_that_change_are_a_matter_of_performance_alone(look: Callable[..., Looked]) -> None:
@@ -113,11 +114,11 @@ def test_choices_that_change_are_a_matter_of_performance_alone(look: Callable[..
     assert judged.action == "retrain"
 
 
-def test_a_level_that_moves_while_ranks_hold_asks_for_recalibration(look: Callable[..., Looked]) -> None:
+def test_a_level_that_moves_while_ranks_hold_asks_for_an_update(look: Callable[..., Looked]) -> None:
     judged = look(RateShift(0, 1.0)).judged
     assert judged.signals == {"data": False, "score": False, "performance": True}
     assert judged.findings.promise.ranks_hold
-    assert judged.action == "recalibrate"
+    assert judged.action == "update"
 
 
 def test_both_ask_for_a_new_model(look: Callable[..., Looked]) -> None:

@@ -103,7 +103,7 @@ def test_two_signals_of_three_are_needed(
     assert client.get("/journal?format=json").json()["entries"] == [decision]
 
 
-@pytest.mark.parametrize("action", ["retrain", "recalibrate", "none"])
+@pytest.mark.parametrize("action", ["retrain", "update", "recalibrate", "none"])
 def test_a_verdict_decides_whatever_its_signals(client: httpx.Client, action: str) -> None:
     headers, body = to_structured(event(DATA | {"signals": {"performance": True}, "action": action}))
     decision = client.post("/", headers=headers, content=body).json()
@@ -192,7 +192,7 @@ def test_an_alarm_leads_to_a_new_bundle_and_both_are_in_the_journal(shop_run: Sh
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("same_commit")
-def test_an_alarm_that_asks_for_recalibration_leads_to_a_bundle_with_the_same_trees(
+def test_an_alarm_that_asks_for_an_update_leads_to_a_bundle_with_the_same_trees(
     shifted_run: ShiftedRun, tmp_path: Path
 ) -> None:
     parent, child, published = shifted_run.parent, shifted_run.child, tmp_path / "bundles"
@@ -201,7 +201,7 @@ def test_an_alarm_that_asks_for_recalibration_leads_to_a_bundle_with_the_same_tr
     journal = Journal(DirectoryStore(tmp_path), "shop")
     runs = LocalRuns(arguments, tmp_path / "runs", journal.ended)
     evidence = {"bundle": parent.bundle.name}
-    request = Request(id="a1", contract="shop", cause="alarm", action="recalibrate", evidence=evidence)
+    request = Request(id="a1", contract="shop", cause="alarm", action="update", evidence=evidence)
     decision = Retrainer(journal, runs).ask(request)
     runs.wait()
     outcome = journal.entries()[-1]

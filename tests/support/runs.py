@@ -70,7 +70,7 @@ def train_shop(directory: Path, text: str, rows: Callable[..., pd.DataFrame]) ->
 
 
 def train_file(directory: Path, text: str, csv: Path, parent: str = "") -> ShopRun:
-    """Run every step on the rows of a file; where a parent is named, its recalibration takes the place of training."""
+    """Run every step on the rows of a file; where a parent is named, its update takes the place of training."""
     run = ShopRun(directory, text)
     run.contract_file.write_text(text)
     settings, said = Settings(home=directory), list[str]()
@@ -79,7 +79,7 @@ def train_file(directory: Path, text: str, csv: Path, parent: str = "") -> ShopR
     ingestion.validate(text, raw, typed, directory / "validation.html", said.append)
     ingestion.prepare(text, typed, run.gold, said.append)
     if parent:
-        training.recalibrate(text, run.gold, parent, run.model, settings, said.append)
+        training.update(text, run.gold, parent, 0, run.model, settings, said.append)
     else:
         training.train(text, run.gold, run.model, 0, 0, settings, said.append)
     training.evaluate(text, run.gold, run.model, parent, run.result, settings, said.append)
@@ -90,7 +90,7 @@ def train_file(directory: Path, text: str, csv: Path, parent: str = "") -> ShopR
 
 @dataclass(frozen=True)
 class ShiftedRun:
-    """A world in which acceptance rises all at once: a bundle from before, and one recalibrated after it.
+    """A world in which acceptance rises all at once: a bundle from before, and one updated after it.
 
     `sample` holds the rows of both in time order, and newer ones that neither has seen.
     """
@@ -100,8 +100,8 @@ class ShiftedRun:
     child: ShopRun
 
 
-def recalibrate_shifted(directory: Path, shop: str) -> ShiftedRun:
-    """Train on 3 000 rows, let 1 500 follow after the shift, and recalibrate on them."""
+def update_shifted(directory: Path, shop: str) -> ShiftedRun:
+    """Train on 3 000 rows, let 1 500 follow after the shift, and update on them."""
     text = shop.replace("refit_every: 100", "refit_every: 250")
     text += "simulation: {base_rate: 0.2, customer_spread: 1.5, period_spread: 0}\n"
     contract = contracts.parse(text)

@@ -41,6 +41,11 @@ def shop(shop_contract, shop_rows):
     return frame, Encoder.of(shop_contract).encode(frame), frame["bought"].to_numpy(np.int8)
 
 
+def plain(contract):
+    """The contract without a layer, whose trees are calibrated."""
+    return contract.model_copy(update={"dynamics": contract.dynamics.model_copy(update={"share": 0})})
+
+
 def test_calibrator_recovers_slope_and_intercept():
     generator = np.random.default_rng(0)
     margin = generator.normal(-1, 1.5, 200_000)
@@ -67,7 +72,10 @@ def test_prior_is_the_penalty_it_says():
 
     def loss(weights):
         propensity = expit(weights[0] * margin + weights[1])
-        penalty = 40 / 2 * (5 * (weights[0] - 1) ** 2 + weights[1] ** 2)
+        # 40 rows like these whose labels agree with the margins: their Fisher information at slope 1, intercept 0.
+        chance = expit(margin)
+        change = (weights[0] - 1) * margin + weights[1]
+        penalty = 40 * np.mean(chance * (1 - chance) * change**2) / 2
         return penalty - np.log(np.where(labels == 1, propensity, 1 - propensity)).sum()
 
     expected = minimize(loss, [0.5, 0.5], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9}).x
@@ -200,7 +208,7 @@ def test_labels_of_a_block_and_after_never_reach_its_propensities(shop, shop_con
 )
 def test_rolling_is_what_training_anew_at_each_refit_gives(shop, shop_contract, n_rows, alignment, newest_rows, begins):
     frame, matrix, labels = shop
-    frame, matrix, labels = frame.iloc[:n_rows], matrix[:n_rows], labels[:n_rows]
+    frame, matrix, labels, shop_contract = frame.iloc[:n_rows], matrix[:n_rows], labels[:n_rows], plain(shop_contract)
     chosen = shop_contract.model.model_copy(update={"newest_rows": newest_rows})
     learner = BoostedTrees(chosen, tuple(Encoder.of(shop_contract).feature_types), seed=3)
     rolled = rolling_propensity(learner, matrix, labels, shop_contract, alignment)
@@ -215,6 +223,7 @@ def test_rolling_is_what_training_anew_at_each_refit_gives(shop, shop_contract, 
 
 def test_first_block_can_be_scored_before_any_calibration(shop, shop_contract):
     _, matrix, labels = shop
+    shop_contract = plain(shop_contract)
     learner = BoostedTrees(shop_contract.model, tuple(Encoder.of(shop_contract).feature_types))
     rolled = rolling_propensity(learner, matrix[:150], labels[:150], shop_contract)
     np.testing.assert_array_equal(rolled, expit(learner.fit(matrix[:75], labels[:75])(matrix[75:150]).astype(float)))
@@ -309,7 +318,7 @@ def test_logistic_takes_missing_and_unseen_values():
 def test_model_scores_frames_and_tables_in_blocks_alike(shop, shop_contract, monkeypatch):
     frame, matrix, labels = shop
     trained = train(shop_contract, shop_contract.model, matrix[:600], labels[:600])
-    expected = trained.calibrator(margins(trained.booster, matrix))
+    expected = expit(trained.layer.mixed(margins(trained.booster, matrix).astype(float), matrix))
     whole = trained.propensity(frame)
     np.testing.assert_array_equal(whole, expected)
     monkeypatch.setattr(model, "SCORING_BLOCK", 7)
@@ -321,7 +330,7 @@ def test_model_scores_frames_and_tables_in_blocks_alike(shop, shop_contract, mon
 def test_training_is_repeatable(shop, shop_contract):
     _, matrix, labels = shop
     first, again = (train(shop_contract, shop_contract.model, matrix, labels, seed=4) for _ in range(2))
-    assert first.calibrator == again.calibrator
+    assert first.layer.to_json() == again.layer.to_json()
     assert first.booster.save_raw("ubj") == again.booster.save_raw("ubj")
 
 

@@ -87,7 +87,7 @@ def test_what_prometheus_reads() -> None:
         ("last_report_timestamp_seconds", ""): (NOW - timedelta(hours=2)).timestamp(),
         ("overdue", ""): 0.0,
         ("action", "none"): 0.0,
-        ("action", "recalibrate"): 0.0,
+        ("action", "update"): 0.0,
         ("action", "retrain"): 1.0,
         ("signal", "data"): 1.0,
         ("signal", "score"): 0.0,

@@ -1,4 +1,4 @@
-"""The recalibration pipeline: a new calibrator for the trees that serve, through the same gate as a new model."""
+"""The update pipeline: the labels that have come since, learnt by the layer beside the trees that serve."""
 
 from kfp import dsl
 
@@ -8,25 +8,27 @@ from pipelines.placement import CONFIG, placed
 
 
 @dsl.pipeline(
-    name="offers-recalibration",
-    description="From newer contacts to a gated bundle with the same trees and a new calibrator.",
+    name="offers-update",
+    description="From newer contacts to a gated bundle with the same trees and a layer that has learnt them.",
     pipeline_config=CONFIG,
 )
-def recalibration(
+def update(
     contract: str,
     parent: str,
     source: str = "",
+    lag: int = 0,
     publish: str = "",
     service: str = "",
     smoke_url: str = "",
 ) -> bool:
-    """Recalibrate, evaluate against the parent, gate, package and, where a service is named, deploy.
+    """Update, evaluate against the parent, gate, package and, where a service is named, deploy.
 
     Parameters
     ----------
     contract : name of a shipped contract, or the text of one
     parent : path or URI of the bundle whose trees are kept, the champion to meet
     source : where the rows are, instead of the contract's own source; they begin with the parent's
+    lag : rows that were scored after the newest of these, whose labels are not known yet
     publish : directory or s3:// URI below which a bundle that passed is stored under its name
     service : NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none gets it by default
     smoke_url : where the predictor of that service answers
@@ -37,5 +39,5 @@ def recalibration(
         the gate's verdict
     """
     gold = prepared(contract, source)
-    model = placed(steps.recalibrate(contract=contract, gold=gold, parent=parent)).outputs["model"]
+    model = placed(steps.update(contract=contract, gold=gold, parent=parent, lag=lag)).outputs["model"]
     return judged(contract, gold, model, parent, publish, service, smoke_url)

@@ -1,0 +1,137 @@
+"""The cheap answer between trainings: the same trees, and a layer that has learnt the labels which have come since."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from offers.bundle.bundle import Bundle
+from offers.bundle.provenance import Update
+from offers.data.dataset import Dataset
+from offers.errors import DataError
+from offers.evaluation import metrics
+from offers.evaluation.figures import Comparison, Evaluation
+from offers.model.layer import Layer
+from offers.model.propensity import PropensityModel
+from offers.training.dynamics import first_layer, learn
+
+
+@dataclass(frozen=True, eq=False)
+class Newer:
+    """The rows that are newer than a bundle's: their place, labels, inputs, and what its trees say of them."""
+
+    rows: slice
+    labels: np.ndarray
+    matrix: np.ndarray
+    trees: np.ndarray
+
+
+def update(parent: Bundle, dataset: Dataset, lag: int = 0) -> tuple[PropensityModel, Update]:
+    """Teach the parent's layer the rows that have come since it was made.
+
+    Parameters
+    ----------
+    parent : the bundle that serves
+    dataset : the rows that it was made from, and newer ones with matured labels after them
+    lag : rows that were scored after these, whose labels are not known yet
+
+    Returns
+    -------
+    PropensityModel
+    Update
+        its lineage, for `offers.bundle.writing.write`
+
+    Raises
+    ------
+    DataError
+        the contract does without a layer, the rows do not begin with the parent's, or too few are newer
+    """
+    newer = rows_newer(parent, dataset)
+    layer = learn(_layer(parent, dataset), newer.matrix, newer.labels, newer.trees, lag)
+    lineage = Update(parent=parent.name, trained_rows=parent.manifest.trained_rows, labels=len(newer.labels))
+    return replace(parent.model, layer=layer), lineage
+
+
+def prequential_propensity(parent: Bundle, dataset: Dataset) -> np.ndarray:
+    """Propensities of the newer rows as updates of the parent would have given them, one every `dynamics.batch` rows.
+
+    The first batch is scored by the parent as it is, each later one by a layer that has learnt those before; so no row
+    profits from having been learnt.
+
+    Returns
+    -------
+    ndarray, shape (n_newer,), in (0, 1)
+    """
+    newer, layer = rows_newer(parent, dataset), parent.model.layer
+    margin, step = newer.trees.copy(), parent.contract.dynamics.batch
+    learning = _layer(parent, dataset)
+    for start in range(0, len(margin), step):
+        part = slice(start, start + step)
+        if layer is not None:
+            margin[part] = layer.mixed(newer.trees[part], newer.matrix[part])
+        layer = learning = learn(learning, newer.matrix[part], newer.labels[part], newer.trees[part])
+    return np.asarray(expit(margin))
+
+
+def rows_newer(parent: Bundle, dataset: Dataset) -> Newer:
+    """The rows after those that the parent was made from; refuses rows that do not begin with these."""
+    manifest, contract = parent.manifest, parent.contract
+    if not contract.learns:
+        raise DataError(f"contract {contract.name} does without a layer, so there is nothing to update: train anew")
+    first = manifest.data.rows
+    seen = slice(first)
+    known = Dataset(dataset.frame.iloc[seen], dataset.labels[seen], dataset.periods[seen])
+    if known.fingerprint(contract) != manifest.data.fingerprint:
+        raise DataError(
+            f"expected rows that begin with the {first} rows of bundle {parent.name}, got others: "
+            "add new rows at the end, and leave the earlier ones as they are"
+        )
+    fewest = contract.retraining.labels
+    if (count := len(dataset) - first) < fewest:
+        raise DataError(f"expected {fewest} rows newer than those of bundle {parent.name}, got {count}: wait for more")
+    matrix = parent.model.encoder.encode(dataset.frame.iloc[first:])
+    return Newer(slice(first, len(dataset)), dataset.labels[first:], matrix, parent.model.tree_margin(matrix))
+
+
+def _layer(parent: Bundle, dataset: Dataset) -> Layer:
+    """The parent's layer; one of version 0.1 has none, and gets one that has learnt the rows it was made from."""
+    if parent.model.layer is not None:
+        return parent.model.layer
+    first = parent.manifest.data.rows
+    matrix = parent.model.encoder.encode(dataset.frame.iloc[:first])
+    layer = first_layer(parent.contract, matrix, dataset.labels[:first])
+    assert layer is not None
+    return layer
+
+
+def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation, pd.DataFrame]:
+    """The parent's evaluation, with updates of it held against itself on the newer rows.
+
+    Returns
+    -------
+    Evaluation
+    DataFrame
+        one line per newer row: row, period, window, label, propensity, baseline and champion, which is the parent
+    """
+    contract, newer = parent.contract, rows_newer(parent, dataset)
+    ours, theirs = prequential_propensity(parent, dataset), parent.model.propensity(dataset.frame.iloc[newer.rows])
+    share, draws = contract.evaluation.contact_share, contract.evaluation.bootstrap
+    comparison = Comparison(
+        champion=parent.name,
+        newest=metrics.duel(newer.labels, dataset.periods[newer.rows], ours, theirs, draws, seed),
+        scores=metrics.score(newer.labels, theirs, share, draws, seed),
+        differences=metrics.differences(newer.labels, ours, theirs, share, draws, seed),
+    )
+    scored = pd.DataFrame(
+        {
+            "row": np.arange(newer.rows.start, newer.rows.stop),
+            "period": dataset.periods[newer.rows],
+            "window": "",
+            "label": newer.labels,
+            "propensity": ours,
+            "baseline": theirs,
+            "champion": theirs,
+        }
+    )
+    return parent.evaluation.model_copy(update={"champion": comparison}), scored

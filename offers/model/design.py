@@ -1,0 +1,205 @@
+"""Encoded rows as the inputs of a linear model: centred categories, standardised numbers, marks of missing values."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+CLIP = 3.0
+"""Standard deviations beyond which a number counts no further."""
+_MOST_VALUES = 32
+
+
+@dataclass(frozen=True)
+class Term:
+    """One input: a category's value, a number, or the mark that a feature is missing.
+
+    Attributes
+    ----------
+    feature : place of the feature in the encoded rows
+    kind : what the input tells of the feature
+    code : of the category's value; 0 for other kinds
+    centre : share of the value or of missing rows, or mean of the number, in the rows that the design was made from
+    scale : standard deviation of the number; 1 for other kinds
+    """
+
+    feature: int
+    kind: str
+    code: int
+    centre: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Design:
+    """The inputs of a linear model, made once from the first rows and kept from then on."""
+
+    terms: tuple[Term, ...]
+    slots: tuple[int, ...]
+    """For each feature the number of its values; 0 for a number."""
+
+    @classmethod
+    def of(cls, matrix: np.ndarray, slots: Sequence[int]) -> "Design":
+        """Make a design for encoded rows, shape (n, n_features); `slots` as in the attribute."""
+        terms: list[Term] = []
+        for feature, values in enumerate(slots):
+            column = matrix[:, feature].astype(np.float64)
+            absent = np.isnan(column)
+            if values:
+                terms += _values(feature, column[~absent].astype(int), values, len(column))
+            else:
+                terms += _number(feature, column[~absent])
+            if absent.any():
+                terms.append(Term(feature, "missing", 0, _rounded(absent.mean()), 1.0))
+        return cls(tuple(terms), tuple(slots))
+
+    def __len__(self) -> int:
+        return len(self.terms)
+
+    def matrix(self, rows: np.ndarray) -> np.ndarray:
+        """Inputs of encoded rows, shape (n, n_terms), float64; a missing number is 0."""
+        out = np.empty((len(rows), len(self.terms)))
+        for j, term in enumerate(self.terms):
+            column = rows[:, term.feature]
+            if term.kind == "number":
+                out[:, j] = _standard(column, term.centre, term.scale)
+            else:
+                out[:, j] = (np.isnan(column) if term.kind == "missing" else column == term.code) - term.centre
+        return out
+
+    def additive(self, weights: np.ndarray) -> "Additive":
+        """The linear model of these weights, shape (n_terms,), as tables that score without a design matrix."""
+        return Additive(self, weights)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"slots": list(self.slots), "terms": [list(asdict(term).values()) for term in self.terms]}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Design":
+        terms = (Term(int(f), str(k), int(c), float(m), float(s)) for f, k, c, m, s in content["terms"])
+        return cls(tuple(terms), tuple(map(int, content["slots"])))
+
+
+@dataclass(frozen=True, eq=False)
+class Additive:
+    """A linear model over a design, by feature: tables for categories, slopes for numbers."""
+
+    design: Design
+    weights: np.ndarray
+
+    def parts(self, rows: np.ndarray) -> np.ndarray:
+        """What each feature adds, shape (n, n_features), float64."""
+        out = np.zeros(rows.shape)
+        categories, numbers = self._categories, self._numbers
+        if len(categories):
+            out[:, categories] = self._table[self._places(rows)]
+        if len(numbers):
+            columns = rows[:, numbers].astype(np.float64)
+            absent = np.isnan(columns)
+            standard = np.clip((columns - self._centre) / self._scale, -CLIP, CLIP)
+            out[:, numbers] = np.where(absent, self._missing, standard * self._slope) + self._offset
+        return out
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """The sum over features, shape (n,), float64."""
+        total = np.full(len(rows), self._offset.sum())
+        categories, numbers = self._categories, self._numbers
+        if len(categories):
+            total += self._table[self._places(rows)].sum(axis=1)
+        if len(numbers):
+            columns = rows[:, numbers].astype(np.float64)
+            standard = (columns - self._centre) / self._scale
+            np.clip(standard, -CLIP, CLIP, out=standard)
+            standard *= self._slope
+            absent = np.isnan(columns)
+            if absent.any():
+                standard = np.where(absent, self._missing, standard)
+            total += standard.sum(axis=1)
+        return total
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        codes = rows[:, self._categories]
+        # A value that is missing stands behind the last one.
+        return np.asarray((np.where(np.isnan(codes), self._widths, codes) + self._starts).astype(np.intp))
+
+    @cached_property
+    def _categories(self) -> np.ndarray:
+        return np.flatnonzero(np.array(self.design.slots))
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        return np.flatnonzero(np.array(self.design.slots) == 0)
+
+    @cached_property
+    def _widths(self) -> np.ndarray:
+        return np.asarray(np.array(self.design.slots, np.float32)[self._categories])
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        widths = self._widths.astype(int) + 1
+        return np.asarray(np.cumsum(widths) - widths)
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        """Parts of every value of every category, one after the other, the missing value last."""
+        start = dict(zip(self._categories.tolist(), self._starts.tolist(), strict=True))
+        table = np.zeros(int((self._widths.astype(int) + 1).sum()))
+        for term, weight in zip(self.design.terms, self.weights, strict=True):
+            slots = self.design.slots[term.feature]
+            if not slots:
+                continue
+            first = start[term.feature]
+            table[first : first + slots + 1] -= weight * term.centre
+            table[first + (slots if term.kind == "missing" else term.code)] += weight
+        return table
+
+    def _by_number(self, kind: str, values: np.ndarray, empty: float) -> np.ndarray:
+        out = np.full(len(self.design.slots), empty)
+        for term, value in zip(self.design.terms, values, strict=True):
+            if term.kind == kind and not self.design.slots[term.feature]:
+                out[term.feature] = value
+        return np.asarray(out[self._numbers])
+
+    @cached_property
+    def _centre(self) -> np.ndarray:
+        return self._by_number("number", np.array([term.centre for term in self.design.terms]), 0.0)
+
+    @cached_property
+    def _scale(self) -> np.ndarray:
+        return self._by_number("number", np.array([term.scale for term in self.design.terms]), 1.0)
+
+    @cached_property
+    def _slope(self) -> np.ndarray:
+        return self._by_number("number", self.weights, 0.0)
+
+    @cached_property
+    def _missing(self) -> np.ndarray:
+        return self._by_number("missing", self.weights, 0.0)
+
+    @cached_property
+    def _offset(self) -> np.ndarray:
+        centres = np.array([term.centre for term in self.design.terms])
+        return np.asarray(-self._missing * self._by_number("missing", centres, 0.0))
+
+
+def _values(feature: int, codes: np.ndarray, values: int, rows: int) -> list[Term]:
+    counts = np.bincount(codes, minlength=values)
+    kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_VALUES])
+    return [Term(feature, "value", int(code), _rounded(counts[code] / max(rows, 1)), 1.0) for code in kept]
+
+
+def _number(feature: int, column: np.ndarray) -> list[Term]:
+    if not len(column):
+        return []
+    return [Term(feature, "number", 0, _rounded(column.mean()), _rounded(column.std()) or 1.0)]
+
+
+def _standard(column: np.ndarray, centre: float, scale: float) -> np.ndarray:
+    standard = np.clip((column.astype(np.float64) - centre) / scale, -CLIP, CLIP)
+    return np.asarray(np.nan_to_num(standard, nan=0.0))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.9g}")

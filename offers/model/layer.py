@@ -1,0 +1,256 @@
+"""The dynamic layer: a linear model beside the trees, which learns from every batch of labels between trainings.
+
+It is a logistic regression whose weights follow Ornstein-Uhlenbeck walks around 0: each has a standard deviation and a
+memory, in rows (West and Harrison 1997). Between batches means and covariance relax towards these; a batch of labels is
+a Laplace update, a Gaussian around the mode. Its level is the sum of a fast and a slow weight. Log-odds are moderated
+for what it does not know (MacKay 1992). A row's margin is that of the trees, moved by the layer's share towards the
+layer's own; the trees keep at least half.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from offers.errors import BundleError
+from offers.model.design import Additive, Design
+
+_STEPS, _HALVINGS, _CLOSE = 50, 30, 1e-9
+_FIRST_TRUST = float(logit(0.98))
+_FORGETTING, _RATE = 0.9999, 0.5
+"""Per row, how much of the evidence for or against the layer is kept; and what a unit of log-loss weighs in it."""
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How a weight moves: its standard deviation in the long run, in log-odds, and its memory in rows."""
+
+    spread: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Walks:
+    """Walks of the fast level, the slow level and the weights of columns; `batch` is the most rows of one update."""
+
+    fast: Walk = Walk(0.5, 500)
+    slow: Walk = Walk(2.0, 30_000)
+    columns: Walk = Walk(0.3, 10_000)
+    batch: int = 250
+    share: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What the layer has learnt.
+
+    Attributes
+    ----------
+    mean, covariance : of the weights, shapes (n,) and (n, n): fast level, slow level, one for each term of the design
+    variance : mean variance of a row's log-odds over the newest batch, of the state aged by `lag`
+    trust : log-odds that the layer helps, by the log-loss of rows that it had not learnt
+    labels : how many it has learnt from
+    lag : rows between the newest label and the rows to score: the state is aged by so many
+    """
+
+    design: Design
+    walks: Walks
+    mean: np.ndarray
+    covariance: np.ndarray
+    variance: float = 0.0
+    trust: float = _FIRST_TRUST
+    labels: int = 0
+    lag: int = 0
+
+    @classmethod
+    def new(cls, matrix: np.ndarray, slots: Sequence[int], walks: Walks = Walks()) -> "Layer":
+        """A layer that has learnt nothing, for rows encoded like `matrix`; see `Design.of`."""
+        design = Design.of(matrix, slots)
+        spreads = _spreads(walks, len(design))
+        return cls(design, walks, np.zeros(len(spreads)), np.diag(spreads**2))
+
+    def __str__(self) -> str:
+        return f"{self.share:.0%} of the margin, {self.labels} labels learnt, {self.lag} rows late"
+
+    @property
+    def share(self) -> float:
+        """The layer's part of the margin: half at most, less where it has not helped, or its labels are old."""
+        if not self.labels:
+            return 0.0
+        fresh = np.exp(-((self.lag / self.walks.columns.memory) ** 2))
+        return float(min(self.walks.share, 0.5) * expit(self.trust) * fresh)
+
+    def margin(self, rows: np.ndarray) -> np.ndarray:
+        """Moderated log-odds of encoded rows, shape (n,), float64."""
+        return self._serving(rows) + self._level
+
+    def parts(self, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """What each feature adds to the margin, shape (n, n_features), and the level; they sum to it."""
+        return self._serving.parts(rows), self._level
+
+    def mixed(self, trees: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Margins of trees and layer together, shape (n,)."""
+        share = self.share
+        return trees if share == 0 else np.asarray(trees + share * (self.margin(rows) - trees))
+
+    def learn(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray | None = None, lag: int = 0) -> "Layer":
+        """Take in labels that have come to be known, in time order.
+
+        Parameters
+        ----------
+        rows : encoded, shape (n, n_features)
+        labels : ndarray of 0/1, shape (n,)
+        trees : margins that the served trees gave to these rows, shape (n,), by which the layer's help is measured;
+            None for rows that the trees were trained on
+        lag : rows that are scored already and whose labels are not known yet
+        """
+        layer = self
+        for start in range(0, len(labels), self.walks.batch):
+            part = slice(start, start + self.walks.batch)
+            layer = layer._learnt(rows[part], labels[part].astype(np.float64), None if trees is None else trees[part])
+        inputs, covariance = _inputs(self.design, rows[-self.walks.batch :]), layer._aged(lag)[1]
+        variance = float(np.einsum("ij,ij->i", inputs @ covariance, inputs).mean())
+        return replace(layer, lag=lag, variance=variance)
+
+    def _learnt(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray | None) -> "Layer":
+        trust = self.trust if trees is None or not self.labels else self._judged(rows, labels, trees)
+        inputs = _inputs(self.design, rows)
+        mean, covariance = _posterior(*self._aged(len(labels)), inputs, labels)
+        return replace(self, mean=mean, covariance=covariance, trust=trust, labels=self.labels + len(labels))
+
+    def _judged(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray) -> float:
+        """Trust after rows that were scored before they were learnt."""
+        half = trees + min(self.walks.share, 0.5) * (self.margin(rows) - trees)
+        gain = _loss(trees, labels) - _loss(half, labels)
+        return float(_FIRST_TRUST + _FORGETTING ** len(labels) * (self.trust - _FIRST_TRUST) + _RATE * gain)
+
+    def _aged(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance so many rows later."""
+        spreads, kept = _spreads(self.walks, len(self.design)), np.exp(-rows / _memories(self.walks, len(self.design)))
+        return self.mean * kept, self.covariance * np.outer(kept, kept) + np.diag(spreads**2 * (1 - kept**2))
+
+    @cached_property
+    def _scaled(self) -> np.ndarray:
+        """Weights as they score: aged by the lag, and shrunk for what is not known."""
+        kept = np.exp(-self.lag / _memories(self.walks, len(self.design)))
+        return np.asarray(self.mean * kept / np.sqrt(1 + np.pi * self.variance / 8))
+
+    @property
+    def _level(self) -> float:
+        return float(self._scaled[:2].sum())
+
+    @cached_property
+    def _serving(self) -> Additive:
+        return self.design.additive(self._scaled[2:])
+
+    def to_json(self) -> str:
+        lower = self.covariance[np.tril_indices(len(self.mean))]
+        walks = self.walks
+        content = {
+            "walks": {name: [float(walk.spread), float(walk.memory)] for name, walk in _named(walks)},
+            "batch": walks.batch,
+            "share": float(walks.share),
+            "design": self.design.to_json(),
+            "mean": _digits(self.mean),
+            "covariance": _digits(lower),
+            **{name: getattr(self, name) for name in ("variance", "trust", "labels", "lag")},
+        }
+        return json.dumps(content) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Layer":
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        BundleError
+            it is something else, or holds numbers that no layer has
+        """
+        try:
+            return _read(json.loads(text))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise BundleError(f"the layer is not one that this version writes: {error!r}") from None
+
+
+def _read(content: dict[str, Any]) -> Layer:
+    walks = Walks(
+        **{name: Walk(*map(float, content["walks"][name])) for name in ("fast", "slow", "columns")},
+        batch=int(content["batch"]),
+        share=float(content["share"]),
+    )
+    mean = np.array(content["mean"], np.float64)
+    covariance = np.zeros((len(mean), len(mean)))
+    lower = np.tril_indices(len(mean))
+    covariance[lower] = content["covariance"]
+    covariance = covariance + np.tril(covariance, -1).T
+    design = Design.from_json(content["design"])
+    variance, trust = float(content["variance"]), float(content["trust"])
+    if len(mean) != len(design) + 2 or not np.isfinite([*mean, *covariance.ravel(), variance, trust]).all():
+        raise ValueError("the state does not fit the design, or is not finite")
+    return Layer(design, walks, mean, covariance, variance, trust, int(content["labels"]), int(content["lag"]))
+
+
+def _posterior(
+    mean: np.ndarray, covariance: np.ndarray, inputs: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Laplace update: the mode by Newton's method with step halving, and the inverse of the Hessian there."""
+    precision, weights = np.linalg.inv(covariance), mean
+    value = _objective(weights, mean, precision, inputs, labels)
+    for _ in range(_STEPS):
+        chance = expit(inputs @ weights)
+        gradient = inputs.T @ (labels - chance) - precision @ (weights - mean)
+        step = np.linalg.solve(_hessian(chance, inputs, precision), gradient)
+        for _ in range(_HALVINGS):
+            new = _objective(weights + step, mean, precision, inputs, labels)
+            if new <= value:
+                break
+            step /= 2
+        else:
+            break
+        weights, gain, value = weights + step, value - new, new
+        if gain <= _CLOSE * max(1.0, abs(value)):
+            break
+    hessian = _hessian(expit(inputs @ weights), inputs, precision)
+    covariance = np.linalg.inv(hessian)
+    return weights, (covariance + covariance.T) / 2
+
+
+def _hessian(chance: np.ndarray, inputs: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    return np.asarray((inputs * (chance * (1 - chance))[:, None]).T @ inputs + precision)
+
+
+def _objective(
+    weights: np.ndarray, mean: np.ndarray, precision: np.ndarray, inputs: np.ndarray, labels: np.ndarray
+) -> float:
+    distance = weights - mean
+    return _loss(inputs @ weights, labels) + float(distance @ precision @ distance) / 2
+
+
+def _loss(margin: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.logaddexp(0, margin).sum() - labels @ margin)
+
+
+def _inputs(design: Design, rows: np.ndarray) -> np.ndarray:
+    return np.hstack([np.ones((len(rows), 2)), design.matrix(rows)])
+
+
+def _named(walks: Walks) -> tuple[tuple[str, Walk], ...]:
+    return ("fast", walks.fast), ("slow", walks.slow), ("columns", walks.columns)
+
+
+def _spreads(walks: Walks, terms: int) -> np.ndarray:
+    return np.array([walks.fast.spread, walks.slow.spread, *[walks.columns.spread] * terms])
+
+
+def _memories(walks: Walks, terms: int) -> np.ndarray:
+    return np.array([walks.fast.memory, walks.slow.memory, *[walks.columns.memory] * terms])
+
+
+def _digits(values: np.ndarray) -> list[float]:
+    """Rounded, so that the last bits of linear algebra do not enter the bundle's name."""
+    return [float(f"{value:.{_DIGITS}g}") for value in values]
