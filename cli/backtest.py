@@ -107,22 +107,20 @@ def _table(lines: "Sequence[Line]", delay: int) -> "Table":
     from rich.table import Table
 
     late = f"labels known {delay} rows later" if delay else "labels known at once"
-    title = f"\n{late}; means over {lines[0].alignments} block alignments\n"
-    title += "AUC of all rows, and by window; log-loss; trainings, updates"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
-    windows = [f"w{n}" for n in range(1, len(lines[0].windows) + 1)]
-    for heading in ("trained again", "AUC", "range", *windows, "ECE", "loss", "train", "upd"):
-        table.add_column(heading, justify="left" if heading == "trained again" else "right", no_wrap=True)
+    title = f"\n{late}; means over {max(line.alignments for line in lines)} block alignments\n"
+    title += "AUC of all rows and within a month; acceptances if 10 % or 30 % can be contacted;\n"
+    title += "trainings, boosters fitted, swaps refused, updates, CPU seconds beside kept boosters"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    headings = ("AUC", "month", "ECE", "loss", "10 %", "30 %", "train", "fits", "ref", "upd", "CPU")
+    table.add_column("trained again", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
+        counts = (line.retrainings, line.fits, line.refusals, line.updates, line.seconds)
         table.add_row(
             line.policy,
-            f"{line.auc:.3f}",
-            f"{line.lowest_auc:.3f}-{line.highest_auc:.3f}",
-            *(f"{auc:.2f}".removeprefix("0") for auc in line.windows),
-            f"{line.ece:.3f}",
-            f"{line.log_loss:.3f}",
-            f"{line.retrainings:.1f}",
-            f"{line.updates:.1f}",
+            *(f"{value:.3f}".removeprefix("0") for value in (line.auc, line.within, line.ece, line.log_loss)),
+            *(f"{value:.0f}" for value in (*line.accepted, *counts)),
             style="bold" if line.policy == "two of three + layer" else "",
         )
     return table

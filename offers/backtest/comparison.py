@@ -7,6 +7,7 @@ it was, and one that is repeated reads what is there.
 import hashlib
 import inspect
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from types import ModuleType
+from typing import get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 from threadpoolctl import threadpool_limits
 
-from offers.backtest import replay
+from offers.backtest import baselines, replay
+from offers.backtest.baselines import Baseline, scores
 from offers.backtest.replay import History, Policy, Replay, Trigger
 from offers.bundle.provenance import libraries
 from offers.contract.contract import Contract
@@ -30,7 +33,7 @@ from offers.drift import examination as watching
 from offers.drift import reference, streak, window
 from offers.drift import statistics as drift
 from offers.errors import DataError
-from offers.evaluation import metrics
+from offers.evaluation import gate, metrics
 from offers.files import os_errors
 from offers.model import design, layer
 from offers.model import encoder as features
@@ -40,14 +43,18 @@ from offers.monitoring import two_of_three as verdict
 from offers.training import calibration, dynamics, learners
 
 SPAN = 1000
+CAPACITIES = (0.1, 0.3)
+_CONTACTED = 250
 
 _CODE: tuple[ModuleType, ...] = (
+    baselines,
     calibration,
     dataset,
     design,
     drift,
     dynamics,
     features,
+    gate,
     layer,
     learners,
     metrics,
@@ -68,33 +75,45 @@ class _Record(BaseModel):
 
 @dataclass(frozen=True)
 class Case:
-    """One replay: blocks are shifted by `alignment` rows, labels known `delay` rows later."""
+    """One replay, or one baseline: blocks are shifted by `alignment` rows, labels known `delay` rows later."""
 
-    policy: Policy
+    policy: Policy | Baseline
     alignment: int
     delay: int
 
     @property
+    def title(self) -> str:
+        """What stands in the table."""
+        return self.policy.name if isinstance(self.policy, Policy) else self.policy
+
+    @property
     def name(self) -> str:
-        words = self.policy.name.replace(" + ", " ").split()
+        words = self.title.replace(" + ", " ").split()
         return "-".join([*words, f"shift-{self.alignment}", f"delay-{self.delay}"])
 
 
 class Quality(_Record):
-    """Figures of some rows; None where they hold one outcome only."""
+    """Figures of some rows; an AUC is None where they hold one outcome only.
+
+    `within` is the AUC within periods; `accepted` are the acceptances won where only a tenth, or three tenths, of each
+    250 rows can be contacted.
+    """
 
     auc: float | None
+    within: float | None
     ece: float
     log_loss: float
+    accepted: tuple[int, ...]
 
     @classmethod
-    def of(cls, labels: np.ndarray, propensity: np.ndarray) -> "Quality":
+    def of(cls, labels: np.ndarray, propensity: np.ndarray, periods: np.ndarray, smallest: int) -> "Quality":
         chance = np.where(labels == 1, propensity, 1 - propensity)
-        known = metrics.figures(labels, propensity, share=0.1)
         return cls(
-            auc=known.get("auc"),
+            auc=metrics.figures(labels, propensity, share=0.1).get("auc"),
+            within=metrics.within_periods(labels, propensity, periods, smallest),
             ece=metrics.expected_calibration_error(labels, propensity),
             log_loss=float(-np.log(chance).mean()),
+            accepted=tuple(_accepted(labels, propensity, share) for share in CAPACITIES),
         )
 
 
@@ -116,7 +135,10 @@ class Result(_Record):
     pooled: Quality
     windows: tuple[Quality, ...]
     over_time: tuple[Quality, ...]
+    fits: int
+    seconds: float
     retrained: tuple[int, ...]
+    refused: tuple[int, ...]
     updated: tuple[int, ...]
     alarms: tuple[Alarm, ...]
 
@@ -132,10 +154,15 @@ class Line(_Record):
     auc: float
     lowest_auc: float
     highest_auc: float
+    within: float
     ece: float
     log_loss: float
+    accepted: tuple[float, ...]
     windows: tuple[float, ...]
+    fits: float
+    seconds: float
     retrainings: float
+    refusals: float
     updates: float
 
 
@@ -194,26 +221,38 @@ def fingerprint(history: History) -> str:
 
 
 def cases(contract: Contract, alignments: Sequence[int], delays: Sequence[int]) -> list[Case]:
-    """Every policy at every alignment and delay."""
-    return [Case(*parts) for parts in product(policies(contract), alignments, delays)]
+    """Every baseline at every delay, every policy at every alignment and delay."""
+    baselines = [Case(*parts) for parts in product(get_args(Baseline), alignments[:1], delays)]
+    return baselines + [Case(*parts) for parts in product(policies(contract), alignments, delays)]
 
 
 def measure(history: History, case: Case) -> Result:
     """Replay one case, and measure the rows after the first training share."""
-    contract, first = history.contract, history.origin
-    run = Replay(history, case.policy, _start(history, case), case.delay).run()
-    labels, propensity = history.dataset.labels, run.propensity
-    spans = [slice(at, at + SPAN) for at in range(first, len(labels), SPAN)]
+    started = time.process_time()
+    if isinstance(case.policy, Policy):
+        run = Replay(history, case.policy, _start(history, case), case.delay).run()
+    else:
+        run = Replay(history, Policy("never", False), _start(history, case), case.delay)
+        run.propensity = scores(case.policy, history, case.delay)
+    contract, first, labels, periods = history.contract, history.origin, history.dataset.labels, history.dataset.periods
+    spans = [slice(at, min(at + SPAN, len(labels))) for at in range(first, len(labels), SPAN)]
+
+    def quality(part: slice) -> Quality:
+        return Quality.of(labels[part], run.propensity[part], periods[part], contract.evaluation.smallest_segment)
+
     return Result(
-        policy=case.policy.name,
-        schedule=case.policy.schedule,
-        learns=case.policy.learns,
+        policy=case.title,
+        schedule=run.policy.schedule if isinstance(case.policy, Policy) else case.policy,
+        learns=run.policy.learns,
         alignment=case.alignment,
         delay=case.delay,
-        pooled=Quality.of(labels[first:], propensity[first:]),
-        windows=tuple(Quality.of(labels[part], propensity[part]) for part in windows(contract, len(labels))),
-        over_time=tuple(Quality.of(labels[part], propensity[part]) for part in spans),
+        pooled=quality(slice(first, len(labels))),
+        windows=tuple(map(quality, windows(contract, len(labels)))),
+        over_time=tuple(map(quality, spans)),
+        fits=run.fits,
+        seconds=round(time.process_time() - started, 3),
         retrained=tuple(at - first for at in run.retrained if at >= first),
+        refused=tuple(at - first for at in run.refused if at >= first),
         updated=tuple(at - first for at in run.updated if at >= first),
         alarms=tuple(
             Alarm(at=look.at - first, signals=look.signals.breached)
@@ -232,23 +271,37 @@ def summary(results: Sequence[Result]) -> list[Line]:
 
 
 def _line(group: Sequence[Result]) -> Line:
-    aucs = [_auc(result.pooled) for result in group]
+    aucs = [_known(result.pooled.auc) for result in group]
     return Line(
         **group[0].model_dump(include={"policy", "schedule", "learns", "delay"}),
         alignments=len(group),
         auc=mean(aucs),
         lowest_auc=min(aucs),
         highest_auc=max(aucs),
+        within=mean(_known(result.pooled.within) for result in group),
         ece=mean(result.pooled.ece for result in group),
         log_loss=mean(result.pooled.log_loss for result in group),
-        windows=tuple(mean(map(_auc, parts)) for parts in zip(*(result.windows for result in group), strict=True)),
+        windows=tuple(
+            mean(_known(part.auc) for part in parts)
+            for parts in zip(*(result.windows for result in group), strict=True)
+        ),
+        accepted=tuple(map(mean, zip(*(result.pooled.accepted for result in group), strict=True))),
+        fits=mean(result.fits for result in group),
+        seconds=mean(result.seconds for result in group),
         retrainings=mean(len(result.retrained) for result in group),
+        refusals=mean(len(result.refused) for result in group),
         updates=mean(len(result.updated) for result in group),
     )
 
 
-def _auc(quality: Quality) -> float:
-    return float("nan") if quality.auc is None else quality.auc
+def _known(figure: float | None) -> float:
+    return float("nan") if figure is None else figure
+
+
+def _accepted(labels: np.ndarray, propensity: np.ndarray, share: float) -> int:
+    """Acceptances among the best `share` of each 250 rows."""
+    parts = [slice(start, start + _CONTACTED) for start in range(0, len(labels), _CONTACTED)]
+    return int(sum(labels[part][metrics.contacted(propensity[part], share)].sum() for part in parts))
 
 
 def _start(history: History, case: Case) -> int:

@@ -28,6 +28,7 @@ from offers.drift.examination import MIX_SEED, at_reference_offers, examine
 from offers.drift.reference import SCORE, Known, Reference, Watch, WatchedColumn, watched_columns
 from offers.drift.streak import Streak
 from offers.drift.window import WindowReport
+from offers.evaluation import gate, metrics
 from offers.model import layer as layer_module
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
@@ -112,6 +113,13 @@ class History:
         margin = out_of_time_margins(self._learner, self.matrix[:rows], labels, edges, workers=1)
         calibrator = calibrate(margin, labels, contract.calibration)
         return PropensityModel(self.encoder, self._booster(rows), calibrator)
+
+    def fits(self, rows: int, learns: bool) -> int:
+        """Boosters that such a training fits: its own, and without a layer those that it is calibrated by."""
+        contract = self.contract
+        if learns and contract.learns:
+            return 1
+        return 1 + len(calibration_edges(rows, contract.evaluation.refit_every, contract.calibration.rows))
 
     def _booster(self, rows: int) -> xgb.Booster:
         return self._learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
@@ -259,6 +267,8 @@ class Replay:
     propensity: np.ndarray = field(init=False)
     looks: list[Look] = field(init=False, default_factory=list)
     retrained: list[int] = field(init=False, default_factory=list)
+    fits: int = field(init=False, default=0)
+    refused: list[int] = field(init=False, default_factory=list)
     updated: list[int] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -270,6 +280,7 @@ class Replay:
 
     def run(self) -> "Replay":
         """Score all rows, block by block; between blocks the model may be changed."""
+        self._tried_at = self.start
         serving = self._trained(self.start)
         for at in range(self.start, len(self.propensity), self._step):
             if at > self.start:
@@ -280,8 +291,11 @@ class Replay:
 
     def _changed(self, serving: Serving, at: int) -> Serving:
         if self._action(serving, at) == "retrain":
-            self.retrained.append(at)
-            return self._trained(at)
+            self._tried_at = at
+            if self._accepted(at):
+                self.retrained.append(at)
+                return self._trained(at)
+            self.refused.append(at)
         if serving.model.layer is not None and at - self.delay - serving.learnt >= self._watch.window:
             self.updated.append(at)
             return self._updated(serving, at)
@@ -305,8 +319,8 @@ class Replay:
         """Whether the calendar asks for a training."""
         periods, policy = self.history.dataset.periods, self.policy
         if policy.trigger == "rows":
-            return at - serving.trained_at >= policy.every
-        return bool(policy.trigger == "month" and periods[at - 1] != periods[serving.trained_at - 1])
+            return at - self._tried_at >= policy.every
+        return bool(policy.trigger == "month" and periods[at - 1] != periods[self._tried_at - 1])
 
     def _alarmed(self, signals: Signals) -> bool:
         """Whether drift alone asks for a training."""
@@ -329,7 +343,7 @@ class Replay:
             performance=performance.breached,
             ranks_hold=performance.ranks_hold,
             labels=at - self.delay - serving.rows,
-            since_training=at - serving.trained_at,
+            since_training=at - self._tried_at,
             unlearnt=None if serving.model.layer is None else at - self.delay - serving.learnt,
         )
 
@@ -342,16 +356,52 @@ class Replay:
 
     def _trained(self, at: int) -> Serving:
         rows = at - self.delay
-        model = self.history.train(rows, self.policy.learns, self.delay)
+        model = self._fitted(rows)
         before = expit(model.encoded_margin(self.history.matrix[rows:at]))
         return Serving(model, self._reference(model, rows, at), at, rows, rows, before)
 
+    def _accepted(self, at: int) -> bool:
+        """Whether the gate lets a new model take the place of what serves, by the newest rows with known labels.
+
+        The new model has learnt these rows, so models of its kind stand for it, each trained on the rows before its
+        part of them; against them stands what was served.
+        """
+        end, challenge = at - self.delay, self.history.contract.challenge
+        first = max(self.start, end - challenge.rows)
+        if end <= first:
+            return False
+        here, dataset = slice(first, end), self.history.dataset
+        twin = np.concatenate(
+            [self._prequential(edge, end) for edge in range(first, end, self.history.contract.evaluation.refit_every)]
+        )
+        duel = metrics.duel(dataset.labels[here], dataset.periods[here], twin, self.propensity[here])
+        return all(rule.passed for rule in gate.challenge(duel, self.history.contract))
+
+    def _prequential(self, at: int, end: int) -> np.ndarray:
+        """Propensities that a model trained at row `at` would have given to the rows from there on, up to `end`."""
+        model, end = self._fitted(at - self.delay), min(at + self.history.contract.evaluation.refit_every, end)
+        parts = []
+        for start in range(at, end, self._watch.window):
+            if start > at:
+                model = self._taught(model, slice(start - self._watch.window - self.delay, start - self.delay))
+            block = slice(start, min(start + self._watch.window, end))
+            parts.append(expit(model.encoded_margin(self.history.matrix[block])))
+        return np.concatenate(parts)
+
+    def _fitted(self, rows: int) -> PropensityModel:
+        """A model trained on the first `rows` rows; counts the boosters that it takes."""
+        self.fits += self.history.fits(rows, self.policy.learns)
+        return self.history.train(rows, self.policy.learns, self.delay)
+
+    def _taught(self, model: PropensityModel, rows: slice) -> PropensityModel:
+        """The model after its layer, where it has one, has learnt these rows."""
+        if model.layer is None:
+            return model
+        matrix, labels = self.history.matrix[rows], self.history.dataset.labels[rows]
+        return replace(model, layer=learn(model.layer, matrix, labels, model.tree_margin(matrix), self.delay))
+
     def _updated(self, serving: Serving, at: int) -> Serving:
-        assert serving.model.layer is not None
-        known = slice(serving.learnt, at - self.delay)
-        matrix, labels = self.history.matrix[known], self.history.dataset.labels[known]
-        layer = learn(serving.model.layer, matrix, labels, serving.model.tree_margin(matrix), self.delay)
-        model = replace(serving.model, layer=layer)
+        model = self._taught(serving.model, slice(serving.learnt, at - self.delay))
         reference = self._reference(model, serving.rows, serving.trained_at)
         return replace(serving, model=model, reference=reference, learnt=at - self.delay)
 

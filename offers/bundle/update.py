@@ -87,7 +87,7 @@ def rows_newer(parent: Bundle, dataset: Dataset) -> Newer:
             f"expected rows that begin with the {first} rows of bundle {parent.name}, got others: "
             "add new rows at the end, and leave the earlier ones as they are"
         )
-    fewest = contract.retraining.labels
+    fewest = contract.challenge.fewest
     if (count := len(dataset) - first) < fewest:
         raise DataError(f"expected {fewest} rows newer than those of bundle {parent.name}, got {count}: wait for more")
     matrix = parent.model.encoder.encode(dataset.frame.iloc[first:])

@@ -228,9 +228,9 @@ class Challenge(Section):
 
     rows: Annotated[int, Field(ge=100)] = 2000
     fewest: Annotated[int, Field(ge=50)] = 200
-    auc: Annotated[float, Field(ge=0)] = 0.0
+    auc: Annotated[float, Field(ge=0)] = 0.005
     log_loss: Annotated[float, Field(ge=0)] = 0.0
-    ece: Annotated[float, Field(ge=0)] = 0.01
+    ece: Annotated[float, Field(ge=0)] = 0.02
 
 
 class Simulation(Section):

@@ -12,14 +12,16 @@ CONTRACT: dict[str, dict[str, str]] = {
         "segments": "columns by whose groups figures are shown",
         "evaluation": "how quality is estimated",
         "model": "XGBoost's parameters; a search starts from these",
-        "calibration": "how scores become probabilities",
-        "gate": "rules that a candidate has to pass",
+        "calibration": "how scores become probabilities, where there is no layer",
+        "gate": "rules that a first model has to pass",
+        "challenge": "what a challenger has to show against the model that serves",
+        "dynamics": "the layer that learns between trainings; `none` does without it",
         "approval": "who lets a release be promoted",
         "owner": "who answers for the model; the release's card prints it",
         "tier": "how much hangs on the model: `low`, `medium` or `high`; the release's card prints it",
         "simulation": "the simulated world",
         "watch": "when scored rows have drifted",
-        "retraining": "when scores are recalibrated and the model is trained again",
+        "retraining": "when the layer is updated and the model is trained again",
     },
     "Source": {
         "uri": (
@@ -175,9 +177,25 @@ CONTRACT: dict[str, dict[str, str]] = {
         "outcomes": "fewest of each kind among them",
         "newest": "performance is judged by at most this many of the newest labels",
         "surprise": "a breach is this many standard deviations away from what was promised",
-        "recalibrate": "whether scores are recalibrated at all",
-        "recalibration_rows": "a recalibration learns from this many of the newest labels",
-        "platt_labels": "with fewer labels a recalibration fits an intercept only, with more also a slope",
-        "prior": "weight, in rows, of the belief that the scores need no correction",
+    },
+    "Challenge": {
+        "rows": "the newest matured rows that are compared",
+        "fewest": "with fewer rows the challenger is refused",
+        "auc": "by how much its AUC within a month may be lower",
+        "log_loss": "by how much its log-loss may be higher",
+        "ece": "by how much its calibration error may be higher",
+    },
+    "Dynamics": {
+        "fast": "the part of the layer's level that follows a change at once",
+        "slow": "the part that stays",
+        "columns": "the weights of columns",
+        "batch": "most rows that are learnt at a time",
+        "share": (
+            "the layer's part of a margin, at most; less where the layer has not helped, and where labels are late"
+        ),
+    },
+    "Walk": {
+        "spread": "how far a weight strays in the long run, in log-odds",
+        "memory": "how many rows it remembers",
     },
 }

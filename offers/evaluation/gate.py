@@ -57,6 +57,13 @@ def decide(evaluation: Evaluation, contract: Contract) -> Verdict:
     return Verdict(contract=contract.name, passed=all(verdict.passed is not False for verdict in rules), rules=rules)
 
 
+def decide_update(evaluation: Evaluation, contract: Contract) -> Verdict:
+    """Hold an update of the model that serves against that model: it has the same trees, so this is all there is."""
+    duel = evaluation.champion.newest if evaluation.champion else None
+    rules = () if duel is None else challenge(duel, contract)
+    return Verdict(contract=contract.name, passed=bool(rules) and all(rule.passed for rule in rules), rules=rules)
+
+
 def challenge(duel: Duel, contract: Contract) -> tuple[RuleVerdict, ...]:
     """Hold a challenger against what serves: it takes its place where it is not worse by any figure.
 

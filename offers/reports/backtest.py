@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offers.backtest.baselines import Baseline
 from offers.backtest.comparison import SPAN, Line, Result
 from offers.files import os_errors
 from offers.reports.drawing import GRID, INK, RC
@@ -85,12 +87,17 @@ def _alarms(axes: Axes, result: Result) -> None:
 def _price(axes: Axes, lines: Sequence[Line]) -> None:
     """Pooled AUC against the number of retrainings; the schedules make the curve that others have to beat."""
     for learns, style, word in ((False, "--", ""), (True, "-", " + layer")):
-        chosen = [line for line in lines if line.learns == learns]
+        chosen = [line for line in lines if line.learns == learns and line.policy not in get_args(Baseline)]
         curve = sorted((line for line in chosen if _scheduled(line)), key=lambda line: line.retrainings)
         x, y = [line.retrainings for line in curve], [line.auc for line in curve]
         axes.plot(x, y, style, color=_SCHEDULE, linewidth=1.2, marker="o", markersize=4, label=f"schedules{word}")
         for line in chosen:
             _mark(axes, line)
+    for line in (line for line in lines if line.policy in get_args(Baseline) and line.policy != "random"):
+        axes.axhline(line.auc, color=INK, linewidth=0.8, linestyle=":")
+        axes.annotate(
+            line.policy, (0.99, line.auc), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7
+        )
     axes.set(xlabel="retrainings", ylabel="AUC, all rows pooled")
     axes.legend(loc="lower right")
 

@@ -127,9 +127,10 @@ def gate(contract: str, gold: Path, model: Path, result: Path, verdict: Path, pa
     from offers.reports import training as report
 
     known, found = contracts.load(contract), files.read(result, EVALUATION, Evaluation)
-    decided = gates.decide(found, known)
+    lineage = _lineage(model)
+    decided = gates.decide_update(found, known) if lineage else gates.decide(found, known)
     verdict.write_text(decided.model_dump_json(indent=1) + "\n", "utf-8")
-    facts = _facts(files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters), _lineage(model))
+    facts = _facts(files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters), lineage)
     scored = pd.read_parquet(result / PREDICTIONS)
     page.write_text(report.training_report(known, found, scored, decided, facts), "utf-8")
     failed = [rule.rule for rule in decided.rules if rule.passed is False]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from offers.bundle.bundle import Bundle
-from serving.process.telemetry import ROWS
+from serving.process.telemetry import LAYER_LABELS, LAYER_LAG, LAYER_SHARE, ROWS
 from serving.protocol.kserve import InferRequest, InferResponse, Model
 from serving.protocol.payload import Payload, answered, check_outputs, claimed_rows, described, instances, tensors
 from serving.protocol.rows import MAX_ROWS, RequestSchema, Rows
@@ -41,6 +41,10 @@ class Predictor(Model):
         bundle.model.booster.set_param({"nthread": 1})
         self._pool = ThreadPoolExecutor(2, "scoring")
         ROWS.labels(name)
+        if layer := bundle.model.layer:
+            LAYER_SHARE.labels(name).set(layer.share)
+            LAYER_LABELS.labels(name).set(layer.labels)
+            LAYER_LAG.labels(name).set(layer.lag)
         self.ready = True
 
     @property

@@ -31,6 +31,7 @@ def test_holds_what_serving_and_audit_need(shop_bundle: Path) -> None:
     assert {path.name for path in shop_bundle.iterdir()} == {
         "booster.ubj",
         "calibrator.json",
+        "layer.json",
         "contract.yaml",
         "encoder.json",
         "gate.json",

@@ -58,8 +58,8 @@ def test_a_bundle_without_a_layer_gets_one_that_knows_its_rows(shop_run: ShopRun
 
 def test_foreign_or_too_few_rows_are_refused(shop_run: ShopRun) -> None:
     parent = bundles.load(shop_run.bundle)
-    with pytest.raises(DataError, match="got 99: wait for more"):
-        update(parent, followed(shop_run, 99, outcome=1))
+    with pytest.raises(DataError, match="got 199: wait for more"):
+        update(parent, followed(shop_run, 199, outcome=1))
     dataset = followed(shop_run, 600, outcome=1)
     dataset.labels[0] = 1 - dataset.labels[0]
     with pytest.raises(DataError, match="begin with the 3000 rows"):
