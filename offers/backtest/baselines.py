@@ -17,31 +17,26 @@ _FOLDS = 5
 
 
 def scores(name: Baseline, history: History, delay: int) -> np.ndarray:
-    """Propensities of every row after the first training share, shape (n_rows,); NaN before it.
+    """Propensities of every row after the first training share, shape (n_rows,).
 
-    - random: the rate of all known labels, and customers in no order
-    - trailing rate: the rate of the newest 200 known labels, the same for every customer
+    - random: the rate of the labels that are known at first, and customers in no order
+    - trailing rate: the rate of the newest 200 known labels, the same for every customer; by the rule of succession
     - oracle of the window: folds within each window; it sees the future, so it is a bound and no policy
     """
     return {"random": _random, "trailing rate": _trailing, "oracle of the window": _oracle}[name](history, delay)
 
 
 def _random(history: History, delay: int) -> np.ndarray:
-    spread = np.random.default_rng(history.seed).uniform(0.9, 1.1, len(history.dataset))
-    return np.minimum(_rates(history, delay, len(history.dataset)) * spread, 1 - 1e-9)
+    known = history.dataset.labels[: history.origin - delay]
+    spread = np.random.default_rng([history.seed, 1]).uniform(0.9, 1.1, len(history.dataset))
+    return np.asarray(np.minimum((known.sum() + 1) / (len(known) + 2) * spread, 1 - 1e-9))
 
 
 def _trailing(history: History, delay: int) -> np.ndarray:
-    return _rates(history, delay, _TRAILING)
-
-
-def _rates(history: History, delay: int, newest: int) -> np.ndarray:
-    """Acceptance rate of the newest known labels at each row, by the rule of succession."""
     accepted = np.concatenate([[0], np.cumsum(history.dataset.labels)])
     end = np.maximum(np.arange(len(history.dataset)) - delay, 0)
-    begin = np.maximum(end - newest, 0)
-    rates = (accepted[end] - accepted[begin] + 1) / (end - begin + 2)
-    return np.where(np.arange(len(rates)) < history.origin, np.nan, rates)
+    begin = np.maximum(end - _TRAILING, 0)
+    return np.asarray((accepted[end] - accepted[begin] + 1) / (end - begin + 2))
 
 
 def _oracle(history: History, delay: int) -> np.ndarray:

@@ -134,4 +134,5 @@ def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation
             "champion": theirs,
         }
     )
-    return parent.evaluation.model_copy(update={"champion": comparison}), scored
+    # Windows belong to rows of the parent's evaluation, which are not scored again.
+    return parent.evaluation.model_copy(update={"champion": comparison, "windows": ()}), scored

@@ -257,7 +257,7 @@ def _window(name: Cell, model: Scores, baseline: Scores, inner: Mapping[str, flo
         Cell(count(model.rows)),
         Cell(percent(model.positive_rate)),
         _measured(model.figures.get("auc")),
-        *([Cell(figure(inner[name.text]))] if inner else []),
+        *([Cell(figure(inner.get(name.text)))] if inner else []),
         _value(baseline, "auc"),
         *(_value(model, metric) for metric in ("average_precision", "log_loss", "ece")),
         _value(model, "lift", 2, f"of {figure(model.lift_ceiling, 2)}"),

@@ -106,7 +106,7 @@ def test_a_foreign_file_is_named(copy: Path) -> None:
         bundles.load(copy)
 
 
-@pytest.mark.parametrize(("version", "advice"), [(1, "an older version .* train it again"), (3, "a newer version")])
+@pytest.mark.parametrize(("version", "advice"), [(1, "an older version .* train it again"), (4, "a newer version")])
 def test_another_version_is_named(copy: Path, version: int, advice: str) -> None:
     manifest = copy / MANIFEST
     manifest.write_text(manifest.read_text().replace(f'"format": {bundles.FORMAT}', f'"format": {version}'))

@@ -9,6 +9,7 @@ import pytest
 import xgboost as xgb
 
 from offers.bundle.bundle import MANIFEST, Manifest, load
+from offers.drift.reference import SCORE
 from tests.support.runs import train_file
 
 HERE = Path(__file__).parent / "version_0_1"
@@ -49,13 +50,14 @@ def test_its_content_says_which_bundle_it_is(trained_again: Path) -> None:
     assert {new.files[file] for file in ("contract.yaml", "encoder.json")} <= set(old.files.values())
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        *("booster.ubj", "calibrator.json", "contract.yaml", "encoder.json"),
-        *("gate.json", "golden.json", "metrics.json", "watch.json"),
-    ],
-)
+@pytest.mark.parametrize("file", ["calibrator.json", "gate.json", "golden.json", "metrics.json", "watch.json"])
+def test_training_again_gives_the_same_form(trained_again: Path, file: str) -> None:
+    """Since 0.1 a layer stands beside the trees of a contract with time order, so that numbers differ."""
+    old, new = (text_of(bundle, file) for bundle in (HERE / NAME, trained_again))
+    assert NUMBER.sub("0", new) == NUMBER.sub("0", old)
+
+
+@pytest.mark.parametrize("file", ["booster.ubj", "contract.yaml", "encoder.json"])
 def test_training_again_gives_the_same_content(trained_again: Path, file: str) -> None:
     """Byte for byte but for numbers, whose last digits depend on the processor."""
     old, new = (text_of(bundle, file) for bundle in (HERE / NAME, trained_again))
@@ -65,7 +67,7 @@ def test_training_again_gives_the_same_content(trained_again: Path, file: str) -
 
 def test_training_again_gives_the_same_reference(trained_again: Path) -> None:
     old, new = (pd.read_parquet(bundle / "reference.parquet") for bundle in (HERE / NAME, trained_again))
-    pd.testing.assert_frame_equal(new, old, rtol=1e-6)
+    pd.testing.assert_frame_equal(new.drop(columns=SCORE), old.drop(columns=SCORE), rtol=1e-6)
 
 
 def numbers(text: str) -> np.ndarray:
