@@ -27,6 +27,7 @@ from cli import (
     policy,
     retrain,
     runs,
+    score,
     serve,
     submission,
 )
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("rank")(serve.rank)
+app.command("score")(score.score)
 app.command("backtest")(backtest.backtest)
 app.command("deploy")(cluster.deploy)
 app.command("rollback")(cluster.rollback)

@@ -65,6 +65,20 @@ def select(uri: str, text: str, wanted: Select) -> pd.DataFrame:
     return not_empty(exact_frame(pa.table({name: _array(columns[name]) for name in wanted(names)})), origin)
 
 
+def stream(uri: str, text: str, wanted: Select, rows: int) -> Iterator[pa.RecordBatch]:
+    """What `select` gives, `rows` at a time, by a cursor of the server where the driver has one."""
+    url, origin = _url(uri), shown(uri)
+    with _errors(url, origin):
+        engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+        options = {"no_parameters": True, "stream_results": True, "max_row_buffer": rows}
+        with engine.connect().execution_options(**options) as connection:
+            result = connection.exec_driver_sql(text)
+            names = list(map(str, result.keys()))
+            places = [(name, names.index(name)) for name in wanted(names)]
+            while chunk := result.fetchmany(rows):
+                yield pa.RecordBatch.from_pydict({name: _array([row[at] for row in chunk]) for name, at in places})
+
+
 def shown(uri: str) -> str:
     """A database's URL without what may be secret: its query may hold a whole connection string, password and all."""
     return _url(uri).set(query={}).render_as_string(hide_password=True)

@@ -5,9 +5,10 @@ import csv
 import difflib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -66,6 +67,26 @@ def read_columns(path: Path, form: CsvFormat, origin: str, select: Select) -> pd
                 return read_columns(unpacked, form, origin, select)
         read_rows = {"parquet": _read_parquet, "workbook": _read_workbook, "csv": _read_csv}[kind]
         return not_empty(read_rows(path, form, origin, select), origin)
+
+
+def header(path: Path, form: CsvFormat, origin: str) -> list[str]:
+    """Names of a CSV file's columns; errors are those of `read`."""
+    with os_errors(path, SourceError):
+        try:
+            names = _header(path, form)
+        except (UnicodeError, csv.Error) as error:
+            raise _malformed(path, form, origin, error) from None
+    _check_separator(names, form, origin)
+    return names
+
+
+def stream(path: Path, form: CsvFormat, names: list[str], origin: str) -> Iterator[pa.RecordBatch]:
+    """Columns of a CSV file as text, a batch at a time; errors are those of `read`."""
+    try:
+        with arrow_csv.open_csv(path, **_options(form, names)) as reader:
+            yield from reader
+    except (UnicodeError, pa.ArrowInvalid) as error:
+        raise _malformed(path, form, origin, error) from None
 
 
 def not_empty(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
@@ -175,20 +196,23 @@ def _check_separator(header: Sequence[str], form: CsvFormat, origin: str) -> Non
 
 
 def _table(path: Path, form: CsvFormat, names: list[str]) -> pd.DataFrame:
-    table = arrow_csv.read_csv(
-        path,
-        read_options=arrow_csv.ReadOptions(encoding=form.encoding),
-        parse_options=_parse_options(form),
-        convert_options=arrow_csv.ConvertOptions(
+    table = arrow_csv.read_csv(path, **_options(form, names))
+    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
+    return frame
+
+
+def _options(form: CsvFormat, names: list[str]) -> dict[str, Any]:
+    return {
+        "read_options": arrow_csv.ReadOptions(encoding=form.encoding),
+        "parse_options": _parse_options(form),
+        "convert_options": arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             include_columns=names,
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         ),
-    )
-    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
-    return frame
+    }
 
 
 def _parse_options(

@@ -1,0 +1,87 @@
+"""offers score: every customer of a table, with the offers that they would get."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BundleOption = Annotated[str, typer.Option(help="A bundle's path, its name in the local store, or its s3:// URI.")]
+
+
+def score(
+    customers: Annotated[
+        str, typer.Argument(help="Parquet or CSV file, http(s)://, s3:// or SQLAlchemy URL with a row per customer.")
+    ],
+    output: Annotated[Path, typer.Argument(help="Directory for the Parquet parts; one that was begun goes on.")],
+    bundle: BundleOption,
+    catalogue: Annotated[
+        str, typer.Option(help="A shipped catalogue, or a YAML file; the contract's by default.")
+    ] = "",
+    customer: Annotated[str, typer.Option(help="Column with the customers' ids.")] = "customer_id",
+    query: Annotated[
+        str, typer.Option(help="SQL text for a database, with an ORDER BY; the contract's source.query by default.")
+    ] = "",
+    k: Annotated[int | None, typer.Option(min=1, help="Places in an answer; the catalogue's by default.")] = None,
+    withheld: Annotated[bool, typer.Option("--withheld", help="Write withheld offers and their reasons too.")] = False,
+    rows: Annotated[int, typer.Option(min=1, max=5_000_000, help="Customers in a part.")] = 100_000,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+) -> None:
+    """Score all customers, and write who would get which offer, in rank order, to Parquet.
+
+    A run that was killed goes on when it is started again: no customer is doubled, and none is left out.
+    """
+    import time
+
+    from cli.screen import download_progress
+    from offers.batch.customers import CustomerSchema
+    from offers.batch.parts import manifest_of
+    from offers.batch.parts import score as score_parts
+    from offers.batch.scoring import Scorer, Versions
+    from offers.batch.source import open_customers
+    from offers.bundle.location import open_bundle
+    from offers.policy import catalogue as catalogues
+    from offers.policy.arbitration import Policy
+    from offers.settings import Settings
+
+    settings, began = Settings.from_env(), time.monotonic()
+    opened = open_bundle(bundle, settings)
+    contract = opened.contract
+    policy = Policy(catalogues.load(catalogue or contract.name, contract), contract)
+    schema = CustomerSchema(contract, customer)
+    with download_progress() as progress:
+        source = open_customers(customers, schema, settings, query or contract.source.query or "", progress)
+    versions = Versions.of(opened.name, policy)
+    scorer = Scorer(opened.model, policy, schema, versions, k, withheld, threads)
+    manifest = manifest_of(source, scorer, k or policy.catalogue.policy.k, withheld, rows)
+    with _bar(source.total) as tell:
+        summary = score_parts(source, scorer, output, manifest, tell)
+    typer.echo(
+        f"{summary.customers} customers ({summary.earlier} of them by an earlier run), {summary.parts} parts in"
+        f" {output}, {time.monotonic() - began:.1f} s; bundle {versions.bundle}, catalogue {versions.catalogue},"
+        f" policy {versions.policy}"
+    )
+
+
+@contextmanager
+def _bar(total: int | None) -> Iterator[Callable[[int], None]]:
+    """Rows, rate and time left, on a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cli.screen import console
+
+    columns = (
+        TextColumn("{task.completed:,.0f} customers"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total, rate="")
+
+        def tell(customers: int) -> None:
+            speed = progress.tasks[0].speed
+            progress.update(task, completed=customers, rate=f"{speed:,.0f} a second" if speed else "")
+
+        yield tell

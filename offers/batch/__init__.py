@@ -1,0 +1,1 @@
+"""Many customers in one go: scores in a table, and a campaign that keeps to capacity."""

@@ -1,0 +1,195 @@
+"""A batch of customers, typed by the contract: ids, and the columns that rules and model ask."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from offers.contract.column import Column, Role
+from offers.contract.contract import Contract
+from offers.errors import DataError
+from offers.model.encoder import Coded
+from offers.wording import shown, some
+
+_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
+
+
+@dataclass(frozen=True)
+class Customers:
+    """Ids as text, and columns as `Policy.expand` takes them: categories as `Coded`, all else as float64."""
+
+    ids: pa.Array
+    columns: dict[str, Coded | np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class CustomerSchema:
+    """What a table of customers has to hold: an id, and the contract's customer and context columns.
+
+    Parameters
+    ----------
+    key : the column with the customer's id
+
+    Attributes
+    ----------
+    names : the columns that are read; others are left alone
+    """
+
+    def __init__(self, contract: Contract, key: str) -> None:
+        self.contract, self.key = contract, key
+        self._columns = [column for column in contract.inputs if column.role != Role.OFFER]
+        self.names = list(dict.fromkeys([key, *(column.name for column in self._columns)]))
+
+    def choose(self, names: Sequence[str], origin: str) -> list[str]:
+        """The columns to read of a table's; raises `DataError` where one is missing or there twice."""
+        if twice := [name for name in self.names if list(names).count(name) > 1]:
+            raise DataError(f"{origin}: expected each column once, got {some(twice)} twice")
+        if missing := [name for name in self.names if name not in names]:
+            hint = f"; --customer names the column with their ids, now {self.key!r}" if self.key in missing else ""
+            raise DataError(
+                f"{origin}: expected the customers' columns of contract {self.contract.name}; missing:"
+                f" {some(missing)}{hint}"
+            )
+        return self.names
+
+    def ids(self, batch: pa.RecordBatch, first_row: int = 1) -> pa.Array:
+        """The customers' ids as text; raises `DataError` where one is missing."""
+        ids = _text(batch.column(self.key), self.key)
+        _refuse(self.key, "a customer's id", ids, _mask(pc.is_null(ids)), first_row)
+        return ids
+
+    def typed(self, batch: pa.RecordBatch, first_row: int = 1) -> Customers:
+        """Type and check a batch.
+
+        Parameters
+        ----------
+        batch : typed columns, or text as the contract's files have it
+        first_row : the number of its first row, for messages
+
+        Raises
+        ------
+        DataError
+            a value breaks the contract, or an id is missing: names column and row
+        """
+        ids = self.ids(batch, first_row)
+        decimal = self.contract.source.format.decimal
+        columns = {c.name: _column(batch.column(c.name), c, decimal, first_row) for c in self._columns}
+        return Customers(ids, columns)
+
+
+def _column(values: pa.Array, column: Column, decimal: str, first_row: int) -> Coded | np.ndarray:
+    if column.type == "category":
+        return Coded(_places(values, column, first_row))
+    return _numbers(values, column, decimal, first_row)
+
+
+def _places(values: pa.Array, column: Column, first_row: int) -> np.ndarray:
+    words = _text(values, column.name).dictionary_encode()
+    table = words.dictionary
+    places = pc.index_in(table, pa.array(column.values, pa.string()))
+    absent = _mask(pc.is_in(table, pa.array(column.missing, pa.string())))
+    codes = np.append(np.where(absent, np.nan, _floats(places)), np.nan)
+    unknown = np.append(np.isnan(codes[:-1]) & ~absent & (column.unknown == "reject"), False)
+    at = words.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    _refuse(column.name, f"one of {', '.join(column.values)}", values, unknown[at], first_row)
+    found = np.asarray(codes[at])
+    if not column.may_be_missing:
+        _refuse(column.name, "a value", values, np.isnan(found), first_row)
+    return found
+
+
+def _numbers(values: pa.Array, column: Column, decimal: str, first_row: int) -> np.ndarray:
+    if _is_text(values.type):
+        found, wrong = _parsed(_text(values, column.name), column, decimal)
+    elif pa.types.is_boolean(values.type) or _is_number(values.type):
+        found = _floats(values)
+        wrong = np.isinf(found)
+        for token in filter(_is_float, column.missing):
+            found[found == float(token)] = np.nan
+    else:
+        raise DataError(f"column '{column.name}': expected numbers, got {values.type}")
+    _refuse(column.name, "yes or no" if column.type == "boolean" else "a number", values, wrong, first_row)
+    for expected, fault in _faults(column, found):
+        _refuse(column.name, expected, values, fault, first_row)
+    return found
+
+
+def _parsed(words: pa.Array, column: Column, decimal: str) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of text cells, and which cells are none."""
+    words = words.dictionary_encode()
+    table = words.dictionary.to_pylist()
+    numbers = [np.nan if word in column.missing else _number(word, column, decimal) for word in table]
+    codes = np.array([np.inf if number is None else number for number in numbers] + [np.nan])
+    found = codes[words.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    return found, np.isinf(found)
+
+
+def _number(word: str, column: Column, decimal: str) -> float | None:
+    if column.type == "boolean":
+        return 1.0 if word.lower() in _TRUE else 0.0 if word.lower() in _FALSE else None
+    if decimal == ",":
+        word = "?" if "." in word else word.replace(",", ".")
+    return float(word) if _is_float(word) else None
+
+
+def _faults(column: Column, found: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    faults = []
+    if column.min is not None:
+        faults.append((f"at least {column.min:g}", found < column.min))
+    if column.max is not None:
+        faults.append((f"at most {column.max:g}", found > column.max))
+    if column.type == "integer":
+        faults.append(("a whole number", found % 1 > 0))
+    if column.type == "boolean":
+        faults.append(("yes or no", (found != 0) & (found != 1) & ~np.isnan(found)))
+    if not column.may_be_missing:
+        faults.append(("a value", np.isnan(found)))
+    return faults
+
+
+def _refuse(name: str, expected: str, values: pa.Array, wrong: np.ndarray, first_row: int) -> None:
+    if wrong.any():
+        row = int(wrong.argmax())
+        others = f" ({int(wrong.sum())} rows of this batch)" if wrong.sum() > 1 else ""
+        got = values[row].as_py()
+        raise DataError(
+            f"column '{name}', row {first_row + row}: expected {expected}, got"
+            f" {'nothing' if got is None else shown(got)}{others}"
+        )
+
+
+def _text(values: pa.Array, name: str) -> pa.Array:
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if _is_text(values.type) or pa.types.is_integer(values.type):
+        return values.cast(pa.string())
+    raise DataError(f"column '{name}': expected text, got {values.type}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _is_float(word: str) -> bool:
+    try:
+        return bool(np.isfinite(float(word)))
+    except ValueError:
+        return False
+
+
+def _floats(values: pa.Array) -> np.ndarray:
+    return np.array(values.cast(pa.float64()).to_numpy(zero_copy_only=False))
+
+
+def _mask(values: pa.Array) -> np.ndarray:
+    return np.asarray(values.to_numpy(zero_copy_only=False), bool)

@@ -1,0 +1,171 @@
+"""Customers to their ranked offers, record batch to record batch: encode, score, ask the rules, arbitrate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from offers.batch.customers import Customers, CustomerSchema
+from offers.batch.trees import SortedTrees
+from offers.contract.contract import Contract
+from offers.model.encoder import Coded
+from offers.model.propensity import PropensityModel
+from offers.policy.answers import rankings
+from offers.policy.arbitration import Policy
+from offers.policy.decided import Decided
+from offers.policy.pairs import Standing
+
+BLOCK = 16_384
+"""Customers that are scored at a time: their matrices stay small, whatever the batch."""
+
+WORD = pa.dictionary(pa.int32(), pa.string())
+SCHEMA = pa.schema(
+    [
+        ("customer", pa.string()),
+        ("rank", pa.int16()),
+        ("offer", WORD),
+        ("propensity", pa.float64()),
+        ("value", pa.float64()),
+        ("score", pa.float64()),
+        ("action_probability", pa.float64()),
+        ("reasons", pa.list_(pa.string())),
+        ("bundle", WORD),
+        ("policy", WORD),
+        ("catalogue", WORD),
+    ]
+)
+"""A scored table: an offer in a customer's answer, or one that is withheld, with null for its rank and its reasons."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What scored: names of bundle, policy settings and catalogue, as the ranker writes them."""
+
+    bundle: str
+    policy: str
+    catalogue: str
+
+    @classmethod
+    def of(cls, bundle: str, policy: Policy) -> "Versions":
+        catalogue = policy.catalogue
+        return cls(bundle, catalogue.policy.version, f"{catalogue.name}-{catalogue.version}")
+
+
+class Scorer:
+    """A model and a policy over batches of customers; it decides what the ranker decides.
+
+    Where the catalogue explores, a customer's id is the key of the draw.
+
+    Parameters
+    ----------
+    schema : of the customers
+    k : places in an answer; None for the catalogue's
+    withheld : whether to write the withheld offers too, with their reasons
+    threads : cores to use
+    """
+
+    def __init__(
+        self,
+        model: PropensityModel,
+        policy: Policy,
+        schema: CustomerSchema,
+        versions: Versions,
+        k: int | None = None,
+        withheld: bool = False,
+        threads: int = 2,
+    ) -> None:
+        self.schema, self.versions = schema, versions
+        self._model, self._policy, self._k, self._withheld = model, policy, k, withheld
+        self._threads = threads
+        self._trees = _trees(model, policy, schema.contract, threads)
+        self._offers = [offer.id for offer in policy.offers]
+        self._values = np.array([offer.value for offer in policy.offers])
+
+    def __call__(self, batch: pa.RecordBatch, first_row: int = 1) -> pa.Table:
+        """Score a batch.
+
+        Parameters
+        ----------
+        batch : customers, with the columns of `schema`
+        first_row : the number of its first row, for messages
+
+        Returns
+        -------
+        pyarrow.Table
+            of `SCHEMA`, by customer in the order given, then by rank
+
+        Raises
+        ------
+        DataError
+            a value breaks the contract
+        """
+        starts = range(0, len(batch), BLOCK)
+        parts = [self._block(self.schema.typed(batch.slice(start, BLOCK), first_row + start)) for start in starts]
+        return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+
+    def _block(self, customers: Customers) -> pa.Table:
+        standing = self._policy.pairing.stand(customers.columns)
+        keys = customers.ids.to_pylist() if self._policy.catalogue.policy.exploration.kind != "none" else None
+        decided = self._policy.decide(standing, self._propensity(customers, standing), self._k, keys)
+        ranked = self._ranked(customers, decided)
+        return pa.concat_tables([ranked, self._withheld_table(customers, decided)]) if self._withheld else ranked
+
+    def _propensity(self, customers: Customers, standing: Standing) -> np.ndarray:
+        filler = Coded(np.full(len(customers), np.nan)), np.full(len(customers), np.nan)
+        columns = {
+            feature.name: customers.columns.get(feature.name, filler[not feature.values])
+            for feature in self._model.encoder.features
+        }
+        margins = self._trees.margins(self._model.encoder.encode(columns, self._threads))
+        propensity = self._model.calibrator(margins)[:, self._policy.pairing.variant]
+        return np.where(standing.eligible, propensity, np.nan)
+
+    def _ranked(self, customers: Customers, decided: Decided) -> pa.Table:
+        reasons = pa.nulls(len(decided.rank), pa.list_(pa.string()))
+        return self._table(customers, decided, decided.customer, decided.offer, pa.array(decided.rank), reasons)
+
+    def _withheld_table(self, customers: Customers, decided: Decided) -> pa.Table:
+        customer, offer = np.nonzero(decided.fate)
+        answers = rankings(decided, self._policy.offers, self._policy.pairing.eligibility)
+        reasons = [[why.code for why in entry.reasons] for answer in answers for entry in answer.withheld]
+        ranks = pa.nulls(len(customer), pa.int16())
+        return self._table(customers, decided, customer, offer, ranks, pa.array(reasons, pa.list_(pa.string())))
+
+    def _table(
+        self,
+        customers: Customers,
+        decided: Decided,
+        customer: np.ndarray,
+        offer: np.ndarray,
+        rank: pa.Array,
+        reasons: pa.Array,
+    ) -> pa.Table:
+        pair = customer, offer
+        columns = [
+            customers.ids.take(pa.array(customer)),
+            rank.cast(pa.int16()),
+            pa.DictionaryArray.from_arrays(pa.array(offer, pa.int32()), self._offers),
+            pa.array(decided.propensity[pair], from_pandas=True),
+            pa.array(self._values[offer]),
+            pa.array(decided.score[pair], from_pandas=True),
+            pa.array(decided.action_probability[pair]),
+            reasons,
+            *(_constant(name, len(customer)) for name in vars(self.versions).values()),
+        ]
+        return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _trees(model: PropensityModel, policy: Policy, contract: Contract, threads: int) -> SortedTrees:
+    """The model's trees, with each variant's offer columns encoded."""
+    attributes, first = policy.pairing.attributes, policy.pairing.variants
+    filler = {
+        feature.name: np.full(len(first), None, object) if feature.values else np.full(len(first), np.nan)
+        for feature in model.encoder.features
+    }
+    encoded = model.encoder.encode(filler | {name: values[first] for name, values in attributes.items()}, 1)
+    columns = [model.encoder.names.index(name) for name in attributes]
+    return SortedTrees(model.booster, columns, encoded[:, columns], threads)
+
+
+def _constant(word: str, length: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, np.int32)), [word])

@@ -1,0 +1,130 @@
+"""Customers from wherever they are, in batches of a size, so that memory does not grow with their number."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from offers.batch.customers import CustomerSchema
+from offers.data import sources, table_file
+from offers.data.download import Progress
+from offers.errors import SourceError
+from offers.files import os_errors
+from offers.settings import Settings
+
+_FILES = ("file", "http", "https", "s3", "simulated")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Customers to stream.
+
+    Attributes
+    ----------
+    origin : safe to show
+    state : size and time of a file, empty for a query: what must not change between a run and its continuation
+    total : how many customers, None where only reading can tell
+    """
+
+    origin: str
+    state: str
+    total: int | None
+    read: Callable[[int], Iterator[pa.RecordBatch]]
+
+    def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """All customers in batches of `rows`; the last may be smaller."""
+        return _cut(self.read(rows), rows)
+
+
+def open_customers(
+    where: str, schema: CustomerSchema, settings: Settings, query: str = "", progress: Progress | None = None
+) -> Source:
+    """Find the customers, and check that their columns are there.
+
+    Parameters
+    ----------
+    where : Parquet or CSV file (in the form that the contract declares), http(s)://, s3:// or SQLAlchemy URL
+    query : what a database is asked; it should order its rows, or a run that is killed can't go on
+
+    Raises
+    ------
+    SourceError
+        there is no such file or database, or it can't be read
+    DataError
+        a column is missing or there twice
+    """
+    scheme, is_url, _ = where.partition("://")
+    if is_url and scheme not in _FILES:
+        from offers.data import sql
+
+        if not query:
+            raise SourceError(f"{sql.shown(where)}: expected its SQL text in --query, or in contract key source.query")
+        chosen = partial(schema.choose, origin=sql.shown(where))
+        return Source(sql.shown(where), "", None, lambda rows: sql.stream(where, query, chosen, rows))
+    path = sources.fetch(schema.contract, settings, where, progress)
+    with os_errors(path, SourceError), path.open("rb") as file:
+        is_parquet, status = file.read(4) == b"PAR1", path.stat()
+    state = f"{status.st_size} bytes of {status.st_mtime_ns}"
+    if is_parquet:
+        return Source(
+            where, state, _parquet_rows(path, schema, where), lambda rows: _parquet(path, schema, where, rows)
+        )
+    form = schema.contract.source.format
+    schema.choose(table_file.header(path, form, where), where)
+    return Source(where, state, _lines(path) - 1, lambda _: table_file.stream(path, form, schema.names, where))
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def _parquet_rows(path: Path, schema: CustomerSchema, origin: str) -> int:
+    with _readable(path, origin) as file:
+        schema.choose(file.schema_arrow.names, origin)
+        return int(file.metadata.num_rows)
+
+
+def _parquet(path: Path, schema: CustomerSchema, origin: str, rows: int) -> Iterator[pa.RecordBatch]:
+    with _readable(path, origin) as file:
+        batches = file.iter_batches(rows, columns=schema.names)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                raise _corrupt(origin, error) from None
+            if batch is None:
+                return
+            yield batch
+
+
+def _readable(path: Path, origin: str) -> parquet.ParquetFile:
+    try:
+        return parquet.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _corrupt(origin, error) from None
+
+
+def _corrupt(origin: str, error: Exception) -> SourceError:
+    line = " ".join(str(error).split())[:200]
+    return SourceError(f"{origin}: expected a whole Parquet file, but it can't be read ({line}); write it again")
+
+
+def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        start = 0
+        while (room := rows - sum(map(len, waiting))) <= len(batch) - start:
+            yield _joined([*waiting, batch.slice(start, room)])
+            waiting, start = [], start + room
+        waiting.append(batch.slice(start))
+    if any(map(len, waiting)):
+        yield _joined(waiting)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.Table.from_batches(batches).combine_chunks()
+    return table.to_batches()[0]

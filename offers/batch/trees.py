@@ -1,0 +1,106 @@
+"""A booster's trees sorted by the offer columns they ask: a tree that asks none is walked once a customer."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xgboost as xgb
+
+from offers.model.propensity import margins
+
+_LEAF = -1
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the trees, as a booster of their own.
+
+    `values` are the distinct settings of the offer columns that these trees ask, shape (n_settings, n_columns);
+    `setting` has the place of each variant's among them.
+    """
+
+    booster: xgb.Booster
+    columns: list[int]
+    values: np.ndarray
+    setting: np.ndarray
+
+
+class SortedTrees:
+    """Margins of every customer with every variant of the offers, with no tree walked twice for the same row.
+
+    Parameters
+    ----------
+    booster : of trees, with one output
+    columns : places of the offer columns in the encoded matrix
+    variants : ndarray, shape (n_variants, len(columns))
+        encoded values of these columns
+    threads : cores to use
+    """
+
+    def __init__(self, booster: xgb.Booster, columns: Sequence[int], variants: np.ndarray, threads: int = 2) -> None:
+        self._variants = len(variants)
+        self._parts = [
+            _part(part, [column for column in columns if column in asked], columns, variants)
+            for asked, part in _sorted(booster, frozenset(columns)).items()
+        ]
+        for part in self._parts:
+            part.booster.set_param({"nthread": threads})
+
+    def margins(self, matrix: np.ndarray) -> np.ndarray:
+        """Log-odds of customers with each variant.
+
+        Parameters
+        ----------
+        matrix : ndarray, shape (n_customers, n_features), float32
+            encoded customers; its offer columns are overwritten
+
+        Returns
+        -------
+        ndarray, shape (n_customers, n_variants), float32
+            within 1e-5 of the whole booster's: the same leaves, added up in another order
+        """
+        total = np.zeros((len(matrix), self._variants), np.float32)
+        for part in self._parts:
+            found = np.empty((len(matrix), len(part.values)), np.float32)
+            for place, values in enumerate(part.values):
+                matrix[:, part.columns] = values
+                found[:, place] = margins(part.booster, matrix)
+            total += found[:, part.setting]
+        return total
+
+
+def _part(booster: xgb.Booster, asked: list[int], columns: Sequence[int], variants: np.ndarray) -> _Part:
+    of_part = variants[:, [list(columns).index(column) for column in asked]]
+    # What is missing equals itself here, and an empty setting is one setting.
+    values, setting = np.unique(np.where(np.isnan(of_part), np.inf, of_part), axis=0, return_inverse=True)
+    return _Part(booster, asked, np.where(np.isinf(values), np.nan, values), setting.reshape(-1))
+
+
+def _sorted(booster: xgb.Booster, columns: frozenset[int]) -> dict[frozenset[int], xgb.Booster]:
+    """Boosters by the offer columns that their trees ask; the first one carries the base score."""
+    whole = json.loads(booster.save_raw("json"))
+    groups: dict[frozenset[int], list[dict[str, object]]] = defaultdict(list)
+    for tree in whole["learner"]["gradient_booster"]["model"]["trees"]:
+        nodes = zip(tree["split_indices"], tree["left_children"], strict=True)
+        groups[columns & {column for column, left in nodes if left != _LEAF}].append(tree)
+    parts = {}
+    for asked, trees in groups.items():
+        parts[asked] = _booster(whole, trees)
+        # A probability of one half adds log-odds of 0.
+        whole["learner"]["learner_model_param"]["base_score"] = "[5E-1]"
+    return parts
+
+
+def _booster(whole: dict[str, dict[str, object]], trees: list[dict[str, object]]) -> xgb.Booster:
+    model = whole["learner"]["gradient_booster"]["model"]  # type: ignore[index]
+    model |= {
+        "trees": [tree | {"id": place} for place, tree in enumerate(trees)],
+        "tree_info": [0] * len(trees),
+        "iteration_indptr": list(range(len(trees) + 1)),
+        "gbtree_model_param": model["gbtree_model_param"] | {"num_trees": str(len(trees))},
+    }
+    booster = xgb.Booster()
+    booster.load_model(bytearray(json.dumps(whole).encode()))
+    return booster
