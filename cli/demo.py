@@ -31,6 +31,7 @@ LOOK_SECONDS = 2.0
 def demo() -> None:
     """Train, rank, watch the world change, train again: on real bank contacts, simulated ones where there are none."""
     from cli import traffic
+    from cli.governance import govern
     from cli.pipeline import run
     from cli.screen import console
     from offers.bundle.location import open_bundle
@@ -52,9 +53,7 @@ def demo() -> None:
             decision = _drift(running, trigger, known, bundle, changed)
             console.print("\nA new model is trained on the contacts, the shifted ones among them", style="bold")
             new = trigger.result(decision)
-        console.print("\nThe new bundle is served", style="bold")
-        with services(new, known.name, directory, watch=Watch(python, trigger.url)) as running:
-            _rank(running, known)
+    govern(known, settings, (bundle, new), contacts.parent, Watch(python))
     console.print("\n'make serve' keeps the services up; why the model was trained again, decision by decision:")
     console.print(f".venv/bin/offers retrain journal --store {trigger.journal.store.uri}")
 

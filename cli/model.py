@@ -31,18 +31,12 @@ TAKEN_SECONDS = 120
 @app.command("list")
 def list_(contract: Annotated[str, typer.Option("--contract", "-c", help="Only those of one contract.")] = "") -> None:
     """List releases, the newest last. Exit code 3: the approval of a champion has lapsed."""
-    from rich.table import Table
-
     from offers.governance.access import open_ledger
     from offers.settings import Settings
 
     ledger = open_ledger(Settings.from_env())
     state, moment = ledger.state(), ledger.clock()
-    table = Table("release", "status", "catalogue", "made", "approved by", "until", box=None, pad_edge=False)
-    for release in state.releases.values():
-        if not contract or release.act.contract == contract:
-            table.add_row(*_row(state, release, moment))
-    _print(table)
+    releases_table(state, moment, contract)
     champions = filter(None, map(state.champion, state.lines))
     lapsed = [champion for champion in champions if _lapsed(champion, moment)]
     for name, line in state.lines.items():
@@ -221,6 +215,17 @@ def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry") -> None:
                 raise ServiceError(f"entry {entry.number}: the champion stays: {getattr(entry.act, 'reason', '')}")
         time.sleep(0.1)
     raise ServiceError(f"entry {begun.number} is under way for {TAKEN_SECONDS} s; see the logs of 'offers serve'")
+
+
+def releases_table(state: "State", moment: "datetime", contract: str = "") -> None:
+    """Print the releases of a contract, or of all, with who approved them."""
+    from rich.table import Table
+
+    table = Table("release", "status", "catalogue", "made", "approved by", "until", box=None, pad_edge=False)
+    for release in state.releases.values():
+        if not contract or release.act.contract == contract:
+            table.add_row(*_row(state, release, moment))
+    _print(table)
 
 
 def _print(table: "Table | str") -> None:

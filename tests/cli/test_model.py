@@ -151,7 +151,7 @@ def test_the_card_tells_what_training_knew_and_what_people_decided(
     directory = tmp_path / "cards"
     done("model", "card", release, "--directory", directory)
     page = directory / f"{release}.md"
-    assert "Nobody has approved it." in page.read_text()
+    assert "No approval is in force." in page.read_text()
     done("model", "approve", release, "--key", "ann", "--condition", "not by <phone> | mail")
     written = done("model", "card", release, "--directory", directory).split()
     assert written == [str(directory / f"{release}.{ending}") for ending in ("md", "html")]
