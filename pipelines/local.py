@@ -19,10 +19,11 @@ from typing import IO, Any, Literal
 
 import yaml
 
+from offers.steps.execution import MISTAKE
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
-_MISTAKE = re.compile(r"^\s*offers: stopped: (.*)$")
 _NOTE = re.compile(r"^\s*offers: (.*)$")
 _DISK_FULL = re.compile(r"OSError: \[Errno (?:28|122)\]")
 
@@ -115,8 +116,8 @@ def _follow(state: Run, line: str, started: float) -> float:
         step = state.steps.get(match[1], Step(match[1], "running"))
         outcome: Literal["done", "failed"] = "done" if match[2] == "SUCCESS" else "failed"
         state.steps[match[1]] = replace(step, state=outcome, seconds=time.monotonic() - started)
-    elif match := _MISTAKE.match(line):
-        state.mistake = match[1]
+    elif match := MISTAKE.match(line):
+        state.mistake = match["sentence"]
     elif match := _NOTE.match(line):
         running = next((step for step in state.steps.values() if step.state == "running"), None)
         if running:

@@ -11,6 +11,7 @@ import urllib3
 from kubernetes import client
 
 from offers.errors import ServiceError
+from offers.steps.execution import MISTAKE
 from offers.store.store import Store
 
 RUN_LABEL = "pipeline/runid"
@@ -19,8 +20,6 @@ KILLED = 137
 
 _FOREIGN = re.compile(r"time=\S+ level=|[IWEF]\d{4} \d\d:\d\d:\d\d|\[KFP Executor |Error: exit status|ensurepip|\s*$")
 """How lines begin that Argo, Kubeflow's launcher and its executor write."""
-_OURS = re.compile(r"(?:offers: stopped: |offers\.errors\.\w+: )(?P<sentence>.*)")
-"""The last line of a step that ends by an error of ours; the second form is that of a traceback."""
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b.*")
 
 
@@ -41,7 +40,7 @@ class StepLog:
     def reason(self) -> str:
         """Why the step has ended so, in one sentence."""
         said = self.lines
-        ours = next((match["sentence"] for line in reversed(said) if (match := _OURS.match(line))), "")
+        ours = next((match["sentence"] for line in reversed(said) if (match := MISTAKE.match(line))), "")
         raised = next((line for line in reversed(said) if _RAISED.fullmatch(line)), "")
         last = said[-1].removeprefix("offers: ") if said else "it has said nothing"
         return ours or raised or self.end or last

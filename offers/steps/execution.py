@@ -1,6 +1,7 @@
 """Carry out a step: wait for what is away for a moment, and end by one sentence where it fails by an error of ours."""
 
 import random
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ Say = Callable[[str], None]
 
 STOPPED = "offers: stopped:"
 """How the last line of a step begins that fails by an error of ours."""
+MISTAKE = re.compile(rf"\s*(?:{STOPPED}|offers\.errors\.\w+:) (?P<sentence>.*)")
+"""That line, and the last one of a traceback by such an error."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
 
