@@ -160,15 +160,16 @@ def _trigger(known: "Contract", settings: "Settings", contacts: Path, bundle: Pa
     from offers.retraining.retrainer import Retrainer
     from offers.store.directory import DirectoryStore
     from pipelines.starting import LocalRuns
-    from pipelines.trigger import application, listener
+    from pipelines.trigger import application
+    from serving.process.listening import bound
 
     # A journal of its own: the cool-down of an earlier demo must not hold this one up.
     journal = Journal(DirectoryStore(contacts.parent), known.name)
     display = RunDisplay()
     arguments = training_arguments(known.name, str(contacts), str(bundle.parent))
     runs = LocalRuns(arguments, settings.home.resolve() / "runs" / contacts.parent.name, journal.ended, display.update)
-    socket = listener("127.0.0.1", 0)
-    config = uvicorn.Config(application(Retrainer(journal, runs)), log_config=None, ws="none")
+    socket = bound("127.0.0.1", 0)
+    config = uvicorn.Config(application(Retrainer(journal, runs)), log_config=None, lifespan="off", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()

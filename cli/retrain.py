@@ -83,22 +83,25 @@ def listen(
     new_rows: Annotated[int, typer.Option(min=0, help="Ask for a run when the source has so many more; 0: never.")] = 0,
     look_every: Annotated[str, typer.Option(help="How often to look at the clock and at the source.")] = "10m",
     cool_down: Annotated[str, typer.Option(help="Time between two runs, unless a person asks.")] = "1d",
+    runs_a_day: Annotated[int, typer.Option(min=1, help="The most runs within 24 hours, unless a person asks.")] = 4,
 ) -> None:
     """Take alarms over HTTP and start the training pipeline for them, until Ctrl-C."""
     import json
-
-    import uvicorn
+    import os
 
     from offers.decisions.period import span
     from offers.retraining.retrainer import Limits, Retrainer
+    from offers.retraining.signature import VARIABLE, key_of
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns, LocalRuns
-    from pipelines.trigger import announce, application, listener
+    from pipelines.trigger import Authority, announce, application, run
+    from serving.process.listening import bound
+    from serving.process.logs import configure_logging
 
     settings, chores = Settings.from_env(), list[tuple[float, Callable[[], None]]]()
     journal = _journal(contract, store, settings)
     arguments = _arguments(contract, source, publish, settings)
-    limits, seconds = Limits(cool_down=span(cool_down)), span(look_every).total_seconds()
+    limits, seconds = Limits(cool_down=span(cool_down), runs_a_day=runs_a_day), span(look_every).total_seconds()
     if kubeflow:
         runs = ClusterRuns(settings, arguments | {"service": service, "smoke_url": smoke_url})
         retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), announce)
@@ -110,11 +113,13 @@ def listen(
         chores.append((seconds, _by_schedule(retrainer, span(every))))
     if new_rows:
         chores.append((seconds, _by_rows(retrainer, contract, source, new_rows, settings)))
-    socket = listener(host, port)
-    typer.echo(json.dumps({"host": host, "http_port": socket.getsockname()[1], "contract": journal.contract}))
-    sys.stdout.flush()
-    config = uvicorn.Config(application(retrainer, chores), log_config=None, ws="none")
-    uvicorn.Server(config).run(sockets=[socket])
+    authority = Authority(key_of(os.environ.get(VARIABLE, "")), lambda: _served(journal.contract, settings))
+    with bound(host, port) as socket:
+        configure_logging()
+        edge = application(retrainer, authority)
+        typer.echo(json.dumps({"host": host, "http_port": socket.getsockname()[1], "contract": journal.contract}))
+        sys.stdout.flush()
+        run(edge, socket, chores)
 
 
 @app.command()
@@ -152,6 +157,14 @@ def _ended(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str
         journal.ended(run, succeeded, bundle, note)
 
     return ended
+
+
+def _served(contract: str, settings: "Settings") -> str:
+    """Name the bundle of the release that serves, by the ledger; empty where none was ever promoted."""
+    from offers.governance.access import open_ledger
+
+    champion = open_ledger(settings).state().champion(contract)
+    return champion.act.bundle if champion else ""
 
 
 def _arguments(contract: str, source: str, publish: str, settings: "Settings") -> dict[str, Any]:

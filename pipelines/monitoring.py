@@ -3,7 +3,7 @@
 from kfp import dsl
 
 from components import monitoring as steps
-from pipelines.placement import CONFIG, placed
+from pipelines.placement import CONFIG, placed, signing
 
 
 @dsl.pipeline(
@@ -54,4 +54,5 @@ def monitoring(
         asked = steps.request_retraining(verdict=judged.outputs["verdict"], trigger=trigger)
     for task in (read, found, judged, asked):
         placed(task)
+    signing(asked)
     return judged.outputs["Output"]

@@ -4,6 +4,8 @@ from typing import TypeVar
 
 from kfp import dsl, kubernetes
 
+from offers.retraining.signature import VARIABLE
+
 Task = TypeVar("Task", bound=dsl.PipelineTask)
 
 USER = 10001
@@ -13,6 +15,8 @@ STORE_SECRET = "offers-object-store"
 SOURCE_SECRET = "offers-source"
 """In the namespace of the runs, with what the URI of a source refers to as ${file:/run/secrets/offers/KEY}."""
 SOURCE_SECRETS = "/run/secrets/offers"
+KEY_SECRET = "alarm-key"
+"""In the namespace of the runs, with the key that signs alarms; without it they are sent unsigned."""
 SETTINGS = "offers-settings"
 """A ConfigMap in the namespace of the runs, with the endpoint of the object store."""
 
@@ -31,6 +35,12 @@ CONFIG = dsl.PipelineConfig(
     ttl_seconds_after_failure=7 * DAY,
     active_deadline_seconds=DAY // 4,
 )
+
+
+def signing(task: Task) -> Task:
+    """Give a step the key that signs alarms, where the cluster has one."""
+    kubernetes.use_secret_as_env(task, KEY_SECRET, {VARIABLE: VARIABLE}, optional=True)
+    return task
 
 
 def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:

@@ -193,7 +193,7 @@ class Policy:
         rank = free.cumsum(axis=1)
         shown = free & (rank <= self._ks(k, len(rank)))
         fate = np.empty_like(order)
-        fate[rows, order] = np.where(shown, SHOWN, np.where(free, LATE, CROWDED))
+        fate[rows, order] = np.where(shown, SHOWN, np.where(self._crowded(shown, order), CROWDED, LATE))
         fate[~candidates.valid] = COSTLY
         fate[~standing.eligible] = RULED_OUT
         fate[~standing.asked] = SHOWN
@@ -216,6 +216,14 @@ class Policy:
             member = members[order]
             free &= ~member | (member.cumsum(axis=1) <= limit)
         return free
+
+    def _crowded(self, shown: np.ndarray, order: np.ndarray) -> np.ndarray:
+        """Offers before which as many of their family are shown as its limit lets be."""
+        crowded = np.zeros_like(shown)
+        for members, limit in self._limits:
+            member = members[order]
+            crowded |= member & ((member & shown).cumsum(axis=1) >= limit)
+        return crowded
 
     def _ks(self, k: Places, n_customers: int) -> np.ndarray:
         asked = [k] * n_customers if k is None or isinstance(k, int) else list(k)

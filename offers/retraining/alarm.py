@@ -1,5 +1,6 @@
 """An alarm as a CloudEvent, sent to the service that takes requests for a new model."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -9,12 +10,16 @@ from cloudevents.conversion import to_structured
 from cloudevents.http import CloudEvent
 
 from offers.errors import ServiceError
+from offers.http_client import Peer, peer
+from offers.retraining.signature import HEADER, sign
 
 TYPE = "offers.drift.alarm"
 _SECONDS = 30.0
 
 
-def send(trigger: str, source: str, identity: str, moment: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
+def send(
+    trigger: str, source: str, identity: str, moment: datetime, data: Mapping[str, Any], key: bytes = b""
+) -> dict[str, Any]:
     """Send an alarm, and return what was decided.
 
     Parameters
@@ -23,6 +28,7 @@ def send(trigger: str, source: str, identity: str, moment: datetime, data: Mappi
     source : who raises the alarm, as a path
     identity : the same when the same alarm is sent again, so that it starts one run at most
     data : `bundle`, `signals` and `reasons` at least
+    key : signs the alarm, see `offers.retraining.signature`
 
     Returns
     -------
@@ -36,15 +42,16 @@ def send(trigger: str, source: str, identity: str, moment: datetime, data: Mappi
     """
     attributes = {"type": TYPE, "source": source, "id": identity, "time": moment.isoformat(), "subject": data["bundle"]}
     headers, body = to_structured(CloudEvent(attributes, dict(data)))
+    if key:
+        headers[HEADER] = sign(key, body)
     try:
-        with httpx.Client(timeout=_SECONDS, trust_env=False) as client:
-            answer = client.post(trigger, content=body, headers=headers)
-            decision = answer.raise_for_status().json()
+        answer = asyncio.run(_answer(peer("the trigger", trigger, _SECONDS), headers, body))
+        decision = answer.raise_for_status().json()
     except httpx.HTTPStatusError:
         said = " ".join(answer.text.split())[:200]
         sentence = f"{trigger}: expected the alarm to be taken, got {answer.status_code} {said}"
         raise ServiceError(sentence, passes=answer.is_server_error) from None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except (httpx.HTTPError, ValueError) as error:
         raise ServiceError(
             f"{trigger}: expected a service that takes alarms, got {error or type(error).__name__}: correct the URL, "
             "or start the service",
@@ -53,3 +60,8 @@ def send(trigger: str, source: str, identity: str, moment: datetime, data: Mappi
     if not isinstance(decision, dict):
         raise ServiceError(f"{trigger}: expected a decision, got something else: is it the trigger's URL?")
     return decision
+
+
+async def _answer(trigger: Peer, headers: Mapping[str, str], body: bytes) -> httpx.Response:
+    async with trigger.client() as client:
+        return await trigger.post(client, body, headers)

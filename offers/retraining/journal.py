@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from offers.errors import StorageError
+from offers.errors import RequestError, StorageError
 from offers.store.store import Store
 
 Cause = Literal["alarm", "schedule", "new data", "manual"]
@@ -92,8 +92,21 @@ class Journal:
             number += 1
 
     def create(self, entry: Decision | Outcome, number: int) -> bool:
-        """Write an entry under a number from 0 on; False where another writer, on any machine, has taken that."""
+        """Write an entry under a number from 0 on; False where another writer, on any machine, has taken that.
+
+        Raises
+        ------
+        RequestError
+            the entry could not be read again
+        """
         content = json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n"
+        try:
+            _ENTRY.validate_json(content)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise RequestError(
+                f"the evidence: expected one that can be read again, got one that can't: {reason}"
+            ) from None
         return self.store.create(self._key(number), content)
 
     def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "", lost: bool = False) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from offers.retraining.journal import Decision, Journal, Outcome, Request
 
@@ -21,11 +22,15 @@ Start = Callable[[Request, str], None]
 class Limits:
     """How often a model may be replaced.
 
-    `cool_down` passes between two runs, unless a person asks; a run of `longest_run` is taken for dead.
+    `cool_down` passes between two runs, unless a person asks; after runs that broke down `back_off` passes, and twice
+    as long after each more. Within 24 hours there are at most `runs_a_day`, unless a person asks. A run of
+    `longest_run` is taken for dead.
     """
 
     cool_down: timedelta = timedelta(days=1)
     longest_run: timedelta = timedelta(hours=6)
+    back_off: timedelta = timedelta(minutes=30)
+    runs_a_day: int = 4
 
 
 class Retrainer:
@@ -107,9 +112,15 @@ def decide(request: Request, history: Sequence[Decision | Outcome], limits: Limi
         since = moment - last.at
         if last.run not in ended and since < limits.longest_run:
             return decided(f"{last.run} is under way since {_spoken(since)}: one run at a time")
-        if request.cause != "manual" and since < limits.cool_down and _counts(ended.get(last.run)):
-            left = limits.cool_down - since
-            return decided(f"{last.run} began {_spoken(since)} ago: the cool-down lasts another {_spoken(left)}")
+        if request.cause != "manual":
+            pause, kind = _pause([ended.get(entry.run) for entry in started], limits)
+            if since < pause:
+                return decided(
+                    f"{last.run} began {_spoken(since)} ago: the {kind} lasts another {_spoken(pause - since)}"
+                )
+            today = sum(moment - entry.at < timedelta(days=1) for entry in started)
+            if today >= limits.runs_a_day:
+                return decided(f"{today} runs began within 24 hours: no more than {limits.runs_a_day} may")
     return decided(_because(request), run_name(request))
 
 
@@ -164,9 +175,12 @@ def run_name(request: Request) -> str:
     return f"{request.action}-{request.contract}-{digest[:12]}"
 
 
-def _counts(outcome: Outcome | None) -> bool:
-    """A run that broke down changed nothing, so that it starts no cool-down."""
-    return outcome is None or outcome.succeeded
+def _pause(outcomes: Sequence[Outcome | None], limits: Limits) -> tuple[timedelta, str]:
+    """How long to wait after the last run began, and what to call it: one that broke down changed nothing."""
+    failures = len(list(takewhile(lambda outcome: outcome is not None and not outcome.succeeded, reversed(outcomes))))
+    if not failures:
+        return limits.cool_down, "cool-down"
+    return min(limits.cool_down, limits.back_off * 2 ** min(failures - 1, 20)), f"pause after {failures} failed"
 
 
 def _because(request: Request) -> str:

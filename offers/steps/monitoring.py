@@ -3,6 +3,7 @@
 Each step is a process of its own, so each function imports what it alone needs.
 """
 
+import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -211,7 +212,7 @@ def request_retraining(verdict: Path, trigger: str, say: Say = print) -> None:
     if not trigger:
         say("no trigger is named, so nobody was asked for a new model")
         return
-    from offers.retraining import alarm
+    from offers.retraining import alarm, signature
 
     judged = verdict_of(verdict)
     found = judged.findings
@@ -223,7 +224,8 @@ def request_retraining(verdict: Path, trigger: str, say: Say = print) -> None:
         "until": found.until.isoformat(),
     }
     identity = f"{found.bundle}@{found.as_of.isoformat()}"
-    decision = alarm.send(trigger, _SOURCE, identity, found.as_of, data)
+    key = signature.key_of(os.environ.get(signature.VARIABLE, ""))
+    decision = alarm.send(trigger, _SOURCE, identity, found.as_of, data, key)
     say(f"{'started' if decision.get('started') else 'not started'}: {decision.get('reason')}")
 
 

@@ -2,14 +2,16 @@
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
-import httpx
 import pyarrow as pa
 
 from offers.drift.examination import SCORE, Reference, Streak
-from offers.errors import DataError, OffersError, ServiceError
+from offers.errors import DataError, OffersError
+from offers.http_client import peer
+from offers.retraining.signature import VARIABLE, key_of
 from serving.drift import bundle as bundles
 from serving.drift import server
 from serving.drift.alarms import Sink
@@ -49,11 +51,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sink_timeout", type=float, default=10.0, help="seconds that the sink has for its answer")
     parser.add_argument("--sink_pause", type=float, default=1.0, help="seconds before the second try; doubles")
     parser.add_argument("--wait", action="store_true", help=WAIT)
+    parser.add_argument("--sink_authorities", type=Path, help="PEM file of whom to trust as the sink's authority")
     return parser.parse_args()
 
 
 def _monitor(given: argparse.Namespace) -> Monitor:
-    sink = _sink(given.sink, given.sink_pause, given.sink_timeout) if given.sink else None
+    sink = _sink(given) if given.sink else None
     watched = bundles.load(given.bundle)
     state = StateFile(given.state, _schema(watched.reference))
     rows, ledger = _resumed(state, watched)
@@ -65,14 +68,9 @@ def _monitor(given: argparse.Namespace) -> Monitor:
     return Monitor(Judge(watched), rows, ledger, state, sink)
 
 
-def _sink(url: str, pause: float, timeout: float) -> Sink:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
-        raise ServiceError(f"--sink: expected http://host:port/path, without a password, got {url[:80]!r}")
-    return Sink(url, pause, timeout)
+def _sink(given: argparse.Namespace) -> Sink:
+    taker = peer("--sink", given.sink, given.sink_timeout, given.sink_authorities)
+    return Sink(taker, given.sink_pause, key_of(os.environ.get(VARIABLE, "")))
 
 
 def _schema(reference: Reference) -> pa.Schema:

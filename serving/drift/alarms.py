@@ -14,6 +14,8 @@ import httpx
 from cloudevents.conversion import to_structured
 from cloudevents.http import CloudEvent
 
+from offers.http_client import Peer
+from offers.retraining.signature import HEADER, sign
 from serving.process.logs import log_event
 
 TYPE, SOURCE = "offers.drift.alarm", "/offers/drift"
@@ -63,12 +65,15 @@ class Alarm:
 
 
 class Sink:
-    """Delivers alarms, oldest first, for as long as it takes."""
+    """Delivers alarms, oldest first, for as long as it takes; signs them where there is a key."""
 
-    def __init__(self, url: str, first_pause: float = 1.0, timeout: float = 10.0) -> None:
-        self.url = url
-        self.first_pause = first_pause
-        self._client = httpx.AsyncClient(timeout=timeout)
+    def __init__(self, peer: Peer, first_pause: float = 1.0, key: bytes = b"") -> None:
+        self.peer, self.first_pause, self.key = peer, first_pause, key
+        self._client = peer.client()
+
+    @property
+    def url(self) -> str:
+        return str(self.peer.url)
 
     async def deliver(self, alarms: Callable[[], list[Alarm]], note: Callable[[Alarm], Awaitable[None]]) -> None:
         """Try every alarm that waits, pause longer after each failure, and return when none waits.
@@ -108,8 +113,10 @@ class Sink:
     async def _post(self, alarm: Alarm) -> tuple[str, bool]:
         """Why the sink did not take the alarm, empty where it did, and whether it would take no other either."""
         headers, body = to_structured(alarm.event())
+        if self.key:
+            headers[HEADER] = sign(self.key, body)
         try:
-            answer = await self._client.post(self.url, content=body, headers=headers)
+            answer = await self.peer.post(self._client, body, headers)
         except httpx.HTTPError as error:
             return f"{type(error).__name__}: {error}".rstrip(": "), True
         if answer.is_success:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from cloudevents.exceptions import GenericException
-from cloudevents.http import CloudEvent, from_http
 
 from offers.drift.examination import SCORE, WatchedColumn
 from offers.errors import RequestError, RequestTooLarge
+from serving.process.cloud_events import Event, read_event
 
 TYPE = "offers.scored"
 _FIELDS = ("bundle", "columns", "propensity", "dropped")
@@ -66,10 +65,10 @@ class BatchSchema:
         if len(propensity) > self.most_rows:
             raise RequestTooLarge(f"'propensity': expected at most {self.most_rows} rows, got {len(propensity)}")
         cells = self._cells(data["columns"], len(propensity))
-        return Batch(event["source"], event["id"], pd.DataFrame(cells | {SCORE: propensity}), _dropped(data))
+        return Batch(event.source, event.id, pd.DataFrame(cells | {SCORE: propensity}), _dropped(data))
 
-    def _data(self, event: CloudEvent) -> dict[str, Any]:
-        data = event.get_data()
+    def _data(self, event: Event) -> dict[str, Any]:
+        data = event.data
         if not isinstance(data, dict):
             raise RequestError(f"'data': expected a JSON object, got {_shown(data)}")
         for key in _FIELDS[:3]:
@@ -95,17 +94,10 @@ class BatchSchema:
         return {column.name: _column(column, columns[column.name], n_rows) for column in self.columns}
 
 
-def _event(headers: Mapping[str, str], body: bytes) -> CloudEvent:
-    try:
-        event = from_http(headers, body)
-    # The library lets through whatever its JSON and its header parsing raise.
-    except (GenericException, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise RequestError(
-            "the request: expected a CloudEvent 1.0 over HTTP, structured or binary, got none"
-            f" ({type(error).__name__}): look at specversion, id, source, type and whether the body is JSON"
-        ) from None
-    if event["type"] != TYPE:
-        raise RequestError(f"'type': expected an event of type {TYPE}, got {_shown(event['type'])}")
+def _event(headers: Mapping[str, str], body: bytes) -> Event:
+    event = read_event(headers, body)
+    if event.type != TYPE:
+        raise RequestError(f"'type': expected an event of type {TYPE}, got {_shown(event.type)}")
     return event
 
 

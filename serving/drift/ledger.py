@@ -11,6 +11,8 @@ FORMAT = 1
 KEPT_WINDOWS = 100
 KEPT_EVENTS = 1000
 KEPT_ALARMS = 100
+KEPT_SENDERS = 1000
+_LARGEST = 2**63
 
 
 @dataclass
@@ -20,7 +22,7 @@ class Ledger:
     Attributes
     ----------
     events : by what became of them
-    dropped : rows that were not watched, by who left them out; `sender` is what each sender said last of it
+    dropped : rows that were not watched, by who left them out; `sender` is the most that each sender has told of it
     latest : the last window's whole report; `history` has a line of each of the last windows
     seen : keys of the last events
     told : signals already alarmed in this episode; a window without alarm ends it
@@ -55,10 +57,10 @@ class Ledger:
         self.events[outcome] = self.events.get(outcome, 0) + 1
 
     def sender_dropped(self, source: str, so_far: int) -> None:
-        """Count what a sender has dropped. It tells how much so far; less than before means that it has begun anew."""
-        before = self.sender.get(source, 0)
-        self.dropped["sender"] += so_far - before if so_far >= before else so_far
-        self.sender[source] = so_far
+        """Count what a sender has dropped. It tells how much so far; events may come in another order than sent."""
+        before = self.sender.pop(source, 0)
+        self.dropped["sender"] += max(0, so_far - before)
+        self.sender = dict([*self.sender.items(), (source, max(before, so_far))][-KEPT_SENDERS:])
 
     def remember(self, key: str) -> None:
         """Know an event again when it is sent twice."""
@@ -81,4 +83,7 @@ class Ledger:
         if content.pop("format", None) != FORMAT:
             raise ValueError("another version of the sidecar wrote it")
         alarms = [Alarm(**alarm) for alarm in content.pop("alarms")]
-        return cls(**content, alarms=alarms)
+        ledger = cls(**content, alarms=alarms)
+        if any(not 0 <= count < _LARGEST for count in [*ledger.dropped.values(), *ledger.sender.values()]):
+            raise ValueError("it counts more dropped rows than 64 bits hold")
+        return ledger

@@ -124,6 +124,8 @@ class Monitor:
         if self.sink:
             work.append(self._deliver(self.sink))
         self._tasks = [asyncio.create_task(coroutine) for coroutine in work]
+        for task in self._tasks:
+            task.add_done_callback(_ended)
         try:
             yield
         finally:
@@ -210,10 +212,21 @@ class Monitor:
                 await self._save()
 
     async def _save(self) -> None:
-        changes, save = self._changes, partial(self.state.save, self.rows.all(), self.ledger.to_json())
+        changes = self._changes
         try:
+            save = partial(self.state.save, self.rows.all(), self.ledger.to_json())
             await asyncio.get_running_loop().run_in_executor(self._writer, save)
             self._saved = changes
         except StorageError as error:
             self.save_failures += 1
             log_event("state not saved", logging.ERROR, reason=str(error))
+        except Exception as error:
+            # Whatever befell this state, the next one has a chance of its own; the watch goes on.
+            self.save_failures += 1
+            log_fault(error)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Log why a task that should last has ended; health tells that it has."""
+    if not task.cancelled() and (error := task.exception()):
+        log_fault(error)

@@ -5,11 +5,9 @@ import json
 import signal
 import socket
 
-import uvicorn
-
 from serving.drift.monitor import Monitor
 from serving.drift.rest import application
-from serving.process.listening import Uvicorn
+from serving.process.listening import HttpServer
 
 
 def run(monitor: Monitor, listener: socket.socket) -> None:
@@ -21,16 +19,11 @@ async def _until_signalled(monitor: Monitor, listener: socket.socket) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    config = uvicorn.Config(
-        application(monitor), log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=10
-    )
-    server = Uvicorn(config)
+    server = HttpServer(application(monitor), grace=10)
     async with monitor.running():
-        listener.listen(128)
-        serving = asyncio.create_task(server.serve([listener]))
+        server.start(listener)
         host, port = listener.getsockname()[:2]
         print(json.dumps({"host": host, "http_port": port, "bundle": monitor.bundle}), flush=True)
         await stop.wait()
         monitor.draining = True
-        server.should_exit = True
-        await serving
+        await server.stop()

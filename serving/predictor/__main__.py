@@ -23,7 +23,7 @@ def main() -> None:
         wait_for_bundle(given.bundle, given.host, given.http_port)
     with server.starting("predictor"):
         predictor = Predictor(given.name, bundles.load(given.bundle, given.expected), given.max_rows)
-        server.run([predictor], server.Address(given.host, given.http_port, given.grpc_port))
+        server.run([predictor], server.Address(given.host, given.http_port, given.grpc_port), door=server.door(given))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -74,7 +75,7 @@ class Predictor(Model):
     async def _run(self, answer: Callable[[], T], inline: bool) -> T:
         if inline:
             return answer()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, answer)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, answer)
 
     def _predict(self, payload: dict[str, Any]) -> dict[str, Any]:
         return {"predictions": self._score(self.schema.from_instances(instances(payload))).tolist()}

@@ -8,9 +8,10 @@ import traceback
 from contextvars import ContextVar
 from typing import Any
 
-_QUIET_LIBRARIES = ("httpx", "httpcore", "kserve", "uvicorn.error")
+_QUIET_LIBRARIES = ("httpx", "httpcore", "kserve")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+caller: ContextVar[str] = ContextVar("caller", default="")
 log = logging.getLogger("offers.serving")
 
 
@@ -26,6 +27,8 @@ class JsonLines(logging.Formatter):
         }
         if request_id.get():
             line["request_id"] = request_id.get()
+        if caller.get():
+            line["caller"] = caller.get()
         if record.exc_info and record.exc_info[0]:
             line["exception"] = record.exc_info[0].__name__
         return json.dumps(line | getattr(record, "fields", {}), default=str)
@@ -40,6 +43,8 @@ def configure_logging() -> None:
     logging.getLogger("uvicorn.access").disabled = True
     for name in _QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of every request that is none: whoever sends those would fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 def log_event(event: str, level: int = logging.INFO, **fields: Any) -> None:

@@ -11,19 +11,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import orjson
-import uvicorn
 import uvloop
 
-from offers.errors import OffersError
+from offers.errors import OffersError, ServiceError
 from offers.wording import shown
-from serving.process.listening import Uvicorn, bound, port_taken
+from serving.process.callers import Callers, Keys, Terms
+from serving.process.edge import BODY_SECONDS
+from serving.process.listening import LINGER_SECONDS, HttpServer, Tls, bound, port_taken
 from serving.process.logs import configure_logging
 from serving.process.telemetry import VERSION
 from serving.protocol import grpc as rpc
-from serving.protocol.arrivals import BODY_SECONDS
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import Model
 from serving.protocol.rest import application
@@ -40,15 +41,37 @@ class Address:
     grpc_port: int = 8081
 
 
-class Server:
-    """Serves models until it is stopped; answers what is under way then, for at most `grace` seconds.
+@dataclass(frozen=True)
+class Door:
+    """Who may come in, everybody where `callers` is None, and by which certificate the service is known."""
 
-    The whole body of a request has to arrive within `body_seconds`, and within one when the service stops.
+    callers: Callers | None = None
+    tls: Tls | None = None
+
+
+OPEN_DOOR = Door()
+
+
+class Server:
+    """Serves models until it is stopped.
+
+    Parameters
+    ----------
+    grace, linger : seconds for the end, see `HttpServer`
+    body_seconds : for the whole body of a request to arrive; one when the service stops
+    door : who may come in, and by which certificate the service is known
     """
 
-    def __init__(self, models: list[Model], grace: float = 30, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(
+        self,
+        models: list[Model],
+        grace: float = 30,
+        body_seconds: float = BODY_SECONDS,
+        linger: float = LINGER_SECONDS,
+        door: Door = OPEN_DOOR,
+    ) -> None:
         self.plane = ServicePlane(models, body_seconds)
-        self.grace = grace
+        self.grace, self.linger, self.door = grace, linger, door
         for model in models:
             VERSION.labels(model.name, model.version).set(1)
 
@@ -66,35 +89,33 @@ class Server:
             a port is taken, or the host is not one of this machine
         """
         listener = bound(wanted.host, wanted.http_port)
-        listener.listen(2048)
         http_port = listener.getsockname()[1]
-        self._grpc = rpc.server(self.plane)
+        if self.door.callers:
+            await self.door.callers.keys.look()
+        admit = self.door.callers.admit if self.door.callers else None
+        self._grpc = rpc.server(self.plane, admit)
         grpc_port = self._bind_grpc(wanted, listener)
-        config = uvicorn.Config(
-            application(self.plane),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            timeout_keep_alive=65,
-            timeout_graceful_shutdown=int(self.grace),
-        )
-        self._http = Uvicorn(config)
+        edge = application(self.plane)
+        edge.admit = admit
+        self._http = HttpServer(edge, linger=self.linger, grace=self.grace, tls=self.door.tls)
         await self._grpc.start()
-        self._serving = asyncio.create_task(self._http.serve([listener]))
+        self._http.start(listener)
         self.address = Address(wanted.host, http_port, grpc_port)
         return self.address
 
     async def stop(self) -> None:
-        """Turn unready, take no new requests, answer those under way, then close."""
+        """Turn unready, tell callers to go elsewhere, answer what is under way, then close."""
         self.plane.drain()
-        self._http.should_exit = True
-        await asyncio.gather(self._serving, self._grpc.stop(self.grace))
+        await self._http.stop()
+        await self._grpc.stop(self.grace)
 
     def _bind_grpc(self, wanted: Address, listener: socket.socket) -> int:
         host = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
+        address, tls = f"{host}:{wanted.grpc_port}", self.door.tls
         try:
-            return int(self._grpc.add_insecure_port(f"{host}:{wanted.grpc_port}"))
+            if tls is None:
+                return int(self._grpc.add_insecure_port(address))
+            return int(self._grpc.add_secure_port(address, tls.of_grpc()))
         except RuntimeError:
             listener.close()
             raise port_taken(wanted.host, wanted.grpc_port, "it is taken") from None
@@ -107,7 +128,32 @@ def parser(name: str, description: str | None, grpc_port: int) -> argparse.Argum
     found.add_argument("--host", default="127.0.0.1", help="address to listen on")
     found.add_argument("--http_port", type=whole(0, 65535), default=8080, help="0 for a free one")
     found.add_argument("--grpc_port", type=whole(0, 65535), default=grpc_port, help="0 for a free one")
+    found.add_argument("--tls_certificate", type=Path, help="PEM file of the chain that the service shows")
+    found.add_argument("--tls_key", type=Path, help="PEM file of its private key")
+    found.add_argument("--tls_authorities", type=Path, help="PEM file; callers need a certificate of one of these")
+    found.add_argument("--jwks", default="", help="file or address of the keys that sign callers' tokens")
+    found.add_argument("--audience", default="offers", help="of callers' tokens")
+    found.add_argument("--issuer", default="", help="of callers' tokens; by default any whose keys these are")
+    found.add_argument("--caller_claim", default="sub", help="the claim of a token that names the caller")
+    found.add_argument("--quota", type=float, default=0.0, help="requests a second for each caller; 0 for any number")
     return found
+
+
+def door(given: argparse.Namespace) -> Door:
+    """Build the door that the command line asks for.
+
+    Raises
+    ------
+    ServiceError
+        a file is missing or is not what it should be
+    """
+    if bool(given.tls_certificate) != bool(given.tls_key):
+        raise ServiceError("--tls_certificate, --tls_key: expected both or none")
+    if given.quota and not given.jwks:
+        raise ServiceError("--quota: expected --jwks, too: callers are told apart by their tokens")
+    tls = Tls(given.tls_certificate, given.tls_key, given.tls_authorities) if given.tls_key else None
+    terms = Terms(given.audience, given.issuer, given.caller_claim, given.quota)
+    return Door(Callers(Keys(given.jwks, given.tls_authorities), terms) if given.jwks else None, tls)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -159,13 +205,14 @@ def run(
     wanted: Address,
     *beside: AbstractAsyncContextManager[object],
     following: Following | None = None,
+    door: Door = OPEN_DOOR,
 ) -> None:
     """Serve until SIGTERM or SIGINT; print one line of JSON with the bound ports when requests are answered.
 
     What is to run `beside` the models is entered before the first request, and left after the last. What is
     `following` may replace models while requests are answered.
     """
-    server = Server(models)
+    server = Server(models, door=door)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(server, wanted, (*beside, *([following(server.plane)] if following else []))))
 

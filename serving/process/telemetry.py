@@ -10,16 +10,18 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from serving.process.logs import log, request_id
+from serving.process.logs import caller, log, request_id
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 REQUESTS = Counter("offers_requests", "Requests answered.", ["route", "status"])
+CALLERS = Counter("offers_caller_requests", "Requests answered, by who sent them.", ["caller", "status"])
 LATENCY = Histogram(
     "offers_request_seconds", "Time from a request's arrival to its answer.", ["route"], buckets=_BUCKETS
 )
 IN_FLIGHT = Gauge("offers_requests_in_flight", "Requests that are being answered.")
 ROWS = Counter("offers_rows", "Rows that a model has answered.", ["model"])
 PREDICTOR_FAILURES = Counter("offers_predictor_failures", "Calls that the predictor did not answer.", ["code"])
+PREDICTOR_AWAY = Gauge("offers_predictor_away", "1 while the ranker asks in vain for the predictor.")
 FALLBACKS = Counter("offers_fallback_rows", "Rows that were ranked by value, without the predictor.", ["model"])
 FEED_QUEUE = Gauge("offers_feed_queue_rows", "Scored rows that wait to be sent on.", ["feed"])
 FEED_SENT = Counter("offers_feed_sent_rows", "Scored rows that were sent on.", ["feed"])
@@ -60,6 +62,7 @@ class Seen:
 @contextmanager
 def observed(route: str, given_id: str = "") -> Iterator[Seen]:
     """Count, time and log one request; a caller's own id is kept where it is a plain one, and made otherwise."""
+    caller.set("")
     request_id.set(given_id if _PLAIN_ID.fullmatch(given_id) else uuid.uuid4().hex)
     seen, started = Seen(route), time.perf_counter()
     IN_FLIGHT.inc()
@@ -69,6 +72,8 @@ def observed(route: str, given_id: str = "") -> Iterator[Seen]:
         seconds = time.perf_counter() - started
         IN_FLIGHT.dec()
         REQUESTS.labels(seen.route, seen.status).inc()
+        if caller.get():
+            CALLERS.labels(caller.get(), seen.status).inc()
         LATENCY.labels(seen.route).observe(seconds)
         level = logging.DEBUG if seen.route in _QUIET else logging.INFO
         if log.isEnabledFor(level):

@@ -4,8 +4,8 @@ from importlib.metadata import version
 from typing import Any
 
 from offers.wording import shown
-from serving.protocol.arrivals import BODY_SECONDS, Arrivals
-from serving.protocol.kserve import DataPlane, Model, ModelNotFound, ModelNotReady, ModelRepository
+from serving.process.edge import BODY_SECONDS, Bodies
+from serving.protocol.kserve import MESSAGE_LIMIT, DataPlane, Model, ModelNotFound, ModelNotReady, ModelRepository
 
 
 class ServicePlane(DataPlane):
@@ -25,13 +25,13 @@ class ServicePlane(DataPlane):
         for model in models:
             registry.update(model)
         super().__init__(registry)
-        self.arrivals = Arrivals(body_seconds)
+        self.bodies = Bodies(MESSAGE_LIMIT, body_seconds)
         self.draining = False
 
     def drain(self) -> None:
         """Turn unready, and wait no longer for bodies that do not arrive."""
         self.draining = True
-        self.arrivals.hurry()
+        self.bodies.hurry()
 
     def metadata(self) -> dict[str, Any]:
         return {"name": "offers", "version": version("offers"), "extensions": ["binary_tensor_data"]}
@@ -40,6 +40,11 @@ class ServicePlane(DataPlane):
         """Whether every model is ready, and the service is not shutting down."""
         models = self.model_registry.get_models().values()
         return not self.draining and all([await model.healthy() for model in models])
+
+    @property
+    def degraded(self) -> str:
+        """Why a ready model answers otherwise than it should; empty where all is well."""
+        return "; ".join(filter(None, (getattr(m, "degraded", "") for m in self.model_registry.get_models().values())))
 
     async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
         return bool(await self.get_model_from_registry(model_name).healthy())

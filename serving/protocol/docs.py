@@ -28,5 +28,4 @@ _POLICY = {
 HEADERS = {
     "content-security-policy": "; ".join(f"{source} {allowed}" for source, allowed in _POLICY.items()),
     "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
 }

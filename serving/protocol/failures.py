@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from offers.errors import RequestError, RequestTooLarge
+from serving.process.edge import Refused
 from serving.process.logs import log_fault, request_id
 from serving.protocol.kserve import InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
 
@@ -34,10 +35,15 @@ KINDS: dict[type[Exception], tuple[int, StatusCode]] = {
 """What callers may meet; an exception of any other kind is a fault of ours."""
 
 
+_REFUSALS = {401: StatusCode.UNAUTHENTICATED, 429: StatusCode.RESOURCE_EXHAUSTED}
+
+
 def failure(error: Exception) -> Failure:
     """Find the answer for an exception; a fault of ours is logged, and its answer tells the request id only."""
     if isinstance(error, HTTPException):
         return Failure(error.status_code, StatusCode.UNKNOWN, error.detail, dict(error.headers or {}))
+    if isinstance(error, Refused):
+        return Failure(error.status, _REFUSALS.get(error.status, StatusCode.UNAVAILABLE), str(error))
     for kind, (status, code) in KINDS.items():
         if isinstance(error, kind):
             return Failure(status, code, str(error), getattr(error, "headers", {}))

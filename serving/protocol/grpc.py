@@ -5,13 +5,19 @@ from typing import Any
 
 import grpc
 from grpc.aio import Server, ServerInterceptor, ServicerContext
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
+from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from offers.errors import RequestError
 from offers.wording import shown
-from serving.process.logs import request_id
+from serving.process.edge import Admit
+from serving.process.logs import caller, request_id
 from serving.process.telemetry import REQUEST_ID, observed
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.failures import failure
+from serving.protocol.grpc_health import INFERENCE, Health
 from serving.protocol.kserve import (
     MESSAGE_LIMIT,
     InferenceServicer,
@@ -35,17 +41,30 @@ _CONTENTS = {
 }
 """The protocol's datatypes, and the field that holds the values of each."""
 
+_OPEN = {f"/{HEALTH}/Check", f"/{INFERENCE}/ServerLive", f"/{INFERENCE}/ServerReady"}
+"""What probes ask without a token."""
 
-def server(plane: ServicePlane) -> Server:
-    """Build the gRPC server that answers for the models of a data plane; it is not bound to a port yet."""
+
+def server(plane: ServicePlane, admit: Admit | None = None) -> Server:
+    """Build the gRPC server that answers for the models of a data plane; it is not bound to a port yet.
+
+    Parameters
+    ----------
+    admit : names the caller of each call but those of probes; None lets everybody in
+    """
     options = [
         ("grpc.max_receive_message_length", MESSAGE_LIMIT),
         ("grpc.max_send_message_length", MESSAGE_LIMIT),
         # Else two servers share a port, and each gets half of the other's requests.
         ("grpc.so_reuseport", 0),
+        # Clients that keep an idle connection alive by pings, from the shortest pause that gRPC lets them have.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 9_000),
     ]
-    built = grpc.aio.server(interceptors=[_Observed()], options=options)
+    built = grpc.aio.server(interceptors=[_Observed(admit)], options=options)
     add_GRPCInferenceServiceServicer_to_server(_Servicer(plane), built)
+    add_HealthServicer_to_server(Health(plane), built)
+    enable_server_reflection((INFERENCE, HEALTH, REFLECTION), built)
     return built
 
 
@@ -110,6 +129,9 @@ async def _holds(asked: Awaitable[bool]) -> bool:
 class _Observed(ServerInterceptor):
     """Gives each call an id, a line in the log, a place in the metrics, and a status code where it fails."""
 
+    def __init__(self, admit: Admit | None) -> None:
+        self.admit = admit
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
@@ -119,12 +141,15 @@ class _Observed(ServerInterceptor):
         if handler is None or handler.unary_unary is None:
             return handler
         route = handler_call_details.method
-        given_id = str(dict(handler_call_details.invocation_metadata).get(REQUEST_ID, ""))
+        metadata = dict(handler_call_details.invocation_metadata)
+        given_id, admit = str(metadata.get(REQUEST_ID, "")), None if route in _OPEN else self.admit
 
         async def answer(request: Any, context: ServicerContext) -> Any:
             with observed(route, given_id) as seen:
                 trailer = ((REQUEST_ID, request_id.get()),)
                 try:
+                    if admit is not None:
+                        caller.set(await admit(str(metadata.get("authorization", ""))))
                     response = await handler.unary_unary(request, context)
                 except Exception as error:
                     found = failure(error)

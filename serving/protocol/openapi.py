@@ -9,8 +9,8 @@ from typing import Any
 
 from offers.contract.column import Role
 from offers.contract.contract import Contract
+from serving.process.edge import BODY_SECONDS
 from serving.protocol import schemas
-from serving.protocol.arrivals import BODY_SECONDS
 from serving.protocol.kserve import MESSAGE_LIMIT, Model
 from serving.protocol.schemas import Schema, list_of, record, share
 from serving.ranker import outcomes

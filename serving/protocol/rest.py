@@ -11,25 +11,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-from prometheus_client import REGISTRY, exposition
-from starlette.applications import Starlette
+from prometheus_client import REGISTRY
 from starlette.convertors import StringConvertor, register_url_convertor
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from offers.errors import RequestError, RequestTooLarge
+from offers.errors import RequestError
 from offers.wording import shown
-from serving.process.logs import request_id
-from serving.process.telemetry import REQUEST_ID, observed, touch
+from serving.process.edge import Edge, Endpoint, label, metrics
+from serving.process.edge import application as build
+from serving.process.telemetry import touch
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.docs import HEADERS, PAGE
-from serving.protocol.failures import failure
+from serving.protocol.failures import KINDS
 from serving.protocol.kserve import (
-    MESSAGE_LIMIT,
     InferInput,
     InferRequest,
     InferResponse,
@@ -43,18 +39,16 @@ from serving.protocol.payload import check_id
 
 JSON_LENGTH = "inference-header-content-length"
 _INLINE_BYTES = 64 * 1024
-_MODEL, _VERSION = "/models/{model_name}", "/versions/{model_version}"
-
-Endpoint = Callable[[Request], Awaitable[Response]]
+_MODEL, _VERSION = "/models/{model_name:model}", "/versions/{model_version}"
 
 
-def application(plane: ServicePlane) -> ASGIApp:
+def application(plane: ServicePlane) -> Edge:
     """Build the application that answers for the models of a data plane."""
     rest = _Rest(plane)
     gets: dict[str, Endpoint] = {
         "/": rest.alive,
         "/docs": rest.docs,
-        "/metrics": rest.metrics,
+        "/metrics": metrics(REGISTRY),
         "/openapi.json": rest.openapi,
         "/v1/models": rest.models,
         f"/v1{_MODEL}": rest.model_ready,
@@ -73,12 +67,10 @@ def application(plane: ServicePlane) -> ASGIApp:
     for model in plane.model_registry.get_models().values():
         posts |= {path: rest.taking(take) for path, take in getattr(model, "takes", {}).items()}
     for path in posts:
-        touch(path)
-    routes = [_route(path, endpoint, "POST") for path, endpoint in posts.items()]
-    routes += [_route(path, endpoint, "GET") for path, endpoint in gets.items()]
-    app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, Exception), _refuse))
-    app.router.redirect_slashes = False
-    return Observed(app)
+        touch(label(path))
+    routes = {("POST", path): endpoint for path, endpoint in posts.items()}
+    routes |= {("GET", path): endpoint for path, endpoint in gets.items()}
+    return build(routes, {kind: status for kind, (status, _) in KINDS.items()})
 
 
 class _ModelName(StringConvertor):
@@ -88,28 +80,6 @@ class _ModelName(StringConvertor):
 
 
 register_url_convertor("model", _ModelName())
-
-
-class Observed:
-    """Gives each request an id, a limit of bytes, a line in the log and a place in the metrics."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        with observed("unknown", headers.get(REQUEST_ID, "")) as seen:
-
-            async def answer(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    seen.route, seen.status = scope.get("offers.route", seen.route), str(message["status"])
-                    MutableHeaders(scope=message)[REQUEST_ID] = request_id.get()
-                await send(message)
-
-            await self.app(scope, _limited(receive, headers), answer)
 
 
 class _Rest:
@@ -126,10 +96,6 @@ class _Rest:
     async def alive(self, request: Request) -> Response:
         return _json(await self.plane.live())
 
-    async def metrics(self, request: Request) -> Response:
-        content, content_type = _exposed(request.headers.get("accept", ""))
-        return Response(content, headers={"content-type": content_type})
-
     async def models(self, request: Request) -> Response:
         return _json({"models": list(self.plane.model_registry.get_models())})
 
@@ -142,7 +108,8 @@ class _Rest:
     async def ready(self, request: Request) -> Response:
         if not await self.plane.ready():
             raise ServerNotReady
-        return _json({"ready": True})
+        degraded = self.plane.degraded
+        return _json({"ready": True} | ({"degraded": degraded} if degraded else {}))
 
     async def model_ready(self, request: Request) -> Response:
         name = self._model(request)
@@ -166,7 +133,7 @@ class _Rest:
         """An endpoint for JSON objects that are no questions to a model."""
 
         async def taken(request: Request) -> Response:
-            body = await self._body(request)
+            body = await self.plane.bodies.read(request)
             return _json(await take(await _off_loop(len(body), _json_object, body)))
 
         return taken
@@ -174,7 +141,7 @@ class _Rest:
     async def infer(self, request: Request) -> Response:
         name = self._model(request)
         await self.plane.get_model(name)
-        body, length = await self._body(request), request.headers.get(JSON_LENGTH)
+        body, length = await self.plane.bodies.read(request), request.headers.get(JSON_LENGTH)
         payload = await _off_loop(len(body), _v2_request, body, length, name)
         response, _ = await self.plane.infer(name, payload, dict(request.headers))
         content, json_length = response.to_rest()
@@ -186,18 +153,12 @@ class _Rest:
     async def _v1(self, request: Request, answer: Callable[..., Awaitable[tuple[Any, dict[str, str]]]]) -> Response:
         name = self._model(request)
         await self.plane.get_model(name)
-        body = await self._body(request)
+        body = await self.plane.bodies.read(request)
         payload = await _off_loop(len(body), _json_object, body)
         response, _ = await answer(name, payload, dict(request.headers))
         if isinstance(response, InferResponse):
             response, _ = response.to_rest()
         return _json(response)
-
-    async def _body(self, request: Request) -> bytes:
-        encoding = request.headers.get("content-encoding", "identity")
-        if encoding.lower() != "identity":
-            raise HTTPException(415, f"the body: expected no content-encoding, got {shown(encoding)}")
-        return await self.plane.arrivals.body(request)
 
     def _model(self, request: Request) -> str:
         name: str = request.path_params["model_name"]
@@ -205,56 +166,8 @@ class _Rest:
         return name
 
 
-def _route(path: str, endpoint: Endpoint, method: str) -> Route:
-    async def named(request: Request) -> Response:
-        request.scope["offers.route"] = path
-        try:
-            return await endpoint(request)
-        except Exception as error:
-            return _answer(error)
-
-    return Route(path.replace("{model_name}", "{model_name:model}"), named, methods=[method], name=path)
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):
-        error.detail = f"{request.method} {request.url.path[:100]}: {error.detail.lower()}"
-    return _answer(error)
-
-
-def _answer(error: Exception) -> Response:
-    found = failure(error)
-    return _json({"error": found.sentence}, found.status, found.headers)
-
-
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
-
-
-def _exposed(accept: str) -> tuple[bytes, str]:
-    """The metrics and their content type, plain where the version that is asked for is no number."""
-    try:
-        encoder, content_type = exposition.choose_encoder(accept)
-        return encoder(REGISTRY), content_type
-    except TypeError:
-        return exposition.generate_latest(REGISTRY), exposition.CONTENT_TYPE_PLAIN_0_0_4
-
-
-def _limited(receive: Receive, headers: Headers) -> Receive:
-    """Refuse a body that is too large as soon as that is known."""
-    declared, arrived = headers.get("content-length", ""), 0
-
-    async def limited() -> Message:
-        nonlocal arrived
-        if declared.isdecimal() and int(declared) >= MESSAGE_LIMIT:
-            raise RequestTooLarge(f"the body: expected less than {MESSAGE_LIMIT} bytes, got {declared}")
-        message = await receive()
-        arrived += len(message.get("body", b""))
-        if arrived >= MESSAGE_LIMIT:
-            raise RequestTooLarge(f"the body: expected less than {MESSAGE_LIMIT} bytes, got {arrived} and more")
-        return message
-
-    return limited
 
 
 async def _off_loop(size: int, parse: Callable[..., Any], *arguments: Any) -> Any:
@@ -276,7 +189,9 @@ def _lenient(body: bytes, reason: orjson.JSONDecodeError) -> Any:
     """Read what Python's own json module writes: NaN and Infinity, which the schema then judges by field."""
     try:
         if b"NaN" in body or b"Infinity" in body:
-            return json.loads(body)
+            content = json.loads(body)
+            json.dumps(content, ensure_ascii=False).encode()
+            return content
     except (ValueError, RecursionError):
         pass
     raise RequestError(f"the body: expected JSON in UTF-8, got {len(body)} bytes that are not: {reason}") from None

@@ -18,7 +18,7 @@ from serving.protocol.rows import MAX_ROWS
 from serving.ranker.decision_log import DecisionLog
 from serving.ranker.feed import Feed, events, parquet_files
 from serving.ranker.log_arguments import add_arguments, decision_log
-from serving.ranker.ranker import MAX_CUSTOMERS, Ranker
+from serving.ranker.ranker import Ranker
 
 
 def main() -> None:
@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--predictor_host", default="127.0.0.1:8081", help="host and port of the predictor's gRPC")
     parser.add_argument("--predictor_timeout", type=server.seconds, default=1.0, help="for a call and its retry")
     parser.add_argument(
-        "--max_customers", type=server.whole(1, MAX_ROWS), default=MAX_CUSTOMERS, help="the most customers of a request"
+        "--max_customers",
+        type=server.whole(1, MAX_ROWS),
+        help="the most customers of a request; by default as many as the predictor takes, and 1000 at most",
     )
     parser.add_argument("--drift_url", default="", help="where the drift sidecar takes events of scored rows")
     parser.add_argument("--scored_dir", default="", help="directory, or s3:// prefix, for Parquet files of scored rows")
@@ -52,7 +54,7 @@ def main() -> None:
         catalogue, feeds = given.catalogue or contract.name, _feeds(given.drift_url, given.scored_dir)
         kept = decision_log(given)
         ranker = _ranker(given, contract, catalogue, given.predictor_host, feeds, kept)
-        server.run([ranker], address, *feeds, *_spool(kept))
+        server.run([ranker], address, *feeds, *_spool(kept), door=server.door(given))
 
 
 def _follow(given: argparse.Namespace, address: server.Address) -> None:
@@ -68,7 +70,7 @@ def _follow(given: argparse.Namespace, address: server.Address) -> None:
     kept, serving = decision_log(given), routing.read(given.routing)
     ranker = build(serving.arms[0])
     board = Switchboard(given.routing, build, serving)
-    server.run([ranker], address, *ranker.feeds, *_spool(kept), following=board.following)
+    server.run([ranker], address, *ranker.feeds, *_spool(kept), following=board.following, door=server.door(given))
 
 
 def _ranker(

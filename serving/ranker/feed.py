@@ -19,14 +19,15 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from offers.decisions.scored import SCORED_COLUMNS
-from offers.errors import OffersError, ServiceError
+from offers.errors import OffersError
+from offers.http_client import Peer, peer
 from offers.store.store import Store
-from offers.wording import shown
 from serving.process.logs import log
 from serving.process.telemetry import FEED_DROPPED, FEED_FAILURES, FEED_QUEUE, FEED_SENT
 from serving.protocol.rows import MAX_ROWS
 
 EVENT_TYPE, EVENT_SOURCE = "offers.scored", "/offers/ranker"
+"""Type of the events, and the source that each process adds a name of its own to: it counts dropped rows from 0."""
 T = TypeVar("T")
 _HEADERS = {"content-type": "application/cloudevents+json; charset=utf-8"}
 
@@ -205,15 +206,7 @@ def events(url: str, timeout: float = 5.0) -> AbstractAsyncContextManager[Send]:
     ServiceError
         `url` is not an address of HTTP, or holds a password, which logs would tell
     """
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
-        raise ServiceError(
-            f"drift_url: expected http://host:port/path, without a password, got {shown(url.rpartition('@')[2])}"
-        )
-    return _events(parsed, timeout)
+    return _events(peer("drift_url", url, timeout))
 
 
 @asynccontextmanager
@@ -228,18 +221,18 @@ async def parquet_files(store: Store) -> AsyncIterator[Send]:
 
 
 @asynccontextmanager
-async def _events(url: httpx.URL, timeout: float) -> AsyncIterator[Send]:
-    async with httpx.AsyncClient(timeout=timeout, trust_env=False) as client:
+async def _events(sidecar: Peer) -> AsyncIterator[Send]:
+    source = f"{EVENT_SOURCE}/{uuid.uuid4().hex[:12]}"
+    async with sidecar.client() as client:
 
         async def send(rows: ScoredRows, dropped: int) -> None:
-            async with asyncio.timeout(timeout):
-                answer = await client.post(url, content=_event(rows, dropped), headers=_HEADERS)
+            answer = await sidecar.post(client, _event(rows, dropped, source), _HEADERS)
             answer.raise_for_status()
 
         yield send
 
 
-def _event(rows: ScoredRows, dropped: int) -> bytes:
+def _event(rows: ScoredRows, dropped: int, source: str) -> bytes:
     data = {
         "bundle": rows.bundle,
         "columns": {name: _plain(values) for name, values in rows.columns.items()},
@@ -249,7 +242,7 @@ def _event(rows: ScoredRows, dropped: int) -> bytes:
     event = {
         "specversion": "1.0",
         "type": EVENT_TYPE,
-        "source": EVENT_SOURCE,
+        "source": source,
         "id": uuid.uuid4().hex,
         "time": datetime.now(UTC),
         "subject": rows.bundle,

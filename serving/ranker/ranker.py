@@ -19,6 +19,7 @@ from serving.process.telemetry import FALLBACKS, ROWS
 from serving.protocol.kserve import InferRequest, InferResponse, Model, PredictorConfig
 from serving.protocol.payload import Payload, answered, check_outputs, claimed_rows, tensors
 from serving.protocol.rows import MAX_ROWS
+from serving.ranker.breaker import Breaker
 from serving.ranker.decision_log import DecisionLog
 from serving.ranker.feed import Feed, ScoredRows
 from serving.ranker.outcomes import PATH, OutcomesTaker
@@ -59,8 +60,8 @@ class Scored:
 class Ranker(Model):
     """KServe's transformer: asks the predictor once per request, whatever the number of customers and offers.
 
-    It is ready while the predictor is and takes the contract's inputs, and answers all the same while that is away:
-    by the catalogue's fallback, or with 503.
+    It is ready while the predictor is and takes the contract's inputs. While that is away it answers by the catalogue's
+    fallback, and stays ready; or with 503, where the catalogue declares none.
 
     V1 answers with a prediction per customer. V2 asks by tensors (see `serving.ranker.question`) and answers with one,
     `decision`, BYTES of shape [n]: for each customer the JSON object that would be the prediction in V1. A ranking
@@ -70,9 +71,14 @@ class Ranker(Model):
     ----------
     name : of the model, and of the predictor's
     config : where the predictor is, and how long to wait for it
-    max_customers : the most customers of one request
+    max_customers : the most customers of one request; by default as many as the predictor takes with all their offers,
+        and 1 000 at most
     feeds : told of the first-ranked pair of each customer; nothing of a fallback
     decision_log : keeps every decision before its answer leaves
+
+    Attributes
+    ----------
+    degraded : why it ranked by its fallback when it was last asked for its health; empty where it did not
     """
 
     platform = "offers_ranker"
@@ -83,24 +89,28 @@ class Ranker(Model):
         policy: Policy,
         contract: Contract,
         config: PredictorConfig,
-        max_customers: int = MAX_CUSTOMERS,
+        max_customers: int | None = None,
         feeds: Sequence[Feed] = (),
         decision_log: DecisionLog | None = None,
     ) -> None:
         super().__init__(name)
+        if max_customers is None:
+            max_customers = max(1, min(MAX_CUSTOMERS, MAX_ROWS // len(policy.offers)))
         n_rows = max_customers * len(policy.offers)
         if n_rows > MAX_ROWS:
             raise ServiceError(
                 f"{max_customers} customers and {len(policy.offers)} offers make {n_rows} rows, expected at most"
-                f" {MAX_ROWS}, which is what the predictor takes: lower max_customers"
+                f" {MAX_ROWS}, which is what the predictor takes: ask for fewer customers at once, or leave offers out"
             )
         self.policy = policy
         self.contract = contract
         self.schema = QuestionSchema(policy, contract, max_customers)
         self.predictor = PredictorClient(config, name, contract)
+        self.breaker = Breaker(self.predictor.check)
         self.feeds = feeds
         self.decision_log = decision_log
         self.takes: dict[str, Taker] = {PATH: OutcomesTaker(decision_log).take} if decision_log else {}
+        self.degraded, self._answered = "", False
         self._places = {offer.id: place for place, offer in enumerate(policy.offers)}
         # Their series are there from the start, and not from the first row on.
         ROWS.labels(name), FALLBACKS.labels(name)
@@ -115,9 +125,23 @@ class Ranker(Model):
         return f"{self.policy.catalogue.name}-{self.policy.catalogue.version}"
 
     async def healthy(self) -> bool:
-        """Whether it can rank; raises `PredictorAway` or `ForeignPredictor` with the reason where it can't."""
-        await self.predictor.check()
+        """Whether it can rank; raises `PredictorAway` or `ForeignPredictor` with the reason where it can't.
+
+        With a fallback it goes on without the predictor, once that has answered: else a roll-out would put rankers in
+        service that never had one.
+        """
+        try:
+            await self._check()
+            self.degraded = ""
+        except PredictorAway as away:
+            if not self.has_fallback or not self._answered:
+                raise
+            self.degraded = str(away)
         return bool(self.ready)
+
+    @property
+    def has_fallback(self) -> bool:
+        return self.policy.catalogue.policy.fallback is not None
 
     def get_input_types(self) -> list[dict[str, Any]]:
         return self.schema.tensors()
@@ -137,9 +161,11 @@ class Ranker(Model):
         if not len(pairs):
             return Scored(payload, None, fallback=False)
         try:
+            self.breaker.check()
             return Scored(payload, await self.predictor.score(pairs.columns), fallback=False)
-        except PredictorAway:
-            if self.policy.catalogue.policy.fallback is None:
+        except PredictorAway as away:
+            self.breaker.failed(away)
+            if not self.has_fallback:
                 raise
             return Scored(payload, None, fallback=True)
 
@@ -160,6 +186,15 @@ class Ranker(Model):
         fields = {"decision_ids": question.decision_ids, "pairs": len(question.pairs), "fallback": result.fallback}
         log.info("decisions", extra={"fields": fields})
         return answer
+
+    async def _check(self) -> None:
+        self.breaker.check()
+        try:
+            await self.predictor.check()
+        except PredictorAway as away:
+            self.breaker.failed(away)
+            raise
+        self._answered = True
 
     def _asked(self, payload: Payload) -> Asked:
         if isinstance(payload, InferRequest):

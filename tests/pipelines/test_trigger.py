@@ -1,6 +1,7 @@
 """Alarms that arrive over HTTP as CloudEvents, and what they start."""
 
 import json
+import re
 import shutil
 import socket
 import threading
@@ -17,9 +18,10 @@ from cloudevents.http import CloudEvent
 
 from offers.retraining.journal import Journal, Outcome, Request
 from offers.retraining.retrainer import Retrainer
+from offers.retraining.signature import HEADER, key_of, sign
 from offers.store.directory import DirectoryStore
 from pipelines.starting import LocalRuns
-from pipelines.trigger import BODY_LIMIT, application
+from pipelines.trigger import BODY_LIMIT, Authority, application
 from tests.support.runs import ShiftedRun, ShopRun
 
 ATTRIBUTES = {"type": "offers.drift.alarm", "source": "/offers/drift", "id": "a1", "subject": "shop-1"}
@@ -41,10 +43,12 @@ def starts() -> Starts:
 
 
 @contextmanager
-def served(retrainer: Retrainer) -> Iterator[httpx.Client]:
+def served(retrainer: Retrainer, authority: Authority | None = None) -> Iterator[httpx.Client]:
     """The service on a free port of loopback, and a client of it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application(retrainer), log_config=None, lifespan="off", ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(application(retrainer, authority), log_config=None, lifespan="off", ws="none")
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -137,6 +141,12 @@ def test_another_alarm_waits_for_the_run(client: httpx.Client, starts: Starts) -
             "the event's 'signals': expected true, false or null by data, score, performance, got []",
         ),
         (DATA, {"id": "x" * 200}, "the event's source and id: expected at most 200 characters, got 214"),
+        (DATA, {"id": "x" * 201}, "the event's 'id': expected text of 1 to 200 characters, got 201 characters"),
+        (DATA | {"x": float("nan")}, {}, "NaN is no number of 64 bits"),
+        (DATA | {"x": [1, -float("inf")]}, {}, "-Infinity is no number of 64 bits"),
+        (DATA | {"x": 10**4290}, {}, "10000000000000000000 is no number of 64 bits"),
+        (DATA | {"x": "\ud800"}, {}, "half of a surrogate pair"),
+        (DATA, {"id": "\ud800"}, "half of a surrogate pair"),
     ],
 )
 def test_a_foreign_event_is_refused(
@@ -144,7 +154,8 @@ def test_a_foreign_event_is_refused(
 ) -> None:
     headers, body = to_structured(event(data, **attributes))
     answer = client.post("/", headers=headers, content=body)
-    assert (answer.status_code, answer.json()["error"]) == (400, sentence)
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]
     assert starts == []
     assert client.get("/journal?format=json").json() == {"entries": []}
 
@@ -153,8 +164,8 @@ def test_a_foreign_event_is_refused(
 @pytest.mark.parametrize("kind", ["application/json", "application/cloudevents+json", "text/plain"])
 def test_what_is_no_event_is_refused(client: httpx.Client, body: bytes, kind: str) -> None:
     answer = client.post("/", headers={"content-type": kind}, content=body)
-    assert answer.status_code == 400
-    assert answer.json()["error"].startswith("expected a CloudEvent in binary or structured mode, but ")
+    assert answer.status_code == (415 if kind == "text/plain" else 400)
+    assert re.match("the (body|event)|header content-type: expected ", answer.json()["error"])
 
 
 def test_a_body_beyond_the_limit_is_refused(client: httpx.Client) -> None:
@@ -170,6 +181,53 @@ def test_a_journal_that_is_damaged_answers_503(client: httpx.Client, tmp_path: P
     answer = client.post("/", headers=headers, content=body)
     assert answer.status_code == 503
     assert "expected an entry of the journal" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("depth", [300, 900, 20_000])
+def test_evidence_that_could_not_be_read_again_is_refused(client: httpx.Client, starts: Starts, depth: int) -> None:
+    headers, body = to_structured(event())
+    deep = body[:-2] + b', "x": ' + b"[" * depth + b"]" * depth + b"}}"
+    assert client.post("/", headers=headers, content=deep).status_code == 400
+    assert client.get("/journal").json() == {"entries": []}
+    assert client.post("/", headers=headers, content=body).json()["started"]
+    assert len(starts) == 1
+
+
+def test_only_the_served_bundle_is_a_parent(tmp_path: Path, starts: Starts) -> None:
+    authority = Authority(served=lambda: "shop-fedcba9876543210")
+    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts), authority) as client:
+        headers, body = to_structured(event(DATA | {"action": "recalibrate"}))
+        answer = client.post("/", headers=headers, content=body)
+        assert answer.status_code == 409
+        assert "expected shop-fedcba9876543210, which is served" in answer.json()["error"]
+        assert client.get("/journal").json() == {"entries": []}
+        headers, body = to_structured(event(DATA | {"bundle": "shop-fedcba9876543210", "action": "recalibrate"}))
+        assert client.post("/", headers=headers, content=body).json()["started"]
+
+
+def test_alarms_are_signed_where_there_is_a_key(tmp_path: Path, starts: Starts) -> None:
+    key = key_of("k" * 32)
+    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts), Authority(key)) as client:
+        headers, body = to_structured(event())
+        for signature in ("", "t=1,v1=" + "0" * 64, sign(key, body + b" "), sign(key, body, 1)):
+            answer = client.post("/", headers=headers | {HEADER: signature}, content=body)
+            assert answer.status_code == 401
+            assert HEADER in answer.json()["error"]
+        moved, content = to_binary(event())
+        answer = client.post("/", headers=moved | {HEADER: sign(key, content)}, content=content)
+        assert answer.status_code == 401
+        assert starts == []
+        assert client.post("/", headers=headers | {HEADER: sign(key, body)}, content=body).json()["started"]
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1"])
+def test_a_page_may_send_no_alarm(client: httpx.Client, starts: Starts, origin: str) -> None:
+    headers, body = to_structured(event())
+    answer = client.post("/", headers=headers | {"origin": origin}, content=body)
+    assert answer.status_code == 403
+    answer = client.post("/", headers={"content-type": "text/plain"}, content=body)
+    assert answer.status_code == 415
+    assert starts == []
 
 
 @pytest.mark.slow

@@ -184,7 +184,8 @@ def test_k_is_the_callers_or_the_catalogues(policy):
     assert [places(ranking) for ranking in policy.arbitrate(pairs, wanted)] == [["full", "free"]] * 3
     assert [len(ranking.ranked) for ranking in policy.arbitrate(pairs, wanted, k=[1, None, 10**30])] == [1, 2, 2]
     [one, _, _] = policy.arbitrate(pairs, wanted, k=1)
-    assert reasons(one) == {"free": [("BEYOND_K", True)], "basic": [("FAMILY_LIMIT", True)]}
+    # The family's better offer is not shown either.
+    assert reasons(one) == {"free": [("BEYOND_K", True)], "basic": [("BEYOND_K", True)]}
 
 
 def test_only_offers_that_were_asked_for_are_in_the_answer(policy):
@@ -445,13 +446,13 @@ def by_the_book(catalogue, customer, propensity, first) -> tuple[list[tuple[str,
     for offer, score in sorted(
         candidates, key=lambda pair: (pair[0]["id"] != first, -pair[1], -pair[0]["value"], pair[0]["id"])
     ):
-        seen[offer["family"]] = seen.get(offer["family"], 0) + 1
-        if seen[offer["family"]] > families[offer["family"]].get("limit", math.inf):
+        if seen.get(offer["family"], 0) >= families[offer["family"]].get("limit", math.inf):
             withheld[offer["id"]] = {("FAMILY_LIMIT", True)}
         elif len(ranked) == catalogue["policy"]["k"]:
             withheld[offer["id"]] = {("BEYOND_K", True)}
         else:
             ranked.append((offer["id"], score))
+            seen[offer["family"]] = seen.get(offer["family"], 0) + 1
     return ranked, withheld
 
 

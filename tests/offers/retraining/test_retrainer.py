@@ -98,9 +98,30 @@ def test_after_the_cool_down_a_run_starts_again(retrainer: Retrainer, clock: Clo
     assert retrainer.ask(request(2, cause="new data")).started
 
 
-def test_a_run_that_broke_down_starts_no_cool_down(retrainer: Retrainer, clock: Clock) -> None:
-    retrainer.journal.ended(retrainer.ask(request(1)).run, succeeded=False, note="the disk is full")
-    assert retrainer.ask(request(2)).started
+def test_pause_after_broken_runs_grows_to_the_cool_down(journal: Journal, starts: Starts, clock: Clock) -> None:
+    retrainer = Retrainer(journal, starts, Limits(timedelta(hours=3), back_off=timedelta(hours=1), runs_a_day=10))
+    for number, hours in enumerate((1, 2, 3, 3)):
+        journal.ended(retrainer.ask(request(number, cause="manual")).run, succeeded=False, note="the disk is full")
+        refused = retrainer.ask(request(100 + number))
+        assert not refused.started
+        assert f"the pause after {number + 1} failed lasts" in refused.reason
+        clock.moment += timedelta(hours=hours, minutes=-1)
+        assert not retrainer.ask(request(200 + number)).started
+        clock.moment += timedelta(minutes=2)
+    assert retrainer.ask(request(5)).started
+
+
+def test_runs_of_a_day_have_a_ceiling(journal: Journal, starts: Starts, clock: Clock) -> None:
+    retrainer = Retrainer(journal, starts, Limits(timedelta(0), back_off=timedelta(0), runs_a_day=3))
+    for number in range(50):
+        decision = retrainer.ask(request(number))
+        if decision.started:
+            journal.ended(decision.run, succeeded=False, note="it broke down")
+    assert len(starts) == 3
+    assert decision.reason == "3 runs began within 24 hours: no more than 3 may"
+    assert retrainer.ask(request(51, cause="manual")).started
+    clock.moment += timedelta(hours=25)
+    assert retrainer.ask(request(52)).started
 
 
 def test_a_run_without_an_end_is_taken_for_dead_in_the_end(retrainer: Retrainer, clock: Clock) -> None:

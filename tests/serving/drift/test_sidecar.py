@@ -302,9 +302,9 @@ def field(name: str, value: Any) -> Any:
     [
         (cell("spending", "many"), 400, "column 'spending', row 2: expected a finite number or null, got 'many'"),
         (cell("spending", [1]), 400, "column 'spending', row 2: expected a finite number or null, got a list"),
-        (cell("spending", float("nan")), 400, "column 'spending', row 2: expected a finite number or null, got nan"),
-        (cell("spending", float("-inf")), 400, "column 'spending', row 2: expected a finite number or null, got -inf"),
-        (cell("spending", 10**400), 400, "column 'spending': expected finite numbers"),
+        (cell("spending", float("nan")), 400, "NaN is no number of 64 bits"),
+        (cell("spending", float("-inf")), 400, "-Infinity is no number of 64 bits"),
+        (cell("spending", 10**400), 400, "10000000000000000000 is no number of 64 bits"),
         (cell("region", 7), 400, "column 'region', row 2: expected text or null, got 7"),
         (cell("family", 2), 400, "column 'family', row 2: expected true, false or null, got 2"),
         (lambda data: data["columns"].pop("visits"), 400, "'columns': 'visits' is missing"),
@@ -333,12 +333,17 @@ def test_wrong_rows_are_refused_in_a_sentence(
 @pytest.mark.parametrize(
     ("headers", "body", "status", "sentence"),
     [
-        ({"content-type": "application/cloudevents+json"}, b"{half", 400, "expected a CloudEvent 1.0 over HTTP"),
-        ({"content-type": "application/cloudevents+json"}, b"\xff\xfe", 400, "expected a CloudEvent 1.0 over HTTP"),
-        ({"content-type": "application/json"}, b'{"instances": []}', 400, "expected a CloudEvent 1.0 over HTTP"),
-        ({"content-type": "application/json"}, b"[" * 100_000, 400, "expected a CloudEvent 1.0 over HTTP"),
-        ({}, b"", 400, "expected a CloudEvent 1.0 over HTTP"),
-        ({"content-type": "application/cloudevents-batch+json"}, b"[]", 400, "expected a CloudEvent 1.0 over HTTP"),
+        ({"content-type": "application/cloudevents+json"}, b"{half", 400, "expected JSON in UTF-8"),
+        ({"content-type": "application/cloudevents+json"}, b"\xff\xfe", 400, "expected JSON in UTF-8"),
+        (
+            {"content-type": "application/json"},
+            b'{"instances": []}',
+            400,
+            "'specversion': expected '1.0', got nothing",
+        ),
+        ({"content-type": "application/json"}, b"[" * 100_000, 400, "too many levels"),
+        ({}, b"", 415, "header content-type: expected application/cloudevents+json"),
+        ({"content-type": "application/cloudevents-batch+json"}, b"[]", 415, "header content-type"),
         ({"content-encoding": "gzip"}, b"{}", 415, "the body: expected no content-encoding, got 'gzip'"),
     ],
 )
@@ -378,7 +383,7 @@ def test_a_large_body_is_refused_before_it_has_arrived(running: Sidecar) -> None
     connection.endheaders(b"{")
     with closing(connection), connection.getresponse() as declared:
         assert declared.status == 413
-        assert json.load(declared) == {"error": "the body: expected at most 8388608 bytes, got 50000000"}
+        assert json.load(declared) == {"error": "the body: expected less than 8388608 bytes, got 50000000"}
 
     before = psutil.Process(running.process.pid).memory_info().rss
     chunks = (b" " * 65_536 for _ in range(1600))
@@ -407,9 +412,9 @@ def test_an_empty_batch_may_tell_what_was_dropped_before_it(running: Sidecar, fe
         return int(running.report()["dropped"]["sender"])
 
     before = tell("/offers/ranker", 0)
-    # Senders tell how many so far; one that begins anew begins at 0.
-    told = [tell(*said) for said in (("/one", 10), ("/one", 15), ("/two", 100), ("/one", 3), ("/one", 3))]
-    assert [count - before for count in told] == [10, 15, 115, 118, 118]
+    # Senders tell how many so far, and events may come in another order; who begins anew is another sender.
+    told = [tell(*said) for said in (("/one", 100), ("/one", 90), ("/one", 110), ("/two", 100), ("/one", 110))]
+    assert [count - before for count in told] == [100, 100, 110, 210, 210]
     assert metrics(running)["offers_drift_rows_dropped_total,sender"] == told[-1]
 
 

@@ -240,7 +240,8 @@ def test_an_event_is_what_the_cloudevents_library_reads():
             feed.offer(some("m", "c"))
             await sidecar.arrived.acquire()
         [event] = sidecar.received
-        assert (event["type"], event["source"], event["subject"]) == ("offers.scored", "/offers/ranker", "shop-1")
+        assert (event["type"], event["subject"]) == ("offers.scored", "shop-1")
+        assert event["source"].startswith("/offers/ranker/")
         assert (event["specversion"], event["datacontenttype"], len(event["id"])) == ("1.0", "application/json", 32)
         assert datetime.fromisoformat(event["time"]).utcoffset() == timedelta(0)
         assert event.data == {

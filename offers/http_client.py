@@ -1,0 +1,97 @@
+"""Requests to other services: one deadline in all, small answers, no redirects, no proxy of the environment."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from offers.errors import ServiceError
+
+ANSWER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another service.
+
+    Attributes
+    ----------
+    url : where it takes requests
+    seconds : for a request and its whole answer
+    authorities : PEM file of whom to trust in its stead; by default the system's
+    """
+
+    url: httpx.URL
+    seconds: float
+    authorities: Path | None = None
+
+    def client(self) -> httpx.AsyncClient:
+        """Build a client, which keeps connections open until it is closed.
+
+        Raises
+        ------
+        ServiceError
+            the file of authorities can't be read
+        """
+        verify: ssl.SSLContext | bool = True
+        if self.authorities is not None:
+            try:
+                verify = ssl.create_default_context(cafile=self.authorities)
+            except (OSError, ssl.SSLError) as error:
+                raise ServiceError(f"{self.authorities}: expected certificates in PEM form ({error})") from None
+        headers = {"accept-encoding": "identity"}
+        return httpx.AsyncClient(
+            verify=verify, headers=headers, timeout=self.seconds, trust_env=False, follow_redirects=False
+        )
+
+    async def post(self, client: httpx.AsyncClient, content: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        """Send a body, and read the answer whole; raises as `get` does."""
+        return await self._ask(client, "POST", content, headers)
+
+    async def get(self, client: httpx.AsyncClient) -> httpx.Response:
+        """Read what is at the address.
+
+        Raises
+        ------
+        httpx.HTTPError
+            there is no answer by the deadline, none of HTTP, or one of more than `ANSWER_BYTES`
+        """
+        return await self._ask(client, "GET", None, {})
+
+    async def _ask(
+        self, client: httpx.AsyncClient, method: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> httpx.Response:
+        try:
+            async with (
+                asyncio.timeout(self.seconds),
+                client.stream(method, self.url, content=content, headers=dict(headers)) as answer,
+            ):
+                body = b""
+                async for part in answer.aiter_raw():
+                    body += part
+                    if len(body) > ANSWER_BYTES:
+                        raise httpx.DecodingError(f"its answer has more than {ANSWER_BYTES} bytes")
+                return httpx.Response(answer.status_code, headers=answer.headers, content=body, request=answer.request)
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"no whole answer within {self.seconds:g} s") from None
+
+
+def peer(name: str, url: str, seconds: float, authorities: Path | None = None) -> Peer:
+    """Check an address that somebody has given as `name`.
+
+    Raises
+    ------
+    ServiceError
+        it is not one of HTTP, or holds a password, which logs would tell
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+        shown = url.rpartition("@")[2][:80]
+        raise ServiceError(f"{name}: expected http://host:port/path, without a password, got {shown!r}")
+    return Peer(parsed, seconds, authorities)
