@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
@@ -33,10 +34,10 @@ def ours() -> str:
 
 
 @contextmanager
-def seaweedfs(directory: Path, *arguments: str) -> Iterator[S3Settings]:
-    """A server with its data below `directory`; gives what the store's owner signs with."""
-    identities = [{"name": "owner", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}]
-    (directory / "identities.json").write_text(json.dumps({"identities": identities}))
+def seaweedfs(directory: Path, *arguments: str, identities: Sequence[dict[str, Any]] = ()) -> Iterator[S3Settings]:
+    """A server with its data below `directory`, for `identities` too; gives what the store's owner signs with."""
+    owner = {"name": "owner", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
+    (directory / "identities.json").write_text(json.dumps({"identities": [owner, *identities]}))
     ports = {name: free_port() for name in PORTS}
     listening = [f"-{name}={port}" for name, port in ports.items()]
     command = [

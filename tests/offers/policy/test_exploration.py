@@ -1,3 +1,4 @@
+import hashlib
 import math
 
 import numpy as np
@@ -71,6 +72,25 @@ def test_frequencies_match_the_probabilities():
         possible = probabilities[0] > 0
         assert counts[~possible].sum() == 0
         assert chisquare(counts[possible], n_draws * probabilities[0][possible]).pvalue > 0.001
+
+
+def test_number_of_a_decision_is_the_documented_one():
+    digest = hashlib.sha256(b"autumn\0decision-1").digest()
+    assert (
+        uniform("autumn", "decision-1") == (int.from_bytes(digest[:8], "big") >> 11) * 2.0**-53 == 0.29354898779090843
+    )
+
+
+def test_draw_is_the_documented_one():
+    shares = np.array([[0.0, 0.2, 0.1, 0.0, 0.7], [0.3, 0.0, 0.0, 0.7, 0.0]])
+    keys = [["decision-1", f"decision-{number}"] for number in range(200)]
+    exploration = Exploration(kind="softmax", temperature=1, salt="autumn")
+    for pair in keys:
+        expected = [
+            next(place for place in range(5) if sum(row[: place + 1]) > uniform("autumn", key) * sum(row))
+            for row, key in zip(shares.tolist(), pair, strict=True)
+        ]
+        assert exploration.draw(shares, pair).tolist() == expected
 
 
 def test_number_of_a_decision_is_uniform_and_follows_from_salt_and_key():

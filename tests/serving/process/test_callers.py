@@ -45,7 +45,7 @@ def public(key: ec.EllipticCurvePrivateKey, name: str) -> dict[str, Any]:
 
 
 def token(key: Any = KEY, kid: str = "one", algorithm: str = "ES256", **claims: Any) -> str:
-    said = {"sub": "shop", "aud": "offers", "iss": TERMS.issuer, "exp": time.time() + 60} | claims
+    said = {"sub": "shop", "aud": "offers", "iss": TERMS.issuer, "exp": time.time() + 3600} | claims
     said = {name: value for name, value in said.items() if value is not None}
     return jwt.encode(said, key, algorithm, headers={"kid": kid})
 
