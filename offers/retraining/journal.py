@@ -99,14 +99,12 @@ class Journal:
         RequestError
             the entry could not be read again
         """
-        content = json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n"
         try:
+            content = json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n"
             _ENTRY.validate_json(content)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise RequestError(
-                f"the evidence: expected one that can be read again, got one that can't: {reason}"
-            ) from None
+        except (ValueError, RecursionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise RequestError(f"the evidence: expected one that can be read again, got another: {reason}") from None
         return self.store.create(self._key(number), content)
 
     def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "", lost: bool = False) -> None:

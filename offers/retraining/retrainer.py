@@ -112,7 +112,7 @@ def decide(request: Request, history: Sequence[Decision | Outcome], limits: Limi
         since = moment - last.at
         if last.run not in ended and since < limits.longest_run:
             return decided(f"{last.run} is under way since {_spoken(since)}: one run at a time")
-        if request.cause != "manual":
+        if request.cause != "manual" and not _repeats(request):
             pause, kind = _pause([ended.get(entry.run) for entry in started], limits)
             if since < pause:
                 return decided(
@@ -176,11 +176,21 @@ def run_name(request: Request) -> str:
 
 
 def _pause(outcomes: Sequence[Outcome | None], limits: Limits) -> tuple[timedelta, str]:
-    """How long to wait after the last run began, and what to call it: one that broke down changed nothing."""
-    failures = len(list(takewhile(lambda outcome: outcome is not None and not outcome.succeeded, reversed(outcomes))))
-    if not failures:
+    """How long to wait after the last run began, and what to call it.
+
+    A run that broke down changed nothing, and may break down again; one that was lost did not fail by itself.
+    """
+    broken = list(takewhile(lambda outcome: outcome is not None and not outcome.succeeded, reversed(outcomes)))
+    if not broken:
         return limits.cool_down, "cool-down"
-    return min(limits.cool_down, limits.back_off * 2 ** min(failures - 1, 20)), f"pause after {failures} failed"
+    failures = sum(outcome is not None and not outcome.lost for outcome in broken)
+    pause = limits.back_off * 2 ** min(failures - 1, 20) if failures else timedelta()
+    return min(limits.cool_down, pause), f"pause after {failures} failed"
+
+
+def _repeats(request: Request) -> bool:
+    """Whether it is one of `again`, whose pauses are its own; no event looks like one, for its id has a '#'."""
+    return re.fullmatch(r"again-\d-[^#]+", request.id) is not None
 
 
 def _because(request: Request) -> str:

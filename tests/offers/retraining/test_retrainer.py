@@ -253,7 +253,7 @@ def test_what_has_ended_is_settled_before_an_alarm_is_judged(journal: Journal, s
         ended.clear()
 
     told: list[Decision] = []
-    retrainer = Retrainer(journal, starts, Limits(timedelta(days=1), timedelta(hours=6)), settle, told.append)
+    retrainer = Retrainer(journal, starts, Limits(back_off=timedelta()), settle, told.append)
     first = retrainer.ask(request(1))
     assert "under way" in retrainer.ask(request(2)).reason
     ended.append(first.run)
