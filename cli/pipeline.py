@@ -42,7 +42,7 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     typer.echo("The training pipeline begins ...")
     from cli.release import register_run
     from cli.screen import RunDisplay, console
-    from offers.bundle.location import open_bundle
+    from offers.bundle.location import open_champion
     from offers.contract import contract as contracts
     from offers.settings import Settings
     from pipelines import local
@@ -51,7 +51,7 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     settings = Settings.from_env()
     known = contracts.load(contract)
     if champion:
-        open_bundle(champion, settings)
+        open_champion(champion, known, settings)
     directory = fresh(settings.home.resolve() / "runs", known.name)
     arguments = training_arguments(contract, source, publish or str(settings.home.resolve() / "bundles"))
     arguments |= {"trials": trials, "seed": seed, "champion": champion}

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offers.errors import GateError
 from offers.settings import Settings
+from offers.wording import some
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
+    from offers.contract.contract import Contract
 
 
 def open_bundle(where: str, settings: Settings) -> "Bundle":
@@ -15,6 +18,43 @@ def open_bundle(where: str, settings: Settings) -> "Bundle":
 
     path = bundle_path(where, settings)
     return bundle.load(path, expected=path.name if where.startswith("s3://") else "")
+
+
+def open_champion(where: str, contract: "Contract", settings: Settings) -> "Bundle":
+    """Load the bundle that a candidate of a contract has to beat.
+
+    Raises
+    ------
+    GateError
+        it is of another contract, of another outcome, or has other inputs: the two can't be compared
+    """
+    champion = open_bundle(where, settings)
+    if difference := difference_of(champion, contract):
+        raise GateError(
+            f"champion {champion.name}: expected one of contract {contract.name} as it is now, but {difference}; name"
+            " another champion, or train without one"
+        )
+    return champion
+
+
+def difference_of(bundle: "Bundle", contract: "Contract") -> str | None:
+    """Say how the inputs or the outcome of a bundle differ from a contract's; None where they are the same."""
+    from offers.model.encoder import Encoder
+
+    if bundle.contract.name != contract.name:
+        return f"it is of contract {bundle.contract.name}"
+    theirs = {feature.name: feature for feature in bundle.model.encoder.features}
+    ours = {feature.name: feature for feature in Encoder.of(contract).features}
+    if lacking := [name for name in ours if name not in theirs]:
+        return f"it does not know {some(lacking)}"
+    if extra := [name for name in theirs if name not in ours]:
+        return f"it needs {some(extra)}"
+    if changed := [name for name in ours if ours[name] != theirs[name]]:
+        return f"it knows {some(changed)} with other values"
+    if list(ours) != list(theirs):
+        return "its columns have another order"
+    outcomes = {(known.target.column, known.target.positive) for known in (bundle.contract, contract)}
+    return None if len(outcomes) == 1 else "its outcome is another"
 
 
 def bundle_path(where: str, settings: Settings) -> Path:

@@ -167,7 +167,7 @@ def _columns(
         yield ColumnPower(
             column=column.name,
             gain_share=round(gain.get(f"f{j}", 0.0) / total, 6),
-            auc=round(max(auc, 1 - auc), 6) if auc is not None else 0.5,
+            auc=round(max(auc, 1 - auc), 6) if auc is not None else None,
         )
 
 

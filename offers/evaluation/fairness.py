@@ -31,30 +31,33 @@ def fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, con
             metrics={
                 "rows": count,
                 "selection_rate": selection_rate,
-                "precision": partial(precision_score, zero_division=0.0),
-                "recall": partial(recall_score, zero_division=0.0),
+                "precision": partial(precision_score, zero_division=np.nan),
+                "recall": partial(recall_score, zero_division=np.nan),
             },
             y_true=labels[large],
             y_pred=chosen[large].astype(int),
             sensitive_features=cut[large],
         )
+        measured = tuple(
+            Group(
+                value=value,
+                rows=int(line["rows"]),
+                positive_rate=round(float(labels[cut == value].mean()), 6),
+                mean_propensity=round(float(propensity[cut == value].mean()), 6),
+                selection_rate=round(float(line["selection_rate"]), 6),
+                precision=rounded(float(line["precision"])),
+                recall=rounded(float(line["recall"])),
+            )
+            for value, line in frame.by_group.iterrows()
+        )
+        recalls = [group.recall for group in measured if group.recall is not None]
         yield Fairness(
             column=column.name,
-            groups=tuple(
-                Group(
-                    value=value,
-                    rows=int(line["rows"]),
-                    positive_rate=round(float(labels[cut == value].mean()), 6),
-                    mean_propensity=round(float(propensity[cut == value].mean()), 6),
-                    selection_rate=round(float(line["selection_rate"]), 6),
-                    precision=round(float(line["precision"]), 6),
-                    recall=round(float(line["recall"]), 6),
-                )
-                for value, line in frame.by_group.iterrows()
-            ),
+            groups=measured,
             left_out=small,
+            without_recall=tuple(group.value for group in measured if group.recall is None),
             selection_ratio=rounded(float(frame.ratio()["selection_rate"])),
-            recall_difference=rounded(float(frame.difference()["recall"])),
+            recall_difference=rounded(max(recalls) - min(recalls)) if len(recalls) > 1 else None,
         )
 
 

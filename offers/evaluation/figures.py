@@ -51,23 +51,27 @@ class Segment(_Result):
 
 
 class Group(_Result):
-    """A protected group at the operating point."""
+    """A protected group at the operating point. What it has no rows to measure by is None, which is not zero."""
 
     value: str
     rows: int
     positive_rate: float
     mean_propensity: float
     selection_rate: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
 
 
 class Fairness(_Result):
-    """Fairness of score for one protected column, over groups that are large enough to say something."""
+    """Fairness of score for one protected column, over groups that are large enough to say something.
+
+    `without_recall` are those of them without acceptances, which the difference in recall leaves out.
+    """
 
     column: str
     groups: tuple[Group, ...]
     left_out: tuple[str, ...]
+    without_recall: tuple[str, ...] = ()
     selection_ratio: float | None
     recall_difference: float | None
 
@@ -85,7 +89,7 @@ class ColumnPower(_Result):
 
     column: str
     gain_share: float
-    auc: float
+    auc: float | None
 
 
 class Duel(_Result):

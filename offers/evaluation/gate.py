@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from offers.contract.contract import Contract
 from offers.contract.sections import Rule
-from offers.evaluation.figures import LOWER_IS_BETTER, Duel, Evaluation, Figure
+from offers.evaluation.figures import LOWER_IS_BETTER, ColumnPower, Duel, Evaluation, Figure
 
 _SUSPECTS = 3
 _INITIALS = ("auc", "ece", "ks", "f1")
@@ -150,7 +150,11 @@ def _too_good(rule: Rule, ceiling: float, evaluation: Evaluation) -> RuleVerdict
     verdict = _verdict(name, threshold, measured, lambda value: value <= ceiling, where)
     if measured is None or verdict.passed:
         return verdict
-    by_power = sorted(evaluation.columns, key=lambda column: column.auc - 0.5 + column.gain_share, reverse=True)
+
+    def power(column: ColumnPower) -> float:
+        return (0.0 if column.auc is None else column.auc - 0.5) + column.gain_share
+
+    by_power = sorted(evaluation.columns, key=power, reverse=True)
     suspects = ", ".join(column.column for column in by_power[:_SUSPECTS])
     return verdict.model_copy(update={"note": f"too good to be true: suspect leakage in {suspects}"})
 

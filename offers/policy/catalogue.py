@@ -23,6 +23,9 @@ FAMILY_LIMIT = "FAMILY_LIMIT"
 BEYOND_K = "BEYOND_K"
 RESERVED = (NOT_WORTH_ITS_COST, FAMILY_LIMIT, BEYOND_K)
 
+MOST_OFFERS = 20_000
+"""As many pairs of a customer and an offer as the predictor scores at once."""
+
 Name = Annotated[str, form(r"^[a-z0-9][a-z0-9._-]{0,62}$", "small letters, digits and . _ -, such as loan-5k")]
 Euros = Annotated[float, Field(ge=0, le=1e9, strict=True)]
 Factor = Annotated[float, Field(ge=0, le=1000, strict=True)]
@@ -100,7 +103,7 @@ class Catalogue(Ruled):
     title: str = ""
     contract: str
     families: Annotated[tuple[Family, ...], Field(min_length=1)]
-    offers: Annotated[tuple[Offer, ...], Field(min_length=1)]
+    offers: Annotated[tuple[Offer, ...], Field(min_length=1, max_length=MOST_OFFERS)]
     policy: PolicySettings = PolicySettings()
 
     @cached_property

@@ -109,7 +109,7 @@ def context(
         "shifted": [column.column for column in watched if max(column.psi) >= tables.SHIFTED],
         "chance_psi": _chance_psi(evaluation),
         "power": tables.power(evaluation.columns),
-        "strongest": max(evaluation.columns, key=lambda column: column.auc),
+        "strongest": max(evaluation.columns, key=lambda column: column.auc or 0.0),
         "base_rates": [window.model.positive_rate for window in evaluation.windows],
         "leakage": [column.name for column in contract.columns if column.role == Role.LEAKAGE],
         "protected_inputs": [column.name for column in contract.protected if column.is_input],

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from offers import files
-from offers.bundle.location import open_bundle
+from offers.bundle.location import difference_of, open_bundle, open_champion
 from offers.bundle.provenance import Parameters, TrainingData, Update, git_commit, libraries
 from offers.contract import contract as contracts
 from offers.errors import ContractError, GateError
@@ -80,12 +80,11 @@ def update(contract: str, gold: Path, parent: str, lag: int, model: Path, settin
     """
     from offers.bundle import update as updates
     from offers.bundle import writing
-    from offers.model.encoder import Encoder
 
     known, serving = contracts.load(contract), open_bundle(parent, settings)
-    if known.name != serving.contract.name or Encoder.of(known) != serving.model.encoder:
+    if difference := difference_of(serving, known):
         raise ContractError(
-            f"contract {known.name}: expected the inputs of bundle {serving.name}, got others: train a new model"
+            f"contract {known.name}: expected the inputs of bundle {serving.name}, but {difference}: train a new model"
         )
     fitted, lineage = updates.update(serving, read_gold(gold, known), lag)
     writing.save_model(fitted, model)
@@ -110,7 +109,7 @@ def evaluate(
 
     known, parameters = contracts.load(contract), files.read(model, PARAMETERS, Parameters)
     dataset, lineage = read_gold(gold, known), _lineage(model)
-    serving = open_bundle(champion, settings) if champion else None
+    serving = open_champion(champion, known, settings) if champion else None
     if lineage is not None:
         found, scored = updates.measure(_parent(lineage, serving), dataset, parameters.seed)
     else:
