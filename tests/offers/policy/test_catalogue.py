@@ -58,6 +58,14 @@ def test_catalogue_reads_as_written(shop_contract):
     assert catalogue.policy.k == 2
 
 
+CASES = Path(__file__).parent / "cases"
+
+
+def test_aliases_that_stand_for_a_billion_values_are_refused_at_once():
+    with pytest.raises(CatalogueError, match=r"bomb\.yaml: its aliases \(\*name\) stand for more than 10000 values"):
+        catalogues.contract_of(str(CASES / "bomb.yaml"))
+
+
 MISTAKES = {
     "unknown key": ("policy: {k: 2}", "polizy: {k: 2}", "polizy", "unknown key 'polizy'"),
     "unknown key of an offer": ("lever: 1.5", "levers: 1.5", "levers", "unknown key 'offers.full.levers'"),

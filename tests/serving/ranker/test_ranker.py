@@ -303,6 +303,14 @@ def test_a_large_limit_that_the_predictor_would_refuse(policy, shop_contract):
         Ranker("offers", policy, shop_contract, PredictorConfig("127.0.0.1:1", "grpc-v2"), 7000)
 
 
+def test_21_offers_are_served_to_as_many_customers_as_the_predictor_takes():
+    contract = contracts.load("bank-marketing")
+    path = Path(__file__).parents[2] / "offers" / "policy" / "cases" / "catalogue-21-offers.yaml"
+    policy = Policy(catalogues.load(str(path), contract), contract)
+    ranker = Ranker("offers", policy, contract, PredictorConfig("127.0.0.1:1", "grpc-v2"))
+    assert ranker.schema.max_customers == 20_000 // 21
+
+
 def test_kserves_own_client(service):
     from kserve import InferenceRESTClient, RESTConfig
 
