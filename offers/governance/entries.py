@@ -114,22 +114,6 @@ class Returned(_Record):
     reason: Text
 
 
-class RetrainingDecided(_Record):
-    """Somebody or something asked for a new model; `decision` is what the retrainer made of it."""
-
-    kind: Literal["retraining decided"] = "retraining decided"
-    contract: str
-    decision: dict[str, Any]
-
-
-class RetrainingEnded(_Record):
-    """A training run has ended."""
-
-    kind: Literal["retraining ended"] = "retraining ended"
-    contract: str
-    outcome: dict[str, Any]
-
-
 Act = (
     KeyAdded
     | KeyWithdrawn
@@ -141,8 +125,6 @@ Act = (
     | Promoted
     | RolledBack
     | Returned
-    | RetrainingDecided
-    | RetrainingEnded
 )
 
 WHO: dict[str, tuple[Role, ...]] = {
@@ -156,8 +138,6 @@ WHO: dict[str, tuple[Role, ...]] = {
     "promoted": ("operator",),
     "rolled back": ("operator",),
     "returned": ("operator",),
-    "retraining decided": ("trainer",),
-    "retraining ended": ("trainer",),
 }
 """The roles of which each kind of entry asks for one."""
 

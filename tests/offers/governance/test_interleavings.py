@@ -9,7 +9,7 @@ import pytest
 from offers.errors import LedgerError, ServiceError, StorageError
 from offers.governance import approval
 from offers.governance.audit import verify
-from offers.governance.entries import Rejected, RetrainingDecided
+from offers.governance.entries import GateJudged, Rejected
 from offers.governance.follower import Follower, first_to_serve
 from offers.governance.ledger import Ledger
 from tests.support.ledgers import Bank, signer
@@ -93,7 +93,7 @@ class Interleaving:
             self.reject: 1,
             self.promote: 6,
             self.roll_back: 3,
-            self.retrain: 1,
+            self.refuse: 1,
             self.fail_next: 3,
             self.break_or_mend: 2,
             self.follow: 8,
@@ -165,8 +165,8 @@ class Interleaving:
     def roll_back(self) -> None:
         approval.begin_back(self.bank.ledger, signer("olga"), "shop", "errors")
 
-    def retrain(self) -> None:
-        self.bank.write("trainer", RetrainingDecided(contract="shop", decision={}))
+    def refuse(self) -> None:
+        self.bank.write("trainer", GateJudged(contract="shop", bundle="", passed=False, evidence={}))
 
     def fail_next(self) -> None:
         FAILURES[:] = [self.random.choice(["away", "killed before", "killed after"])]
