@@ -127,6 +127,22 @@ def verify(tables: TablesOption = "") -> None:
     typer.echo("every one is as it was written")
 
 
+@app.command()
+def tidy(
+    keep: Annotated[
+        int | None, typer.Option(help="Days that decisions and outcomes are kept; without it all of them.")
+    ] = None,
+    tables: TablesOption = "",
+) -> None:
+    """Join the log's small files, remove files of old versions, delete what is too old; to be run each day."""
+    from offers.decisions import upkeep
+
+    log, _ = _log(tables)
+    for found in upkeep.tidy(log, keep):
+        said = f"{found.table}: {found.files_before} files are now {found.files_after}"
+        typer.echo(f"{said}; {found.deleted} rows were too old" if keep is not None else said)
+
+
 def _log(tables: str) -> "tuple[DeltaTables, Settings]":
     from offers.settings import Settings
     from offers.store.delta import DeltaTables
