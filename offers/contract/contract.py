@@ -69,6 +69,11 @@ class Contract(Section):
         return self.time is not None and self.dynamics.share > 0
 
     @property
+    def without_layer(self) -> "Contract":
+        """The same with `dynamics: none`."""
+        return self.model_copy(update={"dynamics": self.dynamics.model_copy(update={"share": 0.0})})
+
+    @property
     def protected(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.protected or column.role == Role.PROTECTED)
 

@@ -69,7 +69,9 @@ def evaluate(
             scored[name] = folded_propensity(learner, matrix, labels, contract, seed)
         else:
             told = partial(_told, progress, name)
-            scored[name] = rolling_propensity(learner, matrix, labels, contract, progress=told)
+            # The baseline is logistic regression alone, so that the layer's help counts for the model.
+            here = contract if name == "propensity" else contract.without_layer
+            scored[name] = rolling_propensity(learner, matrix, labels, here, progress=told)
     if contract.time is None:
         random_split = scored["propensity"]
     else:

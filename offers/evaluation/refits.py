@@ -40,8 +40,9 @@ def rolling_propensity(
 ) -> np.ndarray:
     """Propensities as production would have given them, refitting every `refit_every` rows.
 
-    At each refit the learner sees all rows before it, and so does the layer; without one the calibrator sees the
-    margins that the refits before gave to the newest rows: what `learners.train` makes of the rows known then.
+    At each refit the learner sees all rows before it. The layer learns every batch of labels, as updates would. Without
+    one the calibrator sees the margins that the refits before gave to the newest rows: what `learners.train` makes of
+    the rows known then.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def rolling_propensity(
 
     margin = out_of_time_margins(learner, matrix, labels, earlier + edges, done=report)
     if contract.learns:
-        return np.asarray(expit(rolling_margin(contract, matrix, labels, margin, edges))[first:])
+        return np.asarray(expit(rolling_margin(contract, matrix, labels, margin, start))[first:])
     propensity = np.full(n_rows, np.nan)
     for begin, end in zip(edges, [*edges[1:], n_rows], strict=True):
         known = margin[:begin]

@@ -1,7 +1,5 @@
 """Layers of a contract: learnt from all rows beside a training, and from new labels between trainings."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -39,20 +37,20 @@ def walks(contract: Contract) -> Walks:
 
 
 def rolling_margin(
-    contract: Contract, matrix: np.ndarray, labels: np.ndarray, trees: np.ndarray, edges: Sequence[int]
+    contract: Contract, matrix: np.ndarray, labels: np.ndarray, trees: np.ndarray, first: int
 ) -> np.ndarray:
-    """Margins of trees and layer, the layer learning at each edge the rows before it.
+    """Margins of trees and layer, the layer learning every batch of labels after it was scored, as updates would.
 
     Parameters
     ----------
-    trees : margins of trees that had not seen the row, shape (n_rows,), from the first edge on
-    edges : first rows of the blocks, rising; the last block ends with the rows
+    trees : margins of trees that had not seen the row, shape (n_rows,), from row `first` on
     """
-    layer = first_layer(contract, matrix[: edges[0]], labels[: edges[0]])
+    layer = first_layer(contract, matrix[:first], labels[:first])
     if layer is None:
         return trees
     margin = trees.copy()
-    for begin, end in zip(edges, [*edges[1:], len(labels)], strict=True):
-        margin[begin:end] = layer.mixed(trees[begin:end], matrix[begin:end])
-        layer = learn(layer, matrix[begin:end], labels[begin:end], trees[begin:end])
+    for start in range(first, len(labels), contract.dynamics.batch):
+        batch = slice(start, start + contract.dynamics.batch)
+        margin[batch] = layer.mixed(trees[batch], matrix[batch])
+        layer = learn(layer, matrix[batch], labels[batch], trees[batch])
     return margin
