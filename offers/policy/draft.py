@@ -58,4 +58,6 @@ def _eligibility(contract: Contract) -> Iterator[str]:
     age = next((column for column in contract.inputs if column.name.lower() == "age" and column.is_numeric), None)
     if age is not None and limits(age)[0] < _ADULT < limits(age)[1]:
         yield "eligibility:"
-        yield f"  - {flow({'reason': f'AGE_BELOW_{_ADULT}', 'column': age.name, 'at_least': _ADULT})}  # a guess"
+        rule = {"reason": f"AGE_BELOW_{_ADULT}", "column": age.name, "at_least": _ADULT}
+        why = {"justification": "minors can make no such contract"} if age in contract.protected else {}
+        yield f"  - {flow(rule | why)}  # a guess"
