@@ -14,6 +14,7 @@ from cli import (
     audit,
     backtest,
     bundle,
+    campaign,
     cluster,
     contract,
     data,
@@ -42,6 +43,7 @@ app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("rank")(serve.rank)
 app.command("score")(score.score)
+app.command("campaign")(campaign.campaign)
 app.command("backtest")(backtest.backtest)
 app.command("deploy")(cluster.deploy)
 app.command("rollback")(cluster.rollback)

@@ -3,6 +3,7 @@
 OffersError
 ├── ContractError    the contract file is wrong
 ├── CatalogueError   the catalogue file is wrong, or does not fit the contract
+├── CampaignError    the campaign file is wrong, or its constraints can't all hold
 ├── SourceError      the data can't be had, or is not what the contract says it is
 ├── DataError        the rows break the contract
 ├── GateError        the gate can't be asked, or the candidate did not pass it
@@ -33,6 +34,10 @@ class ContractError(OffersError):
 
 class CatalogueError(OffersError):
     """The catalogue file is wrong, or does not fit the contract: names its line and key."""
+
+
+class CampaignError(OffersError):
+    """The campaign file is wrong, names what no offer has, or its constraints can't all hold."""
 
 
 class SourceError(OffersError):

@@ -1,0 +1,56 @@
+"""offers campaign: who gets which offer, within capacity and budget."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from offers.batch.allocation import Plan
+    from offers.batch.campaign import Constraints
+    from offers.policy.catalogue import Offer
+
+
+def campaign(
+    scored: Annotated[Path, typer.Argument(help="Directory that 'offers score' wrote, with --k as many as offers.")],
+    campaign: Annotated[str, typer.Argument(help="YAML file with capacity, budget and minimum.")],
+    output: Annotated[Path, typer.Argument(help="Parquet file for the plan.")],
+    catalogue: Annotated[str, typer.Option(help="The catalogue that scored: a shipped one, or a YAML file.")],
+    contract: Annotated[str, typer.Option("--contract", "-c", help="A shipped contract, or a YAML file.")] = "",
+) -> None:
+    """Plan a campaign: the contacts that earn the most within its limits, beside a bound on any plan."""
+    from cli.policy import _contract_of
+    from offers.batch.allocation import allocate
+    from offers.batch.campaign import load
+    from offers.batch.pairs import read_scored, write_plan
+    from offers.contract import contract as contracts
+    from offers.policy import catalogue as catalogues
+
+    known = contracts.load(contract or _contract_of(catalogue))
+    loaded = catalogues.load(catalogue, known)
+    _, constraints = load(campaign, loaded.offers)
+    with read_scored(scored, loaded) as pairs:
+        plan = allocate(pairs.scores, constraints)
+        write_plan(plan, pairs, loaded, output)
+    _show(plan, constraints, loaded.offers)
+    typer.echo(f"{len(plan.customer)} contacts of {len(pairs.scores)} customers: {output}")
+
+
+def _show(plan: "Plan", constraints: "Constraints", offers: "tuple[Offer, ...]") -> None:
+    from rich.table import Table
+
+    from cli.screen import console
+
+    table = Table("offer", "contacts", box=None, pad_edge=False)
+    for offer, contacts in zip(offers, plan.contacts, strict=True):
+        table.add_row(offer.id, str(contacts))
+    console.print(table)
+    used = constraints.usage @ plan.contacts
+    for name, use, limit, price in zip(constraints.names, used, constraints.limit, plan.pricing.prices, strict=True):
+        worth = f"one more {name} is worth {price:.2f} EUR" if limit >= 0 else f"the last {name} costs {price:.2f} EUR"
+        typer.echo(f"{abs(use):g} of {abs(limit):g} used: {worth}")
+    short = 1 - plan.value / plan.pricing.bound if plan.pricing.bound else 0.0
+    typer.echo(
+        f"the plan is expected to earn {plan.value:.2f} EUR; no plan can earn more than {plan.pricing.bound:.2f} EUR,"
+        f" and it is within {max(short, 0):.3%} of that"
+    )

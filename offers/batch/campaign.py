@@ -1,0 +1,119 @@
+"""A campaign: what it may spend, whom it may contact how often, and what it has to sell, as one YAML file."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from offers.errors import CampaignError
+from offers.policy.catalogue import Name, Offer
+from offers.policy.rules import Value
+from offers.yaml_file import Kind, Problem, Section
+
+Contacts = Annotated[int, Field(ge=0, le=10**9, strict=True)]
+
+_FILE = Kind("campaign", "offers.batch", "name, capacity, budget and minimum", CampaignError)
+
+
+class Capacity(Section):
+    """At most so many contacts with offers whose attributes are these: a channel, a channel on a day."""
+
+    name: Name
+    where: Annotated[dict[str, Value], Field(min_length=1)]
+    contacts: Contacts
+
+
+class Minimum(Section):
+    """At least so many contacts with offers of a family."""
+
+    family: Name
+    contacts: Contacts
+
+
+class Campaign(Section):
+    """What a campaign has to keep to; `budget` is what its contacts may cost, in EUR."""
+
+    name: Name
+    per_customer: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
+    budget: Annotated[float, Field(ge=0, le=1e12, strict=True)] | None = None
+    capacity: tuple[Capacity, ...] = ()
+    minimum: tuple[Minimum, ...] = ()
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Rows of `usage @ contacts <= limit`, where `contacts` counts them by offer; a minimum is written negated.
+
+    Attributes
+    ----------
+    names : what each row is, in words
+    usage : ndarray, shape (n_constraints, n_offers)
+    limit : ndarray, shape (n_constraints,)
+    per_customer : the most contacts of a customer
+    """
+
+    names: tuple[str, ...]
+    usage: np.ndarray
+    limit: np.ndarray
+    per_customer: int
+
+    @property
+    def is_minimum(self) -> np.ndarray:
+        return np.asarray((self.usage < 0).any(axis=1))
+
+    def keeps(self, contacts: np.ndarray) -> bool:
+        """Whether so many contacts by offer break nothing."""
+        return bool((self.usage @ contacts <= self.limit + 1e-6).all())
+
+
+def load(where: str, offers: Sequence[Offer]) -> tuple[Campaign, Constraints]:
+    """Read a campaign from a YAML file or its text, and hold it against the offers of a catalogue.
+
+    Raises
+    ------
+    CampaignError
+        not YAML, a key is unknown or has a wrong value (a negative capacity), or no offer has a channel or a family
+        that it names: names line and key
+    """
+    text, origin = _FILE.find(where)
+    document = _FILE.read(text, origin)
+    campaign = document.into(Campaign)
+    document.refuse(_problems(campaign, offers))
+    return campaign, _constraints(campaign, offers)
+
+
+def _problems(campaign: Campaign, offers: Sequence[Offer]) -> Iterator[Problem]:
+    families = {offer.family for offer in offers}
+    names = [capacity.name for capacity in campaign.capacity]
+    for place, capacity in enumerate(campaign.capacity):
+        if capacity.name in names[:place]:
+            yield ("capacity", place, "name"), f"{capacity.name!r} stands twice"
+        for column, value in capacity.where.items():
+            values = sorted({str(offer.attributes[column]) for offer in offers if column in offer.attributes})
+            if str(value) not in values:
+                expected = f"expected one of {', '.join(values)}" if values else "no offer sets it"
+                yield ("capacity", place, "where", column), f"{expected}, got {value!r}"
+    for place, minimum in enumerate(campaign.minimum):
+        if minimum.family not in families:
+            yield ("minimum", place, "family"), f"expected one of {', '.join(sorted(families))}, got {minimum.family!r}"
+
+
+def _constraints(campaign: Campaign, offers: Sequence[Offer]) -> Constraints:
+    rows: list[tuple[str, list[float], float]] = []
+    for capacity in campaign.capacity:
+        usage = [float(_has(offer, capacity.where)) for offer in offers]
+        rows.append((f"contact of {capacity.name}", usage, capacity.contacts))
+    if campaign.budget is not None:
+        rows.append(("EUR of budget", [offer.cost for offer in offers], campaign.budget))
+    for minimum in campaign.minimum:
+        usage = [-float(offer.family == minimum.family) for offer in offers]
+        rows.append((f"contact of at least {minimum.contacts} for {minimum.family}", usage, -minimum.contacts))
+    names, usages, limits = zip(*rows, strict=True) if rows else ((), (), ())
+    usage_matrix = np.array(usages, np.float64).reshape(len(rows), len(offers))
+    return Constraints(tuple(names), usage_matrix, np.array(limits, np.float64), campaign.per_customer)
+
+
+def _has(offer: Offer, where: dict[str, Value]) -> bool:
+    return all(str(offer.attributes.get(column)) == str(value) for column, value in where.items())

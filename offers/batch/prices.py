@@ -1,0 +1,108 @@
+"""Shadow prices of a campaign's constraints, and the bound that they prove, in streaming passes over the customers.
+
+The Lagrangian dual: with a price on each constraint, every customer takes its best offers at score less price, and
+what that earns, plus prices times limits, bounds every plan. The dual is convex and piecewise linear in the prices; it
+is minimised by cutting planes within a box that follows the best prices: Kelley (1960), "The cutting-plane method for
+solving convex programs", and Marsten, Hogan and Blankenship (1975), "The BOXSTEP method for large-scale optimization".
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linprog
+
+from offers.batch.campaign import Constraints
+
+BLOCK = 65_536
+SAMPLE = 50_000
+PASSES, GAP = 80, 1e-5
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """Prices in EUR for one more unit of each constraint, and the most that any plan could earn, in EUR."""
+
+    prices: np.ndarray
+    bound: float
+
+
+def price(scores: np.ndarray, constraints: Constraints) -> Pricing:
+    """Find prices; customers of a sample settle them first, where there are many.
+
+    Parameters
+    ----------
+    scores : ndarray or memmap, shape (n_customers, n_offers), EUR; -inf where an offer is not to be had
+    """
+    start = np.zeros(len(constraints.names))
+    if not len(start):
+        return Pricing(start, _dual(scores, constraints, start)[0])
+    width = max(1.0, float(scores[:SAMPLE].max(initial=0.0)))
+    if len(scores) > 2 * SAMPLE:
+        some = scores[:: len(scores) // SAMPLE]
+        fewer = Constraints(
+            constraints.names,
+            constraints.usage,
+            constraints.limit * len(some) / len(scores),
+            constraints.per_customer,
+        )
+        start, width = _minimise(some, fewer, start, width).prices, width / 50
+    return _minimise(scores, constraints, start, width)
+
+
+def chosen(block: np.ndarray, constraints: Constraints, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What customers take at these prices, and the scores less prices; both of the block's shape."""
+    reduced = block - prices @ constraints.usage
+    if constraints.per_customer == 1:
+        best = np.arange(block.shape[1]) == reduced.argmax(axis=1)[:, None]
+    else:
+        order = np.argsort(-reduced, axis=1, kind="stable")
+        best = np.argsort(order, axis=1) < constraints.per_customer
+    return best & (reduced > 0), reduced
+
+
+def blocks(scores: np.ndarray) -> Iterator[np.ndarray]:
+    """Some customers at a time, in float64."""
+    for start in range(0, len(scores), BLOCK):
+        yield np.asarray(scores[start : start + BLOCK], np.float64)
+
+
+def _dual(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -> tuple[float, np.ndarray]:
+    """The bound at these prices, and its slope."""
+    value, contacts = 0.0, np.zeros(constraints.usage.shape[1])
+    for block in blocks(scores):
+        taken, reduced = chosen(block, constraints, prices)
+        value += float(reduced[taken].sum())
+        contacts += taken.sum(axis=0)
+    return value + float(prices @ constraints.limit), constraints.limit - constraints.usage @ contacts
+
+
+def _minimise(scores: np.ndarray, constraints: Constraints, start: np.ndarray, width: float) -> Pricing:
+    value, slope = _dual(scores, constraints, start)
+    best, bound = start, value
+    slopes, offsets = [slope], [value - slope @ start]
+    for _ in range(PASSES):
+        # The last variable is the height of the cuts' upper envelope.
+        box = [(max(0.0, price - width), price + width) for price in best]
+        rows = np.column_stack([np.array(slopes), -np.ones(len(slopes))])
+        cost = np.append(np.zeros(len(best)), 1.0)
+        answer = linprog(cost, rows, -np.array(offsets), bounds=[*box, (None, None)], method="highs")
+        if not answer.success:
+            break
+        prices, promised = answer.x[:-1], float(answer.x[-1])
+        if bound - promised <= GAP * max(1.0, abs(bound)):
+            if all(price - low > 1e-9 or low == 0 for price, (low, _) in zip(prices, box, strict=True)) and all(
+                high - price > 1e-9 for price, (_, high) in zip(prices, box, strict=True)
+            ):
+                break
+            width *= 4
+        value, slope = _dual(scores, constraints, prices)
+        slopes.append(slope)
+        offsets.append(value - slope @ prices)
+        if value < bound - 0.1 * (bound - promised):
+            best, bound = prices, value
+        else:
+            width = max(width / 2, 1e-6)
+            if value < bound:
+                best, bound = prices, value
+    return Pricing(best, bound)

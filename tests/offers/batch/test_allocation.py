@@ -1,0 +1,138 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+from scipy.optimize import linprog
+
+from offers.batch.allocation import allocate
+from offers.batch.campaign import Constraints, load
+from offers.batch.prices import price
+from offers.contract import contract as contracts
+from offers.errors import CampaignError
+from offers.policy import catalogue as catalogues
+from tests.support.warranties import WARRANTIES
+
+CATALOGUE = catalogues.load("bank-marketing", contracts.load("bank-marketing"))
+OFFERS = CATALOGUE.offers
+
+WEEK = """\
+name: autumn
+per_customer: {per_customer}
+budget: 500
+capacity:
+  - {{name: mobile-monday, where: {{contact: cellular, day_of_week: mon}}, contacts: 20}}
+  - {{name: mobile-tuesday, where: {{contact: cellular, day_of_week: tue}}, contacts: 60}}
+  - {{name: fixed-line, where: {{contact: telephone}}, contacts: 80}}
+minimum:
+  - {{family: 6-months, contacts: 40}}
+  - {{family: 24-months, contacts: 30}}
+"""
+
+
+def scores_of(n_customers: int, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    propensity = generator.beta(1, 8, n_customers)[:, None] * generator.uniform(0.7, 1.3, (n_customers, len(OFFERS)))
+    scores = propensity * [offer.value * offer.weight for offer in OFFERS] - [offer.cost for offer in OFFERS]
+    scores[(scores < 0) | (generator.random(scores.shape) < 0.1)] = -np.inf
+    return scores.astype(np.float32)
+
+
+def check(scores: np.ndarray, constraints: Constraints, customer: np.ndarray, offer: np.ndarray) -> None:
+    contacts = np.bincount(offer, minlength=scores.shape[1])
+    assert (constraints.usage @ contacts <= constraints.limit + 1e-9).all()
+    assert np.bincount(customer).max() <= constraints.per_customer
+    assert len(set(zip(customer.tolist(), offer.tolist(), strict=True))) == len(customer)
+    assert np.isfinite(scores[customer, offer]).all()
+
+
+@pytest.mark.parametrize("per_customer", [1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_plan_is_near_what_highs_finds_and_breaks_nothing(per_customer, seed):
+    scores = scores_of(2000, seed)
+    _, constraints = load(WEEK.format(per_customer=per_customer), OFFERS)
+    best, plan = (allocate(scores, constraints, exact) for exact in (True, False))
+    for one in (best, plan):
+        check(scores, constraints, one.customer, one.offer)
+        assert one.value == pytest.approx(float(scores[one.customer, one.offer].astype(float).sum()))
+        assert one.value <= one.pricing.bound * (1 + 1e-9)
+    assert plan.value >= best.value * 0.999
+
+
+def test_a_large_campaign_is_close_to_its_bound():
+    scores = scores_of(150_000)
+    _, constraints = load(WEEK.format(per_customer=1).replace("budget: 500", "budget: 20000"), OFFERS)
+    plan = allocate(scores, constraints)
+    check(scores, constraints, plan.customer, plan.offer)
+    assert plan.pricing.bound * 0.995 <= plan.value <= plan.pricing.bound * (1 + 1e-9)
+
+
+def test_bound_and_prices_are_those_of_the_linear_programme():
+    scores = scores_of(200)
+    _, constraints = load("name: x\nbudget: 60\n", OFFERS)
+    customer, offer = np.nonzero(np.isfinite(scores))
+    each = (customer == np.arange(200)[:, None]).astype(float)
+    rows, limits = np.vstack([constraints.usage[:, offer], each]), np.append(constraints.limit, np.ones(200))
+    answer = linprog(-scores[customer, offer].astype(float), rows, limits, bounds=(0, 1), method="highs")
+    pricing = price(scores, constraints)
+    assert pricing.bound == pytest.approx(-answer.fun, rel=1e-4)
+    assert pricing.prices[0] == pytest.approx(-answer.ineqlin.marginals[0], rel=0.05)
+
+
+def test_without_limits_everybody_gets_the_best_offer():
+    scores = scores_of(3000)
+    plan = allocate(scores, load("name: free\n", OFFERS)[1])
+    best = scores.max(axis=1)
+    assert plan.value == pytest.approx(float(best[np.isfinite(best)].astype(float).sum()))
+
+
+def test_minimums_that_cannot_hold_are_named_with_the_smallest_relaxation():
+    text = "name: x\ncapacity:\n  - {name: all-mobile, where: {contact: cellular}, contacts: 30}\n"
+    text += (
+        "  - {name: fixed, where: {contact: telephone}, contacts: 0}\nminimum:\n  - {family: 6-months, contacts: 50}\n"
+    )
+    with pytest.raises(CampaignError, match="lowers at least 50 for 6-months by 20"):
+        allocate(scores_of(2000), load(text, OFFERS)[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            "name: x\ncapacity:\n  - {name: a, where: {contact: cellular}, contacts: -1}\n",
+            "line 3: .*expected at least 0, got -1",
+        ),
+        (
+            "name: x\ncapacity:\n  - {name: a, where: {contact: pigeon}, contacts: 1}\n",
+            "cellular, telephone, got 'pigeon'",
+        ),
+        ("name: x\ncapacity:\n  - {name: a, where: {channel: mail}, contacts: 1}\n", "no offer sets it, got 'mail'"),
+        ("name: x\nminimum:\n  - {family: gold, contacts: 1}\n", "expected one of .*, got 'gold'"),
+        ("name: x\nbudget: -5\n", "budget: expected at least 0"),
+    ],
+)
+def test_a_campaign_that_makes_no_sense_is_refused_by_line(text, complaint):
+    with pytest.raises(CampaignError, match=complaint):
+        load(text, OFFERS)
+
+
+def test_the_command_plans_from_a_scored_table(offers, tmp_path: Path, shop_bundle, shop_contract):
+    catalogue, contract = tmp_path / "warranties.yaml", shop_bundle / "contract.yaml"
+    catalogue.write_text(WARRANTIES)
+    customers = tmp_path / "customers.csv"
+    rows = [f"c{n};{100 + 3 * n};5;north;1;4,5" for n in range(300)]
+    customers.write_text("\n".join(["customer_id;spending;visits;region;member;rating", *rows]) + "\n")
+    asked = ("--bundle", shop_bundle, "--catalogue", catalogue, "--k", 3, "--rows", 70)
+    assert offers("score", customers, tmp_path / "scored", *asked)[0] == 0
+    campaign, plan = tmp_path / "campaign.yaml", tmp_path / "plan.parquet"
+    campaign.write_text("name: x\ncapacity:\n  - {name: phone, where: {channel: phone}, contacts: 10}\n")
+    where = ("--catalogue", catalogue, "--contract", contract)
+    code, said, _ = offers("campaign", tmp_path / "scored", campaign, plan, *where)
+    assert code == 0
+    assert "one more contact of phone is worth" in said
+    table = parquet.read_table(plan).to_pandas()
+    assert (table["offer"] == "full").sum() == 10
+    assert table["customer"].is_unique
+    campaign.write_text("name: x\ncapacity:\n  - {name: phone, where: {channel: fax}, contacts: 10}\n")
+    assert offers("campaign", tmp_path / "scored", campaign, plan, *where)[0] == 2
+    assert len(parquet.read_table(plan)) == len(table)
