@@ -28,7 +28,8 @@ KEY, SECRET = "minio", "minio123"
 
 def ours() -> str:
     """What our manifests add."""
-    (patch,) = yaml.safe_load(OURS.read_text("utf-8"))["patches"]
+    patches = yaml.safe_load(OURS.read_text("utf-8"))["patches"]
+    (patch,) = (patch for patch in patches if patch.get("target", {}).get("name") == "seaweedfs")
     (operation,) = yaml.safe_load(patch["patch"])
     return str(operation["value"])
 
