@@ -71,7 +71,7 @@ def look(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         monitoring.collect(*where, decisions, settings, said.append)
         monitoring.inspect(str(bundle), decisions, findings, settings, said.append)
         paths = decisions, findings, directory / "verdict", directory / "report.html"
-        return Looked(monitoring.judge(str(bundle), *paths, False, str(directory), settings, said.append), directory)
+        return Looked(monitoring.judge(str(bundle), *paths, str(directory), settings, said.append), directory)
 
     return look
 
