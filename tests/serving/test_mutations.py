@@ -137,21 +137,16 @@ class Mutator:
 async def _sent(port: int, request: bytes) -> bytes:
     """What is answered; nothing where more was awaited."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
+    answer = b""
+    # Where the header that asks for it was broken, the connection stays open.
+    with contextlib.closing(writer), contextlib.suppress(ConnectionError, TimeoutError):
         writer.write(request)
         async with asyncio.timeout(SECONDS):
             await writer.drain()
-        answer = b""
-        # Where the header that asks for it was broken, the connection stays open.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                while part := await reader.read(65_536):
-                    answer += part
-        return answer
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
+        async with asyncio.timeout(PATIENCE):
+            while part := await reader.read(65_536):
+                answer += part
+    return answer
 
 
 def _wrong(answer: bytes) -> str:
