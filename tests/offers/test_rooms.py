@@ -42,7 +42,7 @@ def test_a_decision_passes_through_few_packages(walk_of_a_contract: tuple[ShopRu
     def monitor() -> None:
         monitoring.collect(str(bundle), scored, outcomes, "", "", decisions.end, steps[0], settings, print)
         monitoring.inspect(str(bundle), *steps[:2], settings, print)
-        monitoring.judge(str(bundle), *steps, False, str(tmp_path), settings, print)
+        monitoring.judge(str(bundle), *steps, str(tmp_path), settings, print)
 
     _, packages = walk(monitor, holds_decisions)
     assert {"decisions", "monitoring", "drift"} <= packages

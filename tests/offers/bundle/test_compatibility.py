@@ -53,7 +53,8 @@ def test_its_content_says_which_bundle_it_is(trained_again: Path) -> None:
 @pytest.mark.parametrize("file", ["calibrator.json", "gate.json", "golden.json", "metrics.json", "watch.json"])
 def test_training_again_gives_the_same_form(trained_again: Path, file: str) -> None:
     """Since 0.1 a layer stands beside the trees of a contract with time order, so that numbers differ."""
-    old, new = (text_of(bundle, file) for bundle in (HERE / NAME, trained_again))
+    # A figure may be null where a small group allows none.
+    old, new = (text_of(bundle, file).replace("null", "0") for bundle in (HERE / NAME, trained_again))
     assert NUMBER.sub("0", new) == NUMBER.sub("0", old)
 
 
