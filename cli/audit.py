@@ -63,12 +63,12 @@ def log(since: Annotated[int, typer.Option(min=0, help="Number of the first entr
         typer.echo(json.dumps(fields | {"name": state.name_of(entry.actor)}, ensure_ascii=False))
 
 
-def _heads(given: Iterable[str]) -> list["Head"]:
+def _heads(texts: Iterable[str]) -> list["Head"]:
     from offers.files import os_errors
     from offers.governance.audit import heads_in
 
     heads = []
-    for text in given:
+    for text in texts:
         path = Path(text)
         if len(text) < 256 and path.is_file():
             with os_errors(path):

@@ -12,12 +12,12 @@ from cli.data import ContractOption, SourceOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from offers.backtest.comparison import Line, Result
+    from offers.backtest.comparison import ReplayResult, SummaryLine
     from offers.backtest.replay import History
 
 
 def backtest(
-    contract: ContractOption = "bank-marketing",
+    contract_name: ContractOption = "bank-marketing",
     source: SourceOption = "",
     delay: Annotated[
         list[int] | None, typer.Option(min=0, help="Rows after which a label is known; repeat it.")
@@ -42,12 +42,12 @@ def backtest(
     if picture is not None and picture.suffix not in (".svg", ".png"):
         raise ContractError(f"picture {picture}: expected a name that ends in .svg or .png")
     home = Settings.from_env().home / "backtest"
-    history, origin = _history(contract, source, seed, home / "boosters")
-    delays, known = delay or [0], history.contract
-    shifts = shift or [n * known.evaluation.refit_every // 5 for n in range(5)]
-    console.print(f"{known.title}: {len(history.dataset)} rows from {origin}", style="bold")
+    history, origin = _history(contract_name, source, seed, home / "boosters")
+    delays, contract = delay or [0], history.contract
+    shifts = shift or [n * contract.evaluation.refit_every // 5 for n in range(5)]
+    console.print(f"{contract.title}: {len(history.dataset)} rows from {origin}", style="bold")
     with _progress() as done:
-        results = compared.compare(history, compared.cases(known, shifts, delays), home, workers, done)
+        results = compared.compare(history, compared.cases(contract, shifts, delays), home, workers, done)
     for late in delays:
         here = [result for result in results if result.delay == late]
         lines = compared.summary(here)
@@ -57,22 +57,22 @@ def backtest(
             console.print(f"picture: {picture}")
 
 
-def _history(contract: str, source: str, seed: int, boosters: Path) -> "tuple[History, str]":
+def _history(contract_name: str, source: str, seed: int, boosters: Path) -> "tuple[History, str]":
     from offers.backtest.replay import History
     from offers.contract import contract as contracts
     from offers.data import sources, validation
     from offers.data.dataset import Dataset
     from offers.settings import Settings
 
-    known = contracts.load(contract)
-    found = sources.ingest(known, Settings.from_env(), source)
-    checked = validation.validate(found.frame, known)
+    contract = contracts.load(contract_name)
+    ingested = sources.ingest(contract, Settings.from_env(), source)
+    checked = validation.validate(ingested.frame, contract)
     if checked.violations:
-        raise validation.broken_contract(known.name, checked.violations)
-    return History(known, Dataset.prepare(checked.frame, known), boosters, seed), found.origin
+        raise validation.broken_contract(contract.name, checked.violations)
+    return History(contract, Dataset.prepare(checked.frame, contract), boosters, seed), ingested.origin
 
 
-def _draw(results: "Sequence[Result]", lines: "Sequence[Line]", picture: Path) -> None:
+def _draw(results: "Sequence[ReplayResult]", lines: "Sequence[SummaryLine]", picture: Path) -> None:
     from offers.reports.backtest import draw
 
     draw(results, lines, picture)
@@ -103,7 +103,7 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
         yield done
 
 
-def _table(lines: "Sequence[Line]", delay: int) -> "Table":
+def _table(lines: "Sequence[SummaryLine]", delay: int) -> "Table":
     from rich.table import Table
 
     late = f"labels known {delay} rows later" if delay else "labels known at once"

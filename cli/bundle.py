@@ -21,10 +21,10 @@ def show(bundle: BundleArgument) -> None:
 
 
 @app.command()
-def verify(bundle: BundleArgument) -> None:
+def verify(where: BundleArgument) -> None:
     """Check every hash and reproduce the golden rows."""
     from offers.bundle.location import open_bundle
     from offers.settings import Settings
 
-    found = open_bundle(bundle, Settings.from_env())
-    typer.echo(f"{found.name}: {len(found.manifest.files)} files and the golden rows are as they were made")
+    bundle = open_bundle(where, Settings.from_env())
+    typer.echo(f"{bundle.name}: {len(bundle.manifest.files)} files and the golden rows are as they were made")

@@ -34,16 +34,16 @@ def fetch(contract: ContractOption = "bank-marketing", source: SourceOption = ""
 
 
 @app.command()
-def validate(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
+def validate(contract_name: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
     """List every rule of the contract that the rows break."""
     from cli.screen import console, violations_table
     from offers.data import validation
 
-    known, origin, checked = _validated(contract, source)
+    contract, origin, checked = _validated(contract_name, source)
     if checked.violations:
         console.print(violations_table(checked.violations))
-        raise validation.broken_contract(known.name, checked.violations)
-    console.print(f"{len(checked.frame)} rows from {origin} keep to contract {known.name}")
+        raise validation.broken_contract(contract.name, checked.violations)
+    console.print(f"{len(checked.frame)} rows from {origin} keep to contract {contract.name}")
     for note in checked.notes:
         console.print(f"note: {note}")
 
@@ -51,7 +51,7 @@ def validate(contract: ContractOption = "bank-marketing", source: SourceOption =
 @app.command()
 def simulate(
     output: Annotated[Path, typer.Argument(help="The file to write, in the form that the contract declares.")],
-    contract: ContractOption = "bank-marketing",
+    contract_name: ContractOption = "bank-marketing",
     rows: Annotated[int | None, typer.Option(min=1, help="Rows; by default the contract's number.")] = None,
     seed: Annotated[int, typer.Option(help="Of the world and its rows.")] = 0,
 ) -> None:
@@ -60,32 +60,32 @@ def simulate(
     from offers.data.csv_writer import write_csv
     from offers.simulation.world import World
 
-    known = contracts.load(contract)
-    sample = World(known, seed).sample(rows or known.simulation.rows, seed=seed)
-    write_csv(sample.frame, known, output)
+    contract = contracts.load(contract_name)
+    sample = World(contract, seed).sample(rows or contract.simulation.rows, seed=seed)
+    write_csv(sample.frame, contract, output)
     typer.echo(f"{len(sample.frame)} simulated rows, {sample.propensity.mean():.1%} expected to accept: {output}")
 
 
 @app.command()
-def describe(contract: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
+def describe(contract_name: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
     """Show what each column holds and how acceptance goes through time."""
     from cli.screen import columns_table, console, periods_table
     from offers.data import validation
 
-    known, origin, checked = _validated(contract, source)
+    contract, origin, checked = _validated(contract_name, source)
     if checked.violations:
-        raise validation.broken_contract(known.name, checked.violations)
-    console.print(f"{known.title}: {len(checked.frame)} rows from {origin}", style="bold")
-    console.print(columns_table(checked.frame, known))
-    if known.time is not None:
-        console.print(periods_table(checked.frame, known))
+        raise validation.broken_contract(contract.name, checked.violations)
+    console.print(f"{contract.title}: {len(checked.frame)} rows from {origin}", style="bold")
+    console.print(columns_table(checked.frame, contract))
+    if contract.time is not None:
+        console.print(periods_table(checked.frame, contract))
 
 
-def _validated(contract: str, source: str) -> "tuple[Contract, str, Validation]":
+def _validated(contract_name: str, source: str) -> "tuple[Contract, str, Validation]":
     from offers.contract import contract as contracts
     from offers.data import sources, validation
     from offers.settings import Settings
 
-    known = contracts.load(contract)
-    found = sources.ingest(known, Settings.from_env(), source)
-    return known, found.origin, validation.validate(found.frame, known)
+    contract = contracts.load(contract_name)
+    ingested = sources.ingest(contract, Settings.from_env(), source)
+    return contract, ingested.origin, validation.validate(ingested.frame, contract)

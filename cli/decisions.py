@@ -42,7 +42,7 @@ def show(
 
     log, settings = _log(tables)
     console = Console(highlight=False)
-    told = outcomes.read(log)
+    outcome_rows = outcomes.read(log)
     for row in _found(log, settings, decision, customer, key).to_pylist():
         console.print(Text(f"\n{row['decided_at']:%Y-%m-%d %H:%M:%S} UTC, request {row['request_id'] or '-'}", "bold"))
         if row["inputs"] is None:
@@ -51,7 +51,7 @@ def show(
             inputs = ", ".join(f"{name} {_word(value)}" for name, value in orjson.loads(row["inputs"]).items())
             console.print(Text(f"asked with: {inputs}"), soft_wrap=True)
             show_answer(orjson.loads(row["answer"]) | {"customer_id": customer or row["customer"]}, console)
-        for outcome in told[told["decision_id"] == row["decision_id"]].to_dict("records"):
+        for outcome in outcome_rows[outcome_rows["decision_id"] == row["decision_id"]].to_dict("records"):
             about = outcome["offer_id"] or row["offer_id"] or "no offer"
             console.print(f"{outcome['observed_at']:%Y-%m-%d %H:%M} UTC: {outcome['kind']}, {about}")
 
@@ -79,16 +79,16 @@ def redo(
         table = history.read(log, period.since, period.until)
     judge = open_bundle(bundle, settings) if bundle else None
     name, score = (judge.name, judge.model.propensity) if judge else ("", None)
-    found = reproduction.redo(table, history.kept(log), name, score)
-    typer.echo(f"{found.decisions} decisions made again, {len(found.differing)} came out otherwise")
-    if found.erased:
-        typer.echo(f"{found.erased} are erased and can't be made again")
+    redone = reproduction.redo(table, history.kept(log), name, score)
+    typer.echo(f"{redone.decisions} decisions made again, {len(redone.differing)} came out otherwise")
+    if redone.erased:
+        typer.echo(f"{redone.erased} are erased and can't be made again")
     if judge:
-        said = "to the last bit" if not found.rescored else f"{found.rescored} of them not to the last bit"
-        typer.echo(f"{found.scored} pairs scored again by {name}, {said}; farthest apart {found.farthest:.2g}")
-    for name in found.differing[:20]:
+        exactness = "to the last bit" if not redone.rescored else f"{redone.rescored} of them not to the last bit"
+        typer.echo(f"{redone.scored} pairs scored again by {name}, {exactness}; farthest apart {redone.farthest:.2g}")
+    for name in redone.differing[:20]:
         typer.echo(f"otherwise: {name}")
-    if not found.holds:
+    if not redone.holds:
         raise typer.Exit(3)
 
 
@@ -118,11 +118,11 @@ def verify(tables: TablesOption = "") -> None:
     """Hold every decision of the log against its digest. Exit code 3: something was altered or is missing."""
     from offers.decisions import erasure
 
-    found = erasure.verify(_log(tables)[0])
-    typer.echo(f"{found.decisions} decisions in {found.segments} segments, {found.erased} of them erased")
-    for fault in found.faults:
+    problems = erasure.verify(_log(tables)[0])
+    typer.echo(f"{problems.decisions} decisions in {problems.segments} segments, {problems.erased} of them erased")
+    for fault in problems.faults:
         typer.echo(fault)
-    if found.faults:
+    if problems.faults:
         raise typer.Exit(3)
     typer.echo("every one is as it was written")
 
@@ -159,13 +159,15 @@ def _found(log: "DeltaTables", settings: "Settings", decision: str, customer: st
     if bool(decision) == bool(customer):
         raise DataError("expected the id of a decision, or --customer; got both or neither")
     if decision:
-        where, said = history.of_decision(decision), f"decision {decision!r:.80}"
+        where, sentence = history.of_decision(decision), f"decision {decision!r:.80}"
     else:
         pseudonym = Pseudonyms.read(Path(key or settings.home / "pseudonym.key")).of(customer)
-        where, said = history.of_customer(pseudonym), "a decision about this customer, by this key"
+        where, sentence = history.of_customer(pseudonym), "a decision about this customer, by this key"
     table = history.read(log, where=where)
     if not len(table):
-        raise DataError(f"{log.root}: expected {said}, found none; what was decided seconds ago may not be shipped yet")
+        raise DataError(
+            f"{log.root}: expected {sentence}, found none; what was decided seconds ago may not be shipped yet"
+        )
     return table
 
 

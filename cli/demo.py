@@ -37,23 +37,23 @@ def demo() -> None:
     from offers.bundle.location import open_bundle
     from offers.contract import contract as contracts
     from offers.settings import Settings
-    from serving.local import Watch, services, sidecar_python
+    from serving.local import SidecarOptions, services, sidecar_python
 
-    known, settings, python = contracts.load(CONTRACT), Settings.from_env(), sidecar_python()
-    source = _source(known, settings)
-    bundle = Path(run(known.name, source))
+    contract, settings, python = contracts.load(CONTRACT), Settings.from_env(), sidecar_python()
+    source = _source(contract, settings)
+    bundle = Path(run(contract.name, source))
     changed = traffic.shifted(open_bundle(str(bundle), settings), CHANGED_ROWS)
-    contacts = traffic.contacts(known, settings, source, changed)
+    contacts = traffic.contacts(contract, settings, source, changed)
     # Not where 'offers serve' runs, which may be up.
     directory = contacts.parent / "serve"
-    with _trigger(known, settings, contacts, bundle) as trigger:
+    with _trigger(contract, settings, contacts, bundle) as trigger:
         console.print("\nPredictor, ranker and drift sidecar answer on loopback", style="bold")
-        with services(bundle, known.name, directory, watch=Watch(python, trigger.url)) as running:
-            _rank(running, known)
-            decision = _drift(running, trigger, known, bundle, changed)
+        with services(bundle, contract.name, directory, watch=SidecarOptions(python, trigger.url)) as running:
+            _rank(running, contract)
+            decision = _drift(running, trigger, contract, bundle, changed)
             console.print("\nA new model is trained on the contacts, the shifted ones among them", style="bold")
             new = trigger.result(decision)
-    govern(known, settings, (bundle, new), contacts.parent, Watch(python))
+    govern(contract, settings, (bundle, new), contacts.parent, SidecarOptions(python))
     console.print("\n'make serve' keeps the services up; why the model was trained again, decision by decision:")
     console.print(f".venv/bin/offers retrain journal --store {trigger.journal.store.uri}")
 
@@ -82,32 +82,32 @@ class _Trigger:
         return Path(outcome.bundle)
 
 
-def _source(known: "Contract", settings: "Settings") -> str:
+def _source(contract: "Contract", settings: "Settings") -> str:
     from cli.screen import console, download_progress, notice
     from offers.data import sources
     from offers.errors import SourceError
 
     try:
         with download_progress() as progress:
-            sources.fetch(known, settings, progress=progress)
+            sources.fetch(contract, settings, progress=progress)
     except SourceError as error:
-        said = "This demo goes on with a simulated world: its figures say nothing of real customers."
-        console.print(notice("SIMULATED DATA", f"{error}\n{said}"))
+        farewell = "This demo goes on with a simulated world: its figures say nothing of real customers."
+        console.print(notice("SIMULATED DATA", f"{error}\n{farewell}"))
         return "simulated"
     return ""
 
 
-def _rank(running: "Services", known: "Contract") -> None:
+def _rank(running: "Services", contract: "Contract") -> None:
     from cli.screen import console
     from cli.serve import ask, show
     from serving.ranker.question import example
 
-    for prediction in ask(running.ranker.url, example(known))["predictions"]:
+    for prediction in ask(running.ranker.url, example(contract))["predictions"]:
         show(prediction, console)
 
 
 def _drift(
-    running: "Services", trigger: _Trigger, known: "Contract", bundle: Path, changed: "pd.DataFrame"
+    running: "Services", trigger: _Trigger, contract: "Contract", bundle: Path, changed: "pd.DataFrame"
 ) -> "Decision":
     """Send customers as they were, then changed ones, until an alarm has started a training."""
     import pandas as pd
@@ -118,10 +118,10 @@ def _drift(
 
     ranker, watched = running.ranker.url, running.drift
     assert watched is not None
-    console.print(f"\nCustomers like those of the training, {known.watch.window} to a window", style="bold")
+    console.print(f"\nCustomers like those of the training, {contract.watch.window} to a window", style="bold")
     usual = pd.read_parquet(bundle / "reference.parquet").sample(frac=1, random_state=0)
     for batch in batches(usual):
-        send(ranker, known, batch)
+        send(ranker, contract, batch)
         if _awaited(lambda: _windows(watched.url) >= QUIET_WINDOWS, LOOK_SECONDS):
             break
     quiet = _windows(watched.url)
@@ -130,7 +130,7 @@ def _drift(
     console.print(f"{quiet} windows, no alarm; {watched.url}/report shows them")
     console.print("\nCustomers of a simulated world: older, and more of them retired", style="bold")
     for batch in batches(changed):
-        send(ranker, known, batch)
+        send(ranker, contract, batch)
         if decision := _awaited(trigger.started, LOOK_SECONDS):
             _tell(decision, _windows(watched.url) - quiet)
             return decision
@@ -151,7 +151,7 @@ def _tell(decision: "Decision", windows: int) -> None:
 
 
 @contextmanager
-def _trigger(known: "Contract", settings: "Settings", contacts: Path, bundle: Path) -> Iterator[_Trigger]:
+def _trigger(contract: "Contract", settings: "Settings", contacts: Path, bundle: Path) -> Iterator[_Trigger]:
     import uvicorn
 
     from cli.pipeline import training_arguments
@@ -164,9 +164,9 @@ def _trigger(known: "Contract", settings: "Settings", contacts: Path, bundle: Pa
     from serving.process.listening import bound
 
     # A journal of its own: the cool-down of an earlier demo must not hold this one up.
-    journal = Journal(DirectoryStore(contacts.parent), known.name)
+    journal = Journal(DirectoryStore(contacts.parent), contract.name)
     display = RunDisplay()
-    arguments = training_arguments(known.name, str(contacts), str(bundle.parent))
+    arguments = training_arguments(contract.name, str(contacts), str(bundle.parent))
     runs = LocalRuns(arguments, settings.home.resolve() / "runs" / contacts.parent.name, journal.ended, display.update)
     socket = bound("127.0.0.1", 0)
     config = uvicorn.Config(application(Retrainer(journal, runs)), log_config=None, lifespan="off", ws="none")
@@ -188,9 +188,9 @@ def _windows(url: str) -> int:
     return int(httpx.get(f"{url}/report", timeout=10, trust_env=False).json()["windows"])
 
 
-def _awaited(found: Callable[[], T], seconds: float) -> T:
+def _awaited(look: Callable[[], T], seconds: float) -> T:
     """Ask until there is an answer, for so long at most."""
     deadline = time.monotonic() + seconds
-    while not (answer := found()) and time.monotonic() < deadline:
+    while not (answer := look()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return answer

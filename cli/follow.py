@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from offers.governance.ledger import Ledger
     from offers.settings import Settings
-    from serving.local import Log, Services, Watch
+    from serving.local import Log, Services, SidecarOptions
 
 LOOK_SECONDS = 0.2
 
@@ -28,7 +28,7 @@ def contract_to_follow(ledger: "Ledger") -> str | None:
 def follow(
     settings: "Settings",
     contract: str,
-    watch: "Watch",
+    watch: "SidecarOptions",
     port: int,
     introduce: Callable[["Services", "Path"], None],
     decisions: "Log",
@@ -46,14 +46,14 @@ def follow(
     if release is None:
         raise LedgerError(f"contract {contract}: no release was ever promoted; 'offers model promote' does it")
     home, logs = settings.home.resolve(), settings.home / "serve"
-    known = fetch(ledger.store, release, home).bundle.contract
+    contract_of_release = fetch(ledger.store, release, home).bundle.contract
 
     def head() -> str:
         return str(ledger.head or "")
 
     with supervised(ledger.store, home, logs, watch, release, head, port, decisions) as supervisor:
         request = logs / "request.json"
-        request.write_text(json.dumps(example(known), indent=1) + "\n", "utf-8")
+        request.write_text(json.dumps(example(contract_of_release), indent=1) + "\n", "utf-8")
         introduce(supervisor.services, request)
         follower = Follower(ledger, signer, contract, supervisor.switch, release)
         refusal = ""

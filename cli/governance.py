@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from offers.governance.keys import Signer
     from offers.governance.ledger import Ledger
     from offers.settings import Settings
-    from serving.local import Watch
+    from serving.local import SidecarOptions
 
 PEOPLE = ("ann", "bob")
 
@@ -53,7 +53,7 @@ class Traffic:
 
 
 def govern(
-    known: "Contract", settings: "Settings", bundles: tuple[Path, Path], directory: Path, watch: "Watch"
+    contract: "Contract", settings: "Settings", bundles: tuple[Path, Path], directory: Path, watch: "SidecarOptions"
 ) -> None:
     """Let people approve two bundles, promote one after the other, go back, and prove that the ledger holds.
 
@@ -71,7 +71,7 @@ def govern(
     ledger, trainer = open_to_write(own)
     people = [_person(ledger, trainer, directory, name) for name in PEOPLE]
     console.print("\nWho decides: the trainer does not, two others do", style="bold")
-    first, second = (register_bundle(ledger, trainer, str(bundle), known.name, own) for bundle in bundles)
+    first, second = (register_bundle(ledger, trainer, str(bundle), contract.name, own) for bundle in bundles)
     _refused(ledger, trainer, second)
     for release in dict.fromkeys((first, second)):
         for person in people:
@@ -79,7 +79,7 @@ def govern(
             console.print(f"entry {entry.number}: {person.name} approves {release}", soft_wrap=True)
     finish(ledger, trainer, begin(ledger, trainer, first))
     if first != second:
-        _switch_under_load(known, own, ledger, trainer, (first, second), watch)
+        _switch_under_load(contract, own, ledger, trainer, (first, second), watch)
     _show(ledger, second, directory)
     _tamper(ledger, directory)
 
@@ -107,12 +107,12 @@ def _refused(ledger: "Ledger", trainer: "Signer", release: str) -> None:
 
 
 def _switch_under_load(
-    known: "Contract",
+    contract: "Contract",
     settings: "Settings",
     ledger: "Ledger",
     signer: "Signer",
     releases: tuple[str, str],
-    watch: "Watch",
+    watch: "SidecarOptions",
 ) -> None:
     from cli.screen import console
     from offers.governance.approval import begin, begin_back
@@ -124,15 +124,15 @@ def _switch_under_load(
     console.print("\nPromotion and rollback while requests run", style="bold")
     place = (ledger.store, settings.home, settings.home / "governed")
     with supervised(*place, watch, first, lambda: str(ledger.head)) as supervisor:
-        follower = Follower(ledger, signer, known.name, supervisor.switch, first)
-        traffic = Traffic(supervisor.services.ranker.url, example(known))
+        follower = Follower(ledger, signer, contract.name, supervisor.switch, first)
+        traffic = Traffic(supervisor.services.ranker.url, example(contract))
         with traffic.running():
             for verb in ("promotes", "rolls back to"):
                 began = time.monotonic()
                 if verb == "promotes":
                     begin(ledger, signer, second)
                 else:
-                    begin_back(ledger, signer, known.name, "the demo shows the way back")
+                    begin_back(ledger, signer, contract.name, "the demo shows the way back")
                 follower.step()
                 seconds = time.monotonic() - began
                 console.print(f"{signer.name} {verb} {follower.serving}: {seconds:.1f} s", soft_wrap=True)

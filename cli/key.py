@@ -49,11 +49,11 @@ def add(
     from offers.governance.keys import public_key
 
     ledger, signer = to_write(key)
-    wanted = public_key(public)
-    act = KeyAdded(key=wanted.id, public=wanted.text, name=name, roles=_roles(role))
+    new_key = public_key(public)
+    act = KeyAdded(key=new_key.id, public=new_key.text, name=name, roles=_roles(role))
     entry = ledger.write(signer, lambda state: act)
     assert entry is not None
-    typer.echo(f"entry {entry.number}: key {wanted.id} of {name} may sign as {', '.join(act.roles)}")
+    typer.echo(f"entry {entry.number}: key {new_key.id} of {name} may sign as {', '.join(act.roles)}")
 
 
 @app.command()
@@ -101,14 +101,14 @@ def to_write(key: str) -> tuple["Ledger", "Signer"]:
     return open_to_write(settings, path)
 
 
-def _roles(given: list[str]) -> tuple["Role", ...]:
+def _roles(words: list[str]) -> tuple["Role", ...]:
     from typing import cast, get_args
 
     from offers.errors import LedgerError
     from offers.governance.entries import Role
 
     roles = get_args(Role)
-    for role in given:
+    for role in words:
         if role not in roles:
             raise LedgerError(f"--role: expected one of {', '.join(roles)}, got {role!r}")
-    return tuple(cast("Role", role) for role in dict.fromkeys(given))
+    return tuple(cast("Role", role) for role in dict.fromkeys(words))

@@ -72,8 +72,8 @@ app.add_typer(decisions.app, name="decisions")
 app.add_typer(outcomes.app, name="outcomes")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(flag: bool) -> None:
+    if flag:
         typer.echo(f"offers {__version__}")
         raise typer.Exit
 

@@ -54,13 +54,13 @@ def show(release: ReleaseArgument) -> None:
     from cli.screen import console, facts_table
     from offers.bundle import bundle as bundles
 
-    ledger, state, found = _find(release)
-    opened = _open(ledger, found.name)
-    facts = {"release": found.name, "status": state.status(found, ledger.clock()), "catalogue": found.act.catalogue}
-    facts |= {"asks for": f"{found.act.terms.people} approvals, for {found.act.terms.days} days at most"}
+    ledger, state, record = _find(release)
+    opened = _open(ledger, record.name)
+    facts = {"release": record.name, "status": state.status(record, ledger.clock()), "catalogue": record.act.catalogue}
+    facts |= {"asks for": f"{record.act.terms.people} approvals, for {record.act.terms.days} days at most"}
     console.print(facts_table(facts | bundles.show(opened.bundle)))
     for entry in ledger.entries():
-        if getattr(entry.act, "release", "") == found.name or getattr(entry.act, "withdrawn", "") == found.name:
+        if getattr(entry.act, "release", "") == record.name or getattr(entry.act, "withdrawn", "") == record.name:
             typer.echo(
                 f"entry {entry.number}  {entry.at:%Y-%m-%d %H:%M:%S}  {state.name_of(entry.actor)}: {entry.act.kind}"
             )
@@ -111,17 +111,17 @@ def approve(
     from offers.governance.approval import approve as approve_release
 
     ledger, signer = to_write(key)
-    found = ledger.state().release(release)
-    _open(ledger, found.name)
-    seen = dict(found.act.evidence)
+    record = ledger.state().release(release)
+    _open(ledger, record.name)
+    proofs = dict(record.act.evidence)
     for path in evidence:
         with os_errors(path):
-            seen[path.name] = sha256_of(path)
-    entry = approve_release(ledger, signer, found.name, seen, condition, days)
+            proofs[path.name] = sha256_of(path)
+    entry = approve_release(ledger, signer, record.name, proofs, condition, days)
     state = ledger.state()
-    given, people = len({approval.key for approval in state.releases[found.name].approvals}), found.act.terms.people
-    typer.echo(f"entry {entry.number}: {signer.name} approves {found.name}, having seen {', '.join(seen)}")
-    typer.echo(f"{given} of {people} approvals; it is {state.status(state.releases[found.name], ledger.clock())}")
+    count, people = len({approval.key for approval in state.releases[record.name].approvals}), record.act.terms.people
+    typer.echo(f"entry {entry.number}: {signer.name} approves {record.name}, having seen {', '.join(proofs)}")
+    typer.echo(f"{count} of {people} approvals; it is {state.status(state.releases[record.name], ledger.clock())}")
 
 
 @app.command()
@@ -140,9 +140,9 @@ def promote(release: ReleaseArgument, key: KeyOption = "") -> None:
     from offers.governance.approval import begin
 
     ledger, signer = to_write(key)
-    found = ledger.state().release(release)
-    _open(ledger, found.name)
-    _see_through(ledger, signer, begin(ledger, signer, found.name))
+    record = ledger.state().release(release)
+    _open(ledger, record.name)
+    _see_through(ledger, signer, begin(ledger, signer, record.name))
 
 
 @app.command()
@@ -167,13 +167,13 @@ def card(
     from offers.reports.card import card_of, html, markdown
     from offers.settings import Settings
 
-    ledger, state, found = _find(release)
-    made = card_of(_open(ledger, found.name), state, ledger.entries(), ledger.clock())
+    ledger, state, record = _find(release)
+    page = card_of(_open(ledger, record.name), state, ledger.entries(), ledger.clock())
     target = directory or Settings.from_env().home / "cards"
     with os_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-        for ending, text in (("md", markdown(made)), ("html", html(made))):
-            path = target / f"{found.name}.{ending}"
+        for ending, text in (("md", markdown(page)), ("html", html(page))):
+            path = target / f"{record.name}.{ending}"
             path.write_text(text, "utf-8")
             typer.echo(str(path))
 
@@ -244,8 +244,8 @@ def _row(state: "State", release: "Release", moment: "datetime") -> tuple[str, .
     by, until = ", ".join(names), f"{lapses:%Y-%m-%d}" if lapses else ""
     if not release.act.terms.people:
         by, until = "the gate", ""
-    status, made = state.status(release, moment) + named, f"{release.at:%Y-%m-%d %H:%M}"
-    return release.name, status, release.act.catalogue, made, by, until
+    status, moment_text = state.status(release, moment) + named, f"{release.at:%Y-%m-%d %H:%M}"
+    return release.name, status, release.act.catalogue, moment_text, by, until
 
 
 def _lapsed(release: "Release", moment: "datetime") -> bool:

@@ -7,7 +7,7 @@ import typer
 from cli.data import ContractOption
 
 if TYPE_CHECKING:
-    from pipelines.local import Run
+    from pipelines.local import LocalRun
 
 app = typer.Typer(no_args_is_help=True, help="Watch live decisions: drift, performance, and the watching itself.")
 
@@ -50,9 +50,9 @@ def run_(
     settings = Settings.from_env()
     period = Period.parse(since, until, as_of)
     where = monitoring.which_bundle(bundle, scored, period, settings)
-    judged = open_bundle(where, settings)
-    known = judged.contract
-    directory = fresh(settings.home.resolve() / "runs", f"{known.name}-monitoring")
+    bundle_object = open_bundle(where, settings)
+    contract = bundle_object.contract
+    directory = fresh(settings.home.resolve() / "runs", f"{contract.name}-monitoring")
     arguments = {
         "bundle": where,
         "scored": scored,
@@ -63,15 +63,15 @@ def run_(
         "store": store or str(settings.home.resolve()),
         "trigger": trigger,
     }
-    console.print(f"{known.title}", style="bold")
-    console.print(f"bundle  {judged.name}")
+    console.print(f"{contract.title}", style="bold")
+    console.print(f"bundle  {bundle_object.name}")
     package = compile_pipeline("monitoring", directory / "pipeline.yaml")
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)
     finish(outcome)
 
 
-def finish(outcome: "Run") -> None:
+def finish(outcome: "LocalRun") -> None:
     """Print what a run has come to; raises for a mistake, exits with 3 where not all is quiet."""
     from cli.pipeline import page
     from cli.screen import console
@@ -115,10 +115,10 @@ def status(
     from offers.store.store import open_store
 
     settings, name, due = Settings.from_env(), contracts.load(contract).name, span(every)
-    found, now = heartbeat.last(open_store(store or str(settings.home), settings), name), datetime.now(UTC)
+    last, now = heartbeat.last(open_store(store or str(settings.home), settings), name), datetime.now(UTC)
     if form == "prometheus":
-        typer.echo(heartbeat.prometheus(name, found, due, now), nl=False)
+        typer.echo(heartbeat.prometheus(name, last, due, now), nl=False)
     else:
-        typer.echo(heartbeat.sentence(name, found, due, now))
-    if heartbeat.overdue(found, due, now):
+        typer.echo(heartbeat.sentence(name, last, due, now))
+    if heartbeat.overdue(last, due, now):
         raise typer.Exit(3)

@@ -28,6 +28,6 @@ def load(
     from offers.store.delta import DeltaTables
 
     settings = Settings.from_env()
-    found = outcomes.load(file, DeltaTables.at(tables or str(settings.home / "tables"), settings))
-    said = f"{file}: {found.outcomes} outcomes, {found.quarantined} rows in quarantine with the reason why"
-    typer.echo(f"{said}; this file had been loaded before, so nothing was added" if found.again else said)
+    result = outcomes.load(file, DeltaTables.at(tables or str(settings.home / "tables"), settings))
+    sentence = f"{file}: {result.outcomes} outcomes, {result.quarantined} rows in quarantine with the reason why"
+    typer.echo(f"{sentence}; this file had been loaded before, so nothing was added" if result.again else sentence)

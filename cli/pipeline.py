@@ -9,7 +9,7 @@ from cli.data import ContractOption, SourceOption
 
 if TYPE_CHECKING:
     from offers.settings import Settings
-    from pipelines.local import Run
+    from pipelines.local import LocalRun
 
 app = typer.Typer(no_args_is_help=True, help="Compile the training pipeline, or run it on this machine.")
 
@@ -49,17 +49,17 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     from pipelines.compilation import compile_pipeline
 
     settings = Settings.from_env()
-    known = contracts.load(contract)
+    data_contract = contracts.load(contract)
     if champion:
-        open_champion(champion, known, settings)
-    directory = fresh(settings.home.resolve() / "runs", known.name)
+        open_champion(champion, data_contract, settings)
+    directory = fresh(settings.home.resolve() / "runs", data_contract.name)
     arguments = training_arguments(contract, source, publish or str(settings.home.resolve() / "bundles"))
     arguments |= {"trials": trials, "seed": seed, "champion": champion}
-    console.print(f"{known.title}", style="bold")
+    console.print(f"{data_contract.title}", style="bold")
     package = compile_pipeline("training", directory / "pipeline.yaml")
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)
-    bundle = finish(outcome, known.name, arguments["publish"], settings)
+    bundle = finish(outcome, data_contract.name, arguments["publish"], settings)
     console.print(f"release {register_run(bundle, settings)}", soft_wrap=True)
     return bundle
 
@@ -77,13 +77,13 @@ def training_arguments(contract: str, source: str, publish: str) -> dict[str, An
     }
 
 
-def finish(outcome: "Run", contract: str, publish: str, settings: "Settings") -> str:
+def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings") -> str:
     """Print what a run has come to and name its bundle; raises for a mistake, exits with 3 where the gate refused."""
     from cli.release import register_refusal
     from cli.screen import console, gate_notes, gate_table, results_table
     from offers.errors import DataError
     from offers.evaluation.figures import Evaluation
-    from offers.evaluation.gate import Verdict
+    from offers.evaluation.gate import GateVerdict
 
     violations, report = page(outcome, "validate", "violations"), page(outcome, "gate", "report")
     if outcome.mistake:
@@ -95,7 +95,7 @@ def finish(outcome: "Run", contract: str, publish: str, settings: "Settings") ->
     evaluation, verdict = outcome.artifact("evaluate", "evaluation"), outcome.artifact("gate", "verdict")
     assert evaluation is not None
     assert verdict is not None
-    decided = Verdict.model_validate_json(verdict.read_text("utf-8"))
+    decided = GateVerdict.model_validate_json(verdict.read_text("utf-8"))
     console.print(results_table(Evaluation.model_validate_json((evaluation / "evaluation.json").read_text("utf-8"))))
     console.print(gate_table(decided))
     for note in gate_notes(decided):
@@ -112,7 +112,7 @@ def finish(outcome: "Run", contract: str, publish: str, settings: "Settings") ->
     return bundle
 
 
-def page(outcome: "Run", step: str, artifact: str) -> Path | None:
+def page(outcome: "LocalRun", step: str, artifact: str) -> Path | None:
     """Copy a page to where a browser finds it by its ending; on a full disk it stays where it is."""
     import shutil
 

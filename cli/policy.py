@@ -21,7 +21,7 @@ ContractOption = Annotated[
 
 
 @app.command()
-def check(catalogue: CatalogueArgument, contract: ContractOption = "") -> None:
+def check(catalogue: CatalogueArgument, contract_name: ContractOption = "") -> None:
     """Hold a catalogue against its contract, and show its offers."""
     from rich.console import Console
     from rich.table import Table
@@ -29,17 +29,18 @@ def check(catalogue: CatalogueArgument, contract: ContractOption = "") -> None:
     from offers.contract import contract as contracts
     from offers.policy import catalogue as catalogues
 
-    known = contracts.load(contract or _contract_of(catalogue))
-    found = catalogues.load(catalogue, known)
+    contract = contracts.load(contract_name or _contract_of(catalogue))
+    content = catalogues.load(catalogue, contract)
     table = Table("offer", "family", "value", "cost", "weight", "lever", box=None, pad_edge=False)
-    for offer in found.offers:
+    for offer in content.offers:
         figures = (offer.value, offer.cost, offer.weight, offer.lever)
         table.add_row(offer.id, offer.family, *(f"{figure:g}" for figure in figures))
     Console(highlight=False).print(table)
-    policy = found.policy
+    policy = content.policy
     typer.echo(
-        f"{found.name} {found.version}, policy {policy.version}: {len(found.offers)} offers in {len(found.families)}"
-        f" families keep to contract {known.name}; k {policy.k}, exploration {policy.exploration.kind},"
+        f"{content.name} {content.version}, policy {policy.version}: {len(content.offers)} offers in"
+        f" {len(content.families)} families keep to contract {contract.name}; k {policy.k},"
+        f" exploration {policy.exploration.kind},"
         f" fallback {policy.fallback or 'none'}"
     )
 
@@ -70,12 +71,14 @@ def init(
     from offers.policy import catalogue as catalogues
     from offers.policy import draft
 
-    known = contracts.load(contract)
-    text = draft.catalogue_text(known)
-    path = output or Path(f"{known.name}-offers.yaml")
-    catalogue = catalogues.parse(text, known, str(path))
+    data_contract = contracts.load(contract)
+    text = draft.catalogue_text(data_contract)
+    path = output or Path(f"{data_contract.name}-offers.yaml")
+    catalogue = catalogues.parse(text, data_contract, str(path))
     new_text(path, text)
-    typer.echo(f"{path}: {len(catalogue.offers)} made-up offers for contract {known.name}; give them names and values")
+    typer.echo(
+        f"{path}: {len(catalogue.offers)} made-up offers for contract {data_contract.name}; give them names and values"
+    )
 
 
 @app.command()
@@ -103,7 +106,7 @@ def evaluate(
     settings, period = Settings.from_env(), Period.parse(since, until, as_of)
     judge = open_bundle(bundle, settings) if bundle else None
     contract = judge.contract if judge else contracts.load(_contract_of(candidate))
-    found = evidence(
+    proof = evidence(
         DeltaTables.at(tables or str(settings.home / "tables"), settings),
         catalogues.load(candidate, contract),
         contract,
@@ -112,56 +115,56 @@ def evaluate(
         period.as_of,
         judge.model.propensity if judge else None,
     )
-    for line in told(found, days):
+    for line in told(proof, days):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def told(found: "Evidence", days: int) -> Iterator[str]:
+def told(proof: "Evidence", days: int) -> Iterator[str]:
     """What the evidence says of the candidate, line by line."""
     from offers.experiments.off_policy import evaluate as held_against
 
-    judged = held_against(found.logged, found.lowest, found.highest)
-    yield f"{judged.n_decisions} decisions about {judged.n_customers} customers earned {judged.earned:.2f} EUR each"
+    verdict = held_against(proof.logged, proof.lowest, proof.highest)
+    yield f"{verdict.n_decisions} decisions about {verdict.n_customers} customers earned {verdict.earned:.2f} EUR each"
     left = {
-        "without the predictor": found.fallback,
-        "erased": found.erased,
-        "not ripe": found.unripe,
-        "not presented": found.unseen,
+        "without the predictor": proof.fallback,
+        "erased": proof.erased,
+        "not ripe": proof.unripe,
+        "not presented": proof.unseen,
     }
     if any(left.values()):
         yield "left out: " + ", ".join(f"{count} {name}" for name, count in left.items() if count)
-    if not found.labels.impressions:
+    if not proof.labels.impressions:
         yield "nobody told what was presented: each first place counts as presented"
-    yield f"candidate and log agree on {judged.agreement:.1%} of the choices"
-    low, high = judged.bounds
+    yield f"candidate and log agree on {verdict.agreement:.1%} of the choices"
+    low, high = verdict.bounds
     yield f"whatever customers would have done, the difference is from {low:+.2f} to {high:+.2f} EUR per decision"
-    if not judged.differences:
-        yield from _unexplored(found, days)
+    if not verdict.differences:
+        yield from _unexplored(proof, days)
         return
     yield "method        EUR per decision more than the log, with its 95 % interval"
-    for method, difference in judged.differences.items():
+    for method, difference in verdict.differences.items():
         interval = f"{difference.value:+8.3f}  [{difference.low:+.3f}, {difference.high:+.3f}]"
         yield f"{method:<12}{interval}"
-    yield f"effective sample {judged.effective:.0f}, largest weight {judged.largest_weight:.1f}, without support"
-    yield f"{judged.unsupported:.1%}; the logged exploration costs {judged.price:.2f} EUR per decision"
-    for warning in judged.warnings:
+    yield f"effective sample {verdict.effective:.0f}, largest weight {verdict.largest_weight:.1f}, without support"
+    yield f"{verdict.unsupported:.1%}; the logged exploration costs {verdict.price:.2f} EUR per decision"
+    for warning in verdict.warnings:
         yield f"warning: {warning}"
-    best = judged.differences["switch_dr" if judged.warnings else "dr"]
+    best = verdict.differences["switch_dr" if verdict.warnings else "dr"]
     yield f"verdict: {_VERDICTS[best.verdict]}"
 
 
-def _unexplored(found: "Evidence", days: int) -> Iterator[str]:
+def _unexplored(proof: "Evidence", days: int) -> Iterator[str]:
     import numpy as np
 
     from offers.experiments.off_policy import difference, smallest_exploration
 
-    gain = difference(found.logged, "dm").value
+    gain = difference(proof.logged, "dm").value
     yield f"nothing was explored, so there is no estimate; the model alone expects {gain:+.2f} EUR per decision"
-    span = max(found.days, 1.0)
-    per_day = len(found.logged.action) / span
+    span = max(proof.days, 1.0)
+    per_day = len(proof.logged.action) / span
     if not np.isclose(gain, 0):
         decisions = round(per_day * days)
-        answer = smallest_exploration(found.logged, found.lowest, found.highest, gain, decisions)
+        answer = smallest_exploration(proof.logged, proof.lowest, proof.highest, gain, decisions)
         yield (
             f"'exploration: {{kind: epsilon, epsilon: {answer[0]:.3g}}}' would answer in {days} days at {per_day:.0f}"
             f" decisions a day, and costs {answer[1]:.2f} EUR per decision"

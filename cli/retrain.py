@@ -131,8 +131,8 @@ def journal(
     """Print every decision on retraining, and what came of it, a line each."""
     from offers.settings import Settings
 
-    found = _journal(contract, store, Settings.from_env())
-    for line in [entry.model_dump_json() for entry in found.entries()] if as_json else found.lines():
+    entries = _journal(contract, store, Settings.from_env())
+    for line in [entry.model_dump_json() for entry in entries.entries()] if as_json else entries.lines():
         typer.echo(line)
 
 
@@ -213,19 +213,19 @@ def _by_schedule(retrainer: "Retrainer", every: Any) -> Callable[[], None]:
 
 
 def _by_rows(
-    retrainer: "Retrainer", contract: str, source: str, new_rows: int, settings: "Settings"
+    retrainer: "Retrainer", contract_name: str, source: str, new_rows: int, settings: "Settings"
 ) -> Callable[[], None]:
     from offers.bundle.location import open_bundle
     from offers.contract import contract as contracts
     from offers.data import sources
     from offers.retraining.retrainer import grown
 
-    journal, known = retrainer.journal, contracts.load(contract)
+    journal, contract = retrainer.journal, contracts.load(contract_name)
 
     def chore() -> None:
         bundles = [entry.bundle for entry in journal.entries() if entry.kind == "outcome" and entry.bundle]
         trained_on = open_bundle(bundles[-1], settings).manifest.data.rows if bundles else 0
-        rows = len(sources.ingest(known, settings, source).frame)
+        rows = len(sources.ingest(contract, settings, source).frame)
         request = grown(journal.contract, rows, trained_on, new_rows, journal.clock())
         if request is not None:
             retrainer.ask(request)

@@ -35,19 +35,19 @@ def status(
 ) -> None:
     """Show the steps of a run on a cluster. Exit code 1: it has failed or was stopped; 3: its gate refused."""
     client = connected(kubeflow)
-    asked = client.run(run)
-    typer.echo(f"{asked.name}  {asked.state}  began {moment(asked.created)}, {_seconds(asked)}  {asked.id}")
-    for step in asked.steps:
+    state = client.run(run)
+    typer.echo(f"{state.name}  {state.state}  began {moment(state.created)}, {_seconds(state)}  {state.id}")
+    for step in state.steps:
         seconds = "" if step.seconds is None else f"{step.seconds:.0f} s"
         tries = f"  {step.tries} tries" if step.tries > 1 else ""
         began = step.began.astimezone().strftime("%H:%M:%S") if step.began else ""
         typer.echo(f"  {step.name:<12} {step.state:<8} {began:>8} {seconds:>7}{tries}")
-    if reason := _reason(asked, namespace, context):
-        typer.echo(f"  {reason}", err=asked.state == "failed")
-    typer.echo(client.page(asked))
-    if asked.state in ("failed", "stopped"):
+    if reason := _reason(state, namespace, context):
+        typer.echo(f"  {reason}", err=state.state == "failed")
+    typer.echo(client.page(state))
+    if state.state in ("failed", "stopped"):
         raise typer.Exit(1)
-    if asked.state == "refused":
+    if state.state == "refused":
         raise typer.Exit(3)
 
 
@@ -62,11 +62,11 @@ def logs(
     """Print what the steps of a run have said, from their pods, or from what Kubeflow has kept of them."""
     from offers.errors import ServiceError
 
-    asked = connected(kubeflow).run(run)
-    names = [one.name for one in asked.steps]
+    state = connected(kubeflow).run(run)
+    names = [one.name for one in state.steps]
     if step and step not in names:
-        raise ServiceError(f"step {step!r}: run {asked.name} has {', '.join(names)}")
-    for log in _logs(asked, namespace, context, [step] if step else names):
+        raise ServiceError(f"step {step!r}: run {state.name} has {', '.join(names)}")
+    for log in _logs(state, namespace, context, [step] if step else names):
         typer.echo(f"== {log.step}")
         for line in log.text.splitlines() if raw else log.lines:
             typer.echo(line)
@@ -110,27 +110,27 @@ def _logs(run: "ClusterRun", namespace: str, context: str, steps: Sequence[str])
     from offers.store.store import open_store
     from pipelines.logs import kept_logs, pod_logs
 
-    problems, found = list[str](), list["StepLog"]()
+    problems, step_logs = list[str](), list["StepLog"]()
     try:
-        found = [
+        step_logs = [
             log for log in pod_logs(run.id, namespace, kubernetes.CoreV1Api(connect(context))) if log.step in steps
         ]
     except OffersError as error:
         problems.append(str(error))
     begun = {step.name for step in run.steps if step.began is not None and step.name in steps}
-    if begun - {log.step for log in found}:
+    if begun - {log.step for log in step_logs}:
         try:
             with store_access(lambda: connect(context), "offers", Settings.from_env()) as reached:
                 store = open_store(run.root, reached)
-                kept = kept_logs(run.id, run.pipeline, store)
-            missing = begun - {log.step for log in found}
-            found += [log for log in kept if log.step in missing]
+                old_logs = kept_logs(run.id, run.pipeline, store)
+            missing = begun - {log.step for log in step_logs}
+            step_logs += [log for log in old_logs if log.step in missing]
         except OffersError as error:
             problems.append(str(error))
-    if not found:
+    if not step_logs:
         reasons = "; ".join(problems) or "its steps have not begun, or their logs are gone"
         raise ServiceError(f"run {run.name} has no logs of {', '.join(steps)}: {reasons}")
-    return sorted(found, key=lambda log: steps.index(log.step))
+    return sorted(step_logs, key=lambda log: steps.index(log.step))
 
 
 def moment(time: Any) -> str:

@@ -19,8 +19,8 @@ from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
 from offers.data.validation import Violation, periods
 from offers.evaluation.figures import Evaluation, Scores
-from offers.evaluation.gate import Verdict
-from pipelines.local import Run, Step
+from offers.evaluation.gate import GateVerdict
+from pipelines.local import LocalRun, Step
 
 # What a cell of somebody's data holds is text: no markup, no emoji, and nothing that is cut to a narrow screen.
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -31,7 +31,7 @@ class RunDisplay:
     """Steps of a run as they go: a live table on a terminal, a line per finished step elsewhere."""
 
     def __init__(self) -> None:
-        self._run: Run | None = None
+        self._run: LocalRun | None = None
         self._step_began = time.monotonic()
         self._printed: set[str] = set()
         self._live = (
@@ -49,7 +49,7 @@ class RunDisplay:
         if self._live:
             self._live.stop()
 
-    def update(self, run: Run) -> None:
+    def update(self, run: LocalRun) -> None:
         if self._run is None or len(run.steps) > len(self._table_steps()):
             self._step_began = time.monotonic()
         self._run = run
@@ -131,7 +131,7 @@ def results_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def gate_table(verdict: Verdict) -> Table:
+def gate_table(verdict: GateVerdict) -> Table:
     """Each rule with what was measured."""
     styles = {True: "green", False: "bold red", None: "dim"}
     title = f"gate: {'passed' if verdict.passed else 'REFUSED'}"
@@ -144,7 +144,7 @@ def gate_table(verdict: Verdict) -> Table:
     return table
 
 
-def gate_notes(verdict: Verdict) -> Iterator[str]:
+def gate_notes(verdict: GateVerdict) -> Iterator[str]:
     """What there is to say about rules that failed or did not apply."""
     return (f"{rule.rule}: {rule.note}" for rule in verdict.rules if rule.note and not rule.passed)
 

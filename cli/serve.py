@@ -55,7 +55,7 @@ def serve(
     from offers.governance.access import open_ledger
     from offers.policy import catalogue as catalogues
     from offers.settings import Settings
-    from serving.local import Log, Watch, services, sidecar_python
+    from serving.local import Log, SidecarOptions, services, sidecar_python
     from serving.ranker.question import example
 
     settings = Settings.from_env()
@@ -63,13 +63,13 @@ def serve(
     Pseudonyms.at(log.key)
     if not bundle and not catalogue and (contract_name := contract_to_follow(open_ledger(settings))):
         with _until_told():
-            follow(settings, contract_name, Watch(sidecar_python(), sink), port, _introduce, log)
+            follow(settings, contract_name, SidecarOptions(sidecar_python(), sink), port, _introduce, log)
         return
     path = _bundle(bundle, settings)
     # Bundle and catalogue are verified by the services; what is wrong with the given names is told at once.
     contract = contracts.load(str(path / "contract.yaml"))
     catalogues.load(catalogue or contract.name, contract)
-    directory, watch = settings.home / "serve", Watch(sidecar_python(), sink)
+    directory, watch = settings.home / "serve", SidecarOptions(sidecar_python(), sink)
     with _until_told(), services(path, catalogue or contract.name, directory, port, watch, log) as running:
         request = directory / "request.json"
         request.write_text(json.dumps(example(contract), indent=1) + "\n", "utf-8")
@@ -102,8 +102,8 @@ def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:
         raise ServiceError(f"no ranker answers at {url}: {reason}; 'offers serve' starts one") from None
     if answer.status_code != 200:
         raise RequestError(f"{url} answers {answer.status_code}: {content.get('error', content)}")
-    found: dict[str, Any] = content
-    return found
+    content_found: dict[str, Any] = content
+    return content_found
 
 
 def show(prediction: dict[str, Any], console: Any) -> None:
@@ -152,10 +152,10 @@ def _newest(settings: "Settings") -> str:
     from offers.errors import BundleError
 
     store = settings.home / "bundles"
-    found = sorted(store.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    manifests = sorted(store.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    if not manifests:
         raise BundleError(f"{store}: expected a bundle, found none; 'offers demo' or 'offers pipeline run' makes one")
-    return str(found[-1].parent)
+    return str(manifests[-1].parent)
 
 
 def _introduce(running: "Services", request: Path) -> None:

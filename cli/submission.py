@@ -43,9 +43,9 @@ def submit(
     """Start a pipeline on a cluster and print the id of its run."""
     from datetime import UTC, datetime
 
-    given = {"publish": publish, "source": source, "trials": trials, "seed": seed, "champion": champion}
-    given |= {"service": service, "smoke_url": smoke_url}
-    short, arguments = _arguments(pipeline, contract, given, more)
+    options = {"publish": publish, "source": source, "trials": trials, "seed": seed, "champion": champion}
+    options |= {"service": service, "smoke_url": smoke_url}
+    short, arguments = _arguments(pipeline, contract, options, more)
     client = connected(kubeflow)
     with _package(pipeline) as package:
         run = client.submit(package, arguments, name or f"{short}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
@@ -65,8 +65,8 @@ def schedule(
     kubeflow: KubeflowOption = "",
 ) -> None:
     """Run a pipeline again and again on a cluster, one run at a time; replaces its schedule for the contract."""
-    given = {"publish": publish, "source": source, "service": service, "smoke_url": smoke_url}
-    name, arguments = _arguments(pipeline, contract, given, more)
+    options = {"publish": publish, "source": source, "service": service, "smoke_url": smoke_url}
+    name, arguments = _arguments(pipeline, contract, options, more)
     client = connected(kubeflow)
     with _package(pipeline) as package:
         begun = client.schedule(package, arguments, name, cron)
@@ -88,7 +88,9 @@ def unschedule(
     typer.echo(f"{name} begins no further run")
 
 
-def _arguments(pipeline: str, contract: str, given: dict[str, Any], more: Sequence[str]) -> tuple[str, dict[str, Any]]:
+def _arguments(
+    pipeline: str, contract: str, options: dict[str, Any], more: Sequence[str]
+) -> tuple[str, dict[str, Any]]:
     """What runs of a pipeline for a contract are called, and their arguments."""
     from cli.pipeline import training_arguments
     from offers.contract import contract as contracts
@@ -101,12 +103,12 @@ def _arguments(pipeline: str, contract: str, given: dict[str, Any], more: Sequen
         key, equals, value = pair.partition("=")
         if not equals:
             raise ServiceError(f"--set {pair!r}: expected NAME=VALUE")
-        given[key] = value
+        options[key] = value
     if pipeline in PIPELINES and "contract" in PIPELINES[pipeline].component_spec.inputs:
-        given |= training_arguments(contract, given["source"], given["publish"])
-        if not given["publish"]:
+        options |= training_arguments(contract, options["source"], options["publish"])
+        if not options["publish"]:
             raise StorageError("--publish: expected s3://bucket/prefix, where a bundle that passed goes, got nothing")
-    arguments = arguments_of(pipeline, given)
+    arguments = arguments_of(pipeline, options)
     for key in _PLACES:
         if not str(arguments.get(key, "s3://")).startswith("s3://"):
             raise StorageError(

@@ -63,19 +63,21 @@ def store_access(connect: Connect, namespace: str, settings: Settings) -> Iterat
         return
     api = connect()
     core = client.CoreV1Api(api)
-    told = _read(core.read_namespaced_config_map, SETTINGS, namespace, "ConfigMap", "set OFFERS_S3_ENDPOINT").data or {}
-    endpoint, region = told.get("OFFERS_S3_ENDPOINT", ""), told.get("AWS_REGION", "")
+    settings_map = (
+        _read(core.read_namespaced_config_map, SETTINGS, namespace, "ConfigMap", "set OFFERS_S3_ENDPOINT").data or {}
+    )
+    endpoint, region = settings_map.get("OFFERS_S3_ENDPOINT", ""), settings_map.get("AWS_REGION", "")
     secure = not endpoint.startswith("http://")
     host = endpoint.removeprefix("https://").removeprefix("http://").rstrip("/")
-    found = settings.s3.model_copy(update={"secure": secure, "region": settings.s3.region or region})
-    found = _with_keys(core, namespace, found)
+    access = settings.s3.model_copy(update={"secure": secure, "region": settings.s3.region or region})
+    access = _with_keys(core, namespace, access)
     with ExitStack() as stack:
         name, _, port = host.partition(":")
         service, _, place = name.partition(".")
         if place.partition(".")[2] in ("", "svc", "svc.cluster.local") and place:
             number = int(port) if port.isdecimal() else 80
             host = stack.enter_context(forwarded(api, place.partition(".")[0], service, number))
-        yield settings.model_copy(update={"s3": found.model_copy(update={"endpoint": host})})
+        yield settings.model_copy(update={"s3": access.model_copy(update={"endpoint": host})})
 
 
 def _with_keys(core: client.CoreV1Api, namespace: str, settings: S3Settings) -> S3Settings:

@@ -7,7 +7,7 @@ from deployment import rollout
 from deployment.access import Access, access
 from deployment.cluster import connect
 from deployment.inference_service import InferenceService
-from deployment.rollout import PATIENCE, Target
+from deployment.rollout import PATIENCE, RolloutTarget
 from deployment.smoke import smoke
 from offers.bundle.location import open_bundle
 from offers.errors import OffersError, ServiceError
@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 
 def roll_out(
     service: InferenceService,
-    target: Target,
+    target: RolloutTarget,
     smoke: Callable[[str], None],
     seconds: int,
     say: Say = print,
@@ -54,7 +54,7 @@ def roll_out(
 
 def _return(
     service: InferenceService,
-    before: Target,
+    before: RolloutTarget,
     smoke: Callable[[str], None],
     since: int,
     seconds: int,
@@ -62,9 +62,9 @@ def _return(
 ) -> str:
     """Go back to the bundle before; a sentence of how that went."""
     try:
-        seen = rollout.seen(service.apply(before))
+        generation = rollout.seen(service.apply(before))
         # A change that was never seen can't be seen to be undone.
-        service.wait(seconds, seen + (seen >= since), patience)
+        service.wait(seconds, generation + (generation >= since), patience)
     except ServiceError as error:
         return f"{service} has not returned to {before.uri}: {error}"
     try:

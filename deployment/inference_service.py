@@ -11,7 +11,7 @@ import urllib3
 from kubernetes import client, watch
 
 from deployment import rollout
-from deployment.rollout import GROUP, MANAGER, PATIENCE, PLURAL, VERSION, Progress, Target
+from deployment.rollout import GROUP, MANAGER, PATIENCE, PLURAL, VERSION, RolloutProgress, RolloutTarget
 from offers.errors import ServiceError
 
 PAUSE = 1.0
@@ -41,10 +41,10 @@ class InferenceService:
     def read(self) -> dict[str, Any]:
         """The object as it is now."""
         with self._calls("read"):
-            found: dict[str, Any] = self._objects.get_namespaced_custom_object(*self._place, self.name)
-            return found
+            service: dict[str, Any] = self._objects.get_namespaced_custom_object(*self._place, self.name)
+            return service
 
-    def apply(self, target: Target) -> dict[str, Any]:
+    def apply(self, target: RolloutTarget) -> dict[str, Any]:
         """Take over the two fields of a roll-out, and change no other; the object as it is then.
 
         Raises
@@ -53,8 +53,8 @@ class InferenceService:
             it is not there, the cluster refuses, or the definitions don't tell its fields apart, as KServe's minimal
             ones don't: the whole spec would be replaced
         """
-        found, body = self.read(), target.body(self.namespace, self.name)
-        if not rollout.keeps(found["spec"], self._apply(body, dry_run="All")["spec"]):
+        service, body = self.read(), target.body(self.namespace, self.name)
+        if not rollout.keeps(service["spec"], self._apply(body, dry_run="All")["spec"]):
             raise ServiceError(
                 f"can't change {self}: KServe's definitions here would drop the fields that are not named; install the"
                 " full ones, the chart kserve-crd, in place of kserve-crd-minimal"
@@ -81,9 +81,9 @@ class InferenceService:
         ServiceError
             it has failed, or is not ready in time: says why, in its controller's words
         """
-        reason, progress = "its controller said nothing", Progress(since, patience)
-        for found in self._states(seconds):
-            state, reason = progress.update(found, time.monotonic())
+        reason, progress = "its controller said nothing", RolloutProgress(since, patience)
+        for service in self._states(seconds):
+            state, reason = progress.update(service, time.monotonic())
             if state == "ready":
                 return
             if state == "failed":
@@ -96,9 +96,9 @@ class InferenceService:
         while (left := deadline - time.monotonic()) > 0:
             ends = time.monotonic() + min(left, LOOK)
             try:
-                for found in self._watch(math.ceil(min(left, LOOK))):
+                for service in self._watch(math.ceil(min(left, LOOK))):
                     heard = True
-                    yield found
+                    yield service
             except CallError:
                 # An API server that restarts is away for a while, and then refuses until it has read its Roles.
                 if not heard or left <= PAUSE:

@@ -31,7 +31,7 @@ _REFUSED = "FailedCreate"
 
 
 @dataclass(frozen=True)
-class Target:
+class RolloutTarget:
     """URI of the bundle that a service is to have, and of those before it, the latest last."""
 
     uri: str
@@ -47,11 +47,11 @@ class Target:
         }
 
 
-def present(service: Mapping[str, Any]) -> Target:
+def present(service: Mapping[str, Any]) -> RolloutTarget:
     """What a service is told to have now; the URI is empty before its first bundle."""
     model = service.get("spec", {}).get("predictor", {}).get("model", {})
     annotations = service.get("metadata", {}).get("annotations") or {}
-    return Target(str(model.get("storageUri") or ""), tuple(str(annotations.get(PREVIOUS, "")).split()))
+    return RolloutTarget(str(model.get("storageUri") or ""), tuple(str(annotations.get(PREVIOUS, "")).split()))
 
 
 def keeps(before: object, after: object) -> bool:
@@ -61,15 +61,15 @@ def keeps(before: object, after: object) -> bool:
     return isinstance(after, Mapping) and all(key in after and keeps(before[key], after[key]) for key in before)
 
 
-def forward(service: Mapping[str, Any], uri: str) -> Target:
+def forward(service: Mapping[str, Any], uri: str) -> RolloutTarget:
     """Move on to a bundle; one that it has already leaves the way back as it is."""
     now = present(service)
     if now.uri == uri:
         return now
-    return Target(uri, (*now.previous, now.uri)[-REMEMBERED:] if now.uri else ())
+    return RolloutTarget(uri, (*now.previous, now.uri)[-REMEMBERED:] if now.uri else ())
 
 
-def back(service: Mapping[str, Any]) -> Target:
+def back(service: Mapping[str, Any]) -> RolloutTarget:
     """Return to the bundle before the present one; to go back twice is to return to the one before that.
 
     Raises
@@ -81,7 +81,7 @@ def back(service: Mapping[str, Any]) -> Target:
     if not now.previous:
         name = service.get("metadata", {}).get("name", "")
         raise ServiceError(f"service {name!r} has had no bundle before {now.uri or 'its first'}: deploy one")
-    return Target(now.previous[-1], now.previous[:-1])
+    return RolloutTarget(now.previous[-1], now.previous[:-1])
 
 
 def seen(service: Mapping[str, Any]) -> int:
@@ -117,7 +117,7 @@ def state(service: Mapping[str, Any], since: int) -> tuple[State, str]:
     return "waiting", str(ready.get("message") or ready.get("reason") or "it has no Ready condition yet")
 
 
-class Progress:
+class RolloutProgress:
     """How far a service has come that is waited for: its failure may pass, or be that of a pod of before.
 
     Parameters
@@ -138,12 +138,12 @@ class Progress:
         ----------
         moment : of this look, seconds on a clock that never goes back
         """
-        found, reason = state(service, self._since)
-        if found != "failed":
+        state_name, reason = state(service, self._since)
+        if state_name != "failed":
             # KServe tells of the newest pod: where none can be made for the change, that is one of before.
-            self._begun = found == "waiting"
+            self._begun = state_name == "waiting"
             self._failed_at = None
-            return found, reason
+            return state_name, reason
         # A failure that was there before anything has begun is that of the bundle before.
         if not self._begun:
             return "waiting", reason

@@ -33,27 +33,27 @@ def smoke(url: str, bundle: Bundle, seconds: float, model: str = "offers") -> No
     rows, expected = golden_rows(bundle.path)
     instances = json.loads(rows.to_json(orient="records", double_precision=15))
     answer = _call("POST", f"{url.rstrip('/')}/v1/models/{model}:predict", {"instances": instances})
-    got = np.array(answer.get("predictions", []), dtype=float)
-    if got.shape != expected.shape:
-        raise ServiceError(f"{url}: expected {len(expected)} propensities for the golden rows, got {len(got)}")
-    worst = int(np.argmax(np.abs(got - expected)))
-    if abs(got[worst] - expected[worst]) > TOLERANCE:
+    scores = np.array(answer.get("predictions", []), dtype=float)
+    if scores.shape != expected.shape:
+        raise ServiceError(f"{url}: expected {len(expected)} propensities for the golden rows, got {len(scores)}")
+    worst = int(np.argmax(np.abs(scores - expected)))
+    if abs(scores[worst] - expected[worst]) > TOLERANCE:
         raise ServiceError(
-            f"{url}: golden row {worst + 1} of {bundle.name} scores {got[worst]:.6f}, expected {expected[worst]:.6f}"
+            f"{url}: golden row {worst + 1} of {bundle.name} scores {scores[worst]:.6f}, expected {expected[worst]:.6f}"
         )
 
 
-def _await_version(url: str, wanted: str, seconds: float, model: str) -> None:
-    deadline, agreed, said = time.monotonic() + seconds, 0, "nothing was answered"
+def _await_version(url: str, version: str, seconds: float, model: str) -> None:
+    deadline, agreed, last_word = time.monotonic() + seconds, 0, "nothing was answered"
     while agreed < AGREEING:
         try:
             served = _call("GET", f"{url}/v2/models/{model}").get("versions") or ["no version"]
-            agreed, said = (agreed + 1 if served[0] == wanted else 0), f"{served[0]} is served"
+            agreed, last_word = (agreed + 1 if served[0] == version else 0), f"{served[0]} is served"
         except ServiceError as error:
-            agreed, said = 0, str(error)
+            agreed, last_word = 0, str(error)
         if agreed == 0:
             if time.monotonic() > deadline:
-                raise ServiceError(f"{url}: expected {wanted} within {seconds:g} seconds, but {said}")
+                raise ServiceError(f"{url}: expected {version} within {seconds:g} seconds, but {last_word}")
             time.sleep(0.2)
 
 

@@ -79,11 +79,11 @@ class _Reader:
         core = client.CoreV1Api(self._api)
         for previous in (False, True):
             try:
-                said = core.read_namespaced_pod_log(
+                log = core.read_namespaced_pod_log(
                     pod, NAMESPACE, container=container, tail_lines=1, previous=previous, _request_timeout=_SECONDS
                 )
             except (client.ApiException, urllib3.exceptions.HTTPError, OSError):
                 continue
-            if str(said).strip():
-                return str(said).strip()
+            if str(log).strip():
+                return str(log).strip()
         return ""

@@ -103,18 +103,18 @@ def _service(cluster: Snapshot) -> list[Line]:
     answering = [pod for pod in pods if ready(pod)]
     if not uri:
         return _without_bundle(answering)
-    wanted = service["spec"]["predictor"].get("minReplicas", 1)
+    replicas = service["spec"]["predictor"].get("minReplicas", 1)
     trouble = _trouble(cluster, pods, uri)
     if not answering:
         return [
             Line("service", "no pod answers", "see the line 'bundle'"),
-            _bundle(uri, [], wanted, trouble),
+            _bundle(uri, [], replicas, trouble),
         ]
-    return [Line("service", f"{len(answering)} of {wanted} pods answer"), _bundle(uri, answering, wanted, trouble)]
+    return [Line("service", f"{len(answering)} of {replicas} pods answer"), _bundle(uri, answering, replicas, trouble)]
 
 
 def _without_bundle(answering: Sequence[Pod]) -> list[Line]:
-    former = next((told for pod in answering if (told := _told(pod))), "")
+    former = next((sentence for pod in answering if (sentence := _told(pod))), "")
     if former:
         return [
             Line("service", f"names no bundle, and {len(answering)} pod(s) of before still answer"),
@@ -136,13 +136,13 @@ def _trouble(cluster: Snapshot, pods: Sequence[Pod], uri: str) -> Trouble | None
     return trouble_of(meant, uri, cluster.context.startswith("kind-"), cluster.words)
 
 
-def _bundle(uri: str, answering: Sequence[Pod], wanted: int, trouble: Trouble | None) -> Line:
+def _bundle(uri: str, answering: Sequence[Pod], replicas: int, trouble: Trouble | None) -> Line:
     name = _short(uri)
     having = [pod for pod in answering if _told(pod) == uri]
     others = sorted({_short(_told(pod)) or "none" for pod in answering if _told(pod) != uri})
     meanwhile = f"; meanwhile {' and '.join(others)} is served" if others else ""
     lasting = [pod for pod in having if "deletionTimestamp" not in pod["metadata"]]
-    if len(lasting) >= wanted and not others:
+    if len(lasting) >= replicas and not others:
         return Line("bundle", f"{name} is served")
     if trouble is not None and having:
         ending = " that ends" if not lasting else ""

@@ -92,22 +92,22 @@ def _uninitialized(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | No
     for status in pod["status"].get("initContainerStatuses", ()):
         if status["ready"] or not (ended := _ended(status)):
             continue
-        said = _INITIALIZER_LOG.sub("", _last(ended.get("message", "")) or words(_name(pod), status["name"]))
-        if _REFUSED_KEYS.search(said):
+        sentence = _INITIALIZER_LOG.sub("", _last(ended.get("message", "")) or words(_name(pod), status["name"]))
+        if _REFUSED_KEYS.search(sentence):
             return Trouble(
                 "the object store refuses its keys",
                 "Secret offers/object-store has others than the store: 'make deploy' writes those of Kubeflow's store",
             )
-        if _NO_BUNDLE.search(said):
+        if _NO_BUNDLE.search(sentence):
             return Trouble(
                 f"there is no bundle at {uri}",
                 "'make rollback' takes the former one, 'offers deploy s3://offers/bundles/NAME' another",
             )
-        if _STORE_AWAY.search(said):
+        if _STORE_AWAY.search(sentence):
             return Trouble(
-                f"the object store can't be reached ({said})", "it is tried again; see the line 'platform'", True
+                f"the object store can't be reached ({sentence})", "it is tried again; see the line 'platform'", True
             )
-        return Trouble(f"it can't be fetched: {said}", f"'{_logs(pod, status['name'])}' says more")
+        return Trouble(f"it can't be fetched: {sentence}", f"'{_logs(pod, status['name'])}' says more")
     return None
 
 
@@ -141,9 +141,9 @@ def _crashed(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
             )
         if status["name"] != _PREDICTOR and _waits_for_predictor(pod):
             continue
-        said = _sentence(_last(ended.get("message", "")) or words(_name(pod), status["name"]))
+        sentence = _sentence(_last(ended.get("message", "")) or words(_name(pod), status["name"]))
         return Trouble(
-            f"{status['name']} ends with exit code {ended.get('exitCode')}{f': {said}' if said else ''}",
+            f"{status['name']} ends with exit code {ended.get('exitCode')}{f': {sentence}' if sentence else ''}",
             f"'{_logs(pod, status['name'])}' says more; 'make rollback' takes the former bundle",
         )
     return None

@@ -83,11 +83,11 @@ class _Loader(yaml.SafeLoader):
     """YAML in which only true and false are booleans (no, yes and on are words) and a key stands once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, _ in node.value:
-            if str(key.value) in seen:
+            if str(key.value) in keys:
                 raise ConstructorError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
+            keys.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -118,9 +118,9 @@ class Document:
 
     def refuse(self, problems: Iterable[Problem]) -> None:
         """Raise `error` if there is any problem, naming line and key of each."""
-        found = [self._at(key, problem) for key, problem in islice(problems, _SHOWN)]
-        if found:
-            raise self.error("; ".join(found))
+        sentences = [self._at(key, problem) for key, problem in islice(problems, _SHOWN)]
+        if sentences:
+            raise self.error("; ".join(sentences))
 
     def _explained(self, details: Iterable[Any]) -> Iterator[str]:
         """One sentence for each place: where a value may be of several kinds, every kind finds its own fault."""
@@ -142,9 +142,9 @@ class Document:
             return self._at(location, first["msg"])
         expected = " or ".join(dict.fromkeys(map(_expectation, faults)))
         value = first["input"]
-        got = "" if isinstance(value, dict | list | BaseModel) else f", got {value!r}"
+        arrived = "" if isinstance(value, dict | list | BaseModel) else f", got {value!r}"
         in_quotes = ": put it in quotes" if first["type"] == "string_type" and isinstance(value, bool) else ""
-        return self._at(location, f"expected {expected}{got}{in_quotes}")
+        return self._at(location, f"expected {expected}{arrived}{in_quotes}")
 
     def _at(self, location: Sequence[str | int], problem: str) -> str:
         line, key = self._place(location)
@@ -239,9 +239,9 @@ def _aliased(root: yaml.Node) -> int:
         if id(node) not in sizes:
             sizes[id(node)] = None
             sizes[id(node)] = 1 + sum(map(size, _children(node)))
-        if (known := sizes[id(node)]) is None:
+        if (size_of_node := sizes[id(node)]) is None:
             raise ConstructorError(problem="a value that holds itself, by an alias", problem_mark=node.start_mark)
-        return known
+        return size_of_node
 
     return size(root) - len(sizes)
 
@@ -257,10 +257,10 @@ def _line_of(root: yaml.Node | None, location: Sequence[str | int]) -> tuple[int
             continue
         path.append(str(part))
         if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == part), None)
-            if found is None:
+            child = next(((k, v) for k, v in node.value if k.value == part), None)
+            if child is None:
                 break
-            line, node = found[0].start_mark.line + 1, found[1]
+            line, node = child[0].start_mark.line + 1, child[1]
     return line, path
 
 

@@ -21,7 +21,7 @@ def compile_pipeline(name: str, path: Path) -> Path:
     return path
 
 
-def arguments_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for a pipeline, of those that are given; one that is empty is left to the pipeline's default.
 
     Raises
@@ -32,7 +32,7 @@ def arguments_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if name not in PIPELINES:
         raise ServiceError(f"pipeline {name!r}: expected one of {', '.join(PIPELINES)}")
     inputs = PIPELINES[name].component_spec.inputs
-    arguments = {key: value for key, value in given.items() if value not in ("", 0, None)}
+    arguments = {key: value for key, value in options.items() if value not in ("", 0, None)}
     if strange := sorted(arguments.keys() - inputs.keys()):
         raise ServiceError(f"pipeline {name!r} takes no {', '.join(strange)}: it takes {', '.join(inputs)}")
     if missing := [key for key, spec in inputs.items() if not spec.optional and key not in arguments]:

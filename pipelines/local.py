@@ -39,7 +39,7 @@ class Step:
 
 
 @dataclass
-class Run:
+class LocalRun:
     """A run in its directory: `pipeline.yaml`, `arguments.json`, `kfp.log`, and the artifacts below `root`."""
 
     directory: Path
@@ -53,8 +53,8 @@ class Run:
 
     def artifact(self, step: str, name: str) -> Path | None:
         """Path of what a step handed on, or None if it did not get so far."""
-        found = sorted((self.directory / "root").glob(f"*/{step}/{name}"))
-        return found[-1] if found else None
+        matches = sorted((self.directory / "root").glob(f"*/{step}/{name}"))
+        return matches[-1] if matches else None
 
     @property
     def bundle(self) -> Path | None:
@@ -64,8 +64,8 @@ class Run:
 
 
 def run(
-    package: Path, arguments: Mapping[str, Any], directory: Path, shown: Callable[[Run], None] = lambda run: None
-) -> Run:
+    package: Path, arguments: Mapping[str, Any], directory: Path, shown: Callable[[LocalRun], None] = lambda run: None
+) -> LocalRun:
     """Run a compiled pipeline.
 
     Parameters
@@ -81,7 +81,7 @@ def run(
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "arguments.json").write_text(json.dumps(dict(arguments), indent=1), "utf-8")
-    state = Run(directory)
+    state = LocalRun(directory)
     command = [sys.executable, "-u", "-m", "pipelines.local", str(package), str(directory)]
     with (
         state.log.open("wb", buffering=0) as log,
@@ -107,7 +107,7 @@ def _kept(lines: IO[str], log: RawIOBase) -> Iterator[str]:
         yield plain
 
 
-def _follow(state: Run, line: str, started: float) -> float:
+def _follow(state: LocalRun, line: str, started: float) -> float:
     """Take in one line of kfp's log; returns when the running step began."""
     if match := _STARTED.search(line):
         state.steps[match[1]] = Step(match[1], "running")

@@ -39,10 +39,10 @@ class StepLog:
     @property
     def reason(self) -> str:
         """Why the step has ended so, in one sentence."""
-        said = self.lines
-        ours = next((match["sentence"] for line in reversed(said) if (match := MISTAKE.match(line))), "")
-        raised = next((line for line in reversed(said) if _RAISED.fullmatch(line)), "")
-        last = said[-1].removeprefix("offers: ") if said else "it has said nothing"
+        lines = self.lines
+        ours = next((match["sentence"] for line in reversed(lines) if (match := MISTAKE.match(line))), "")
+        raised = next((line for line in reversed(lines) if _RAISED.fullmatch(line)), "")
+        last = lines[-1].removeprefix("offers: ") if lines else "it has said nothing"
         return ours or raised or self.end or last
 
 

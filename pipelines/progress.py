@@ -53,11 +53,11 @@ def steps(run: Any, now: datetime | None = None) -> tuple[Step, ...]:
     return tuple(_Steps(run, now or datetime.now(UTC)).of("root", enclosing="waiting"))
 
 
-def refused(run: Any, found: Sequence[Step]) -> bool:
+def refused(run: Any, steps: Sequence[Step]) -> bool:
     """Whether a run has ended well without a model, as its gate let none pass."""
-    gate = next((step for step in found if step.name == "gate"), None)
+    gate = next((step for step in steps if step.name == "gate"), None)
     behind = [name for name, _, branch in _graph(run) if branch == GATED]
-    skipped = {step.name for step in found if step.state == "skipped"}
+    skipped = {step.name for step in steps if step.state == "skipped"}
     return gate is not None and gate.state == "done" and bool(behind) and skipped.issuperset(behind)
 
 

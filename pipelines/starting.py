@@ -34,7 +34,7 @@ class LocalRuns:
     arguments: Mapping[str, Any]
     directory: Path
     ended: Ended
-    shown: Callable[[local.Run], None] = lambda run: None
+    shown: Callable[[local.LocalRun], None] = lambda run: None
     _threads: list[Thread] = field(default_factory=list)
 
     def __call__(self, request: Request, run: str) -> None:
@@ -61,7 +61,7 @@ class LocalRuns:
         else:
             self.ended(run, True, _published(self.arguments, done.bundle.name), "")
 
-    def _pipeline(self, request: Request, run: str) -> local.Run:
+    def _pipeline(self, request: Request, run: str) -> local.LocalRun:
         directory = self.directory / run
         pipeline, arguments = _asked(request, self.arguments)
         package = compile_pipeline(pipeline, directory / "pipeline.yaml")

@@ -132,9 +132,9 @@ class _Trigger:
     async def event(self, request: HttpRequest) -> Response:
         headers, body = dict(request.headers), await self.bodies.read(request)
         self.authority.check_signature(headers, body)
-        asked = request_of(read_event(headers, body), self.retrainer.journal.contract)
-        decision = await asyncio.to_thread(self._decided, asked)
-        self.decisions.labels(asked.cause, str(decision.started).lower()).inc()
+        wish = request_of(read_event(headers, body), self.retrainer.journal.contract)
+        decision = await asyncio.to_thread(self._decided, wish)
+        self.decisions.labels(wish.cause, str(decision.started).lower()).inc()
         self.last.set_to_current_time()
         return Response(decision.model_dump_json(), 202, media_type="application/json")
 

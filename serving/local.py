@@ -50,7 +50,7 @@ class Services:
 
 
 @dataclass(frozen=True)
-class Watch:
+class SidecarOptions:
     """How the drift sidecar is started.
 
     Parameters
@@ -103,10 +103,10 @@ def sidecar_python() -> Path:
     ServiceError
         it was not set up
     """
-    found = _ROOT / ".venv-drift" / "bin" / "python"
-    if not found.exists():
-        raise ServiceError(f"{found}: expected the environment of the drift sidecar; 'make setup' installs it")
-    return found
+    python = _ROOT / ".venv-drift" / "bin" / "python"
+    if not python.exists():
+        raise ServiceError(f"{python}: expected the environment of the drift sidecar; 'make setup' installs it")
+    return python
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def services(
     catalogue: str,
     logs: Path,
     http_port: int = 0,
-    watch: Watch | None = None,
+    watch: SidecarOptions | None = None,
     decisions: Log | None = None,
 ) -> Iterator[Services]:
     """Start them, on free ports but for the ranker's `http_port`; stop them at the end, the ranker first.
@@ -197,7 +197,7 @@ def check_free(port: int) -> None:
 
 
 def sidecar(
-    bundle: Path, logs: Path, lock: int, watch: Watch, name: str = "drift"
+    bundle: Path, logs: Path, lock: int, watch: SidecarOptions, name: str = "drift"
 ) -> AbstractContextManager[Callable[[], Running]]:
     """Start a drift sidecar, as `started` does; `name` is that of its log and of its state."""
     sink = ("--sink", watch.sink) if watch.sink else ()

@@ -15,7 +15,7 @@ import httpx
 from offers.errors import ServiceError
 from offers.governance.release import OpenRelease, fetch
 from offers.store.store import Store
-from serving.local import ROUTING, Log, Running, Services, Watch, check_free, locked, shipper, sidecar, started
+from serving.local import ROUTING, Log, Running, Services, SidecarOptions, check_free, locked, shipper, sidecar, started
 from serving.ranker import routing
 from serving.ranker.routing import Arm, Routing
 
@@ -50,7 +50,7 @@ class Supervisor:
     store: Store
     home: Path
     logs: Path
-    watch: Watch
+    watch: SidecarOptions
     head: Callable[[], str]
     lock: int
     warm_seconds: float = WARM_SECONDS
@@ -168,8 +168,8 @@ class Supervisor:
             metrics = httpx.get(f"{self.ranker.url}/metrics", timeout=5, trust_env=False).text
         except httpx.HTTPError:
             return False
-        told = (line for line in metrics.splitlines() if line.startswith("offers_release_info{"))
-        return any(f'release="{release}"' in line for line in told)
+        lines = (line for line in metrics.splitlines() if line.startswith("offers_release_info{"))
+        return any(f'release="{release}"' in line for line in lines)
 
     def _use(self, bundle: str) -> None:
         if self.bundle and self.bundle != bundle:
@@ -183,7 +183,7 @@ def supervised(
     store: Store,
     home: Path,
     logs: Path,
-    watch: Watch,
+    watch: SidecarOptions,
     release: str,
     head: Callable[[], str],
     http_port: int = 0,

@@ -27,9 +27,9 @@ def scores(name: Baseline, history: History, delay: int) -> np.ndarray:
 
 
 def _random(history: History, delay: int) -> np.ndarray:
-    known = history.dataset.labels[: history.origin - delay]
+    labels = history.dataset.labels[: history.origin - delay]
     spread = np.random.default_rng([history.seed, 1]).uniform(0.9, 1.1, len(history.dataset))
-    return np.asarray(np.minimum((known.sum() + 1) / (len(known) + 2) * spread, 1 - 1e-9))
+    return np.asarray(np.minimum((labels.sum() + 1) / (len(labels) + 2) * spread, 1 - 1e-9))
 
 
 def _trailing(history: History, delay: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from offers.backtest import baselines, replay
 from offers.backtest.baselines import Baseline, scores
-from offers.backtest.replay import History, Policy, Replay, Trigger
+from offers.backtest.replay import History, Replay, Schedule, Trigger
 from offers.bundle.provenance import libraries
 from offers.contract.contract import Contract
 from offers.data import dataset
@@ -77,14 +77,14 @@ class _Record(BaseModel):
 class Case:
     """One replay, or one baseline: blocks are shifted by `alignment` rows, labels known `delay` rows later."""
 
-    policy: Policy | Baseline
+    policy: Schedule | Baseline
     alignment: int
     delay: int
 
     @property
     def title(self) -> str:
         """What stands in the table."""
-        return self.policy.name if isinstance(self.policy, Policy) else self.policy
+        return self.policy.name if isinstance(self.policy, Schedule) else self.policy
 
     @property
     def name(self) -> str:
@@ -92,7 +92,7 @@ class Case:
         return "-".join([*words, f"shift-{self.alignment}", f"delay-{self.delay}"])
 
 
-class Quality(_Record):
+class BlockFigures(_Record):
     """Figures of some rows; an AUC is None where they hold one outcome only.
 
     `within` is the AUC within periods; `accepted` are the acceptances won where only a tenth, or three tenths, of each
@@ -106,7 +106,7 @@ class Quality(_Record):
     accepted: tuple[int, ...]
 
     @classmethod
-    def of(cls, labels: np.ndarray, propensity: np.ndarray, periods: np.ndarray, smallest: int) -> "Quality":
+    def of(cls, labels: np.ndarray, propensity: np.ndarray, periods: np.ndarray, smallest: int) -> "BlockFigures":
         chance = np.where(labels == 1, propensity, 1 - propensity)
         return cls(
             auc=metrics.figures(labels, propensity, share=0.1).get("auc"),
@@ -117,14 +117,14 @@ class Quality(_Record):
         )
 
 
-class Alarm(_Record):
+class AlarmAt(_Record):
     """Signals that were breached at row `at`, counted from the first row that is measured."""
 
     at: int
     signals: tuple[str, ...]
 
 
-class Result(_Record):
+class ReplayResult(_Record):
     """What a policy came to. Rows are counted from the first that is measured; `over_time` is by `SPAN` rows."""
 
     policy: str
@@ -132,18 +132,18 @@ class Result(_Record):
     learns: bool
     alignment: int
     delay: int
-    pooled: Quality
-    windows: tuple[Quality, ...]
-    over_time: tuple[Quality, ...]
+    pooled: BlockFigures
+    windows: tuple[BlockFigures, ...]
+    over_time: tuple[BlockFigures, ...]
     fits: int
     seconds: float
     retrained: tuple[int, ...]
     refused: tuple[int, ...]
     updated: tuple[int, ...]
-    alarms: tuple[Alarm, ...]
+    alarms: tuple[AlarmAt, ...]
 
 
-class Line(_Record):
+class SummaryLine(_Record):
     """A policy's mean over its alignments, with the range of the pooled AUC."""
 
     policy: str
@@ -166,12 +166,12 @@ class Line(_Record):
     updates: float
 
 
-def policies(contract: Contract) -> tuple[Policy, ...]:
+def policies(contract: Contract) -> tuple[Schedule, ...]:
     """Never, three schedules, every month, on drift, two of three: each without a layer and with it."""
     step = contract.evaluation.refit_every
     plain: list[tuple[Trigger, int]] = [("never", 0), *(("rows", step * factor) for factor in (4, 2, 1))]
     plain += [("month", 0), ("drift", 0), ("two of three", 0)]
-    return tuple(Policy(trigger, learns, every) for trigger, every in plain for learns in (False, True))
+    return tuple(Schedule(trigger, learns, every) for trigger, every in plain for learns in (False, True))
 
 
 def compare(
@@ -180,7 +180,7 @@ def compare(
     directory: Path,
     workers: int = 2,
     done: Callable[[int, int, str], None] = lambda n, total, name: None,
-) -> list[Result]:
+) -> list[ReplayResult]:
     """Replay every case, or read what an earlier run has left.
 
     Parameters
@@ -195,15 +195,15 @@ def compare(
         the contract has no time order, or too few rows are known when a replay begins
     """
     _refuse(history, cases)
-    kept = directory / fingerprint(history)
-    with os_errors(kept):
-        kept.mkdir(parents=True, exist_ok=True)
-        open_cases = [case for case in cases if not _file(kept, case).exists()]
+    results_directory = directory / fingerprint(history)
+    with os_errors(results_directory):
+        results_directory.mkdir(parents=True, exist_ok=True)
+        open_cases = [case for case in cases if not _file(results_directory, case).exists()]
         finished = len(cases) - len(open_cases)
         done(finished, len(cases), "")
-        for n, name in enumerate(_replayed(history, open_cases, kept, workers), finished + 1):
+        for n, name in enumerate(_replayed(history, open_cases, results_directory, workers), finished + 1):
             done(n, len(cases), name)
-        return [Result.model_validate_json(_file(kept, case).read_text("utf-8")) for case in cases]
+        return [ReplayResult.model_validate_json(_file(results_directory, case).read_text("utf-8")) for case in cases]
 
 
 def fingerprint(history: History) -> str:
@@ -226,23 +226,23 @@ def cases(contract: Contract, alignments: Sequence[int], delays: Sequence[int]) 
     return baselines + [Case(*parts) for parts in product(policies(contract), alignments, delays)]
 
 
-def measure(history: History, case: Case) -> Result:
+def measure(history: History, case: Case) -> ReplayResult:
     """Replay one case, and measure the rows after the first training share."""
     started = time.process_time()
-    if isinstance(case.policy, Policy):
+    if isinstance(case.policy, Schedule):
         run = Replay(history, case.policy, _start(history, case), case.delay).run()
     else:
-        run = Replay(history, Policy("never", False), _start(history, case), case.delay)
+        run = Replay(history, Schedule("never", False), _start(history, case), case.delay)
         run.propensity = scores(case.policy, history, case.delay)
     contract, first, labels, periods = history.contract, history.origin, history.dataset.labels, history.dataset.periods
     spans = [slice(at, min(at + SPAN, len(labels))) for at in range(first, len(labels), SPAN)]
 
-    def quality(part: slice) -> Quality:
-        return Quality.of(labels[part], run.propensity[part], periods[part], contract.evaluation.smallest_segment)
+    def quality(part: slice) -> BlockFigures:
+        return BlockFigures.of(labels[part], run.propensity[part], periods[part], contract.evaluation.smallest_segment)
 
-    return Result(
+    return ReplayResult(
         policy=case.title,
-        schedule=run.policy.schedule if isinstance(case.policy, Policy) else case.policy,
+        schedule=run.policy.schedule if isinstance(case.policy, Schedule) else case.policy,
         learns=run.policy.learns,
         alignment=case.alignment,
         delay=case.delay,
@@ -255,24 +255,24 @@ def measure(history: History, case: Case) -> Result:
         refused=tuple(at - first for at in run.refused if at >= first),
         updated=tuple(at - first for at in run.updated if at >= first),
         alarms=tuple(
-            Alarm(at=look.at - first, signals=look.signals.breached)
+            AlarmAt(at=look.at - first, signals=look.signals.breached)
             for look in run.looks
             if look.at >= first and look.signals.breached
         ),
     )
 
 
-def summary(results: Sequence[Result]) -> list[Line]:
+def summary(results: Sequence[ReplayResult]) -> list[SummaryLine]:
     """One line a policy and delay, in the order of the results."""
-    groups: dict[tuple[str, int], list[Result]] = {}
+    groups: dict[tuple[str, int], list[ReplayResult]] = {}
     for result in results:
         groups.setdefault((result.policy, result.delay), []).append(result)
     return [_line(group) for group in groups.values()]
 
 
-def _line(group: Sequence[Result]) -> Line:
+def _line(group: Sequence[ReplayResult]) -> SummaryLine:
     aucs = [_known(result.pooled.auc) for result in group]
-    return Line(
+    return SummaryLine(
         **group[0].model_dump(include={"policy", "schedule", "learns", "delay"}),
         alignments=len(group),
         auc=mean(aucs),
@@ -317,21 +317,21 @@ def _refuse(history: History, cases: Sequence[Case]) -> None:
         raise DataError(f"contract {contract.name}: expected rows in time order, but it declares no 'time'")
     needed = contract.evaluation.refit_every
     for case in cases:
-        if (known := _start(history, case) - case.delay) < needed:
+        if (labelled := _start(history, case) - case.delay) < needed:
             raise DataError(
                 f"contract {contract.name}: expected {needed} rows with known labels when the replay begins, "
-                f"got {known}: bring more rows, or shorten the label delay of {case.delay} rows"
+                f"got {labelled}: bring more rows, or shorten the label delay of {case.delay} rows"
             )
 
 
-def _replayed(history: History, cases: Sequence[Case], kept: Path, workers: int) -> Iterator[str]:
+def _replayed(history: History, cases: Sequence[Case], results_directory: Path, workers: int) -> Iterator[str]:
     """Replay cases side by side; each leaves its result in a file, and its name is told."""
     if workers < 2 or len(cases) < 2:
         for case in cases:
-            yield _keep(history, case, kept)
+            yield _keep(history, case, results_directory)
         return
     # Spawned, because a forked child inherits locks that threads of this process may hold.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (history, kept)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (history, results_directory)) as pool:
         futures: list[Future[str]] = [pool.submit(_in_worker, case) for case in cases]
         try:
             for future in as_completed(futures):
@@ -343,24 +343,24 @@ def _replayed(history: History, cases: Sequence[Case], kept: Path, workers: int)
 _worker: dict[str, tuple[History, Path]] = {}
 
 
-def _prepare(history: History, kept: Path) -> None:
+def _prepare(history: History, results_directory: Path) -> None:
     # Processes run side by side: threads of their own would only wait for each other.
     threadpool_limits(1)
-    _worker["here"] = history, kept
+    _worker["here"] = history, results_directory
 
 
 def _in_worker(case: Case) -> str:
-    history, kept = _worker["here"]
-    return _keep(history, case, kept)
+    history, results_directory = _worker["here"]
+    return _keep(history, case, results_directory)
 
 
-def _keep(history: History, case: Case, kept: Path) -> str:
-    path = _file(kept, case)
+def _keep(history: History, case: Case, results_directory: Path) -> str:
+    path = _file(results_directory, case)
     partial = path.with_suffix(".partial")
     partial.write_text(measure(history, case).model_dump_json() + "\n", "utf-8")
     partial.rename(path)
     return case.name
 
 
-def _file(kept: Path, case: Case) -> Path:
-    return kept / f"{case.name}.json"
+def _file(results_directory: Path, case: Case) -> Path:
+    return results_directory / f"{case.name}.json"

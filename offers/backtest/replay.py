@@ -46,7 +46,7 @@ _KEPT, _KEPT_REFERENCES = 32, 8
 
 
 @dataclass(frozen=True)
-class Policy:
+class Schedule:
     """When a model is trained again: `every` rows where the trigger is rows; and whether a layer learns between."""
 
     trigger: Trigger
@@ -261,7 +261,7 @@ class Replay:
     """
 
     history: History
-    policy: Policy
+    policy: Schedule
     start: int
     delay: int = 0
     propensity: np.ndarray = field(init=False)
@@ -331,8 +331,8 @@ class Replay:
     def _look(self, serving: Serving, at: int) -> Signals:
         self._streak = self._streak.after(self._examined(serving, at))
         # Rows that the trees have not seen: as they were scored, or would have been by the new model.
-        known = slice(serving.rows, at - self.delay)
-        labels = self.history.dataset.labels[known]
+        span = slice(serving.rows, at - self.delay)
+        labels = self.history.dataset.labels[span]
         propensity = np.concatenate([serving.before, self.propensity[serving.trained_at : at]])[: len(labels)]
         performance = judge(labels, propensity, self._settings)
         lasting = at - serving.trained_at >= self._watch.window * self._watch.consecutive

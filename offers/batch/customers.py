@@ -104,18 +104,18 @@ def _places(values: pa.Array, column: Column, first_row: int) -> np.ndarray:
 
 def _numbers(values: pa.Array, column: Column, decimal: str, first_row: int) -> np.ndarray:
     if _is_text(values.type):
-        found, wrong = _parsed(_text(values, column.name), column, decimal)
+        numbers, wrong = _parsed(_text(values, column.name), column, decimal)
     elif pa.types.is_boolean(values.type) or _is_number(values.type):
-        found = _floats(values)
-        wrong = np.isinf(found)
+        numbers = _floats(values)
+        wrong = np.isinf(numbers)
         for token in filter(_is_float, column.missing):
-            found[found == float(token)] = np.nan
+            numbers[numbers == float(token)] = np.nan
     else:
         raise DataError(f"column '{column.name}': expected numbers, got {values.type}")
     _refuse(column.name, "yes or no" if column.type == "boolean" else "a number", values, wrong, first_row)
-    for expected, fault in _faults(column, found):
+    for expected, fault in _faults(column, numbers):
         _refuse(column.name, expected, values, fault, first_row)
-    return found
+    return numbers
 
 
 def _parsed(words: pa.Array, column: Column, decimal: str) -> tuple[np.ndarray, np.ndarray]:
@@ -155,10 +155,10 @@ def _refuse(name: str, expected: str, values: pa.Array, wrong: np.ndarray, first
     if wrong.any():
         row = int(wrong.argmax())
         others = f" ({int(wrong.sum())} rows of this batch)" if wrong.sum() > 1 else ""
-        got = values[row].as_py()
+        arrived = values[row].as_py()
         raise DataError(
             f"column '{name}', row {first_row + row}: expected {expected}, got"
-            f" {'nothing' if got is None else shown(got)}{others}"
+            f" {'nothing' if arrived is None else shown(arrived)}{others}"
         )
 
 

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from offers.batch.customers import CustomerSchema
 from offers.data import sources, table_file
-from offers.data.download import Progress
+from offers.data.download import ByteProgress
 from offers.errors import SourceError
 from offers.files import os_errors
 from offers.settings import Settings
@@ -40,7 +40,7 @@ class Source:
 
 
 def open_customers(
-    where: str, schema: CustomerSchema, settings: Settings, query: str = "", progress: Progress | None = None
+    where: str, schema: CustomerSchema, settings: Settings, query: str = "", progress: ByteProgress | None = None
 ) -> Source:
     """Find the customers, and check that their columns are there.
 

@@ -42,8 +42,8 @@ class SortedTrees:
     def __init__(self, booster: xgb.Booster, columns: Sequence[int], variants: np.ndarray, threads: int = 2) -> None:
         self._variants = len(variants)
         self._parts = [
-            _part(part, [column for column in columns if column in asked], columns, variants)
-            for asked, part in _sorted(booster, frozenset(columns)).items()
+            _part(part, [column for column in columns if column in features], columns, variants)
+            for features, part in _sorted(booster, frozenset(columns)).items()
         ]
         for part in self._parts:
             part.booster.set_param({"nthread": threads})
@@ -71,11 +71,11 @@ class SortedTrees:
         return total
 
 
-def _part(booster: xgb.Booster, asked: list[int], columns: Sequence[int], variants: np.ndarray) -> _Part:
-    of_part = variants[:, [list(columns).index(column) for column in asked]]
+def _part(booster: xgb.Booster, features: list[int], columns: Sequence[int], variants: np.ndarray) -> _Part:
+    of_part = variants[:, [list(columns).index(column) for column in features]]
     # What is missing equals itself here, and an empty setting is one setting.
     values, setting = np.unique(np.where(np.isnan(of_part), np.inf, of_part), axis=0, return_inverse=True)
-    return _Part(booster, asked, np.where(np.isinf(values), np.nan, values), setting.reshape(-1))
+    return _Part(booster, features, np.where(np.isinf(values), np.nan, values), setting.reshape(-1))
 
 
 def _sorted(booster: xgb.Booster, columns: frozenset[int]) -> dict[frozenset[int], xgb.Booster]:
@@ -86,8 +86,8 @@ def _sorted(booster: xgb.Booster, columns: frozenset[int]) -> dict[frozenset[int
         nodes = zip(tree["split_indices"], tree["left_children"], strict=True)
         groups[columns & {column for column, left in nodes if left != _LEAF}].append(tree)
     parts = {}
-    for asked, trees in groups.items():
-        parts[asked] = _booster(whole, trees)
+    for features, trees in groups.items():
+        parts[features] = _booster(whole, trees)
         # A probability of one half adds log-odds of 0.
         whole["learner"]["learner_model_param"]["base_score"] = "[5E-1]"
     return parts

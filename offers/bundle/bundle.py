@@ -23,7 +23,7 @@ from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.errors import BundleError, ContractError
 from offers.evaluation.figures import Evaluation
-from offers.evaluation.gate import Verdict
+from offers.evaluation.gate import GateVerdict
 from offers.files import sha256_of
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
@@ -80,8 +80,8 @@ class Bundle:
         return Evaluation.model_validate_json((self.path / "metrics.json").read_text("utf-8"))
 
     @cached_property
-    def verdict(self) -> Verdict:
-        return Verdict.model_validate_json((self.path / "gate.json").read_text("utf-8"))
+    def verdict(self) -> GateVerdict:
+        return GateVerdict.model_validate_json((self.path / "gate.json").read_text("utf-8"))
 
 
 def name_of(manifest: bytes, contract: str) -> str:
@@ -170,14 +170,14 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
 
 def _check_format(path: Path, manifest: bytes) -> None:
     """Refuse bundles of another version, before what they hold is looked at."""
-    found = _Versioned.model_validate_json(manifest).format
-    if found < OLDEST_FORMAT:
+    version = _Versioned.model_validate_json(manifest).format
+    if version < OLDEST_FORMAT:
         raise BundleError(
-            f"bundle {path} was written by an older version (format {found}, not {FORMAT}): train it again"
+            f"bundle {path} was written by an older version (format {version}, not {FORMAT}): train it again"
         )
-    if found > FORMAT:
+    if version > FORMAT:
         raise BundleError(
-            f"bundle {path} was written by a newer version (format {found}, not {FORMAT}): load it with that version"
+            f"bundle {path} was written by a newer version (format {version}, not {FORMAT}): load it with that version"
         )
 
 
@@ -188,22 +188,22 @@ def _check_files(path: Path, manifest: Manifest) -> None:
     if foreign := sorted(present - set(manifest.files)):
         raise BundleError(f"bundle {path}: {', '.join(foreign)} is not in the manifest: fetch the bundle again")
     for file, expected in manifest.files.items():
-        if (got := sha256_of(path / file)) != expected:
+        if (real := sha256_of(path / file)) != expected:
             raise BundleError(
-                f"bundle {path}: {file} was changed: expected sha256 {expected[:16]}…, got {got[:16]}…: fetch it again"
+                f"bundle {path}: {file} was changed: expected sha256 {expected[:16]}…, got {real[:16]}…: fetch it again"
             )
 
 
 def _check_golden(bundle: Bundle) -> None:
     rows, expected = golden(bundle.path)
-    got = bundle.model.propensity(typed(rows, bundle.model.encoder))
-    worst = int(np.argmax(np.abs(got - expected)))
-    if not np.allclose(got, expected, rtol=0, atol=TOLERANCE):
+    propensity = bundle.model.propensity(typed(rows, bundle.model.encoder))
+    worst = int(np.argmax(np.abs(propensity - expected)))
+    if not np.allclose(propensity, expected, rtol=0, atol=TOLERANCE):
         here = libraries()
         differ = [
-            f"{name} {made} (here {here[name]})"
-            for name, made in bundle.manifest.libraries.items()
-            if here.get(name) != made
+            f"{name} {version} (here {here[name]})"
+            for name, version in bundle.manifest.libraries.items()
+            if here.get(name) != version
         ]
         cause = (
             f"it was made with {', '.join(differ)}: install those"
@@ -211,7 +211,7 @@ def _check_golden(bundle: Bundle) -> None:
             else "the libraries are the same: train it again here"
         )
         raise BundleError(
-            f"bundle {bundle.name}: golden row {worst + 1} scores {got[worst]:.6f},"
+            f"bundle {bundle.name}: golden row {worst + 1} scores {propensity[worst]:.6f},"
             f" expected {expected[worst]:.6f}; {cause}"
         )
 

@@ -16,7 +16,7 @@ from offers.contract.contract import Contract
 from offers.data.dataset import Dataset
 from offers.drift.reference import SCORE, WATCH, Watch, watch_json, watched_columns
 from offers.evaluation.figures import Evaluation
-from offers.evaluation.gate import Verdict
+from offers.evaluation.gate import GateVerdict
 from offers.files import os_errors, sha256_of, sync
 from offers.model.propensity import PropensityModel
 
@@ -38,7 +38,7 @@ def write(
     model: PropensityModel,
     dataset: Dataset,
     evaluation: Evaluation,
-    verdict: Verdict,
+    verdict: GateVerdict,
     card: str,
     data: TrainingData,
     parameters: Parameters,
@@ -97,7 +97,7 @@ def model_files(model: PropensityModel) -> dict[str, bytes]:
 
 
 def _contents(
-    contract_text: str, model: PropensityModel, evaluation: Evaluation, verdict: Verdict, card: str
+    contract_text: str, model: PropensityModel, evaluation: Evaluation, verdict: GateVerdict, card: str
 ) -> Mapping[str, bytes]:
     return {
         "contract.yaml": contract_text.encode(),
@@ -131,9 +131,9 @@ def reference_places(rows: int) -> np.ndarray:
     return np.asarray(newest[evenly(len(newest), REFERENCE_ROWS)])
 
 
-def evenly(rows: int, wanted: int) -> np.ndarray:
+def evenly(rows: int, count: int) -> np.ndarray:
     """Places of up to `wanted` rows, spread from the first to the last."""
-    return np.unique(np.linspace(0, rows - 1, wanted).astype(int))
+    return np.unique(np.linspace(0, rows - 1, count).astype(int))
 
 
 def _settle(partial: Path, final: Path) -> Path:

@@ -9,14 +9,14 @@ from pydantic import Field, field_validator, model_validator
 
 from offers.contract.column import MONTHS, Column, Role
 from offers.contract.sections import (
-    Approval,
+    ApprovalSettings,
     Calibration,
     Challenge,
     Dynamics,
-    Evaluation,
+    EvaluationSettings,
+    GateRule,
     ModelSettings,
     Retraining,
-    Rule,
     Simulation,
     Source,
     Target,
@@ -41,16 +41,16 @@ class Contract(Section):
     target: Target
     time: Timeline | None = None
     segments: tuple[str, ...] = ()
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     model: ModelSettings = ModelSettings()
     calibration: Calibration = Calibration()
-    gate: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    gate: Annotated[tuple[GateRule, ...], Field(min_length=1)]
     challenge: Challenge = Challenge()
     dynamics: Dynamics = Dynamics()
     simulation: Simulation = Simulation()
     watch: Watching = Watching()
     retraining: Retraining = Retraining()
-    approval: Approval = Approval()
+    approval: ApprovalSettings = ApprovalSettings()
     owner: str = ""
     tier: Literal["low", "medium", "high", ""] = ""
 

@@ -33,21 +33,21 @@ def json_schema(model: type[Section], title: str, words: Words) -> str:
 def with_tables(page: str, sections: Mapping[str, type[Section]], words: Words) -> str:
     """A page with the tables between its marks as the sections have their keys and defaults."""
 
-    def table(found: re.Match[str]) -> str:
-        lines = "\n".join(_lines(sections[found[2]], words[found[2]]))
-        return f"{found[1]}{lines}\n{found[3]}"
+    def table(match: re.Match[str]) -> str:
+        lines = "\n".join(_lines(sections[match[2]], words[match[2]]))
+        return f"{match[1]}{lines}\n{match[3]}"
 
     return _TABLE.sub(table, page)
 
 
 def sections_of(model: type[Section]) -> dict[str, type[Section]]:
     """A file's section and those inside it, by the names of their classes."""
-    found = {model.__name__: model}
+    models = {model.__name__: model}
     for field in model.model_fields.values():
         for kind in _sections_in(field.annotation):
-            if kind.__name__ not in found:
-                found |= sections_of(kind)
-    return found
+            if kind.__name__ not in models:
+                models |= sections_of(kind)
+    return models
 
 
 def _sections_in(annotation: Any) -> Iterator[type[Section]]:

@@ -76,7 +76,7 @@ class Timeline(Section):
     until: Month | None = None
 
 
-class Evaluation(Section):
+class EvaluationSettings(Section):
     """How quality is estimated: out-of-time windows with refits where there is time order, else folds."""
 
     train_share: Share = 0.6
@@ -180,7 +180,7 @@ class Retraining(Section):
 Metric = Literal["auc", "average_precision", "log_loss", "brier", "ece", "ks", "lift", "precision", "recall", "f1"]
 
 
-class Rule(Section):
+class GateRule(Section):
     """One line of the gate.
 
     `on` says which figure: pooled over all windows (or folds), each window, or within periods. `ceiling` is the
@@ -201,8 +201,8 @@ class Rule(Section):
         return self
 
     def _problems(self) -> Iterator[Problem]:
-        asked = (self.at_least, self.at_most, self.ceiling, self.not_worse_than_champion_by)
-        if all(value is None for value in asked) and not self.better_than_baseline:
+        thresholds = (self.at_least, self.at_most, self.ceiling, self.not_worse_than_champion_by)
+        if all(value is None for value in thresholds) and not self.better_than_baseline:
             keys = "at_least, at_most, ceiling, better_than_baseline, not_worse_than_champion_by"
             yield (), f"a rule needs one of {keys}"
         if self.on != "pooled" and (self.better_than_baseline or self.not_worse_than_champion_by is not None):
@@ -211,7 +211,7 @@ class Rule(Section):
             yield ("metric",), f"within periods only the auc is measured, not {self.metric}"
 
 
-class Approval(Section):
+class ApprovalSettings(Section):
     """Who lets a release be promoted: the gate alone, or so many people beside it, for so many days."""
 
     by: Literal["people", "gate"] = "people"

@@ -68,5 +68,5 @@ def _on_the_way(names: Sequence[str], member: str, origin: str) -> str:
     for name in files:
         if member == name or member.startswith(f"{name}/"):
             return name
-    wanted = f"expected {member}" if member else "it is a zip, so source.member of the contract must name a file"
-    raise SourceError(f"{origin}: {wanted} in it; it holds {some(files)}")
+    expected = f"expected {member}" if member else "it is a zip, so source.member of the contract must name a file"
+    raise SourceError(f"{origin}: {expected} in it; it holds {some(files)}")

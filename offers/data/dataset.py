@@ -26,9 +26,9 @@ class Dataset:
     @classmethod
     def prepare(cls, typed: pd.DataFrame, contract: Contract) -> "Dataset":
         """Take what a model and its audit may see from validated rows."""
-        kept = [column.name for column in contract.columns if column.is_input or column.role == Role.PROTECTED]
+        names = [column.name for column in contract.columns if column.is_input or column.role == Role.PROTECTED]
         labels = typed[contract.target.column].to_numpy(dtype=np.int8)
-        return cls(typed[kept], labels, periods(typed, contract))
+        return cls(typed[names], labels, periods(typed, contract))
 
     def __len__(self) -> int:
         return len(self.labels)

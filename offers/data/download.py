@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 
 from offers.errors import SourceError
 
-Progress = Callable[[int, int | None], None]
+ByteProgress = Callable[[int, int | None], None]
 """Called with bytes done, and bytes in total or None."""
 
 
@@ -35,7 +35,9 @@ class RemoteFile(Protocol):
         ...
 
 
-def download(remote: RemoteFile, part: Path, kept: str, checked: bool, progress: Progress | None) -> str | None:
+def download(
+    remote: RemoteFile, part: Path, own_version: str, checked: bool, progress: ByteProgress | None
+) -> str | None:
     """Download to `part`, from where an earlier try stopped.
 
     Parameters
@@ -59,7 +61,7 @@ def download(remote: RemoteFile, part: Path, kept: str, checked: bool, progress:
     version = note.read_text() if note.is_file() else ""
     offset = part.stat().st_size if part.is_file() and (version or checked) else 0
     with remote.open(offset, version) as reply:
-        if kept and reply.version == kept:
+        if own_version and reply.version == own_version:
             return None
         with part.open("ab" if reply.offset else "wb") as file:
             note.write_text(reply.version)
@@ -70,7 +72,7 @@ def download(remote: RemoteFile, part: Path, kept: str, checked: bool, progress:
     return reply.version
 
 
-def _save(reply: Reply, file: BinaryIO, progress: Progress | None) -> int:
+def _save(reply: Reply, file: BinaryIO, progress: ByteProgress | None) -> int:
     done = reply.offset
     for chunk in reply.chunks:
         done += file.write(chunk)

@@ -73,8 +73,8 @@ def column_of(values: pd.Series, name: str, form: CsvFormat) -> Guess:
     if absent := [word for word in _MISSING_WORDS if word in present]:
         keys["missing"] = absent
     for kind in ("boolean", "date", "integer", "number"):
-        if found := _of_kind(kind, values, name, keys, form):
-            return _in_role(found, texts)
+        if guess := _of_kind(kind, values, name, keys, form):
+            return _in_role(guess, texts)
     keys.pop("missing", None)
     return _in_role(_categorical(texts, name, keys), texts)
 
@@ -84,18 +84,18 @@ def _of_kind(kind: str, values: pd.Series, name: str, keys: dict[str, Any], form
         shaped = keys | ({"format": date_format} if date_format else {})
         guess = Guess(name, Role.IDENTIFIER if kind == "date" else Role.CUSTOMER, kind, shaped)
         parsed = cells.read(values, replace(guess, role=Role.IDENTIFIER).column, form)
-        known = parsed.values.dropna()
-        if parsed.wrong.size or known.empty:
+        present = parsed.values.dropna()
+        if parsed.wrong.size or present.empty:
             continue
-        if kind == "boolean" and set(known) != {0.0, 1.0}:
+        if kind == "boolean" and set(present) != {0.0, 1.0}:
             return None
-        return _with_range(guess, known) if kind in ("integer", "number") else guess
+        return _with_range(guess, present) if kind in ("integer", "number") else guess
     return None
 
 
-def _with_range(guess: Guess, known: "pd.Series[Any]") -> Guess | None:
+def _with_range(guess: Guess, present: "pd.Series[Any]") -> Guess | None:
     """The guess with the range that the values suggest; None where it is whole numbers, and these are not."""
-    numbers = known.to_numpy(np.float64)
+    numbers = present.to_numpy(np.float64)
     if np.abs(numbers).max() > (SAFE_INTEGER if guess.type == "integer" else LARGEST / 2):
         return Guess(guess.name, Role.IDENTIFIER, "text", _empty_cells(guess)).doubted("too large for a model")
     if guess.type == "integer" and (np.rint(numbers) != numbers).any():

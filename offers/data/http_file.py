@@ -47,8 +47,8 @@ class HttpFile:
             status = f"{response.status_code} {response.reason_phrase}"
             busy = response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS
             raise SourceError(f"{self.shown}: expected a file, the server answered HTTP {status}", passes=busy)
-        known = int(total) if total.isdecimal() else None
-        return Reply(response.iter_raw(), offset, known, _version(response.headers))
+        size = int(total) if total.isdecimal() else None
+        return Reply(response.iter_raw(), offset, size, _version(response.headers))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

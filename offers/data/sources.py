@@ -19,7 +19,7 @@ from offers.contract import secret
 from offers.contract.contract import Contract
 from offers.data import table_file
 from offers.data.archive import is_zip, unpack
-from offers.data.download import Progress, RemoteFile, download
+from offers.data.download import ByteProgress, RemoteFile, download
 from offers.data.formats import is_workbook
 from offers.errors import SourceError
 from offers.files import os_errors, path_of, sha256_of, sync
@@ -52,10 +52,10 @@ class _Place:
     def kind(self) -> str:
         # Where the whole URI is a secret, its kind is known when it is opened.
         uri = secret.opened(self.uri).uri if self.uri.startswith("${") else self.uri
-        scheme, found, _ = uri.partition("://")
+        scheme, rest, _ = uri.partition("://")
         if uri.partition(":")[0] == "simulated":
             return "simulated"
-        if not found or scheme == "file":
+        if not rest or scheme == "file":
             return "file"
         return {"http": "http", "https": "http", "s3": "s3"}.get(scheme, "sql")
 
@@ -67,7 +67,7 @@ class _Place:
         return self.uri.partition("?")[0] if self.kind == "sql" else self.uri
 
 
-def ingest(contract: Contract, settings: Settings, source: str = "", progress: Progress | None = None) -> Ingested:
+def ingest(contract: Contract, settings: Settings, source: str = "", progress: ByteProgress | None = None) -> Ingested:
     """Get the rows of `contract`.
 
     Parameters
@@ -99,7 +99,7 @@ def ingest(contract: Contract, settings: Settings, source: str = "", progress: P
     return Ingested(table_file.read(path, contract, place.shown), place.shown, sha256)
 
 
-def fetch(contract: Contract, settings: Settings, source: str = "", progress: Progress | None = None) -> Path:
+def fetch(contract: Contract, settings: Settings, source: str = "", progress: ByteProgress | None = None) -> Path:
     """Get the file with the rows of `contract` and verify it; it is downloaded where need be, unpacked and kept.
 
     An explicit `source` wins; then the file in `settings.data_dir`, if it is there; then the contract's own URI.
@@ -131,7 +131,7 @@ def _remedy(contract: Contract) -> str:
     return f"{hint}set OFFERS_DATA_DIR to the directory that holds {own.file}, or use --source simulated"
 
 
-def _fetch(contract: Contract, settings: Settings, place: _Place, progress: Progress | None) -> tuple[Path, str]:
+def _fetch(contract: Contract, settings: Settings, place: _Place, progress: ByteProgress | None) -> tuple[Path, str]:
     """The verified file and its SHA-256."""
     if place.kind == "file":
         return _local(contract, settings, place)
@@ -153,15 +153,17 @@ def _local(contract: Contract, settings: Settings, place: _Place) -> tuple[Path,
     return path, sha256
 
 
-def _remote(contract: Contract, settings: Settings, place: _Place, progress: Progress | None) -> tuple[Path, str]:
+def _remote(contract: Contract, settings: Settings, place: _Place, progress: ByteProgress | None) -> tuple[Path, str]:
     with _folder(settings, place.sha256 or f"{place.uri}\n{contract.source.member}") as folder:
         final, part, note = folder / Path(contract.source.file).name, folder / "download.part", folder / "version"
         if place.sha256 and final.is_file() and sha256_of(final) == place.sha256:
             return final, place.sha256
-        kept = note.read_text() if note.is_file() and final.is_file() and not place.sha256 else ""
+        own_version = note.read_text() if note.is_file() and final.is_file() and not place.sha256 else ""
         opened = secret.opened(place.uri)
         with opened.errors():
-            version = download(_remote_file(place, opened.uri, settings), part, kept, bool(place.sha256), progress)
+            version = download(
+                _remote_file(place, opened.uri, settings), part, own_version, bool(place.sha256), progress
+            )
         if version is None:
             return final, sha256_of(final)
         try:
@@ -228,12 +230,12 @@ def _simulate(contract: Contract, source: str) -> Ingested:
     from offers.data.csv_writer import write_csv
     from offers.simulation.world import World
 
-    found = re.fullmatch(r"simulated(?::(\d+)(?::([1-9]\d*))?)?", source)
-    if not found:
+    match = re.fullmatch(r"simulated(?::(\d+)(?::([1-9]\d*))?)?", source)
+    if not match:
         raise SourceError(
             f"source {source!r}: expected simulated, simulated:SEED or simulated:SEED:ROWS, with whole numbers"
         )
-    seed, rows = int(found[1] or 0), int(found[2] or contract.simulation.rows)
+    seed, rows = int(match[1] or 0), int(match[2] or contract.simulation.rows)
     origin = f"simulated:{seed}:{rows}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "simulated.csv"

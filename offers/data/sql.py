@@ -52,7 +52,7 @@ def query(contract: Contract, uri: str) -> pd.DataFrame:
     return select(uri, contract.source.query, lambda names: ordered(names, contract, origin))
 
 
-def select(uri: str, text: str, wanted: Select) -> pd.DataFrame:
+def select(uri: str, text: str, choose: Select) -> pd.DataFrame:
     """The columns that `wanted` takes, of the rows that a query gives; raises what `query` does."""
     url, origin = _url(uri), shown(uri)
     with _errors(url, origin):
@@ -62,10 +62,10 @@ def select(uri: str, text: str, wanted: Select) -> pd.DataFrame:
             result = connection.exec_driver_sql(text)
             names, rows = list(map(str, result.keys())), result.fetchall()
     columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
-    return not_empty(exact_frame(pa.table({name: _array(columns[name]) for name in wanted(names)})), origin)
+    return not_empty(exact_frame(pa.table({name: _array(columns[name]) for name in choose(names)})), origin)
 
 
-def stream(uri: str, text: str, wanted: Select, rows: int) -> Iterator[pa.RecordBatch]:
+def stream(uri: str, text: str, choose: Select, rows: int) -> Iterator[pa.RecordBatch]:
     """What `select` gives, `rows` at a time, by a cursor of the server where the driver has one."""
     url, origin = _url(uri), shown(uri)
     with _errors(url, origin):
@@ -74,7 +74,7 @@ def stream(uri: str, text: str, wanted: Select, rows: int) -> Iterator[pa.Record
         with engine.connect().execution_options(**options) as connection:
             result = connection.exec_driver_sql(text)
             names = list(map(str, result.keys()))
-            places = [(name, names.index(name)) for name in wanted(names)]
+            places = [(name, names.index(name)) for name in choose(names)]
             while chunk := result.fetchmany(rows):
                 yield pa.RecordBatch.from_pydict({name: _array([row[at] for row in chunk]) for name, at in places})
 

@@ -127,7 +127,7 @@ def ordered(names: Sequence[str], contract: Contract, origin: str) -> list[str]:
 def _with_likely(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
     lowered = {name.strip().casefold(): name for name in extra}
     likely = {name: difflib.get_close_matches(name.casefold(), lowered, n=1) for name in missing}
-    return [f"{name} (is it {lowered[found[0]]!r}?)" if found else name for name, found in likely.items()]
+    return [f"{name} (is it {lowered[alike[0]]!r}?)" if alike else name for name, alike in likely.items()]
 
 
 def _read_parquet(path: Path, form: CsvFormat, origin: str, select: Select) -> pd.DataFrame:
@@ -153,8 +153,8 @@ def _read_workbook(path: Path, form: CsvFormat, origin: str, select: Select) -> 
     from offers.data import workbook
 
     names, frame = workbook.read(path, form.sheet, origin)
-    wanted = select(names)
-    return frame.set_axis(names, axis="columns")[wanted]
+    columns = select(names)
+    return frame.set_axis(names, axis="columns")[columns]
 
 
 def _read_csv(path: Path, form: CsvFormat, origin: str, select: Select) -> pd.DataFrame:
@@ -188,10 +188,10 @@ def _check_separator(header: Sequence[str], form: CsvFormat, origin: str) -> Non
     if len(header) > 1:
         return
     likely = max(SEPARATORS, key=header[0].count)
-    found = f"it seems to be {likely!r}" if likely in header[0] else f"the first line is {header[0][:60]!r}"
+    guess = f"it seems to be {likely!r}" if likely in header[0] else f"the first line is {header[0][:60]!r}"
     raise SourceError(
         f"{origin}: expected columns separated by {form.separator!r} "
-        f"(contract key source.format.separator), but the header came as one column; {found}"
+        f"(contract key source.format.separator), but the header came as one column; {guess}"
     )
 
 

@@ -195,9 +195,9 @@ def _schema_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Viol
 
 def _outcome_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
     target = contract.target
-    seen = set(frame[target.column].dropna().unique())
+    outcomes = set(frame[target.column].dropna().unique())
     for value in (target.positive, target.negative):
-        if value not in seen and seen <= {target.positive, target.negative}:
+        if value not in outcomes and outcomes <= {target.positive, target.negative}:
             yield Violation(
                 target.column,
                 f"both outcomes, {target.positive!r} and {target.negative!r}; {value!r} never occurs",
@@ -208,8 +208,8 @@ def _outcome_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Vio
 def _notes(frame: pd.DataFrame, contract: Contract) -> Iterator[str]:
     """What breaks no rule, and may be a slip of the contract: categories that never occur."""
     for column in contract.columns:
-        seen = set(frame[column.name].dropna().unique()) if column.values else set()
-        absent = [value for value in column.values if value not in seen]
+        values = set(frame[column.name].dropna().unique()) if column.values else set()
+        absent = [value for value in column.values if value not in values]
         if absent:
             verb = "is declared and never occurs" if len(absent) == 1 else "are declared and never occur"
             yield f"column '{column.name}': {some([repr(value) for value in absent])} {verb}"

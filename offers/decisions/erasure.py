@@ -56,18 +56,18 @@ def erase(tables: DeltaTables, customer: str, reason: str) -> int:
     ids = history.read(tables, columns=columns, where=history.of_customer(customer))["decision_id"].to_pylist()
     if not ids:
         raise DataError("the log has no decision about this customer, by this key: nothing was erased")
-    said = CommitProperties(custom_metadata={"offers.erased": str(len(ids)), "offers.reason": reason})
+    metadata = CommitProperties(custom_metadata={"offers.erased": str(len(ids)), "offers.reason": reason})
     # The condition stays in the table's history, so that it must not name the customer.
     theirs = f"decision_id IN ({', '.join(map(_quoted, ids))})"
     for name, told in ((DECISIONS, ERASED), (OUTCOMES, ("why", "request_id"))):
         if tables.holds(name):
             with tables.errors(name):
                 table = tables.open(name)
-                table.update(dict.fromkeys(told, "NULL"), predicate=theirs, commit_properties=said)
+                table.update(dict.fromkeys(told, "NULL"), predicate=theirs, commit_properties=metadata)
                 _forget(table)
     if tables.holds(QUARANTINE):
         with tables.errors(QUARANTINE):
-            _clear_quarantine(tables.open(QUARANTINE), (customer, *ids), said)
+            _clear_quarantine(tables.open(QUARANTINE), (customer, *ids), metadata)
     return len(ids)
 
 
@@ -93,13 +93,13 @@ def _faults(segment: str, rows: list[dict[str, object]]) -> Iterator[str]:
             yield f"decision {row['decision_id']}: its content is not what was written"
 
 
-def _clear_quarantine(table: DeltaTable, traces: Sequence[str], said: CommitProperties) -> None:
+def _clear_quarantine(table: DeltaTable, traces: Sequence[str], metadata: CommitProperties) -> None:
     """Remove the rows that quote the customer or a decision about them."""
-    found = re.compile("|".join(map(re.escape, traces)))
+    pattern = re.compile("|".join(map(re.escape, traces)))
     for row in table.to_pyarrow_table(columns=["writer", "segment", "place", "content"]).to_pylist():
-        if found.search(row["content"]):
+        if pattern.search(row["content"]):
             where = f"writer = {_quoted(row['writer'])} AND segment = {row['segment']} AND place = {row['place']}"
-            table.delete(where, commit_properties=said)
+            table.delete(where, commit_properties=metadata)
     _forget(table)
 
 

@@ -56,8 +56,8 @@ def read(
         condition &= (dataset.field("date") <= until.date()) & (dataset.field("decided_at") < until)
     if where is not None:
         condition &= where
-    found = tables.open(DECISIONS).to_pyarrow_dataset().to_table(columns=columns, filter=condition)
-    return found.sort_by([("decided_at", "ascending"), ("decision_id", "ascending")])
+    rows = tables.open(DECISIONS).to_pyarrow_dataset().to_table(columns=columns, filter=condition)
+    return rows.sort_by([("decided_at", "ascending"), ("decision_id", "ascending")])
 
 
 def of_customer(pseudonym: str) -> dataset.Expression:
@@ -79,13 +79,13 @@ def kept(tables: DeltaTables) -> dict[str, Kept]:
     """The catalogues of the log, by the name and version that decisions tell."""
     if not tables.holds(POLICIES):
         return {}
-    found: dict[str, Kept] = {}
+    versions: dict[str, Kept] = {}
     for row in tables.open(POLICIES).to_pyarrow_table().to_pylist():
-        if row["catalogue"] not in found:
+        if row["catalogue"] not in versions:
             contract = contracts.parse(row["contract_text"], f"the log's contract {row['contract']}")
             catalogue = catalogues.parse(row["catalogue_text"], contract, f"the log's catalogue {row['catalogue']}")
-            found[row["catalogue"]] = Kept(contract, catalogue)
-    return found
+            versions[row["catalogue"]] = Kept(contract, catalogue)
+    return versions
 
 
 def inputs_of(inputs: Iterable[str], contract: Contract) -> dict[str, np.ndarray]:

@@ -120,19 +120,21 @@ def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matu
     Labels
         about the offer in first place
     """
-    known = outcomes[(outcomes["received_at"] <= as_of) & (outcomes["observed_at"] <= as_of)]
+    visible = outcomes[(outcomes["received_at"] <= as_of) & (outcomes["observed_at"] <= as_of)]
     place = pd.Series(np.arange(len(decisions)), index=decisions["decision_id"].to_numpy())
-    row = place.reindex(known["decision_id"].to_numpy()).to_numpy()
+    row = place.reindex(visible["decision_id"].to_numpy()).to_numpy()
     orphan = np.isnan(row)
-    known, row = known[~orphan], row[~orphan].astype(np.intp)
+    visible, row = visible[~orphan], row[~orphan].astype(np.intp)
     decided_at, first = decisions["decided_at"].to_numpy()[row], decisions["offer_id"].to_numpy()[row]
-    observed_at, offer = known["observed_at"].to_numpy(), known["offer_id"].to_numpy()
+    observed_at, offer = visible["observed_at"].to_numpy(), visible["offer_id"].to_numpy()
     foreign = pd.notna(offer) & (offer != first)
     early = observed_at < decided_at - pd.Timedelta(SKEW)
     late = (observed_at > decided_at + pd.Timedelta(matures_after)) & bool(matures_after)
     usable = ~(foreign | early | late)
-    told = pd.DataFrame({"row": row, "kind": known["kind"].to_numpy(), "at": known["observed_at"].to_numpy()})[usable]
-    once = told.drop_duplicates(["row", "kind"])
+    events = pd.DataFrame({"row": row, "kind": visible["kind"].to_numpy(), "at": visible["observed_at"].to_numpy()})[
+        usable
+    ]
+    once = events.drop_duplicates(["row", "kind"])
     answers = once[once["kind"].isin(["accepted", "declined"])]
     last = answers[answers["at"] == answers.groupby("row")["at"].transform("max")]
     clear = last[~last["row"].duplicated(keep=False)]
@@ -151,7 +153,7 @@ def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matu
         mature,
         presented,
         impressions=int(once["kind"].eq("presented").sum()),
-        duplicate=len(told) - len(once),
+        duplicate=len(events) - len(once),
         contradictory=len(answers) - len(clear),
         orphan=int(orphan.sum()),
         **{name: int(mask.sum()) for name, mask in counts.items()},
@@ -177,7 +179,7 @@ def _read(path: Path) -> Iterable[dict[str, Any]]:
         "twice": sorted({name for name in names if names.count(name) > 1}),
     }
     if any(problems.values()):
-        listed = "; ".join(f"{kind}: {some(found)}" for kind, found in problems.items() if found)
+        listed = "; ".join(f"{kind}: {some(columns)}" for kind, columns in problems.items() if columns)
         expected = f"expected outcomes with {', '.join(REQUIRED)}, and where wanted {', '.join(OPTIONAL)}"
         raise DataError(f"{path}: {expected}; {listed}")
     return (item for batch in table.to_batches(10_000) for item in batch.to_pylist())

@@ -37,16 +37,16 @@ class Period:
         DataError
             one of them can't be read, or they leave no time between them
         """
-        known = moment("as-of", as_of) if as_of else datetime.now(UTC)
-        end = min(moment("until", until), known) if until else known
+        known_at = moment("as-of", as_of) if as_of else datetime.now(UTC)
+        end = min(moment("until", until), known_at) if until else known_at
         if not since:
-            return cls(None, end, known)
+            return cls(None, end, known_at)
         begin = end - span(since) if _SPAN.fullmatch(since) else moment("since", since)
         if begin >= end:
             raise DataError(
                 f"since {since!r}: expected a moment before {end:%Y-%m-%d %H:%M} UTC, where the period ends"
             )
-        return cls(begin, end, known)
+        return cls(begin, end, known_at)
 
     def holds(self, moments: pd.Series) -> pd.Series:
         """Whether moments, of dtype datetime64 in UTC, lie in the period."""
@@ -62,10 +62,10 @@ def span(text: str) -> timedelta:
     DataError
         it is none of these, or no time at all
     """
-    found = _SPAN.fullmatch(text)
-    if found is None or float(found[1]) == 0:
+    match = _SPAN.fullmatch(text)
+    if match is None or float(match[1]) == 0:
         raise DataError(f"span {text!r}: expected a number of minutes, hours, days or weeks, as 30m, 12h, 7d or 2w")
-    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    return timedelta(**{_UNITS[match[2]]: float(match[1])})
 
 
 def moment(name: str, text: str) -> datetime:

@@ -113,12 +113,12 @@ def collected(lines: Iterable[bytes | Damage], writer: str, segment: int) -> Row
             continue
         try:
             event = orjson.loads(line)
-            found = list(_TAKERS[event["type"]](event))
+            records = list(_TAKERS[event["type"]](event))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             expected = f"expected an event of type {', '.join(_TAKERS)}"
             rows.quarantine(f"{expected}; {type(error).__name__}: {error}"[:500], _shown(line))
             continue
-        for table, moment, row in found:
+        for table, moment, row in records:
             if table == QUARANTINE:
                 rows.quarantine(row["reason"], row["content"])
             else:

@@ -29,14 +29,14 @@ _DAY = re.compile(r"(?:^|/)(\d{4}-\d\d-\d\d)/[^/]+$")
 
 
 @dataclass(frozen=True)
-class Table:
+class DistinctRows:
     """Rows of one kind from all files, each decision once, and how many repetitions were dropped."""
 
     frame: pd.DataFrame
     repeated: int
 
 
-def read_scored(where: str, contract: Contract, settings: Settings, since: datetime | None = None) -> Table:
+def read_scored(where: str, contract: Contract, settings: Settings, since: datetime | None = None) -> DistinctRows:
     """Read scored rows, in the order in which they were scored.
 
     Parameters
@@ -58,7 +58,7 @@ def read_scored(where: str, contract: Contract, settings: Settings, since: datet
         a column is missing, unknown or of another type; a decision has no time or propensity, or has two contents
     """
     if log := tabled.log_at(where, settings):
-        return Table(tabled.scored(log, contract, since), 0)
+        return DistinctRows(tabled.scored(log, contract, since), 0)
     inputs = {column.name: column for column in contract.inputs}
     tables = [
         _typed(_table(content, (*SCORED_COLUMNS, *inputs), "scored rows", origin), origin, inputs)
@@ -70,7 +70,7 @@ def read_scored(where: str, contract: Contract, settings: Settings, since: datet
         row = frame[wrong].iloc[0]
         raise DataError(f"{where}, decision {row[DECISION]!r}: expected a propensity in [0, 1], got {row[SCORE]:g}")
     unique = _once(frame, list(frame.columns), where)
-    return Table(unique.frame.sort_values(SCORED_AT, kind="stable", ignore_index=True), unique.repeated)
+    return DistinctRows(unique.frame.sort_values(SCORED_AT, kind="stable", ignore_index=True), unique.repeated)
 
 
 def served(where: str, period: Period, settings: Settings) -> str:
@@ -105,7 +105,7 @@ def served(where: str, period: Period, settings: Settings) -> str:
     return str(frame.loc[moments.idxmax(), BUNDLE])
 
 
-def read_outcomes(where: str, settings: Settings, matures_after: timedelta = timedelta()) -> Table:
+def read_outcomes(where: str, settings: Settings, matures_after: timedelta = timedelta()) -> DistinctRows:
     """Read outcomes, accepted and declined ones; of one that was told again, the first time counts.
 
     Parameters
@@ -121,7 +121,7 @@ def read_outcomes(where: str, settings: Settings, matures_after: timedelta = tim
         a column is missing, unknown or of another type; an outcome is empty, or a decision has two
     """
     if log := tabled.log_at(where, settings):
-        return Table(tabled.observed(log, matures_after), 0)
+        return DistinctRows(tabled.observed(log, matures_after), 0)
     tables = [
         _typed(_table(content, OUTCOME_COLUMNS, "outcomes", origin), origin, {})
         for origin, content in _files(where, "outcomes", settings)
@@ -130,10 +130,10 @@ def read_outcomes(where: str, settings: Settings, matures_after: timedelta = tim
     return _once(frame, [DECISION, OUTCOME], where)
 
 
-def no_outcomes() -> Table:
+def no_outcomes() -> DistinctRows:
     """The table of outcomes where none are given."""
     kinds = {DECISION: "object", OUTCOME: "bool", OBSERVED_AT: "datetime64[us, UTC]"}
-    return Table(pd.DataFrame(columns=list(kinds)).astype(kinds), 0)
+    return DistinctRows(pd.DataFrame(columns=list(kinds)).astype(kinds), 0)
 
 
 def faults(rows: pd.DataFrame, column: Column) -> Iterator[tuple[str, np.ndarray]]:
@@ -186,9 +186,9 @@ def _recent(keys: list[str], since: datetime) -> list[str]:
 
 def _day(key: str) -> date:
     """The day that a file's folder is named by; of others the last day there is."""
-    found = _DAY.search(key)
+    match = _DAY.search(key)
     try:
-        return date.fromisoformat(found[1]) if found else date.max
+        return date.fromisoformat(match[1]) if match else date.max
     except ValueError:
         return date.max
 
@@ -211,7 +211,7 @@ def _refuse_columns(names: Sequence[str], expected: Sequence[str], what: str, or
         "unknown": [name for name in names if name not in expected],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{kind}: {some(found)}" for kind, found in problems.items() if found)
+        listed = "; ".join(f"{kind}: {some(columns)}" for kind, columns in problems.items() if columns)
         raise DataError(f"{origin}: expected {what} with the columns {some(list(expected))}; {listed}")
 
 
@@ -265,8 +265,8 @@ def _cast(values: pa.ChunkedArray, kind: pa.DataType, name: str, expected: str, 
         raise _mistyped(name, expected, values.type, origin) from None
 
 
-def _mistyped(name: str, expected: str, got: pa.DataType, origin: str) -> DataError:
-    return DataError(f"{origin}: expected {expected} in column {name!r}, got {got}")
+def _mistyped(name: str, expected: str, arrived: pa.DataType, origin: str) -> DataError:
+    return DataError(f"{origin}: expected {expected} in column {name!r}, got {arrived}")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -278,7 +278,7 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
-def _once(frame: pd.DataFrame, content: list[str], where: str) -> Table:
+def _once(frame: pd.DataFrame, content: list[str], where: str) -> DistinctRows:
     """Keep each decision once; in a repeated delivery the `content` is the same again."""
     repeated = frame[DECISION].duplicated(keep=False).to_numpy()
     repeated[repeated] = frame.loc[repeated, content].duplicated().to_numpy()
@@ -287,4 +287,4 @@ def _once(frame: pd.DataFrame, content: list[str], where: str) -> Table:
     if differing.any():
         twice = unique.loc[differing, DECISION].iloc[0]
         raise DataError(f"{where}: decision {twice!r} is there twice, with different content; keep the true one")
-    return Table(unique.reset_index(drop=True), int(repeated.sum()))
+    return DistinctRows(unique.reset_index(drop=True), int(repeated.sum()))

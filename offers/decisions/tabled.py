@@ -74,14 +74,14 @@ def observed(tables: DeltaTables, matures_after: timedelta) -> pd.DataFrame:
     columns = ["decided_at", "decision_id", "offer_id"]
     frame = history.read(tables, None, None, columns).to_pandas()
     labels = outcomes.label(frame, outcomes.read(tables), _EVER, matures_after)
-    known = ~np.isnan(labels.outcome) & frame["offer_id"].notna().to_numpy()
+    usable = ~np.isnan(labels.outcome) & frame["offer_id"].notna().to_numpy()
     silent = (frame["decided_at"] + matures_after).astype(frame["decided_at"].dtype)
     moments = pd.Series(labels.observed_at, index=frame.index).fillna(silent)
     return pd.DataFrame(
         {
-            "decision_id": frame["decision_id"][known],
-            "outcome": labels.outcome[known] == 1,
-            "observed_at": moments[known],
+            "decision_id": frame["decision_id"][usable],
+            "outcome": labels.outcome[usable] == 1,
+            "observed_at": moments[usable],
         }
     ).reset_index(drop=True)
 

@@ -97,8 +97,8 @@ def at_reference_offers(reference: Reference, rows: pd.DataFrame, seed: int = 0)
     The columns that the bank sets are drawn together, from one reference row for each row.
     """
     ours = [column.name for column in reference.columns if column.list == "ours"]
-    drawn = np.random.default_rng(seed).integers(0, len(reference), len(rows))
-    offers = reference.frame[ours].iloc[drawn].set_axis(rows.index)
+    places = np.random.default_rng(seed).integers(0, len(reference), len(rows))
+    offers = reference.frame[ours].iloc[places].set_axis(rows.index)
     return rows.assign(**{name: offers[name] for name in ours})
 
 
@@ -134,11 +134,11 @@ def _measured(
     reference: Reference, column: WatchedColumn, cells: Floats, p_values: Mapping[str, float]
 ) -> ColumnReport:
     """The column's report, but for what depends on all columns: whether it is a discovery."""
-    known, watch, numeric = reference.known[column.name], reference.watch, column.kind == "number"
-    counts = known.count(cells)
-    distance, p = known.distance(cells, counts)
+    known_column, watch, numeric = reference.known[column.name], reference.watch, column.kind == "number"
+    counts = known_column.count(cells)
+    distance, p = known_column.distance(cells, counts)
     p = p_values.get(column.name, p)
-    psi, noise = drift.psi(known.counts, counts), reference.noise(column.name, len(cells))
+    psi, noise = drift.psi(known_column.counts, counts), reference.noise(column.name, len(cells))
     far = distance >= (watch.ks if numeric else watch.cramers_v) or psi >= max(watch.psi, noise)
     return ColumnReport(
         name=column.name,
@@ -150,23 +150,23 @@ def _measured(
         psi=psi,
         psi_noise=noise,
         missing=float(counts[-1] / len(cells)),
-        reference_missing=float(known.counts[-1] / known.rows),
+        reference_missing=float(known_column.counts[-1] / known_column.rows),
         unseen=0.0 if numeric else float(counts[-2] / len(cells)),
         counts=tuple(counts[:-1].tolist()),
-        reference_counts=tuple(known.counts[:-1].tolist()),
-        shares=_shares(column, counts, known, watch),
+        reference_counts=tuple(known_column.counts[:-1].tolist()),
+        shares=_shares(column, counts, known_column, watch),
         suspect=bool(far and p <= watch.p_value),
         distribution_breached=False,
         breached=False,
     )
 
 
-def _shares(column: WatchedColumn, counts: Counts, known: Known, watch: Watch) -> tuple[ShareReport, ...]:
+def _shares(column: WatchedColumn, counts: Counts, known_column: Known, watch: Watch) -> tuple[ShareReport, ...]:
     """Each value's share; of a number, that of its missing cells alone."""
     labels = (MISSING,) if column.kind == "number" else column.labels
-    now, before, rows = counts[-len(labels) :], known.counts[-len(labels) :], int(counts.sum())
-    p_values = significance.share_p_values(before, known.rows, now, rows)
-    p, q = before / known.rows, now / rows
+    now, before, rows = counts[-len(labels) :], known_column.counts[-len(labels) :], int(counts.sum())
+    p_values = significance.share_p_values(before, known_column.rows, now, rows)
+    p, q = before / known_column.rows, now / rows
     far = (np.maximum(p, q) >= watch.share_ratio * np.minimum(p, q)) & (np.abs(p - q) >= watch.share_difference)
     suspect = far & (p_values <= watch.p_value)
     return tuple(
@@ -189,9 +189,9 @@ def _discovered(columns: list[ColumnReport], rate: float) -> Iterator[ColumnRepo
     families: dict[str, list[float]] = {}
     for column in columns:
         families.setdefault(column.list, []).extend(_p_values(column))
-    found = {name: iter(significance.false_discovery(p_values, rate)) for name, p_values in families.items()}
+    discoveries = {name: iter(significance.false_discovery(p_values, rate)) for name, p_values in families.items()}
     for column in columns:
-        discovery = found[column.list]
+        discovery = discoveries[column.list]
         own = bool(next(discovery)) and column.suspect
         shares = tuple(replace(share, breached=bool(next(discovery)) and share.suspect) for share in column.shares)
         breached = own or any(share.breached for share in shares)
@@ -204,10 +204,10 @@ def _p_values(column: ColumnReport) -> list[float]:
 
 
 def _score(reference: Reference, propensity: Floats) -> ScoreReport:
-    known, watch = reference.known[SCORE], reference.watch
-    counts = known.count(propensity)
-    distance, p = known.distance(propensity, counts)
-    psi, noise = drift.psi(known.counts, counts), reference.noise(SCORE, len(propensity))
+    known_column, watch = reference.known[SCORE], reference.watch
+    counts = known_column.count(propensity)
+    distance, p = known_column.distance(propensity, counts)
+    psi, noise = drift.psi(known_column.counts, counts), reference.noise(SCORE, len(propensity))
     suspect = bool((distance >= watch.ks or psi >= max(watch.psi, noise)) and p <= watch.p_value)
     mean, half = float(np.mean(propensity)), 1.96 * float(np.std(propensity)) / len(propensity) ** 0.5
     return ScoreReport(
@@ -216,7 +216,7 @@ def _score(reference: Reference, propensity: Floats) -> ScoreReport:
         psi=psi,
         psi_noise=noise,
         counts=tuple(counts[:-1].tolist()),
-        reference_counts=tuple(known.counts[:-1].tolist()),
+        reference_counts=tuple(known_column.counts[:-1].tolist()),
         suspect=suspect,
         breached=suspect and p <= watch.false_discovery_rate,
         rate=_rate_report(

@@ -164,9 +164,9 @@ class Known:
         if self.column.kind != "number":
             both = self.counts[:-1], counts[:-1]
             return drift.cramers_v(*both), significance.chi_squared_p_value(*both)
-        known = np.sort(cells[~np.isnan(cells)])
-        distance = drift.ks_distance_of_sorted(self.numbers, known)
-        return distance, float(significance.ks_p_value(distance, len(self.numbers), len(known)))
+        present = np.sort(cells[~np.isnan(cells)])
+        distance = drift.ks_distance_of_sorted(self.numbers, present)
+        return distance, float(significance.ks_p_value(distance, len(self.numbers), len(present)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,20 +129,20 @@ def psi_noise(reference: ArrayLike, rows: int, quantile: float = 0.99, seed: int
 
 def bin_edges(values: Floats, bins: int = 10) -> Floats:
     """Upper ends of all bins but the last, at quantiles of the values that are known."""
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return known
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1]))
+    present_values = values[~np.isnan(values)]
+    if not present_values.size:
+        return present_values
+    edges = np.unique(np.quantile(present_values, np.linspace(0, 1, bins + 1)[1:-1]))
     # Where many rows share the lowest value, what lies below it would fall into their bin.
-    below = [np.nextafter(edges[0], -np.inf)] if edges[0] == known.min() else []
+    below = [np.nextafter(edges[0], -np.inf)] if edges[0] == present_values.min() else []
     return np.concatenate([below, edges])
 
 
 def bin_counts(values: Floats, edges: Floats) -> NDArray[np.int64]:
     """Rows per bin, shape (len(edges) + 2,); the last holds the missing ones."""
-    known = np.sort(values[~np.isnan(values)])
-    upto = np.searchsorted(known, edges, side="right")
-    return np.diff(np.concatenate([[0], upto, [len(known), len(values)]]))
+    present_values = np.sort(values[~np.isnan(values)])
+    upto = np.searchsorted(present_values, edges, side="right")
+    return np.diff(np.concatenate([[0], upto, [len(present_values), len(values)]]))
 
 
 def attribution_ndcg(reference: ArrayLike, sample: ArrayLike) -> float:

@@ -68,10 +68,10 @@ def evaluate(
         if contract.time is None:
             scored[name] = folded_propensity(learner, matrix, labels, contract, seed)
         else:
-            told = partial(_told, progress, name)
+            progress_of = partial(_told, progress, name)
             # The baseline is logistic regression alone, so that the layer's help counts for the model.
             here = contract if name == "propensity" else contract.without_layer
-            scored[name] = rolling_propensity(learner, matrix, labels, here, progress=told)
+            scored[name] = rolling_propensity(learner, matrix, labels, here, progress=progress_of)
     if contract.time is None:
         random_split = scored["propensity"]
     else:
@@ -80,9 +80,9 @@ def evaluate(
 
     progress("bootstrap intervals")
     measure = partial(metrics.score, share=share, bootstrap=contract.evaluation.bootstrap, seed=seed)
-    known, period = labels[first:], dataset.periods[first:]
+    judged_labels, period = labels[first:], dataset.periods[first:]
     predictions = pd.DataFrame(
-        {"row": np.arange(first, len(labels)), "period": period, "window": "", "label": known, **scored}
+        {"row": np.arange(first, len(labels)), "period": period, "window": "", "label": judged_labels, **scored}
     )
     spans = windows(contract, len(labels))
     for number, span in enumerate(spans, 1):
@@ -92,21 +92,21 @@ def evaluate(
         contract=contract.name,
         scheme=_scheme(contract, len(spans)),
         rows=len(labels),
-        model=measure(known, scored["propensity"]),
-        baseline=measure(known, scored["baseline"]),
+        model=measure(judged_labels, scored["propensity"]),
+        baseline=measure(judged_labels, scored["baseline"]),
         windows=tuple(
             _window(str(name), part, measure, share) for name, part in predictions.groupby("window", sort=False) if name
         ),
         within_period_auc=rounded(
-            metrics.within_periods(known, scored["propensity"], period, contract.evaluation.smallest_segment)
+            metrics.within_periods(judged_labels, scored["propensity"], period, contract.evaluation.smallest_segment)
             if contract.time is not None
             else None
         ),
         random_split=metrics.score(labels, random_split, share),
-        segments=tuple(_segments(rows, known, scored["propensity"], contract)),
-        fairness=tuple(fairness(rows, known, scored["propensity"], contract)),
+        segments=tuple(_segments(rows, judged_labels, scored["propensity"], contract)),
+        fairness=tuple(fairness(rows, judged_labels, scored["propensity"], contract)),
         drift=tuple(_drift(dataset.frame, first, spans, contract)),
-        columns=tuple(_columns(booster, matrix[first:], known, period, contract)),
+        columns=tuple(_columns(booster, matrix[first:], judged_labels, period, contract)),
         champion=_comparison(champion, predictions, contract, seed) if champion is not None else None,
     )
     return evaluation, predictions

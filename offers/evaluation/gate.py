@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from offers.contract.contract import Contract
-from offers.contract.sections import Rule
+from offers.contract.sections import GateRule
 from offers.evaluation.figures import LOWER_IS_BETTER, ColumnPower, Duel, Evaluation, Figure
 
 _SUSPECTS = 3
@@ -32,7 +32,7 @@ class RuleVerdict(BaseModel):
         return {True: "passed", False: "FAILED", None: "n/a"}[self.passed]
 
 
-class Verdict(BaseModel):
+class GateVerdict(BaseModel):
     """The gate's answer. `passed` needs every rule that applies."""
 
     model_config = ConfigDict(frozen=True)
@@ -42,7 +42,7 @@ class Verdict(BaseModel):
     rules: tuple[RuleVerdict, ...]
 
 
-def decide(evaluation: Evaluation, contract: Contract) -> Verdict:
+def decide(evaluation: Evaluation, contract: Contract) -> GateVerdict:
     """Hold the figures of a candidate against the rules of the contract.
 
     A first model has to keep every rule of the gate. Where a model serves already, the question is another one, whether
@@ -52,16 +52,21 @@ def decide(evaluation: Evaluation, contract: Contract) -> Verdict:
     if duel is None:
         rules = tuple(verdict for rule in contract.gate for verdict in _verdicts(rule, evaluation))
     else:
-        kept = (rule.model_copy(update={"at_least": None, "at_most": None}) for rule in contract.gate)
-        rules = (*challenge(duel, contract), *(verdict for rule in kept for verdict in _verdicts(rule, evaluation)))
-    return Verdict(contract=contract.name, passed=all(verdict.passed is not False for verdict in rules), rules=rules)
+        other_rules = (rule.model_copy(update={"at_least": None, "at_most": None}) for rule in contract.gate)
+        rules = (
+            *challenge(duel, contract),
+            *(verdict for rule in other_rules for verdict in _verdicts(rule, evaluation)),
+        )
+    return GateVerdict(
+        contract=contract.name, passed=all(verdict.passed is not False for verdict in rules), rules=rules
+    )
 
 
-def decide_update(evaluation: Evaluation, contract: Contract) -> Verdict:
+def decide_update(evaluation: Evaluation, contract: Contract) -> GateVerdict:
     """Hold an update of the model that serves against that model: it has the same trees, so this is all there is."""
     duel = evaluation.champion.newest if evaluation.champion else None
     rules = () if duel is None else challenge(duel, contract)
-    return Verdict(contract=contract.name, passed=bool(rules) and all(rule.passed for rule in rules), rules=rules)
+    return GateVerdict(contract=contract.name, passed=bool(rules) and all(rule.passed for rule in rules), rules=rules)
 
 
 def challenge(duel: Duel, contract: Contract) -> tuple[RuleVerdict, ...]:
@@ -69,17 +74,17 @@ def challenge(duel: Duel, contract: Contract) -> tuple[RuleVerdict, ...]:
 
     The replay asks this at every swap, and so does the pipeline.
     """
-    asked = contract.challenge
-    if duel.rows < asked.fewest:
+    terms = contract.challenge
+    if duel.rows < terms.fewest:
         few = f"{duel.rows} matured rows are too few to tell"
         return (
-            RuleVerdict(rule="newest rows", threshold=f">= {asked.fewest}", measured=duel.rows, passed=False, note=few),
+            RuleVerdict(rule="newest rows", threshold=f">= {terms.fewest}", measured=duel.rows, passed=False, note=few),
         )
     where = f", newest {duel.rows} rows, against what serves"
-    losses = (("log loss", duel.log_loss, asked.log_loss), ("ECE", duel.ece, asked.ece))
+    losses = (("log loss", duel.log_loss, terms.log_loss), ("ECE", duel.ece, terms.ece))
     rules = [_lost(f"{name}{where}", figure, margin) for name, figure, margin in losses]
     if duel.auc is not None:
-        floor = -asked.auc
+        floor = -terms.auc
         rules.insert(0, _told(f"AUC within a month{where}", f">= {floor:g}", duel.auc, duel.auc.value >= floor))
     return tuple(rules)
 
@@ -94,7 +99,7 @@ def _told(name: str, threshold: str, figure: Figure, passed: bool) -> RuleVerdic
     )
 
 
-def _verdicts(rule: Rule, evaluation: Evaluation) -> Iterator[RuleVerdict]:
+def _verdicts(rule: GateRule, evaluation: Evaluation) -> Iterator[RuleVerdict]:
     if (floor := rule.at_least) is not None:
         name, measured, where = _measured(rule, evaluation, min)
         yield _verdict(name, f">= {floor:g}", measured, lambda value: value >= floor, where)
@@ -109,7 +114,9 @@ def _verdicts(rule: Rule, evaluation: Evaluation) -> Iterator[RuleVerdict]:
         yield _against_champion(rule, rule.not_worse_than_champion_by, evaluation)
 
 
-def _measured(rule: Rule, evaluation: Evaluation, decisive: Callable[..., Any] = min) -> tuple[str, float | None, str]:
+def _measured(
+    rule: GateRule, evaluation: Evaluation, decisive: Callable[..., Any] = min
+) -> tuple[str, float | None, str]:
     """The rule's name, the figure that decides it, and where that figure stands.
 
     Of the windows the one with the lowest (`decisive` is min) or highest (max) figure decides.
@@ -121,16 +128,16 @@ def _measured(rule: Rule, evaluation: Evaluation, decisive: Callable[..., Any] =
     if rule.on == "each_window":
         name = f"{label}, {'lowest' if decisive is min else 'highest'} window"
         figures = [(window.model.figures.get(rule.metric), window.name) for window in evaluation.windows]
-        known = [(figure.value, window) for figure, window in figures if figure is not None]
-        if not figures or len(known) < len(figures):
+        measures = [(figure.value, window) for figure, window in figures if figure is not None]
+        if not figures or len(measures) < len(figures):
             return name, None, ""
-        return name, *decisive(known)
+        return name, *decisive(measures)
     figure = evaluation.model.figures.get(rule.metric)
     where = "out of time" if evaluation.windows else "out of fold"
     return f"{label}, {where}", figure.value if figure else None, ""
 
 
-def _label(rule: Rule) -> str:
+def _label(rule: GateRule) -> str:
     return rule.metric.upper() if rule.metric in _INITIALS else rule.metric.replace("_", " ")
 
 
@@ -144,7 +151,7 @@ def _verdict(
     return RuleVerdict(rule=name, threshold=threshold, measured=measured, passed=holds(measured), note=note)
 
 
-def _too_good(rule: Rule, ceiling: float, evaluation: Evaluation) -> RuleVerdict:
+def _too_good(rule: GateRule, ceiling: float, evaluation: Evaluation) -> RuleVerdict:
     name, measured, where = _measured(rule, evaluation, max)
     threshold = f"<= {ceiling:g} (ceiling)"
     verdict = _verdict(name, threshold, measured, lambda value: value <= ceiling, where)
@@ -159,7 +166,7 @@ def _too_good(rule: Rule, ceiling: float, evaluation: Evaluation) -> RuleVerdict
     return verdict.model_copy(update={"note": f"too good to be true: suspect leakage in {suspects}"})
 
 
-def _against_baseline(rule: Rule, evaluation: Evaluation) -> RuleVerdict:
+def _against_baseline(rule: GateRule, evaluation: Evaluation) -> RuleVerdict:
     name, measured, _ = _measured(rule, evaluation)
     baseline = evaluation.baseline.figures.get(rule.metric)
     if baseline is None:
@@ -173,7 +180,7 @@ def _against_baseline(rule: Rule, evaluation: Evaluation) -> RuleVerdict:
     )
 
 
-def _against_champion(rule: Rule, margin: float, evaluation: Evaluation) -> RuleVerdict:
+def _against_champion(rule: GateRule, margin: float, evaluation: Evaluation) -> RuleVerdict:
     lower = rule.metric in LOWER_IS_BETTER
     threshold = f"{'<= ' if lower else '>= -'}{margin:g} (champion)"
     name = f"{_label(rule)} against the champion"

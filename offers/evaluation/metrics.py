@@ -134,16 +134,23 @@ def duel(
     groups = np.unique(periods, return_inverse=True)[1]
 
     def difference(rows: np.ndarray | slice) -> dict[str, float]:
-        known, group, both = labels[rows], groups[rows], (challenger[rows], champion[rows])
-        aucs = [_grouped_auc(known, values, group) for values in both]
-        losses = [float(-np.log(np.where(known == 1, values, 1 - values)).mean()) for values in both]
-        errors = [expected_calibration_error(known, values) for values in both]
+        outcomes, group, both = labels[rows], groups[rows], (challenger[rows], champion[rows])
+        aucs = [_grouped_auc(outcomes, values, group) for values in both]
+        losses = [float(-np.log(np.where(outcomes == 1, values, 1 - values)).mean()) for values in both]
+        errors = [expected_calibration_error(outcomes, values) for values in both]
         ranked = {} if None in aucs else {"auc": aucs[0] - aucs[1]}  # type: ignore[operator]
         return {**ranked, "log_loss": losses[0] - losses[1], "ece": errors[0] - errors[1]}
 
-    drawn = _draws(difference, len(labels), draws, seed)
-    found = _with_intervals(difference(slice(None)), [draw for draw in drawn if "auc" in draw] or drawn)
-    return Duel(rows=len(labels), auc=found.get("auc"), log_loss=found["log_loss"], ece=found["ece"])
+    resamples = _draws(difference, len(labels), draws, seed)
+    figures_of_duel = _with_intervals(
+        difference(slice(None)), [draw for draw in resamples if "auc" in draw] or resamples
+    )
+    return Duel(
+        rows=len(labels),
+        auc=figures_of_duel.get("auc"),
+        log_loss=figures_of_duel["log_loss"],
+        ece=figures_of_duel["ece"],
+    )
 
 
 def _grouped_auc(labels: np.ndarray, values: np.ndarray, groups: np.ndarray) -> float | None:
@@ -188,9 +195,9 @@ def _draws(
 def _with_intervals(
     values: dict[str, float], draws: list[dict[str, float]], without: tuple[str, ...] = ()
 ) -> dict[str, Figure]:
-    known = [draw for draw in draws if draw]
+    usable = [draw for draw in draws if draw]
     return {
-        name: _figure(value, [] if name in without else [draw[name] for draw in known])
+        name: _figure(value, [] if name in without else [draw[name] for draw in usable])
         for name, value in values.items()
     }
 

@@ -67,8 +67,8 @@ def rolling_propensity(
         return np.asarray(expit(rolling_margin(contract, matrix, labels, margin, start))[first:])
     propensity = np.full(n_rows, np.nan)
     for begin, end in zip(edges, [*edges[1:], n_rows], strict=True):
-        known = margin[:begin]
-        propensity[begin:end] = calibrate(known, labels[:begin], contract.calibration)(margin[begin:end])
+        earlier_margin = margin[:begin]
+        propensity[begin:end] = calibrate(earlier_margin, labels[:begin], contract.calibration)(margin[begin:end])
     return propensity[first:]
 
 
@@ -103,11 +103,11 @@ def champion_propensity(champion: Champion, dataset: Dataset, matrix: np.ndarray
     begins_with = Dataset(
         dataset.frame.iloc[: champion.rows], labels[: champion.rows], dataset.periods[: champion.rows]
     )
-    seen = champion.rows if begins_with.fingerprint(contract) == champion.fingerprint else len(labels)
+    boundary = champion.rows if begins_with.fingerprint(contract) == champion.fingerprint else len(labels)
     parts = []
-    if seen > first:
+    if boundary > first:
         rolled = rolling_propensity(learner, matrix, labels, contract)
-        parts.append(rolled[: seen - first])
-    if seen < len(labels):
-        parts.append(champion.model.propensity(dataset.frame.iloc[max(seen, first) :]))
+        parts.append(rolled[: boundary - first])
+    if boundary < len(labels):
+        parts.append(champion.model.propensity(dataset.frame.iloc[max(boundary, first) :]))
     return np.concatenate(parts)

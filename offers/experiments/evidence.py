@@ -79,7 +79,7 @@ def evidence(
     """
     table = history.read(tables, since, until, _COLUMNS)
     usable, fallback, erased = _usable(table)
-    kept = _of_contract(history.kept(tables), usable, contract)
+    versions = _of_contract(history.kept(tables), usable, contract)
     frame = usable.select(["decision_id", "decided_at", "offer_id"]).to_pandas()
     labels = outcomes.label(frame, outcomes.read(tables), as_of, timedelta(days=contract.target.matures_after_days))
     ripe = labels.mature & ~(np.isnan(labels.outcome) & frame["offer_id"].notna().to_numpy())
@@ -88,9 +88,9 @@ def evidence(
     used = ripe & ~unseen
     if not used.any():
         raise DataError(f"{len(table)} decisions were read, and the outcome of none is known at {as_of:%Y-%m-%d %H:%M}")
-    offers = _offers(kept, candidate)
-    known = usable.filter(pa.array(used))
-    logged = _logged(known, offers, candidate, contract, labels.outcome[used], score)
+    offers = _offers(versions, candidate)
+    judged_rows = usable.filter(pa.array(used))
+    logged = _logged(judged_rows, offers, candidate, contract, labels.outcome[used], score)
     value, cost = (np.array([*(getattr(offer, key) for offer in offers.values()), 0.0]) for key in ("value", "cost"))
     days = (frame["decided_at"].max() - frame["decided_at"].min()) / pd.Timedelta(days=1)
     return Evidence(logged, -cost, value - cost, labels, fallback, erased, int((~ripe).sum()), int(unseen.sum()), days)
@@ -120,8 +120,8 @@ def _of_contract(kept: Mapping[str, Kept], table: pa.Table, contract: Contract) 
 
 def _offers(kept: Mapping[str, Kept], candidate: Catalogue) -> dict[str, Offer]:
     """All offers by id; of one that several catalogues have, the last that decided counts."""
-    found = {offer.id: offer for offer in candidate.offers}
-    return found | {offer.id: offer for one in kept.values() for offer in one.catalogue.offers}
+    by_id = {offer.id: offer for offer in candidate.offers}
+    return by_id | {offer.id: offer for one in kept.values() for offer in one.catalogue.offers}
 
 
 def _logged(
@@ -158,8 +158,8 @@ def _candidate(
     policy = Policy(candidate, contract)
     columns = history.inputs_of(table["inputs"].to_pylist(), contract)
     mine = {offer.id for offer in policy.offers}
-    asked = [None if one is None else [name for name in one if name in mine] for one in table["asked"].to_pylist()]
-    pairs = policy.expand(columns, asked)
+    choices = [None if one is None else [name for name in one if name in mine] for one in table["asked"].to_pylist()]
+    pairs = policy.expand(columns, choices)
     places = [ids.index(offer.id) for offer in policy.offers]
     propensity = score(pairs.columns) if score else _known(pairs, logged[:, places])
     if missing := int(np.isnan(propensity).sum()):

@@ -232,19 +232,19 @@ def _bounds(logged: Logged, lowest: Floats, highest: Floats) -> tuple[float, flo
     same = _taken(logged.candidate, logged.action)
     others = logged.candidate.copy()
     np.put_along_axis(others, logged.action[:, None], 0, axis=1)
-    known = float((same * logged.reward - logged.reward).mean())
-    return known + float((others @ lowest).mean()), known + float((others @ highest).mean())
+    certain = float((same * logged.reward - logged.reward).mean())
+    return certain + float((others @ lowest).mean()), certain + float((others @ highest).mean())
 
 
 def _warnings(effective: float, largest: float, unsupported: float) -> list[str]:
-    found = []
+    warnings = []
     if effective < FEW:
-        found.append(f"the effective sample is {effective:.0f} decisions, fewer than {FEW:.0f}")
+        warnings.append(f"the effective sample is {effective:.0f} decisions, fewer than {FEW:.0f}")
     if largest > HEAVY:
-        found.append(f"the largest weight is {largest:.1f}, above {HEAVY:g}: support is thin, look at switch_dr")
+        warnings.append(f"the largest weight is {largest:.1f}, above {HEAVY:g}: support is thin, look at switch_dr")
     if unsupported > UNSUPPORTED:
-        found.append(f"{unsupported:.1%} of the candidate's choices were never made: only the model speaks for them")
-    return found
+        warnings.append(f"{unsupported:.1%} of the candidate's choices were never made: only the model speaks for them")
+    return warnings
 
 
 def _plain(logged: Logged) -> Floats:

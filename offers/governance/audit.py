@@ -48,9 +48,9 @@ def verify(store: Store, heads: Iterable[Head] = ()) -> Audit:
         problem = chain.take(number, content) if content is not None else Problem(number, "it is missing")
         if problem is not None:
             problems.append(problem)
-    given = sorted(heads, key=lambda head: head.number)
-    problems += _against(given, chain)
-    return Audit(len(chain.digests), chain.head, tuple(sorted(problems, key=_number)), tuple(_notes(given, chain)))
+    by_number = sorted(heads, key=lambda head: head.number)
+    problems += _against(by_number, chain)
+    return Audit(len(chain.digests), chain.head, tuple(sorted(problems, key=_number)), tuple(_notes(by_number, chain)))
 
 
 def heads_in(text: str) -> list[Head]:

@@ -121,12 +121,12 @@ def key_of(number: int) -> str:
 def stored(store: Store, start: int = 0) -> list[tuple[int, bytes | None]]:
     """Numbers and bytes of the entries from `start` on; None for one that is missing before the last."""
     numbers = {int(match[1]) for key in store.keys(_PREFIX) if (match := _KEY.fullmatch(key))}
-    wanted = range(start, max(numbers, default=-1) + 1)
+    pending = range(start, max(numbers, default=-1) + 1)
 
     def read(part: range) -> list[tuple[int, bytes | None]]:
         return [(number, store.read_bytes(key_of(number)) if number in numbers else None) for number in part]
 
-    if len(wanted) < _READERS:
-        return read(wanted)
+    if len(pending) < _READERS:
+        return read(pending)
     with ThreadPoolExecutor(_READERS) as pool:
-        return sorted(chain.from_iterable(pool.map(read, (wanted[place::_READERS] for place in range(_READERS)))))
+        return sorted(chain.from_iterable(pool.map(read, (pending[place::_READERS] for place in range(_READERS)))))

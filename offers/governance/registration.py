@@ -1,7 +1,7 @@
 """Registering: a bundle that the gate let pass becomes a release that people may approve."""
 
 from offers.bundle.bundle import Bundle
-from offers.contract.sections import Approval
+from offers.contract.sections import ApprovalSettings
 from offers.governance.entries import Act, ApprovalTerms, Entry, GateJudged, ReleaseMade
 from offers.governance.keys import Signer
 from offers.governance.ledger import Ledger
@@ -50,7 +50,7 @@ def verdict_of(bundle: Bundle) -> GateJudged:
     return GateJudged(contract=bundle.contract.name, bundle=bundle.name, passed=passed, evidence=_evidence(bundle))
 
 
-def terms_of(approval: Approval) -> ApprovalTerms:
+def terms_of(approval: ApprovalSettings) -> ApprovalTerms:
     """What a contract asks for, as the ledger keeps it."""
     return ApprovalTerms(people=approval.people if approval.by == "people" else 0, days=approval.days)
 

@@ -116,9 +116,9 @@ def load(path: Path) -> OpenRelease:
     """
     manifest, name = _manifest(path)
     present = {name: file for name, file in whole(path).items() if name != MANIFEST}
-    found = digests(present)
+    actual = digests(present)
     if differing := sorted(
-        file for file in found.keys() | manifest.files if found.get(file) != manifest.files.get(file)
+        file for file in actual.keys() | manifest.files if actual.get(file) != manifest.files.get(file)
     ):
         raise BundleError(f"release {path}: {', '.join(differing)} was changed, added or removed: fetch it again")
     bundle = bundles.load(path / "bundle", manifest.bundle)

@@ -186,8 +186,8 @@ class Additive:
 
 def _values(feature: int, codes: np.ndarray, values: int, rows: int) -> list[Term]:
     counts = np.bincount(codes, minlength=values)
-    kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_VALUES])
-    return [Term(feature, "value", int(code), _rounded(counts[code] / max(rows, 1)), 1.0) for code in kept]
+    places = np.sort(np.argsort(-counts, kind="stable")[:_MOST_VALUES])
+    return [Term(feature, "value", int(code), _rounded(counts[code] / max(rows, 1)), 1.0) for code in places]
 
 
 def _number(feature: int, column: np.ndarray) -> list[Term]:

@@ -131,14 +131,17 @@ class Layer:
 
     def _aged(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance so many rows later."""
-        spreads, kept = _spreads(self.walks, len(self.design)), np.exp(-rows / _memories(self.walks, len(self.design)))
-        return self.mean * kept, self.covariance * np.outer(kept, kept) + np.diag(spreads**2 * (1 - kept**2))
+        spreads, memory = (
+            _spreads(self.walks, len(self.design)),
+            np.exp(-rows / _memories(self.walks, len(self.design))),
+        )
+        return self.mean * memory, self.covariance * np.outer(memory, memory) + np.diag(spreads**2 * (1 - memory**2))
 
     @cached_property
     def _scaled(self) -> np.ndarray:
         """Weights as they score: aged by the lag, and shrunk for what is not known."""
-        kept = np.exp(-self.lag / _memories(self.walks, len(self.design)))
-        return np.asarray(self.mean * kept / np.sqrt(1 + np.pi * self.variance / 8))
+        memory = np.exp(-self.lag / _memories(self.walks, len(self.design)))
+        return np.asarray(self.mean * memory / np.sqrt(1 + np.pi * self.variance / 8))
 
     @property
     def _level(self) -> float:

@@ -29,7 +29,7 @@ class ColumnQuality(Record):
     unseen: float
 
 
-class Quality(Record):
+class RowQuality(Record):
     """What is wrong with the rows that arrived.
 
     `repeated` and `repeated_outcomes` were delivered again, `others` are decisions of other bundles, `orphans` outcomes
@@ -64,7 +64,7 @@ class Volume(Record):
     unusual: tuple[str, ...]
 
 
-class Window(Record):
+class DriftWindow(Record):
     """A window of rows held against the reference: `report` is `offers.drift.examination.WindowReport` as a dict."""
 
     first: datetime
@@ -79,7 +79,7 @@ class Drift(Record):
     window.
     """
 
-    windows: tuple[Window, ...]
+    windows: tuple[DriftWindow, ...]
     size: int
     consecutive: int
     left_out: int
@@ -127,7 +127,7 @@ class Performance(Record):
 
 
 class Promise(Record):
-    """`offers.monitoring.promise.Performance`: whether the newest labels are what the propensities promised."""
+    """`offers.monitoring.promise.PromiseCheck`: whether the newest labels are what the propensities promised."""
 
     labels: int
     breached: bool | None
@@ -148,7 +148,7 @@ class Findings(Record):
     since: datetime | None
     until: datetime
     as_of: datetime
-    quality: Quality
+    quality: RowQuality
     volume: Volume
     drift: Drift
     labels: Labels

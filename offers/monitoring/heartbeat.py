@@ -38,10 +38,10 @@ def write(store: Store, status: Status, page: str) -> Status:
         the store is away, full or read-only
     """
     key = f"{_PREFIX}/{status.contract}/{status.as_of:%Y%m%dT%H%M%S.%fZ}-{status.bundle[-16:]}"
-    known = status.model_copy(update={"report": f"{key}.html"})
+    record = status.model_copy(update={"report": f"{key}.html"})
     store.write_bytes(f"{key}.html", page.encode())
-    store.write_bytes(f"{key}.json", (known.model_dump_json(indent=1) + "\n").encode())
-    return known
+    store.write_bytes(f"{key}.json", (record.model_dump_json(indent=1) + "\n").encode())
+    return record
 
 
 def last(store: Store, contract: str) -> Status | None:
@@ -75,9 +75,9 @@ def sentence(contract: str, status: Status | None, every: timedelta, now: dateti
         return f"The monitor of {contract} has never reported, and should every {spoken(every)}."
     age = spoken(max(now - status.as_of, timedelta(0)))
     late = f", which is more than the {spoken(every)} agreed on" if overdue(status, every, now) else ""
-    said = "nothing to do" if status.action == "none" else status.action
+    action = "nothing to do" if status.action == "none" else status.action
     because = f", because {'; '.join(status.reasons)}" if status.reasons else ""
-    return f"The monitor of {contract} reported {age} ago{late}: {said}{because}."
+    return f"The monitor of {contract} reported {age} ago{late}: {action}{because}."
 
 
 def prometheus(contract: str, status: Status | None, every: timedelta, now: datetime) -> str:
@@ -92,9 +92,9 @@ def prometheus(contract: str, status: Status | None, every: timedelta, now: date
     late = gauge("overdue", "Whether the monitor has not reported for longer than agreed on")
     late.labels(contract).set(overdue(status, every, now))
     if status is not None:
-        asked = gauge("action", "What the last report asks for", "action")
+        action_gauge = gauge("action", "What the last report asks for", "action")
         for action in ("none", "update", "retrain"):
-            asked.labels(contract, action).set(status.action == action)
+            action_gauge.labels(contract, action).set(status.action == action)
         signals = gauge("signal", "Signals of the last report; one that could not be judged is absent", "signal")
         for name, breached in status.signals.items():
             if breached is not None:

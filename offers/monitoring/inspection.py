@@ -13,7 +13,7 @@ from offers.bundle import bundle as bundles
 from offers.bundle.bundle import Bundle
 from offers.contract.contract import Contract
 from offers.decisions.period import Period
-from offers.decisions.scored import BUNDLE, DECISION, OBSERVED_AT, OUTCOME, SCORE, SCORED_AT, Table, faults
+from offers.decisions.scored import BUNDLE, DECISION, OBSERVED_AT, OUTCOME, SCORE, SCORED_AT, DistinctRows, faults
 from offers.drift.examination import Reference, Streak, WindowReport, at_mix, at_reference_offers, examine
 from offers.errors import DataError
 from offers.evaluation import metrics
@@ -22,14 +22,14 @@ from offers.monitoring.findings import (
     ColumnQuality,
     Day,
     Drift,
+    DriftWindow,
     Fault,
     Labels,
     Performance,
     Promise,
-    Quality,
+    RowQuality,
     Surprise,
     Volume,
-    Window,
 )
 from offers.monitoring.promise import judge
 from offers.wording import some
@@ -74,7 +74,7 @@ class Decisions:
         return np.asarray(self.labelled & self.recent)
 
 
-def of_bundle(scored: Table, bundle: Bundle, period: Period) -> pd.DataFrame:
+def of_bundle(scored: DistinctRows, bundle: Bundle, period: Period) -> pd.DataFrame:
     """The decisions that a bundle made before the period's end.
 
     Raises
@@ -84,11 +84,11 @@ def of_bundle(scored: Table, bundle: Bundle, period: Period) -> pd.DataFrame:
     """
     frame = scored.frame[scored.frame[SCORED_AT] < period.until]
     inside = frame[period.holds(frame[SCORED_AT])]
-    seen = frame if inside.empty else inside
-    if len(seen) and not (seen[BUNDLE] == bundle.name).any():
+    rows = frame if inside.empty else inside
+    if len(rows) and not (rows[BUNDLE] == bundle.name).any():
         raise DataError(
-            f"expected rows scored by bundle {bundle.name}, got {len(seen)} rows by "
-            f"{some(sorted(seen[BUNDLE].unique()))}, the newest of {seen[SCORED_AT].max():%Y-%m-%d %H:%M} UTC: "
+            f"expected rows scored by bundle {bundle.name}, got {len(rows)} rows by "
+            f"{some(sorted(rows[BUNDLE].unique()))}, the newest of {rows[SCORED_AT].max():%Y-%m-%d %H:%M} UTC: "
             "name the bundle that served"
         )
     return frame[frame[BUNDLE] == bundle.name].reset_index(drop=True)
@@ -100,8 +100,8 @@ def join(rows: pd.DataFrame, outcomes: pd.DataFrame, contract: Contract, period:
     A label is mature at the contract's age. The period's own decisions are seldom so old, so that labels are taken of
     all decisions before its end whose label has matured since it began.
     """
-    known = outcomes[outcomes[OBSERVED_AT] <= period.as_of].astype({OUTCOME: float})
-    joined = rows[[DECISION, SCORED_AT]].merge(known, on=DECISION, how="left")
+    matured = outcomes[outcomes[OBSERVED_AT] <= period.as_of].astype({OUTCOME: float})
+    joined = rows[[DECISION, SCORED_AT]].merge(matured, on=DECISION, how="left")
     scored_at = rows[SCORED_AT]
     matures_at = scored_at + timedelta(days=contract.target.matures_after_days)
     since = period.since or datetime.min.replace(tzinfo=UTC)
@@ -114,7 +114,9 @@ def join(rows: pd.DataFrame, outcomes: pd.DataFrame, contract: Contract, period:
     )
 
 
-def quality(scored: Table, outcomes: Table, decisions: Decisions, bundle: Bundle, period: Period) -> Quality:
+def quality(
+    scored: DistinctRows, outcomes: DistinctRows, decisions: Decisions, bundle: Bundle, period: Period
+) -> RowQuality:
     """Count what is wrong with the rows of the period, and with the outcomes."""
     frame, rows, contract = scored.frame, decisions.period, bundle.contract
     masks = [(column.name, text, mask) for column in contract.inputs for text, mask in faults(rows, column)]
@@ -122,8 +124,8 @@ def quality(scored: Table, outcomes: Table, decisions: Decisions, bundle: Bundle
     others = (
         frame.loc[period.holds(frame[SCORED_AT]) & (frame[BUNDLE] != bundle.name), BUNDLE].value_counts().sort_index()
     )
-    told = outcomes.frame.merge(frame[[DECISION, SCORED_AT]], on=DECISION, how="left")
-    return Quality(
+    joined = outcomes.frame.merge(frame[[DECISION, SCORED_AT]], on=DECISION, how="left")
+    return RowQuality(
         rows=len(rows),
         repeated=scored.repeated,
         others={str(name): int(count) for name, count in others.items()},
@@ -131,14 +133,14 @@ def quality(scored: Table, outcomes: Table, decisions: Decisions, bundle: Bundle
         faults=tuple(Fault(column=name, expected=text, rows=int(m.sum())) for name, text, m in masks if m.any()),
         columns=tuple(_column_quality(rows, bundle)),
         differing=_differing(rows[~broken], bundle),
-        outcomes=len(told),
+        outcomes=len(joined),
         repeated_outcomes=outcomes.repeated,
-        orphans=int(told[SCORED_AT].isna().sum()),
-        too_early=int((told[OBSERVED_AT] < told[SCORED_AT]).sum()),
+        orphans=int(joined[SCORED_AT].isna().sum()),
+        too_early=int((joined[OBSERVED_AT] < joined[SCORED_AT]).sum()),
     )
 
 
-def volume(scored: Table, period: Period) -> Volume:
+def volume(scored: DistinctRows, period: Period) -> Volume:
     """Count decisions per day; days that the period holds a part of are not called silent or unusual."""
     moments = scored.frame.loc[period.holds(scored.frame[SCORED_AT]), SCORED_AT]
     if moments.empty and period.since is None:
@@ -171,19 +173,19 @@ def drift(decisions: Decisions, bundle: Bundle) -> Drift:
         report = _examined(part, bundle, reference, seed=start)
         streak = streak.after(report)
         windows.append(
-            Window(
+            DriftWindow(
                 first=part[SCORED_AT].iloc[0].to_pydatetime(),
                 last=part[SCORED_AT].iloc[-1].to_pydatetime(),
                 report=report.to_dict(),
             )
         )
-    judged = count >= watch.consecutive
+    enough = count >= watch.consecutive
     return Drift(
         windows=tuple(windows),
         size=watch.window,
         consecutive=watch.consecutive,
         left_out=left_out,
-        signals={name: alarm if judged else None for name, alarm in streak.signals.items()},
+        signals={name: alarm if enough else None for name, alarm in streak.signals.items()},
         reasons=streak.reasons,
     )
 
@@ -210,13 +212,13 @@ def performance(decisions: Decisions, bundle: Bundle, seed: int = 0) -> Performa
         return None
     outcome, propensity = decisions.outcome[decisions.judged].astype(np.int8), rows[SCORE].to_numpy()
     evaluation = contract.evaluation
-    seen = contract.model_copy(update={"columns": contract.inputs})
+    contract_of_inputs = contract.model_copy(update={"columns": contract.inputs})
     return Performance(
         scores=metrics.score(outcome, propensity, evaluation.contact_share, evaluation.bootstrap, seed),
         at_the_gate=bundle.evaluation.model,
         rate=surprise(outcome, propensity, np.ones(len(outcome))),
         log_loss=surprise(outcome, propensity, -logit(_inside(propensity)), -np.log1p(-_inside(propensity))),
-        fairness=tuple(fairness(_grouped(rows, seen), outcome, propensity, seen)),
+        fairness=tuple(fairness(_grouped(rows, contract_of_inputs), outcome, propensity, contract_of_inputs)),
         fairness_unknown=tuple(column.name for column in contract.protected if not column.is_input),
     )
 
@@ -224,8 +226,8 @@ def performance(decisions: Decisions, bundle: Bundle, seed: int = 0) -> Performa
 def promise(decisions: Decisions, contract: Contract) -> Promise:
     """Judge whether mature labels are what the propensities promised, as `offers.monitoring.promise` does."""
     propensity = decisions.rows.loc[decisions.judged, SCORE].to_numpy()
-    found = judge(decisions.outcome[decisions.judged], _inside(propensity), contract.retraining)
-    return Promise(**asdict(found))
+    judgement = judge(decisions.outcome[decisions.judged], _inside(propensity), contract.retraining)
+    return Promise(**asdict(judgement))
 
 
 def surprise(

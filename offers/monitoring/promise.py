@@ -9,7 +9,7 @@ from offers.contract.sections import Retraining
 
 
 @dataclass(frozen=True)
-class Performance:
+class PromiseCheck:
     """What matured labels say of the scores given at the time.
 
     `level` is the distance of the number of acceptances from what the propensities promise, `ranks` that of the AUC,
@@ -24,7 +24,7 @@ class Performance:
     reasons: tuple[str, ...]
 
 
-def judge(labels: np.ndarray, propensity: np.ndarray, settings: Retraining) -> Performance:
+def judge(labels: np.ndarray, propensity: np.ndarray, settings: Retraining) -> PromiseCheck:
     """Hold matured labels against what the propensities themselves promise.
 
     If the propensities are right, acceptances number their sum with variance sum p (1 - p), and the AUC is the share
@@ -40,13 +40,13 @@ def judge(labels: np.ndarray, propensity: np.ndarray, settings: Retraining) -> P
     labels, propensity = labels[-settings.newest :].astype(float), propensity[-settings.newest :]
     if len(labels) < settings.labels:
         few = f"{len(labels)} matured labels, {settings.labels} are needed to judge performance"
-        return Performance(len(labels), None, None, None, None, (few,))
+        return PromiseCheck(len(labels), None, None, None, None, (few,))
     level = _level(labels, propensity)
     enough = min(labels.sum(), len(labels) - labels.sum()) >= settings.outcomes
     ranks = _ranks(labels, propensity) if enough else None
     holds = None if ranks is None else bool(ranks >= -settings.surprise)
     off = bool(abs(level) > settings.surprise)
-    return Performance(
+    return PromiseCheck(
         labels=len(labels),
         breached=off or holds is False,
         ranks_hold=holds,
@@ -89,11 +89,11 @@ def _auc_error(auc: float, positives: float, negatives: float) -> float:
 
 
 def _sentences(labels: np.ndarray, propensity: np.ndarray, level: float | None, ranks: float | None) -> list[str]:
-    told = []
+    sentences = []
     if level is not None:
         shares = f"{labels.mean():.1%} of {len(labels)} accepted, {propensity.mean():.1%} were promised"
-        told.append(f"{shares}: {abs(level):.1f} standard deviations")
+        sentences.append(f"{shares}: {abs(level):.1f} standard deviations")
     if ranks is not None:
         aucs = f"AUC {_auc(labels, propensity):.2f}, {promised_auc(propensity):.2f} was promised"
-        told.append(f"{aucs}: {abs(ranks):.1f} standard deviations")
-    return told or ["labels are what the scores promise"]
+        sentences.append(f"{aucs}: {abs(ranks):.1f} standard deviations")
+    return sentences or ["labels are what the scores promise"]

@@ -55,14 +55,14 @@ class Signals:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RetrainingVerdict:
     """What to do with the model, and why, in sentences."""
 
     action: Action
     reasons: tuple[str, ...]
 
 
-def decide(signals: Signals, settings: Retraining) -> Verdict:
+def decide(signals: Signals, settings: Retraining) -> RetrainingVerdict:
     """Choose the cheapest answer that the signals allow."""
     breached, unknown, lost = signals.breached, signals.unknown, signals.ranks_hold is False
     reasons: tuple[str, ...] = (f"breached: {', '.join(breached)}" if breached else "nothing is breached",)
@@ -71,26 +71,26 @@ def decide(signals: Signals, settings: Retraining) -> Verdict:
     if lost:
         reasons += ("ranks are lost, which an update can't be trusted to mend",)
     if not breached:
-        return Verdict("none", reasons)
+        return RetrainingVerdict("none", reasons)
     if len(breached) < 2 and not lost:
         return _update(signals, settings, reasons)
     if obstacle := _obstacle(signals, settings):
         return _update(signals, settings, (*reasons, obstacle))
-    return Verdict("retrain", reasons)
+    return RetrainingVerdict("retrain", reasons)
 
 
-def _update(signals: Signals, settings: Retraining, reasons: tuple[str, ...]) -> Verdict:
+def _update(signals: Signals, settings: Retraining, reasons: tuple[str, ...]) -> RetrainingVerdict:
     """The cheap answer, where labels show harm and the layer has new ones to learn from."""
     if signals.performance is None:
-        return Verdict("none", (*reasons, "an update waits for matured labels of this model's scores"))
+        return RetrainingVerdict("none", (*reasons, "an update waits for matured labels of this model's scores"))
     if not signals.performance:
-        return Verdict("none", (*reasons, "labels are what the scores promise: there is nothing to mend"))
+        return RetrainingVerdict("none", (*reasons, "labels are what the scores promise: there is nothing to mend"))
     if signals.unlearnt is None:
-        return Verdict("none", (*reasons, "the model has no layer that an update could teach"))
+        return RetrainingVerdict("none", (*reasons, "the model has no layer that an update could teach"))
     if signals.unlearnt < settings.labels:
         few = f"an update waits for {settings.labels} labels new to the layer, there are {signals.unlearnt}"
-        return Verdict("none", (*reasons, few))
-    return Verdict("update", reasons)
+        return RetrainingVerdict("none", (*reasons, few))
+    return RetrainingVerdict("update", reasons)
 
 
 def _obstacle(signals: Signals, settings: Retraining) -> str:

@@ -126,8 +126,8 @@ def load(where: str, contract: Contract) -> Catalogue:
         no such catalogue, not YAML, a key is unknown, missing or has a wrong value, or it does not fit the contract:
         names line and key
     """
-    found, origin = _FILE.find(where)
-    return parse(found, contract, origin)
+    text, origin = _FILE.find(where)
+    return parse(text, contract, origin)
 
 
 def text(where: str) -> str:
@@ -156,8 +156,8 @@ def _version(section: Section) -> str:
     return hashlib.sha256(section.model_dump_json().encode()).hexdigest()[:_VERSION_DIGITS]
 
 
-def _below(path: tuple[str | int, ...], found: Iterator[Problem]) -> Iterator[Problem]:
-    return (((*path, *key), problem) for key, problem in found)
+def _below(path: tuple[str | int, ...], problems: Iterator[Problem]) -> Iterator[Problem]:
+    return (((*path, *key), problem) for key, problem in problems)
 
 
 def _problems(catalogue: Catalogue, contract: Contract) -> Iterator[Problem]:
@@ -185,8 +185,8 @@ def _rule_problems(ruled: Ruled, contract: Contract) -> Iterator[Problem]:
         if rule.reason in RESERVED:
             yield (kind, place, "reason"), f"{rule.reason} is a reason of arbitration; give the rule one of its own"
         if rule.justification is None and (protected := rule.protected(contract)):
-            asked = f"it asks {', '.join(protected)}, which is protected by contract {contract.name}"
-            yield (kind, place, "justification"), f"{asked}: say in 'justification' why that is allowed"
+            problem = f"it asks {', '.join(protected)}, which is protected by contract {contract.name}"
+            yield (kind, place, "justification"), f"{problem}: say in 'justification' why that is allowed"
         yield from _below((kind, place), problems(rule, contract))
 
 

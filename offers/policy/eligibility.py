@@ -70,9 +70,9 @@ class Eligibility:
         withheld = (judgement.withheld & asked).transpose(1, 2, 0)
         customer, offer, rule = np.nonzero(withheld)
         table = [reason for rule in self._rules for reason in rule.reasons]
-        found = 2 * rule + judgement.untold[rule, customer, offer]
+        place_of_reason = 2 * rule + judgement.untold[rule, customer, offer]
         counts = withheld.sum(axis=2)
-        return split([table[place] for place in found.tolist()], counts[counts > 0])
+        return split([table[place] for place in place_of_reason.tolist()], counts[counts > 0])
 
 
 def _rules(catalogue: Catalogue, offers: Sequence[Offer]) -> list[tuple[Rule, RuleKind, np.ndarray]]:
@@ -81,8 +81,8 @@ def _rules(catalogue: Catalogue, offers: Sequence[Offer]) -> list[tuple[Rule, Ru
     owners: list[tuple[Ruled, np.ndarray]] = [(catalogue, np.ones(len(offers), bool))]
     owners += [(family, families == family.name) for family in catalogue.families]
     owners += [(offer, np.arange(len(offers)) == place) for place, offer in enumerate(offers)]
-    found = [(rule, kind, about) for owner, about in owners for kind, _, rule in owner.rules()]
-    return sorted(found, key=lambda entry: entry[1])
+    rules = [(rule, kind, about) for owner, about in owners for kind, _, rule in owner.rules()]
+    return sorted(rules, key=lambda entry: entry[1])
 
 
 def _reasons(rule: Rule, kind: RuleKind) -> tuple[Reason, Reason]:

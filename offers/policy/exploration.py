@@ -71,8 +71,8 @@ class Exploration(Section):
         if self.kind == "none":
             return np.asarray(probabilities.argmax(axis=1))
         if keys is None or len(keys) != len(probabilities):
-            got = "none" if keys is None else len(keys)
-            raise PolicyError(f"keys: expected a decision key for each of {len(probabilities)} customers, got {got}")
+            count = "none" if keys is None else len(keys)
+            raise PolicyError(f"keys: expected a decision key for each of {len(probabilities)} customers, got {count}")
         cumulative = probabilities.cumsum(axis=1)
         point = np.array([uniform(self.salt, key) for key in keys])[:, None] * cumulative[:, -1:]
         return np.asarray(np.minimum((cumulative <= point).sum(axis=1), probabilities.shape[1] - 1))

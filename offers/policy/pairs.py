@@ -103,35 +103,35 @@ class Pairing:
 
     def join(self, columns: Columns, offers: Sequence[Collection[str] | None] | None = None) -> Pairs:
         """Ask the rules, and make a row for each variant that a customer may get; see `Policy.expand`."""
-        given = self._given(columns)
-        standing = self._stand(given, offers)
-        wanted = standing.eligible @ self._is_variant
-        customer, variant = np.nonzero(wanted)
+        inputs = self._given(columns)
+        standing = self._stand(inputs, offers)
+        needed = standing.eligible @ self._is_variant
+        customer, variant = np.nonzero(needed)
         offer = self.variants[variant]
         joined = {
-            name: self._plain(name, given[name])[customer] if name in given else self.attributes[name][offer]
+            name: self._plain(name, inputs[name])[customer] if name in inputs else self.attributes[name][offer]
             for name in self._inputs
         }
-        row = (wanted.cumsum().reshape(wanted.shape) - 1)[:, self.variant]
+        row = (needed.cumsum().reshape(needed.shape) - 1)[:, self.variant]
         return Pairs(**vars(standing), columns=joined, customer=customer, offer=offer, row=row)
 
     def _stand(
-        self, given: Mapping[str, np.ndarray | Coded], offers: Sequence[Collection[str] | None] | None
+        self, inputs: Mapping[str, np.ndarray | Coded], offers: Sequence[Collection[str] | None] | None
     ) -> Standing:
-        shape = len(next(iter(given.values()))), len(self.variant)
-        coded = {name: codes(self._inputs[name], given[name])[:, None] for name in self._coded}
+        shape = len(next(iter(inputs.values()))), len(self.variant)
+        coded = {name: codes(self._inputs[name], inputs[name])[:, None] for name in self._coded}
         asked, judgement = self._asked(offers, shape), self.eligibility.judge(coded, shape)
         return Standing(asked, asked & judgement.allowed, judgement, self._weigh(coded, shape))
 
     def _given(self, columns: Columns) -> dict[str, np.ndarray | Coded]:
-        wanted = [name for name in self._inputs if name not in self.attributes]
-        if absent := [name for name in wanted if name not in columns]:
-            raise PolicyError(f"column {absent[0]!r} is missing; expected {', '.join(wanted)}")
-        given = {name: columns[name] for name in wanted}
-        if len(set(map(len, given.values()))) > 1:
-            for name, values in given.items():
-                one_each(f"column {name!r}", values, len(given[wanted[0]]))
-        return given
+        names = [name for name in self._inputs if name not in self.attributes]
+        if absent := [name for name in names if name not in columns]:
+            raise PolicyError(f"column {absent[0]!r} is missing; expected {', '.join(names)}")
+        inputs = {name: columns[name] for name in names}
+        if len(set(map(len, inputs.values()))) > 1:
+            for name, values in inputs.items():
+                one_each(f"column {name!r}", values, len(inputs[names[0]]))
+        return inputs
 
     def plain(self, columns: Mapping[str, np.ndarray | Coded]) -> dict[str, np.ndarray]:
         """Customer and context columns with words for codes, None where one is missing."""

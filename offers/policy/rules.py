@@ -69,10 +69,10 @@ class Condition(Section):
     @property
     def asked(self) -> dict[str, tuple[Any, ...]]:
         """The operators in use, each with its values."""
-        given = {operator: getattr(self, _FIELDS.get(operator, operator)) for operator in _TYPES}
+        operands = {operator: getattr(self, _FIELDS.get(operator, operator)) for operator in _TYPES}
         return {
             operator: value if isinstance(value, tuple) else (value,)
-            for operator, value in given.items()
+            for operator, value in operands.items()
             if value is not None
         }
 
@@ -95,8 +95,8 @@ class Condition(Section):
         return self
 
     def _problems(self) -> Iterator[Problem]:
-        given = (self.column, self.all_, self.any_, self.not_)
-        if sum(value is not None for value in given) != 1:
+        forms = (self.column, self.all_, self.any_, self.not_)
+        if sum(value is not None for value in forms) != 1:
             yield (), "expected exactly one of column, all, any, not"
         if self.column is not None and not self.asked:
             yield (), f"column {self.column!r} needs one of {', '.join(_TYPES)}"
@@ -168,8 +168,8 @@ def misfit(column: Column, value: str | float | bool) -> str | None:
     if column.type == "boolean":
         return None if isinstance(value, bool) else f"expected true or false, got {value!r}"
     if column.type == "category":
-        known = not isinstance(value, bool) and str(value) in column.values
-        return None if known else f"expected one of {', '.join(column.values)}, got {value!r}"
+        is_value = not isinstance(value, bool) and str(value) in column.values
+        return None if is_value else f"expected one of {', '.join(column.values)}, got {value!r}"
     kind = "a whole number" if column.type == "integer" else "a number"
     if isinstance(value, bool | str) or not math.isfinite(value) or (column.type == "integer" and value % 1):
         return f"expected {kind}, got {value!r}"
@@ -229,29 +229,29 @@ def compiled(condition: Condition, contract: Contract, constants: Mapping[str, n
 
 
 def _compiled_column(condition: Condition, column: Column, constants: Mapping[str, np.ndarray]) -> Test:
-    asked = {
+    operators = {
         operator: codes(column, [str(value) for value in values] if column.type == "category" else values)
         for operator, values in condition.asked.items()
         if operator != "missing"
     }
     if (name := column.name) in constants:
-        constant = _truth(constants[name], asked, condition.missing)
+        constant = _truth(constants[name], operators, condition.missing)
         return lambda columns: constant
-    return lambda columns: _truth(columns[name], asked, condition.missing)
+    return lambda columns: _truth(columns[name], operators, condition.missing)
 
 
-def _truth(values: np.ndarray, asked: Mapping[str, np.ndarray], missing: bool | None) -> Truth:
-    known = np.isfinite(values)
+def _truth(values: np.ndarray, operators: Mapping[str, np.ndarray], missing: bool | None) -> Truth:
+    present = np.isfinite(values)
     if missing is not None:
-        return known != missing, known == missing
-    holds = known
-    for operator, wanted in asked.items():
-        holds = holds & _OPERATORS[operator](values, wanted)
-    return holds, known & ~holds
+        return present != missing, present == missing
+    holds = present
+    for operator, operand in operators.items():
+        holds = holds & _OPERATORS[operator](values, operand)
+    return holds, present & ~holds
 
 
-def _one_of(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return reduce(np.logical_or, (values == value for value in wanted))
+def _one_of(values: np.ndarray, operands: np.ndarray) -> np.ndarray:
+    return reduce(np.logical_or, (values == value for value in operands))
 
 
 _OPERATORS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offers.backtest.baselines import Baseline
-from offers.backtest.comparison import SPAN, Line, Result
+from offers.backtest.comparison import SPAN, ReplayResult, SummaryLine
 from offers.files import os_errors
 from offers.reports.drawing import GRID, INK, RC
 
@@ -24,7 +24,7 @@ _COLOURS = {
 _SCHEDULE = "#1f77c9"
 
 
-def draw(results: Sequence[Result], lines: Sequence[Line], path: Path) -> None:
+def draw(results: Sequence[ReplayResult], lines: Sequence[SummaryLine], path: Path) -> None:
     """Draw one label delay's results into a file, SVG or PNG by its name.
 
     Parameters
@@ -49,7 +49,7 @@ def draw(results: Sequence[Result], lines: Sequence[Line], path: Path) -> None:
         path.write_bytes(buffer.getvalue())
 
 
-def _shown(results: Sequence[Result]) -> list[Result]:
+def _shown(results: Sequence[ReplayResult]) -> list[ReplayResult]:
     """The three results to draw, at the first alignment: never, the most frequent schedule, two of three + layer."""
     first = [result for result in results if result.alignment == results[0].alignment]
     dense = max((r for r in first if _scheduled(r) and not r.learns), key=lambda result: len(result.retrained))
@@ -57,7 +57,7 @@ def _shown(results: Sequence[Result]) -> list[Result]:
     return [never, dense, next(result for result in first if result.policy == "two of three + layer")]
 
 
-def _quality(axes: Axes, shown: Sequence[Result]) -> None:
+def _quality(axes: Axes, shown: Sequence[ReplayResult]) -> None:
     for result in shown:
         rows = [SPAN * (n + 0.5) for n in range(len(result.over_time))]
         losses = [span.log_loss for span in result.over_time]
@@ -66,7 +66,7 @@ def _quality(axes: Axes, shown: Sequence[Result]) -> None:
     axes.legend(loc="upper left")
 
 
-def _changes(axes: Axes, result: Result) -> None:
+def _changes(axes: Axes, result: ReplayResult) -> None:
     axes.eventplot(
         [result.updated, result.retrained],
         lineoffsets=[0, 1],
@@ -77,14 +77,14 @@ def _changes(axes: Axes, result: Result) -> None:
     axes.grid(visible=False)
 
 
-def _alarms(axes: Axes, result: Result) -> None:
+def _alarms(axes: Axes, result: ReplayResult) -> None:
     places = [[alarm.at for alarm in result.alarms if name in alarm.signals] for name in _SIGNALS]
     axes.eventplot(places, lineoffsets=[2, 1, 0], linelengths=0.8, colors=INK, linewidths=0.8)
     axes.set(yticks=[2, 1, 0], yticklabels=_SIGNALS, ylim=(-0.6, 2.6), xlabel="rows since the first training")
     axes.grid(visible=False)
 
 
-def _price(axes: Axes, lines: Sequence[Line]) -> None:
+def _price(axes: Axes, lines: Sequence[SummaryLine]) -> None:
     """Pooled AUC against the number of retrainings; the schedules make the curve that others have to beat."""
     for learns, style, word in ((False, "--", ""), (True, "-", " + layer")):
         chosen = [line for line in lines if line.learns == learns and line.policy not in get_args(Baseline)]
@@ -102,7 +102,7 @@ def _price(axes: Axes, lines: Sequence[Line]) -> None:
     axes.legend(loc="lower right")
 
 
-def _mark(axes: Axes, line: Line) -> None:
+def _mark(axes: Axes, line: SummaryLine) -> None:
     colour, face = _colour(line), _colour(line) if line.learns else "white"
     axes.vlines(line.retrainings, line.lowest_auc, line.highest_auc, color=colour, linewidth=0.8)
     if line.schedule in ("every month", "on drift", "two of three"):
@@ -110,13 +110,13 @@ def _mark(axes: Axes, line: Line) -> None:
         axes.plot([line.retrainings], [line.auc], color=face, label=line.policy, **style)  # type: ignore[arg-type]
 
 
-def _scheduled(entry: Result | Line) -> bool:
+def _scheduled(entry: ReplayResult | SummaryLine) -> bool:
     return entry.schedule == "never" or entry.schedule.endswith("rows")
 
 
-def _colour(entry: Result | Line) -> str:
+def _colour(entry: ReplayResult | SummaryLine) -> str:
     return _COLOURS.get(entry.schedule, _SCHEDULE)
 
 
-def _count(result: Result) -> str:
+def _count(result: ReplayResult) -> str:
     return f"{len(result.retrained)} retrainings, AUC {result.pooled.auc or float('nan'):.3f}"

@@ -102,8 +102,8 @@ def markdown(card: Card) -> str:
 def html(card: Card) -> str:
     """Write a card as one HTML page that loads nothing."""
     bundle = card.release.bundle
-    given = context(bundle.contract, bundle.evaluation, bundle.verdict, bundles.show(bundle))
-    return HTML.get_template("card.html").render(given | vars(card))
+    facts = context(bundle.contract, bundle.evaluation, bundle.verdict, bundles.show(bundle))
+    return HTML.get_template("card.html").render(facts | vars(card))
 
 
 def _approvals(release: Release, state: State) -> Iterator[tuple[str, ...]]:

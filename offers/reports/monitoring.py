@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from offers.contract.contract import Contract
 from offers.evaluation.figures import Evaluation
-from offers.monitoring.findings import Drift, Findings, Labels, Monitoring, Performance, Quality, Surprise, Volume
+from offers.monitoring.findings import Drift, Findings, Labels, Monitoring, Performance, RowQuality, Surprise, Volume
 from offers.reports import drawing, plots, tables
 from offers.reports import training as report
 from offers.reports.drawing import Plot
@@ -36,14 +36,14 @@ _LISTS = (
 _MOST_DAYS, _MOST_WINDOWS = 60, 12
 
 
-def headline(judged: Monitoring) -> str:
+def headline(monitoring: Monitoring) -> str:
     """Say what a verdict asks for in one sentence."""
-    return _WAITING if judged.action == "none" and not judged.quiet else _ACTIONS[judged.action]
+    return _WAITING if monitoring.action == "none" and not monitoring.quiet else _ACTIONS[monitoring.action]
 
 
 def monitoring_report(
     contract: Contract,
-    judged: Monitoring,
+    monitoring: Monitoring,
     evaluation: Evaluation,
     learnt: pd.DataFrame,
     facts: Mapping[str, str] = {},
@@ -56,38 +56,38 @@ def monitoring_report(
     learnt : one line per mature and labelled decision: period, label, propensity
     facts : what else is known of the run, shown at the end as it is
     """
-    found = judged.findings
+    findings = monitoring.findings
     return report.HTML.get_template("monitoring.html").render(
         contract=contract,
-        found=found,
-        quiet=judged.quiet,
-        reasons=judged.reasons,
-        headline=headline(judged),
-        signals=_signals(judged),
-        total=sum(day.rows for day in found.volume.days),
-        volume=[_per_day(found.volume)] if len(found.volume.days) > 1 else [],
+        found=findings,
+        quiet=monitoring.quiet,
+        reasons=monitoring.reasons,
+        headline=headline(monitoring),
+        signals=_signals(monitoring),
+        total=sum(day.rows for day in findings.volume.days),
+        volume=[_per_day(findings.volume)] if len(findings.volume.days) > 1 else [],
         some=some,
-        quality=_quality(found.quality),
-        faults=_faults(found.quality),
-        gaps=_gaps(found.quality),
-        drift=_distances(found.drift) if found.drift.windows else [],
-        shown=min(len(found.drift.windows), _MOST_WINDOWS),
-        score=[_mean_propensity(found.drift)] if len(found.drift.windows) > 1 else [],
-        labels=_labels(found.labels),
-        figures=_figures(found.performance, contract) if found.performance else None,
-        surprises=_surprises(found.performance) if found.performance else None,
-        curves=_curves(found, evaluation, learnt, contract),
-        fairness=[(fair, tables.fairness(fair, contract)) for fair in found.performance.fairness]
-        if found.performance
+        quality=_quality(findings.quality),
+        faults=_faults(findings.quality),
+        gaps=_gaps(findings.quality),
+        drift=_distances(findings.drift) if findings.drift.windows else [],
+        shown=min(len(findings.drift.windows), _MOST_WINDOWS),
+        score=[_mean_propensity(findings.drift)] if len(findings.drift.windows) > 1 else [],
+        labels=_labels(findings.labels),
+        figures=_figures(findings.performance, contract) if findings.performance else None,
+        surprises=_surprises(findings.performance) if findings.performance else None,
+        curves=_curves(findings, evaluation, learnt, contract),
+        fairness=[(fair, tables.fairness(fair, contract)) for fair in findings.performance.fairness]
+        if findings.performance
         else [],
         top=f"{100 * contract.evaluation.contact_share:g}%",
         facts=facts,
     )
 
 
-def _signals(judged: Monitoring) -> Table:
+def _signals(monitoring: Monitoring) -> Table:
     head = (Cell("Signal"), Cell("What it looks at", mark="words"), Cell("State", mark="words"))
-    return Table(head, tuple(_signal(name, text, judged.signals[name]) for name, text in _SIGNALS.items()))
+    return Table(head, tuple(_signal(name, text, monitoring.signals[name]) for name, text in _SIGNALS.items()))
 
 
 def _signal(name: str, text: str, breached: bool | None) -> Row:
@@ -95,7 +95,7 @@ def _signal(name: str, text: str, breached: bool | None) -> Row:
     return Cell(name), Cell(text), Cell(word, mark=mark)
 
 
-def _quality(quality: Quality) -> Table:
+def _quality(quality: RowQuality) -> Table:
     others = ", ".join(quality.others)
     lines = (
         ("Decisions of this bundle in the period", quality.rows, ""),
@@ -112,7 +112,7 @@ def _quality(quality: Quality) -> Table:
     return Table(head, tuple((Cell(name), Cell(tables.count(rows)), Cell(note)) for name, rows, note in lines))
 
 
-def _faults(quality: Quality) -> Table:
+def _faults(quality: RowQuality) -> Table:
     return Table(
         (Cell("Column"), Cell("Expected", mark="words"), Cell("Rows that break it")),
         tuple(
@@ -126,7 +126,7 @@ def _faults(quality: Quality) -> Table:
     )
 
 
-def _gaps(quality: Quality) -> Table:
+def _gaps(quality: RowQuality) -> Table:
     """Columns where something is missing or unseen, now or in the reference."""
     return Table(
         (Cell("Column"), Cell("Missing"), Cell("Missing in the reference"), Cell("Unseen")),
@@ -180,9 +180,9 @@ def _windows(drift: Drift) -> Row:
     return (Cell("Column"), *(Cell(f"{window.last:%m-%d}", f"{window.last:%H:%M}") for window in drift.windows))
 
 
-def _distance(found: Mapping[str, Any]) -> Cell:
-    value = found["ks"] if found.get("ks") is not None else found.get("cramers_v")
-    sign = "**" if found["breached"] else "*" if found["suspect"] else ""
+def _distance(measured: Mapping[str, Any]) -> Cell:
+    value = measured["ks"] if measured.get("ks") is not None else measured.get("cramers_v")
+    sign = "**" if measured["breached"] else "*" if measured["suspect"] else ""
     return Cell(
         f"{tables.figure(value, 2)}{sign}", shade=float(np.interp(value or 0.0, [0.03, 0.1, 0.3, 1], [0, 0.3, 0.6, 1]))
     )
@@ -215,19 +215,24 @@ def _figures(performance: Performance, contract: Contract) -> Table:
 def _surprises(performance: Performance) -> Table:
     head = ("Figure", "Observed", "Expected", "Distance", "p")
     lines = (("Acceptance", performance.rate), ("Log-loss", performance.log_loss))
-    return Table(tuple(map(Cell, head)), tuple(_surprise(name, found) for name, found in lines))
+    return Table(tuple(map(Cell, head)), tuple(_surprise(name, surprise) for name, surprise in lines))
 
 
-def _surprise(name: str, found: Surprise) -> Row:
-    values = (tables.figure(found.observed), tables.figure(found.expected), f"{found.z:+.1f}", f"{found.p:.2g}")
+def _surprise(name: str, surprise: Surprise) -> Row:
+    values = (
+        tables.figure(surprise.observed),
+        tables.figure(surprise.expected),
+        f"{surprise.z:+.1f}",
+        f"{surprise.p:.2g}",
+    )
     return Cell(name), *map(Cell, values)
 
 
-def _curves(found: Findings, evaluation: Evaluation, learnt: pd.DataFrame, contract: Contract) -> list[Plot]:
+def _curves(findings: Findings, evaluation: Evaluation, learnt: pd.DataFrame, contract: Contract) -> list[Plot]:
     """The gate's curves, drawn of live decisions."""
-    if found.performance is None:
+    if findings.performance is None:
         return []
-    live = evaluation.model_copy(update={"model": found.performance.scores, "windows": (), "champion": None})
+    live = evaluation.model_copy(update={"model": findings.performance.scores, "windows": (), "champion": None})
     shown = plots.curves(learnt.assign(window=""), live, contract.evaluation.contact_share)
     return [*shown, *plots.over_time(learnt, contract.evaluation.smallest_segment)]
 

@@ -248,11 +248,11 @@ def _auc(part: pd.DataFrame, name: str) -> float:
 
 def _roc_points(part: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
     false_positive, true_positive, _ = roc_curve(part["label"], part[name])
-    kept = np.unique(np.linspace(0, len(false_positive) - 1, POINTS).astype(int))
-    return false_positive[kept], true_positive[kept]
+    places = np.unique(np.linspace(0, len(false_positive) - 1, POINTS).astype(int))
+    return false_positive[places], true_positive[places]
 
 
 def _gain_points(labels: np.ndarray, propensity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     reached = np.concatenate([[0], np.cumsum(labels[np.argsort(-propensity, kind="stable")])])
-    kept = np.unique(np.linspace(0, len(labels), POINTS).astype(int))
-    return kept / len(labels), reached[kept] / reached[-1]
+    places = np.unique(np.linspace(0, len(labels), POINTS).astype(int))
+    return places / len(labels), reached[places] / reached[-1]

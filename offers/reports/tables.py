@@ -12,7 +12,7 @@ from offers.contract.column import Column
 from offers.contract.contract import Contract
 from offers.data.validation import Violation
 from offers.evaluation.figures import ColumnDrift, ColumnPower, Evaluation, Fairness, Figure, Group, Scores, Segment
-from offers.evaluation.gate import RuleVerdict, Verdict
+from offers.evaluation.gate import GateVerdict, RuleVerdict
 from offers.evaluation.segments import groups
 
 MOVED, SHIFTED = 0.1, 0.25
@@ -68,7 +68,7 @@ def count(rows: int) -> str:
     return f"{rows:,}"
 
 
-def gate(verdict: Verdict) -> Table:
+def gate(verdict: GateVerdict) -> Table:
     """One line per rule: what was measured, what was asked, the verdict."""
     head = (Cell("Rule"), Cell("Measured"), _words("Asked"), _words("Verdict"), _words("Note"))
     return Table(head, tuple(_rule(rule) for rule in verdict.rules))
@@ -114,13 +114,15 @@ def windows(evaluation: Evaluation, within: Mapping[str, float | None]) -> Table
 def segments(evaluation: Evaluation, contract: Contract) -> dict[str, Table]:
     """One table for each of the contract's segments that has groups large enough, one line per group."""
     head = ["Rows", "Base rate", "Mean propensity", "AUC", "Average precision", "ECE", "Lift", "Ceiling"]
-    found = {name: [segment for segment in evaluation.segments if segment.column == name] for name in contract.segments}
+    by_column = {
+        name: [segment for segment in evaluation.segments if segment.column == name] for name in contract.segments
+    }
     return {
         name: Table(
             (Cell("Group"), *map(Cell, head)),
             tuple(_segment(segment) for segment in _in_order(group, contract[name])),
         )
-        for name, group in found.items()
+        for name, group in by_column.items()
         if group
     }
 
@@ -169,7 +171,7 @@ def power(columns: Sequence[ColumnPower]) -> Table:
     )
 
 
-def violations(found: Sequence[Violation], rows: int) -> Table:
+def violations(violations_list: Sequence[Violation], rows: int) -> Table:
     """One line per broken rule, with the rows that show it."""
     return Table(
         (Cell("Column"), _words("Expected"), Cell("Rows that break it"), _words("Examples")),
@@ -180,18 +182,18 @@ def violations(found: Sequence[Violation], rows: int) -> Table:
                 Cell(count(violation.count), f"of {count(rows)}"),
                 Cell("; ".join(f"row {row}: {value}" for row, value in violation.examples) or _NOTHING),
             )
-            for violation in found
+            for violation in violations_list
         ),
     )
 
 
-def _in_order(found: Sequence[_Grouped], column: Column) -> list[_Grouped]:
+def _in_order(grouped: Sequence[_Grouped], column: Column) -> list[_Grouped]:
     """Sort groups by the column's bands or values, others last."""
     if column.bands:
         names = list(groups(pd.Series([column.bands[0] - 1, *column.bands]), column))
     else:
         names = list(column.values)
-    return sorted(found, key=lambda group: names.index(group.value) if group.value in names else len(names))
+    return sorted(grouped, key=lambda group: names.index(group.value) if group.value in names else len(names))
 
 
 def _words(text: str) -> Cell:
@@ -247,8 +249,8 @@ def _measured(value: Figure | None, sign: str = "-") -> Cell:
 
 
 def _value(scores: Scores, metric: str, digits: int = 3, note: str = "") -> Cell:
-    found = scores.figures.get(metric)
-    return Cell(_NOTHING) if found is None else Cell(figure(found.value, digits), note)
+    figure_of = scores.figures.get(metric)
+    return Cell(_NOTHING) if figure_of is None else Cell(figure(figure_of.value, digits), note)
 
 
 def _window(name: Cell, model: Scores, baseline: Scores, inner: Mapping[str, float | None]) -> Row:

@@ -11,7 +11,7 @@ from offers.contract.column import Role
 from offers.contract.contract import Contract
 from offers.data.validation import Violation
 from offers.evaluation.figures import Evaluation
-from offers.evaluation.gate import RuleVerdict, Verdict
+from offers.evaluation.gate import GateVerdict, RuleVerdict
 from offers.reports import tables
 from offers.reports.tables import Table
 
@@ -26,7 +26,7 @@ def training_report(
     contract: Contract,
     evaluation: Evaluation,
     predictions: pd.DataFrame,
-    verdict: Verdict | None,
+    verdict: GateVerdict | None,
     facts: Mapping[str, str] = {},
 ) -> str:
     """Write the report of a training run as one HTML page that loads nothing.
@@ -55,13 +55,13 @@ def validation_report(contract: Contract, origin: str, rows: int, violations: Se
     )
 
 
-def markdown_gate(verdict: Verdict) -> str:
+def markdown_gate(verdict: GateVerdict) -> str:
     """Write the gate's rules as a Markdown table."""
     return f"{_escaped(headline(verdict))}\n\n{_markdown_table(tables.gate(verdict))}\n"
 
 
 def model_card(
-    contract: Contract, evaluation: Evaluation, verdict: Verdict | None, facts: Mapping[str, str] = {}
+    contract: Contract, evaluation: Evaluation, verdict: GateVerdict | None, facts: Mapping[str, str] = {}
 ) -> str:
     """Write the model card in Markdown; the same arguments give the same text."""
     return MARKDOWN.get_template("model_card.md").render(
@@ -69,16 +69,16 @@ def model_card(
     )
 
 
-def headline(verdict: Verdict | None) -> str:
+def headline(verdict: GateVerdict | None) -> str:
     """Say the gate's verdict in one sentence."""
     if verdict is None:
         return "No gate was asked about this candidate."
-    asked = [rule for rule in verdict.rules if rule.passed is not None]
-    failed = [rule for rule in asked if not rule.passed]
+    rules = [rule for rule in verdict.rules if rule.passed is not None]
+    failed = [rule for rule in rules if not rule.passed]
     if not failed:
-        return f"The gate passed this candidate: every rule that applies holds, {len(asked)} in all."
+        return f"The gate passed this candidate: every rule that applies holds, {len(rules)} in all."
     broken = "; ".join(_broken(rule) for rule in failed)
-    return f"The gate refused this candidate, which breaks {len(failed)} of {len(asked)} rules: {broken}."
+    return f"The gate refused this candidate, which breaks {len(failed)} of {len(rules)} rules: {broken}."
 
 
 def _broken(rule: RuleVerdict) -> str:
@@ -88,7 +88,7 @@ def _broken(rule: RuleVerdict) -> str:
 
 
 def context(
-    contract: Contract, evaluation: Evaluation, verdict: Verdict | None, facts: Mapping[str, str]
+    contract: Contract, evaluation: Evaluation, verdict: GateVerdict | None, facts: Mapping[str, str]
 ) -> dict[str, Any]:
     """What the templates of a report or a card show of an evaluation."""
     names = [window.name for window in evaluation.windows]

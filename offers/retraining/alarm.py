@@ -48,8 +48,8 @@ def send(
         answer = asyncio.run(_answer(peer("the trigger", trigger, _SECONDS), headers, body))
         decision = answer.raise_for_status().json()
     except httpx.HTTPStatusError:
-        said = " ".join(answer.text.split())[:200]
-        sentence = f"{trigger}: expected the alarm to be taken, got {answer.status_code} {said}"
+        reply = " ".join(answer.text.split())[:200]
+        sentence = f"{trigger}: expected the alarm to be taken, got {answer.status_code} {reply}"
         raise ServiceError(sentence, passes=answer.is_server_error) from None
     except (httpx.HTTPError, ValueError) as error:
         raise ServiceError(

@@ -201,8 +201,8 @@ def _because(request: Request) -> str:
         "manual": "a person asked for it",
     }
     reasons = request.evidence.get("reasons")
-    told = f": {'; '.join(map(str, reasons))}" if isinstance(reasons, list | tuple) and reasons else ""
-    return why[request.cause] + told
+    words = f": {'; '.join(map(str, reasons))}" if isinstance(reasons, list | tuple) and reasons else ""
+    return why[request.cause] + words
 
 
 def _spoken(span: timedelta) -> str:

@@ -95,8 +95,8 @@ def customer_effects(
     weighted += [(PAIR_WEIGHT, (order[a], order[b])) for a, b in PAIRS if b < len(order)]
     weighted.sort(key=lambda term: -term[0])
     customers = Customers(effects, tuple(term for _, term in weighted), np.array([weight for weight, _ in weighted]))
-    drawn = customers.logit(reference, np.arange(BLOCK * REFERENCE_BLOCKS)).std()
-    return replace(customers, weights=customers.weights * spread / (drawn or 1.0))
+    spread_of_sample = customers.logit(reference, np.arange(BLOCK * REFERENCE_BLOCKS)).std()
+    return replace(customers, weights=customers.weights * spread / (spread_of_sample or 1.0))
 
 
 def _in_turns(names: Sequence[str], marginals: Mapping[str, Marginal]) -> list[str]:

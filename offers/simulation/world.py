@@ -94,8 +94,8 @@ class World:
             rows, start or a seed is out of range, or a regime names a column or value that can't be shifted
         """
         if rows < 1 or min(start, seed, self.seed) < 0:
-            got = f"rows {rows}, start {start}, seed {seed} in world {self.seed}"
-            raise SourceError(f"a sample needs rows >= 1, start >= 0 and seeds >= 0, got {got}")
+            arrived = f"rows {rows}, start {start}, seed {seed} in world {self.seed}"
+            raise SourceError(f"a sample needs rows >= 1, start >= 0 and seeds >= 0, got {arrived}")
         regimes = sorted(regimes, key=lambda regime: regime.at)
         self._check(regimes)
         stop = start + rows
@@ -134,8 +134,8 @@ class World:
 
     def _block(self, rows: Rows, seed: int, horizon: int, regimes: Sequence[Regime]) -> Values:
         """Values of rows that lie within one block, with '_propensity', '_accepted' and '_delay' (in days)."""
-        drawn = self._uniform("rows", seed, int(rows[0]) // BLOCK)
-        uniform = {name: numbers[rows % BLOCK] for name, numbers in drawn.items()}
+        numbers_of_block = self._uniform("rows", seed, int(rows[0]) // BLOCK)
+        uniform = {name: numbers[rows % BLOCK] for name, numbers in numbers_of_block.items()}
         month = self._months.at(rows / horizon)
         uniform |= {name: ranks[month] for name, ranks in self._contexts.items()}
         values = self._columns(self._known_before, uniform, rows, regimes)
@@ -191,8 +191,8 @@ class World:
     def _uniform(self, purpose: str, *numbers: int) -> Values:
         """Draw a block of uniform numbers: for each column, and under '_' and its name for whether it is missing."""
         names = [*self._marginals, *(f"_{name}" for name in self._marginals), "_accepted", "_delay"]
-        drawn = self._rng(purpose, *numbers).random((len(names), BLOCK))
-        return dict(zip(names, drawn, strict=True))
+        numbers_drawn = self._rng(purpose, *numbers).random((len(names), BLOCK))
+        return dict(zip(names, numbers_drawn, strict=True))
 
     @cached_property
     def _marginals(self) -> "dict[str, Marginal]":

@@ -22,21 +22,21 @@ Say = Callable[[str], None]
 ROWS, PROVENANCE, REFUSAL, DATA = "rows.parquet", "provenance.json", "refusal.txt", "data.json"
 
 
-def ingest(contract: str, source: str, raw: Path, settings: Settings, say: Say = print) -> Provenance:
+def ingest(contract_text: str, source: str, raw: Path, settings: Settings, say: Say = print) -> Provenance:
     """Fetch the rows as they are (bronze)."""
     from offers.data import sources
 
-    known = contracts.load(contract)
-    found = sources.ingest(known, settings, source)
-    origin = _lasting(found.origin) if found.sha256 != known.source.sha256 else known.source.file
-    provenance = Provenance(origin=origin, source_sha256=found.sha256, rows=len(found.frame))
-    files.save(raw, ROWS, found.frame)
+    contract = contracts.load(contract_text)
+    ingested = sources.ingest(contract, settings, source)
+    origin = _lasting(ingested.origin) if ingested.sha256 != contract.source.sha256 else contract.source.file
+    provenance = Provenance(origin=origin, source_sha256=ingested.sha256, rows=len(ingested.frame))
+    files.save(raw, ROWS, ingested.frame)
     files.save(raw, PROVENANCE, provenance)
-    say(f"{provenance.rows} rows from {found.origin}")
+    say(f"{provenance.rows} rows from {ingested.origin}")
     return provenance
 
 
-def validate(contract: str, raw: Path, typed: Path, page: Path, say: Say = print) -> int:
+def validate(contract_text: str, raw: Path, typed: Path, page: Path, say: Say = print) -> int:
     """Type and check the rows (silver), and write the page that lists what is wrong with them.
 
     Rows that break the contract are stored with the refusal beside them, and `prepare` stops the run: a step
@@ -50,31 +50,31 @@ def validate(contract: str, raw: Path, typed: Path, page: Path, say: Say = print
     from offers.data import validation
     from offers.reports import training as report
 
-    known, provenance = contracts.load(contract), files.read(raw, PROVENANCE, Provenance)
-    checked = validation.validate(pd.read_parquet(raw / ROWS), known)
-    page.write_text(report.validation_report(known, provenance.origin, provenance.rows, checked.violations), "utf-8")
+    contract, provenance = contracts.load(contract_text), files.read(raw, PROVENANCE, Provenance)
+    checked = validation.validate(pd.read_parquet(raw / ROWS), contract)
+    page.write_text(report.validation_report(contract, provenance.origin, provenance.rows, checked.violations), "utf-8")
     files.save(typed, ROWS, checked.frame)
     files.save(typed, PROVENANCE, provenance)
     if checked.passed:
-        say(f"{provenance.rows} rows keep to contract {known.name}")
+        say(f"{provenance.rows} rows keep to contract {contract.name}")
     else:
-        refusal = str(validation.broken_contract(known.name, checked.violations))
+        refusal = str(validation.broken_contract(contract.name, checked.violations))
         (typed / REFUSAL).write_text(refusal, "utf-8")
         say(refusal)
     return len(checked.violations)
 
 
-def prepare(contract: str, typed: Path, gold: Path, say: Say = print) -> TrainingData:
+def prepare(contract_text: str, typed: Path, gold: Path, say: Say = print) -> TrainingData:
     """Keep what a model may see, with label and period of each row (gold)."""
-    known, provenance = contracts.load(contract), files.read(typed, PROVENANCE, Provenance)
+    contract, provenance = contracts.load(contract_text), files.read(typed, PROVENANCE, Provenance)
     if (typed / REFUSAL).exists():
         raise DataError((typed / REFUSAL).read_text("utf-8"))
-    dataset = Dataset.prepare(pd.read_parquet(typed / ROWS), known)
-    _refuse_too_few(dataset, known)
+    dataset = Dataset.prepare(pd.read_parquet(typed / ROWS), contract)
+    _refuse_too_few(dataset, contract)
     data = TrainingData(
         origin=provenance.origin,
         source_sha256=provenance.source_sha256,
-        fingerprint=dataset.fingerprint(known),
+        fingerprint=dataset.fingerprint(contract),
         rows=len(dataset),
         positives=int(dataset.labels.sum()),
         first_period=str(dataset.periods[0]),
@@ -82,7 +82,7 @@ def prepare(contract: str, typed: Path, gold: Path, say: Say = print) -> Trainin
     )
     files.save(gold, ROWS, dataset.to_frame())
     files.save(gold, DATA, data)
-    say(f"{data.rows} rows, {data.positives / data.rows:.1%} positive, {len(known.inputs)} inputs")
+    say(f"{data.rows} rows, {data.positives / data.rows:.1%} positive, {len(contract.inputs)} inputs")
     return data
 
 
@@ -99,9 +99,9 @@ def _lasting(origin: str) -> str:
 def _refuse_too_few(dataset: Dataset, contract: Contract) -> None:
     """Refuse rows that leave nothing to learn from before the first window."""
     first = dataset.labels[: origin(contract, len(dataset)) or len(dataset)]
-    fewest, wanted = min(int(first.sum()), len(first) - int(first.sum())), contract.evaluation.folds
-    if fewest < wanted:
+    fewest, folds = min(int(first.sum()), len(first) - int(first.sum())), contract.evaluation.folds
+    if fewest < folds:
         raise DataError(
-            f"contract {contract.name}: expected {wanted} rows of each outcome among the first {len(first)} rows, "
+            f"contract {contract.name}: expected {folds} rows of each outcome among the first {len(first)} rows, "
             f"got {fewest}: bring more rows"
         )

@@ -19,7 +19,7 @@ from offers.decisions.period import Period
 from offers.decisions.scored import SCORE, SCORED_AT
 from offers.evaluation.figures import Figure
 from offers.monitoring import heartbeat
-from offers.monitoring.findings import Findings, Labels, Monitoring, Quality, Record, Volume
+from offers.monitoring.findings import Findings, Labels, Monitoring, Record, RowQuality, Volume
 from offers.settings import Settings
 from offers.steps.data import Say
 
@@ -40,7 +40,7 @@ class Collected(Record):
     since: datetime | None
     until: datetime
     as_of: datetime
-    quality: Quality
+    quality: RowQuality
     volume: Volume
     labels: Labels
 
@@ -68,7 +68,7 @@ def which_bundle(bundle: str, scored: str, period: "Period", settings: Settings)
 
 
 def collect(
-    bundle: str,
+    bundle_uri: str,
     scored: str,
     outcomes: str,
     since: str,
@@ -94,60 +94,64 @@ def collect(
     from offers.decisions import scored as reading
     from offers.monitoring import inspection
 
-    made, period = open_bundle(bundle, settings), Period.parse(since, until, as_of)
+    bundle, period = open_bundle(bundle_uri, settings), Period.parse(since, until, as_of)
     # Without outcomes nothing waits for a training's cool-down: decisions that are mature already need no count.
-    needed = None if outcomes else _labels_from(period, made.contract)
-    rows = reading.read_scored(scored, made.contract, settings, needed)
-    window = timedelta(days=made.contract.target.matures_after_days)
-    told = reading.read_outcomes(outcomes, settings, window) if outcomes else reading.no_outcomes()
-    joined = inspection.join(inspection.of_bundle(rows, made, period), told.frame, made.contract, period)
-    found = Collected(
+    needed = None if outcomes else _labels_from(period, bundle.contract)
+    rows = reading.read_scored(scored, bundle.contract, settings, needed)
+    window = timedelta(days=bundle.contract.target.matures_after_days)
+    outcome_table = reading.read_outcomes(outcomes, settings, window) if outcomes else reading.no_outcomes()
+    joined = inspection.join(inspection.of_bundle(rows, bundle, period), outcome_table.frame, bundle.contract, period)
+    result = Collected(
         since=period.since,
         until=period.until,
         as_of=period.as_of,
-        quality=inspection.quality(rows, told, joined, made, period),
+        quality=inspection.quality(rows, outcome_table, joined, bundle, period),
         volume=inspection.volume(rows, period),
-        labels=inspection.labels(joined, made.contract),
+        labels=inspection.labels(joined, bundle.contract),
     )
     files.save(decisions, ROWS, _to_frame(joined))
-    files.save(decisions, COLLECTED, found)
-    labels = found.labels
-    say(f"{found.quality.rows} decisions in the period; {labels.labelled} of {labels.mature} mature labels are known")
-    return found
+    files.save(decisions, COLLECTED, result)
+    labels = result.labels
+    say(f"{result.quality.rows} decisions in the period; {labels.labelled} of {labels.mature} mature labels are known")
+    return result
 
 
-def inspect(bundle: str, decisions: Path, findings: Path, settings: Settings, say: Say = print) -> Findings:
+def inspect(bundle_uri: str, decisions: Path, findings: Path, settings: Settings, say: Say = print) -> Findings:
     """Hold windows of rows against the bundle's reference, and propensities against mature labels."""
     from offers.bundle.location import open_bundle
     from offers.monitoring import inspection
 
-    made, known = open_bundle(bundle, settings), files.read(decisions, COLLECTED, Collected)
+    bundle, collected = open_bundle(bundle_uri, settings), files.read(decisions, COLLECTED, Collected)
     rows = _of_frame(pd.read_parquet(decisions / ROWS))
-    found = Findings(
-        contract=made.contract.name,
-        bundle=made.name,
-        **dict(known),
-        drift=inspection.drift(rows, made),
-        performance=inspection.performance(rows, made),
-        promise=inspection.promise(rows, made.contract),
+    result = Findings(
+        contract=bundle.contract.name,
+        bundle=bundle.name,
+        **dict(collected),
+        drift=inspection.drift(rows, bundle),
+        performance=inspection.performance(rows, bundle),
+        promise=inspection.promise(rows, bundle.contract),
         since_training=len(rows.rows),
     )
-    files.save(findings, FINDINGS, found)
-    live = found.performance.scores.figures if found.performance else {}
-    gate = made.evaluation.model.figures
-    say(f"{len(found.drift.windows)} windows of {found.drift.size} rows; AUC {_auc(live)}, at the gate {_auc(gate)}")
-    return found
+    files.save(findings, FINDINGS, result)
+    live = result.performance.scores.figures if result.performance else {}
+    gate = bundle.evaluation.model.figures
+    say(f"{len(result.drift.windows)} windows of {result.drift.size} rows; AUC {_auc(live)}, at the gate {_auc(gate)}")
+    return result
 
 
-def figures(found: Findings) -> dict[str, float]:
+def figures(findings: Findings) -> dict[str, float]:
     """What is worth a line in a list of runs; figures that could not be measured are absent."""
-    known = {"rows": found.quality.rows, "mature labels": found.labels.labelled, "windows": len(found.drift.windows)}
-    scores = found.performance.scores.figures if found.performance else {}
-    return {**known, **{name: figure.value for name, figure in scores.items()}}
+    figures_by_name = {
+        "rows": findings.quality.rows,
+        "mature labels": findings.labels.labelled,
+        "windows": len(findings.drift.windows),
+    }
+    scores = findings.performance.scores.figures if findings.performance else {}
+    return {**figures_by_name, **{name: figure.value for name, figure in scores.items()}}
 
 
 def judge(
-    bundle: str,
+    bundle_uri: str,
     decisions: Path,
     findings: Path,
     verdict: Path,
@@ -161,18 +165,18 @@ def judge(
     from offers.reports.monitoring import monitoring_report
     from offers.store.store import open_store
 
-    made, found = open_bundle(bundle, settings), files.read(findings, FINDINGS, Findings)
-    judged = decide(found, made.contract, made.model.layer is not None)
+    bundle, found = open_bundle(bundle_uri, settings), files.read(findings, FINDINGS, Findings)
+    monitoring = decide(found, bundle.contract, bundle.model.layer is not None)
     rows = _of_frame(pd.read_parquet(decisions / ROWS))
-    html = monitoring_report(made.contract, judged, made.evaluation, _learnt(rows), _facts(made, found))
+    html = monitoring_report(bundle.contract, monitoring, bundle.evaluation, _learnt(rows), _facts(bundle, found))
     page.write_text(html, "utf-8")
-    files.save(verdict, VERDICT, judged)
-    heartbeat.write(open_store(store, settings), _status(judged), html)
-    say(f"{judged.action}: {'; '.join(judged.reasons)}" if judged.reasons else judged.action)
-    return judged
+    files.save(verdict, VERDICT, monitoring)
+    heartbeat.write(open_store(store, settings), _status(monitoring), html)
+    say(f"{monitoring.action}: {'; '.join(monitoring.reasons)}" if monitoring.reasons else monitoring.action)
+    return monitoring
 
 
-def decide(found: Findings, contract: Contract, layered: bool = False) -> Monitoring:
+def decide(findings: Findings, contract: Contract, layered: bool = False) -> Monitoring:
     """Weigh the three signals; a drift of the propensities' mean counts as one of the propensities.
 
     Parameters
@@ -181,23 +185,23 @@ def decide(found: Findings, contract: Contract, layered: bool = False) -> Monito
     """
     from offers.monitoring import two_of_three as verdict
 
-    drift = found.drift.signals
+    drift = findings.drift.signals
     score = None if drift["score"] is None else bool(drift["score"] or drift["rate"])
     signals = verdict.Signals(
         data=drift["data"],
         score=score,
-        performance=found.promise.breached,
-        ranks_hold=found.promise.ranks_hold,
-        labels=found.labels.since_training,
-        since_training=found.since_training,
-        unlearnt=found.labels.since_training if layered else None,
+        performance=findings.promise.breached,
+        ranks_hold=findings.promise.ranks_hold,
+        labels=findings.labels.since_training,
+        since_training=findings.since_training,
+        unlearnt=findings.labels.since_training if layered else None,
     )
     decided = verdict.decide(signals, contract.retraining)
     return Monitoring(
-        findings=found,
+        findings=findings,
         signals={"data": signals.data, "score": signals.score, "performance": signals.performance},
         action=decided.action,
-        reasons=(*decided.reasons, *found.drift.reasons, *found.promise.reasons),
+        reasons=(*decided.reasons, *findings.drift.reasons, *findings.promise.reasons),
     )
 
 
@@ -214,25 +218,25 @@ def request_retraining(verdict: Path, trigger: str, say: Say = print) -> None:
         return
     from offers.retraining import alarm, signature
 
-    judged = verdict_of(verdict)
-    found = judged.findings
+    monitoring = verdict_of(verdict)
+    findings = monitoring.findings
     data = {
-        "bundle": found.bundle,
-        "action": judged.action,
-        "signals": judged.signals,
-        "reasons": list(judged.reasons),
-        "until": found.until.isoformat(),
+        "bundle": findings.bundle,
+        "action": monitoring.action,
+        "signals": monitoring.signals,
+        "reasons": list(monitoring.reasons),
+        "until": findings.until.isoformat(),
     }
-    identity = f"{found.bundle}@{found.as_of.isoformat()}"
+    identity = f"{findings.bundle}@{findings.as_of.isoformat()}"
     key = signature.key_of(os.environ.get(signature.VARIABLE, ""))
-    decision = alarm.send(trigger, _SOURCE, identity, found.as_of, data, key)
+    decision = alarm.send(trigger, _SOURCE, identity, findings.as_of, data, key)
     say(f"{'started' if decision.get('started') else 'not started'}: {decision.get('reason')}")
 
 
 def verdict_of(directory: Path) -> Monitoring:
     """The verdict that `judge` has left."""
-    judged: Monitoring = files.read(directory, VERDICT, Monitoring)
-    return judged
+    monitoring: Monitoring = files.read(directory, VERDICT, Monitoring)
+    return monitoring
 
 
 def _labels_from(period: "Period", contract: Contract) -> datetime | None:
@@ -244,33 +248,33 @@ def _learnt(decisions: "Decisions") -> pd.DataFrame:
     """Period, label and propensity of the decisions whose label is mature and known."""
     rows = decisions.rows[decisions.judged]
     months = rows[SCORED_AT].dt.strftime("%Y-%m")
-    known = decisions.outcome[decisions.judged].astype(np.int8)
-    return pd.DataFrame({"period": months, "label": known, "propensity": rows[SCORE]}).reset_index(drop=True)
+    outcomes = decisions.outcome[decisions.judged].astype(np.int8)
+    return pd.DataFrame({"period": months, "label": outcomes, "propensity": rows[SCORE]}).reset_index(drop=True)
 
 
-def _status(judged: Monitoring) -> heartbeat.Status:
-    found = judged.findings
+def _status(monitoring: Monitoring) -> heartbeat.Status:
+    findings = monitoring.findings
     return heartbeat.Status(
-        contract=found.contract,
-        bundle=found.bundle,
-        as_of=found.as_of,
-        since=found.since,
-        until=found.until,
-        rows=found.quality.rows,
-        labelled=found.labels.labelled,
-        signals=judged.signals,
-        action=judged.action,
-        reasons=judged.reasons,
+        contract=findings.contract,
+        bundle=findings.bundle,
+        as_of=findings.as_of,
+        since=findings.since,
+        until=findings.until,
+        rows=findings.quality.rows,
+        labelled=findings.labels.labelled,
+        signals=monitoring.signals,
+        action=monitoring.action,
+        reasons=monitoring.reasons,
     )
 
 
-def _facts(bundle: "Bundle", found: Findings) -> dict[str, str]:
+def _facts(bundle: "Bundle", findings: Findings) -> dict[str, str]:
     data = bundle.manifest.data
     return {
         "bundle": bundle.name,
         "trained on": f"{data.rows} rows, {data.first_period} to {data.last_period}, from {data.origin}",
         "evaluated by": bundle.evaluation.scheme,
-        "decisions of this bundle that were read": str(found.since_training),
+        "decisions of this bundle that were read": str(findings.since_training),
         "libraries": ", ".join(f"{name} {version}" for name, version in libraries().items()),
         "git commit": git_commit(),
     }

@@ -18,7 +18,7 @@ from offers.contract import contract as contracts
 from offers.errors import ContractError, GateError
 from offers.evaluation import gate as gates
 from offers.evaluation.figures import Evaluation
-from offers.evaluation.gate import Verdict
+from offers.evaluation.gate import GateVerdict
 from offers.settings import Settings
 from offers.steps.data import DATA, Say, read_gold
 
@@ -43,19 +43,21 @@ class Curves:
     confusion: list[list[int]]
 
 
-def train(contract: str, gold: Path, model: Path, trials: int, seed: int, settings: Settings, say: Say = print) -> None:
+def train(
+    contract_text: str, gold: Path, model: Path, trials: int, seed: int, settings: Settings, say: Say = print
+) -> None:
     """Search for settings where there is a budget of trials, then fit and calibrate."""
     from offers.bundle import writing
     from offers.training import learners
 
-    known = contracts.load(contract)
-    dataset = read_gold(gold, known)
-    matrix, chosen = dataset.encode(known), known.model
+    contract = contracts.load(contract_text)
+    dataset = read_gold(gold, contract)
+    matrix, chosen = dataset.encode(contract), contract.model
     if trials:
         from offers.training import search
 
-        chosen = search.search(known, matrix, dataset.labels, trials, seed, settings.home / "search", say)
-    fitted = learners.train(known, chosen, matrix, dataset.labels, seed)
+        chosen = search.search(contract, matrix, dataset.labels, trials, seed, settings.home / "search", say)
+    fitted = learners.train(contract, chosen, matrix, dataset.labels, seed)
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, Parameters(model=chosen, seed=seed, trials=trials))
     calibrator = fitted.calibrator
@@ -63,7 +65,9 @@ def train(contract: str, gold: Path, model: Path, trials: int, seed: int, settin
     say(f"{chosen.trees} trees; {f'layer: {fitted.layer}' if fitted.layer else f'calibration {beside}'}")
 
 
-def update(contract: str, gold: Path, parent: str, lag: int, model: Path, settings: Settings, say: Say = print) -> None:
+def update(
+    contract_text: str, gold: Path, parent: str, lag: int, model: Path, settings: Settings, say: Say = print
+) -> None:
     """Keep a bundle's trees, and teach its layer the labels that have come since.
 
     Parameters
@@ -81,12 +85,13 @@ def update(contract: str, gold: Path, parent: str, lag: int, model: Path, settin
     from offers.bundle import update as updates
     from offers.bundle import writing
 
-    known, serving = contracts.load(contract), open_bundle(parent, settings)
-    if difference := difference_of(serving, known):
+    contract, serving = contracts.load(contract_text), open_bundle(parent, settings)
+    if difference := difference_of(serving, contract):
         raise ContractError(
-            f"contract {known.name}: expected the inputs of bundle {serving.name}, but {difference}: train a new model"
+            f"contract {contract.name}: expected the inputs of bundle {serving.name}, but {difference}:"
+            " train a new model"
         )
-    fitted, lineage = updates.update(serving, read_gold(gold, known), lag)
+    fitted, lineage = updates.update(serving, read_gold(gold, contract), lag)
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, serving.manifest.parameters)
     files.save(model, UPDATE, lineage)
@@ -94,7 +99,7 @@ def update(contract: str, gold: Path, parent: str, lag: int, model: Path, settin
 
 
 def evaluate(
-    contract: str, gold: Path, model: Path, champion: str, result: Path, settings: Settings, say: Say = print
+    contract_text: str, gold: Path, model: Path, champion: str, result: Path, settings: Settings, say: Say = print
 ) -> tuple[Evaluation, Curves]:
     """Estimate quality on rows that the scoring models had not seen.
 
@@ -107,31 +112,35 @@ def evaluate(
     from offers.bundle import update as updates
     from offers.evaluation import evaluate as evaluation
 
-    known, parameters = contracts.load(contract), files.read(model, PARAMETERS, Parameters)
-    dataset, lineage = read_gold(gold, known), _lineage(model)
-    serving = open_champion(champion, known, settings) if champion else None
+    contract, parameters = contracts.load(contract_text), files.read(model, PARAMETERS, Parameters)
+    dataset, lineage = read_gold(gold, contract), _lineage(model)
+    serving = open_champion(champion, contract, settings) if champion else None
     if lineage is not None:
-        found, scored = updates.measure(_parent(lineage, serving), dataset, parameters.seed)
+        evaluated, scored = updates.measure(_parent(lineage, serving), dataset, parameters.seed)
     else:
         rival, booster = champion_of(serving) if serving else None, bundle.load_model(model).booster
-        found, scored = evaluation.evaluate(dataset, known, parameters.model, booster, rival, parameters.seed, say)
-    files.save(result, EVALUATION, found)
+        evaluated, scored = evaluation.evaluate(
+            dataset, contract, parameters.model, booster, rival, parameters.seed, say
+        )
+    files.save(result, EVALUATION, evaluated)
     files.save(result, PREDICTIONS, scored)
-    say(f"AUC {found.model.figures.get('auc', 'not measured')}")
-    return found, _curves(scored, known.evaluation.contact_share)
+    say(f"AUC {evaluated.model.figures.get('auc', 'not measured')}")
+    return evaluated, _curves(scored, contract.evaluation.contact_share)
 
 
-def gate(contract: str, gold: Path, model: Path, result: Path, verdict: Path, page: Path, say: Say = print) -> Verdict:
+def gate(
+    contract_text: str, gold: Path, model: Path, result: Path, verdict: Path, page: Path, say: Say = print
+) -> GateVerdict:
     """Hold the figures against the contract's rules, and write the run's report, whether passed or not."""
     from offers.reports import training as report
 
-    known, found = contracts.load(contract), files.read(result, EVALUATION, Evaluation)
+    contract, evaluated = contracts.load(contract_text), files.read(result, EVALUATION, Evaluation)
     lineage = _lineage(model)
-    decided = gates.decide_update(found, known) if lineage else gates.decide(found, known)
+    decided = gates.decide_update(evaluated, contract) if lineage else gates.decide(evaluated, contract)
     verdict.write_text(decided.model_dump_json(indent=1) + "\n", "utf-8")
     facts = _facts(files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters), lineage)
     scored = pd.read_parquet(result / PREDICTIONS)
-    page.write_text(report.training_report(known, found, scored, decided, facts), "utf-8")
+    page.write_text(report.training_report(contract, evaluated, scored, decided, facts), "utf-8")
     failed = [rule.rule for rule in decided.rules if rule.passed is False]
     say(f"failed: {'; '.join(failed)}" if failed else f"passed: {len(decided.rules)} rules")
     return decided
@@ -160,15 +169,17 @@ def package(
     from offers.store import store
 
     text = contracts.text(contract)
-    known, found = contracts.parse(text), files.read(result, EVALUATION, Evaluation)
-    decided = Verdict.model_validate_json(verdict.read_text("utf-8"))
+    contract_object, evaluated = contracts.parse(text), files.read(result, EVALUATION, Evaluation)
+    decided = GateVerdict.model_validate_json(verdict.read_text("utf-8"))
     if not decided.passed:
-        raise GateError(f"the gate did not pass this candidate of {known.name}, so it is not packaged: see the report")
+        raise GateError(
+            f"the gate did not pass this candidate of {contract_object.name}, so it is not packaged: see the report"
+        )
     data, parameters = files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters)
     lineage = _lineage(model)
-    card = report.model_card(known, found, decided, _facts(data, parameters, lineage))
-    fitted, dataset = bundle.load_model(model), read_gold(gold, known)
-    path = writing.write(directory, text, fitted, dataset, found, decided, card, data, parameters, lineage)
+    card = report.model_card(contract_object, evaluated, decided, _facts(data, parameters, lineage))
+    fitted, dataset = bundle.load_model(model), read_gold(gold, contract_object)
+    path = writing.write(directory, text, fitted, dataset, evaluated, decided, card, data, parameters, lineage)
     if publish:
         store.open_store(publish, settings).put_directory(path, path.name)
     say(f"bundle {path.name}")
@@ -223,11 +234,11 @@ def _curves(scored: pd.DataFrame, share: float) -> Curves:
 
     labels, propensity = scored["label"].to_numpy(), scored["propensity"].to_numpy()
     false_positive, true_positive, thresholds = roc_curve(labels, propensity)
-    kept = np.unique(np.linspace(0, len(thresholds) - 1, _ROC_POINTS).astype(int))
+    places = np.unique(np.linspace(0, len(thresholds) - 1, _ROC_POINTS).astype(int))
     chosen = metrics.contacted(propensity, share)
     return Curves(
-        false_positive[kept].tolist(),
-        true_positive[kept].tolist(),
-        np.minimum(thresholds[kept], 1.0).tolist(),
+        false_positive[places].tolist(),
+        true_positive[places].tolist(),
+        np.minimum(thresholds[places], 1.0).tolist(),
         confusion_matrix(labels, chosen).tolist(),
     )

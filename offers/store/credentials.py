@@ -22,10 +22,10 @@ def credentials(settings: S3Settings) -> Provider | None:
     key, secret = settings.access_key, settings.secret_key.get_secret_value()
     if key and secret:
         return StaticProvider(key, secret, settings.session_token.get_secret_value() or None)
-    return _Role(settings) if key or secret or settings.role_arn or settings.token_file else None
+    return _AssumedRole(settings) if key or secret or settings.role_arn or settings.token_file else None
 
 
-class _Role(WebIdentityProvider):
+class _AssumedRole(WebIdentityProvider):
     """Keys of a role for the token of a service account, asked for again shortly before they expire."""
 
     def __init__(self, settings: S3Settings) -> None:
@@ -97,17 +97,17 @@ def _refusal(answer: BaseHTTPResponse) -> str:
 
 
 def _no_credentials(settings: S3Settings) -> StorageError:
-    known = {
+    by_variable = {
         "AWS_ACCESS_KEY_ID": settings.access_key,
         "AWS_SECRET_ACCESS_KEY": settings.secret_key.get_secret_value(),
         "AWS_ROLE_ARN": settings.role_arn,
         "AWS_WEB_IDENTITY_TOKEN_FILE": settings.token_file,
     }
-    key, secret, role, token = known
-    found = " and ".join(name for name, value in known.items() if value)
+    key, secret, role, token = by_variable
+    present = " and ".join(name for name, value in by_variable.items() if value)
     return StorageError(
         f"credentials of the object store: expected {key} and {secret}, or {role} and {token}, which EKS sets for "
-        f"an annotated service account; got only {found}"
+        f"an annotated service account; got only {present}"
     )
 
 

@@ -151,5 +151,5 @@ def _s3_options(s3: S3Settings) -> dict[str, str]:
         "aws_endpoint_url": f"http{'s' if s3.secure else ''}://{s3.endpoint}" if s3.endpoint else "",
         "aws_allow_http": "" if s3.secure else "true",
     }
-    given = {key: value for key, value in options.items() if value}
-    return given | {"aws_conditional_put": "etag", "timeout": "30s", "connect_timeout": "5s", "max_retries": "2"}
+    present = {key: value for key, value in options.items() if value}
+    return present | {"aws_conditional_put": "etag", "timeout": "30s", "connect_timeout": "5s", "max_retries": "2"}

@@ -33,12 +33,12 @@ def fit_calibrator(margin: np.ndarray, labels: np.ndarray, prior: float) -> Cali
         value = np.logaddexp(0, log_odds).sum() - labels @ log_odds + change @ precision @ change / 2
         return value, inputs.T @ (expit(log_odds) - labels) + precision @ change
 
-    found = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B")
+    optimum = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B")
     # Rounded, so that the last bits of an optimiser do not enter the bundle's name.
-    return Calibrator(round(float(found.x[0]), 6), round(float(found.x[1]), 6))
+    return Calibrator(round(float(optimum.x[0]), 6), round(float(optimum.x[1]), 6))
 
 
 def calibrate(margin: np.ndarray, labels: np.ndarray, settings: Calibration) -> Calibrator:
     """Fit on the newest `settings.rows` rows that have a margin."""
-    known = np.flatnonzero(~np.isnan(margin))[-settings.rows :]
-    return fit_calibrator(margin[known], labels[known], settings.prior)
+    newest = np.flatnonzero(~np.isnan(margin))[-settings.rows :]
+    return fit_calibrator(margin[newest], labels[newest], settings.prior)

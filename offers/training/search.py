@@ -93,7 +93,7 @@ def _suggest(trial: optuna.Trial, settings: ModelSettings) -> ModelSettings:
         # Zero has no place on a log scale; a contract that switches a penalty off keeps it off.
         return own if log and not own else trial.suggest_float(name, min(low, own), max(high, own), log=log)
 
-    drawn = {
+    suggestion = {
         "trees": whole("trees", 50, 800),
         "depth": whole("depth", 2, 8),
         "learning_rate": real("learning_rate", 0.01, 0.3),
@@ -102,7 +102,7 @@ def _suggest(trial: optuna.Trial, settings: ModelSettings) -> ModelSettings:
         "min_child_weight": real("min_child_weight", 0.5, 50.0),
         "l2": real("l2", 0.1, 50.0),
     }
-    return settings.model_copy(update=drawn)
+    return settings.model_copy(update=suggestion)
 
 
 def _point(settings: ModelSettings) -> dict[str, float]:

@@ -15,7 +15,7 @@ from offers.retraining.signature import VARIABLE, key_of
 from serving.drift import bundle as bundles
 from serving.drift import server
 from serving.drift.alarms import Sink
-from serving.drift.ledger import Ledger
+from serving.drift.ledger import WatchRecord
 from serving.drift.monitor import Monitor
 from serving.drift.rows import Rows
 from serving.drift.state import Damaged, StateFile
@@ -29,13 +29,13 @@ WAITING_WINDOWS, WAITING_ROWS = 4, 10_000
 
 def main() -> None:
     """Watch a bundle; a mistake in what was given is one sentence on standard error and exit code 2."""
-    given = _arguments()
+    arguments = _arguments()
     configure_logging()
-    if given.wait:
-        wait_for_bundle(given.bundle, given.host, given.port)
+    if arguments.wait:
+        wait_for_bundle(arguments.bundle, arguments.host, arguments.port)
     try:
-        with bound(given.host, given.port) as listener:
-            server.run(_monitor(given), listener)
+        with bound(arguments.host, arguments.port) as listener:
+            server.run(_monitor(arguments), listener)
     except OffersError as error:
         print(f"drift: {error}", file=sys.stderr)
         sys.exit(2)
@@ -55,10 +55,10 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _monitor(given: argparse.Namespace) -> Monitor:
-    sink = _sink(given) if given.sink else None
-    watched = bundles.load(given.bundle)
-    state = StateFile(given.state, _schema(watched.reference))
+def _monitor(arguments: argparse.Namespace) -> Monitor:
+    sink = _sink(arguments) if arguments.sink else None
+    watched = bundles.load(arguments.bundle)
+    state = StateFile(arguments.state, _schema(watched.reference))
     rows, ledger = _resumed(state, watched)
     # What can't be written now can't be written later either; better to know before the first event.
     state.save(rows.all(), ledger.to_json())
@@ -78,21 +78,21 @@ def _schema(reference: Reference) -> pa.Schema:
     return pa.schema(kinds | {SCORE: pa.float64()})
 
 
-def _resumed(state: StateFile, watched: bundles.Watched) -> tuple[Rows, Ledger]:
+def _resumed(state: StateFile, watched: bundles.Watched) -> tuple[Rows, WatchRecord]:
     """Go on where the last process stopped, or begin afresh and say why."""
     reference = watched.reference
     window = reference.watch.window
     limit = window + max(WAITING_WINDOWS * window, WAITING_ROWS)
     try:
-        found = state.load()
-        if found:
-            Streak.from_dict(reference.watch, found[1].streak)
+        saved = state.load()
+        if saved:
+            Streak.from_dict(reference.watch, saved[1].streak)
     except (Damaged, DataError) as error:
         log_event("state is damaged: beginning afresh", logging.ERROR, reason=str(error), kept=str(state.set_aside()))
-        found = None
-    if found is None:
-        return Rows(limit), Ledger(watched.name, Streak(reference.watch).to_dict())
-    rows, ledger = found
+        saved = None
+    if saved is None:
+        return Rows(limit), WatchRecord(watched.name, Streak(reference.watch).to_dict())
+    rows, ledger = saved
     if ledger.bundle == watched.name:
         log_event("going on", bundle=watched.name, windows=ledger.windows, waiting_rows=len(rows))
         return Rows(limit, [rows]), ledger
@@ -101,7 +101,7 @@ def _resumed(state: StateFile, watched: bundles.Watched) -> tuple[Rows, Ledger]:
         "another bundle: beginning afresh", logging.WARNING,
         bundle=watched.name, before=ledger.bundle, rows_left=len(rows), alarms_kept=len(waiting),
     )  # fmt: skip
-    return Rows(limit), Ledger(watched.name, Streak(reference.watch).to_dict(), alarms=waiting)
+    return Rows(limit), WatchRecord(watched.name, Streak(reference.watch).to_dict(), alarms=waiting)
 
 
 if __name__ == "__main__":

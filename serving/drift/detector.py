@@ -27,14 +27,14 @@ class Detector:
 
     def p_values(self, rows: pd.DataFrame) -> dict[str, float]:
         """p-value by column; a column without a known cell, or with a single category, has none."""
-        found = {}
+        by_column = {}
         for column in self.columns:
-            known = _known(column, rows[column.name])
+            values = _known(column, rows[column.name])
             test = self._tests.get(column.name)
-            if test and known.size and _can_differ(column, test.x_ref, known):
-                p_values, _ = test.score(known)
-                found[column.name] = float(p_values[0])
-        return found
+            if test and values.size and _can_differ(column, test.x_ref, values):
+                p_values, _ = test.score(values)
+                by_column[column.name] = float(p_values[0])
+        return by_column
 
 
 def _known(column: WatchedColumn, cells: pd.Series) -> np.ndarray:
@@ -47,6 +47,6 @@ def _can_differ(column: WatchedColumn, *samples: np.ndarray) -> bool:
     return column.kind == "number" or len(np.unique(np.concatenate(samples))) > 1
 
 
-def _test(column: WatchedColumn, known: np.ndarray) -> TabularDrift:
+def _test(column: WatchedColumn, values: np.ndarray) -> TabularDrift:
     # None lets the test take the categories from both samples; a list would break on one that neither holds.
-    return TabularDrift(known, categories_per_feature={} if column.kind == "number" else {0: None})
+    return TabularDrift(values, categories_per_feature={} if column.kind == "number" else {0: None})

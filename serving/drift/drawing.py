@@ -15,7 +15,7 @@ def bars(histogram: Histogram, drifted: bool) -> Markup:
     top = max([*histogram.reference, *histogram.window, 1e-9])
     step = WIDTH / max(len(histogram.labels), 1)
     parts = zip(histogram.labels, histogram.reference, histogram.window, strict=True)
-    drawn = [
+    rectangles = [
         f"<g><title>{escape(label)}: {window:.1%} now, {reference:.1%} in the reference</title>"
         f'<rect x="{place * step:.1f}" y="0" width="{step:.1f}" height="{HEIGHT:g}" class="hit"/>'
         + _bar("reference", (place + 0.06) * step, 0.88 * step, reference / top)
@@ -23,7 +23,7 @@ def bars(histogram: Histogram, drifted: bool) -> Markup:
         + "</g>"
         for place, (label, reference, window) in enumerate(parts)
     ]
-    return _picture([*drawn, _rule("axis", HEIGHT)])
+    return _picture([*rectangles, _rule("axis", HEIGHT)])
 
 
 def line(values: Sequence[float | None], rule: float, low: float, high: float, alarms: Sequence[bool]) -> Markup:
@@ -34,15 +34,15 @@ def line(values: Sequence[float | None], rule: float, low: float, high: float, a
     def place(value: float) -> float:
         return _EDGE + (HEIGHT - 2 * _EDGE) * (1 - min(max((value - low) / span, 0), 1))
 
-    known = [
+    points = [
         (_EDGE + n * step, place(value), alarm)
         for n, (value, alarm) in enumerate(zip(values, alarms, strict=True))
         if value is not None
     ]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in known)
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
     dots = [
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{3 if alarm else 1.4}" class="{"drifted" if alarm else "now"}"/>'
-        for x, y, alarm in known
+        for x, y, alarm in points
     ]
     return _picture([_rule("rule", place(rule)), f'<polyline points="{path}" class="path"/>', *dots])
 

@@ -49,9 +49,9 @@ def histogram(
     return _counted(labels, *(np.searchsorted(edges[1:-1], part) for part in parts))
 
 
-def _ends(known: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(known, [_TAIL, 1 - _TAIL])
-    return (low, high) if low < high else (known.min(), known.max())
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [_TAIL, 1 - _TAIL])
+    return (low, high) if low < high else (values.min(), values.max())
 
 
 def _counted(labels: Sequence[str], *places: np.ndarray) -> Histogram:

@@ -18,7 +18,7 @@ _SMALLEST = 1e-9
 
 
 @dataclass(frozen=True)
-class Judgement:
+class WindowJudgement:
     """What one window has shown.
 
     Attributes
@@ -45,7 +45,7 @@ class Judge:
         self.reference: Reference = at_mix(watched.reference, self._propensity)
         self.detector = Detector(watched.reference)
 
-    def __call__(self, scored: pd.DataFrame) -> Judgement:
+    def __call__(self, scored: pd.DataFrame) -> WindowJudgement:
         """Judge the rows of a window, with their propensities as `_propensity`."""
         rows, served = scored.drop(columns=SCORE), scored[SCORE].to_numpy()
         model = self.watched.model
@@ -59,17 +59,19 @@ class Judge:
             self.detector.p_values(rows),
         )
         otherwise = np.abs(self._propensity(rows) - served) > _OTHER
-        return Judgement(report, self._histograms(rows, propensity), float(otherwise.mean()))
+        return WindowJudgement(report, self._histograms(rows, propensity), float(otherwise.mean()))
 
     def _propensity(self, rows: pd.DataFrame) -> np.ndarray:
         return self.watched.model.propensity(self.watched.typed(rows))
 
     def _histograms(self, rows: pd.DataFrame, propensity: np.ndarray) -> dict[str, Histogram]:
         frame = self.reference.frame
-        found = {c.name: histogram(c, frame[c.name], rows[c.name]) for c in self.reference.columns}
+        by_column = {c.name: histogram(c, frame[c.name], rows[c.name]) for c in self.reference.columns}
         # Most propensities are small: in log-odds they don't share one bar.
         odds = _log_odds(self.reference.propensity), _log_odds(propensity)
-        return found | {SCORE: histogram(WatchedColumn(SCORE, "number"), *odds, lambda value: f"{expit(value):.1%}")}
+        return by_column | {
+            SCORE: histogram(WatchedColumn(SCORE, "number"), *odds, lambda value: f"{expit(value):.1%}")
+        }
 
 
 def _log_odds(propensity: np.ndarray) -> pd.Series:

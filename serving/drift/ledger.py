@@ -16,7 +16,7 @@ _LARGEST = 2**63
 
 
 @dataclass
-class Ledger:
+class WatchRecord:
     """One watch over one bundle. Times are seconds since 1970.
 
     Attributes
@@ -77,7 +77,7 @@ class Ledger:
         return json.dumps({"format": FORMAT, **asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str) -> "Ledger":
+    def from_json(cls, text: str) -> "WatchRecord":
         """Read what `to_json` wrote; raises ValueError or TypeError on anything else."""
         content = json.loads(text)
         if content.pop("format", None) != FORMAT:

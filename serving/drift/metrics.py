@@ -45,14 +45,14 @@ class Figures(Collector):
         yield _gauge("waiting_rows", "Rows that wait for their window to be full or judged.", len(monitor.rows))
         yield _gauge("window_rows", "Rows of a full window.", monitor.watch.window)
         # Before the first window it tells since when one is waited for: either way, its age is how long it was silent.
-        seen = ledger.last_window or ledger.since
-        yield _gauge("last_window_timestamp_seconds", "When a window was judged, or the watch began.", seen)
+        last_seen = ledger.last_window or ledger.since
+        yield _gauge("last_window_timestamp_seconds", "When a window was judged, or the watch began.", last_seen)
         yield _gauge(
             "last_event_timestamp_seconds", "When rows arrived, or the watch began.", ledger.last_event or ledger.since
         )
         waiting = sum(alarm.delivered is None for alarm in ledger.alarms) if monitor.sink else 0
         yield _gauge("alarms_undelivered", "Alarms that the sink has not taken yet.", waiting)
-        signals = {name: float(given) for name, given in monitor.streak.signals.items()}
+        signals = {name: float(value) for name, value in monitor.streak.signals.items()}
         yield _gauge("signal", "1 while the signal is an alarm.", signals, "signal")
 
 

@@ -14,13 +14,13 @@ from offers.drift.examination import Streak, WindowReport
 from offers.errors import StorageError
 from serving.drift.alarms import Alarm, Sink
 from serving.drift.events import Batch, BatchSchema
-from serving.drift.ledger import KEPT_WINDOWS, Ledger
+from serving.drift.ledger import KEPT_WINDOWS, WatchRecord
 from serving.drift.rows import Rows
 from serving.drift.state import StateFile
 from serving.process.logs import log_event, log_fault
 
 if TYPE_CHECKING:
-    from serving.drift.judge import Judge, Judgement
+    from serving.drift.judge import Judge, WindowJudgement
 
 SAVE_EVERY = 1.0
 """Seconds; what a crash may lose at most is what arrived in these."""
@@ -35,7 +35,7 @@ class Busy(Exception):  # noqa: N818
 class Monitor:
     """Watches one bundle. Everything but the judging and the writing happens on the event loop."""
 
-    def __init__(self, judge: "Judge", rows: Rows, ledger: Ledger, state: StateFile, sink: Sink | None) -> None:
+    def __init__(self, judge: "Judge", rows: Rows, ledger: WatchRecord, state: StateFile, sink: Sink | None) -> None:
         self.judge, self.rows, self.ledger, self.state, self.sink = judge, rows, ledger, state, sink
         self.watch = judge.reference.watch
         self.schema = BatchSchema(ledger.bundle, judge.reference.columns, rows.limit - self.watch.window)
@@ -156,7 +156,7 @@ class Monitor:
         await self._save()
         self._raised.set()
 
-    def _record(self, judgement: "Judgement") -> None:
+    def _record(self, judgement: "WindowJudgement") -> None:
         ledger, report = self.ledger, judgement.report
         self.streak = self.streak.after(report)
         ledger.windows += 1
@@ -166,8 +166,8 @@ class Monitor:
         ledger.latest = judgement.to_dict()
         ledger.history = [*ledger.history[-KEPT_WINDOWS + 1 :], self._line(report)]
         log_event("window", window=ledger.windows, signals=self.streak.signals, reasons=report.reasons)
-        told, ledger.told = ledger.told, sorted({*ledger.told, *self.streak.alarms}) if self.streak.alarm else []
-        if len(ledger.told) > len(told) or (told and self._is_overdue()):
+        earlier, ledger.told = ledger.told, sorted({*ledger.told, *self.streak.alarms}) if self.streak.alarm else []
+        if len(ledger.told) > len(earlier) or (earlier and self._is_overdue()):
             self._raise_alarm(report)
 
     def _line(self, report: WindowReport) -> dict[str, Any]:

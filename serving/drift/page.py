@@ -31,7 +31,7 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _headline(report: Mapping[str, Any]) -> str:
-    signals = [name for name, given in report["signals"].items() if given]
+    signals = [name for name, alarm in report["signals"].items() if alarm]
     if signals:
         return f"Drift that lasts: {', '.join(signals)}"
     if not report["latest"]:

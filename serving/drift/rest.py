@@ -21,7 +21,7 @@ _KINDS: Kinds = {WrongBundle: 409, Busy: 503, **KINDS}
 
 def application(monitor: Monitor) -> Edge:
     """Build the application that answers for a monitor."""
-    watch, registry = _Watch(monitor), CollectorRegistry()
+    watch, registry = _Endpoints(monitor), CollectorRegistry()
     for collector in (Figures(monitor), REQUESTS, LATENCY):
         registry.register(collector)
     gets: dict[str, Endpoint] = {
@@ -35,7 +35,7 @@ def application(monitor: Monitor) -> Edge:
     return build(routes | {("GET", path): endpoint for path, endpoint in gets.items()}, _KINDS)
 
 
-class _Watch:
+class _Endpoints:
     def __init__(self, monitor: Monitor) -> None:
         self.monitor, self.bodies = monitor, Bodies()
 
@@ -50,11 +50,11 @@ class _Watch:
         return JSONResponse({"outcome": self.monitor.take(batch), "rows": len(batch.rows)}, 202)
 
     async def report(self, request: Request) -> Response:
-        wanted = request.query_params.get("format") or _preferred(request.headers.get("accept", ""))
-        if wanted not in ("json", "html"):
-            raise HTTPException(400, f"'format': expected json or html, got {wanted[:60]!r}")
+        form = request.query_params.get("format") or _preferred(request.headers.get("accept", ""))
+        if form not in ("json", "html"):
+            raise HTTPException(400, f"'format': expected json or html, got {form[:60]!r}")
         content = self.monitor.report()
-        return HTMLResponse(page(content)) if wanted == "html" else JSONResponse(content)
+        return HTMLResponse(page(content)) if form == "html" else JSONResponse(content)
 
     async def health(self, request: Request) -> Response:
         if not self.monitor.alive:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offers.files import os_errors, sync
-from serving.drift.ledger import Ledger
+from serving.drift.ledger import WatchRecord
 
 _LEDGER = b"offers.drift.ledger"
 
@@ -45,7 +45,7 @@ class StateFile:
             part.replace(self.path)
             sync(self.directory)
 
-    def load(self) -> tuple[pd.DataFrame, Ledger] | None:
+    def load(self) -> tuple[pd.DataFrame, WatchRecord] | None:
         """Read the state, None where there is none yet.
 
         Raises
@@ -61,7 +61,7 @@ class StateFile:
             content = self.path.read_bytes()
         try:
             table = pq.read_table(pa.BufferReader(content))
-            ledger = Ledger.from_json((table.schema.metadata or {})[_LEDGER].decode())
+            ledger = WatchRecord.from_json((table.schema.metadata or {})[_LEDGER].decode())
         except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
             raise Damaged(f"{self.path}: {type(error).__name__}: {error}") from None
         return table.to_pandas(), ledger

@@ -18,12 +18,16 @@ def main() -> None:
         "--max_rows", type=server.whole(1, 10**6), default=MAX_ROWS, help="the most rows of one request"
     )
     parser.add_argument("--wait", action="store_true", help=WAIT)
-    given = parser.parse_args()
-    if given.wait:
-        wait_for_bundle(given.bundle, given.host, given.http_port)
+    arguments = parser.parse_args()
+    if arguments.wait:
+        wait_for_bundle(arguments.bundle, arguments.host, arguments.http_port)
     with server.starting("predictor"):
-        predictor = Predictor(given.name, bundles.load(given.bundle, given.expected), given.max_rows)
-        server.run([predictor], server.Address(given.host, given.http_port, given.grpc_port), door=server.door(given))
+        predictor = Predictor(arguments.name, bundles.load(arguments.bundle, arguments.expected), arguments.max_rows)
+        server.run(
+            [predictor],
+            server.Address(arguments.host, arguments.http_port, arguments.grpc_port),
+            door=server.door(arguments),
+        )
 
 
 if __name__ == "__main__":

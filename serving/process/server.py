@@ -75,7 +75,7 @@ class Server:
         for model in models:
             VERSION.labels(model.name, model.version).set(1)
 
-    async def start(self, wanted: Address) -> Address:
+    async def start(self, address: Address) -> Address:
         """Bind both ports and begin to answer.
 
         Returns
@@ -88,19 +88,19 @@ class Server:
         ServiceError
             a port is taken, or the host is not one of this machine
         """
-        listener = bound(wanted.host, wanted.http_port)
+        listener = bound(address.host, address.http_port)
         http_port = listener.getsockname()[1]
         if self.door.callers:
             await self.door.callers.keys.look()
         admit = self.door.callers.admit if self.door.callers else None
         self._grpc = rpc.server(self.plane, admit)
-        grpc_port = self._bind_grpc(wanted, listener)
+        grpc_port = self._bind_grpc(address, listener)
         edge = application(self.plane)
         edge.admit = admit
         self._http = HttpServer(edge, linger=self.linger, grace=self.grace, tls=self.door.tls)
         await self._grpc.start()
         self._http.start(listener)
-        self.address = Address(wanted.host, http_port, grpc_port)
+        self.address = Address(address.host, http_port, grpc_port)
         return self.address
 
     async def stop(self) -> None:
@@ -123,20 +123,24 @@ class Server:
 
 def parser(name: str, description: str | None, grpc_port: int) -> argparse.ArgumentParser:
     """What every service can be told on its command line: the name of its model, and where to listen."""
-    found = _Parser(f"python -m serving.{name}", description=description)
-    found.add_argument("--name", type=_name, default="offers", help="name of the model in addresses")
-    found.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    found.add_argument("--http_port", type=whole(0, 65535), default=8080, help="0 for a free one")
-    found.add_argument("--grpc_port", type=whole(0, 65535), default=grpc_port, help="0 for a free one")
-    found.add_argument("--tls_certificate", type=Path, help="PEM file of the chain that the service shows")
-    found.add_argument("--tls_key", type=Path, help="PEM file of its private key")
-    found.add_argument("--tls_authorities", type=Path, help="PEM file; callers need a certificate of one of these")
-    found.add_argument("--jwks", default="", help="file or address of the keys that sign callers' tokens")
-    found.add_argument("--audience", default="offers", help="of callers' tokens")
-    found.add_argument("--issuer", default="", help="of callers' tokens; by default any whose keys these are")
-    found.add_argument("--caller_claim", default="sub", help="the claim of a token that names the caller")
-    found.add_argument("--quota", type=float, default=0.0, help="requests a second for each caller; 0 for any number")
-    return found
+    service_parser = _Parser(f"python -m serving.{name}", description=description)
+    service_parser.add_argument("--name", type=_name, default="offers", help="name of the model in addresses")
+    service_parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    service_parser.add_argument("--http_port", type=whole(0, 65535), default=8080, help="0 for a free one")
+    service_parser.add_argument("--grpc_port", type=whole(0, 65535), default=grpc_port, help="0 for a free one")
+    service_parser.add_argument("--tls_certificate", type=Path, help="PEM file of the chain that the service shows")
+    service_parser.add_argument("--tls_key", type=Path, help="PEM file of its private key")
+    service_parser.add_argument(
+        "--tls_authorities", type=Path, help="PEM file; callers need a certificate of one of these"
+    )
+    service_parser.add_argument("--jwks", default="", help="file or address of the keys that sign callers' tokens")
+    service_parser.add_argument("--audience", default="offers", help="of callers' tokens")
+    service_parser.add_argument("--issuer", default="", help="of callers' tokens; by default any whose keys these are")
+    service_parser.add_argument("--caller_claim", default="sub", help="the claim of a token that names the caller")
+    service_parser.add_argument(
+        "--quota", type=float, default=0.0, help="requests a second for each caller; 0 for any number"
+    )
+    return service_parser
 
 
 def door(given: argparse.Namespace) -> Door:
@@ -202,7 +206,7 @@ def starting(name: str) -> Iterator[None]:
 
 def run(
     models: list[Model],
-    wanted: Address,
+    address: Address,
     *beside: AbstractAsyncContextManager[object],
     following: Following | None = None,
     door: Door = OPEN_DOOR,
@@ -214,7 +218,7 @@ def run(
     """
     server = Server(models, door=door)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_signalled(server, wanted, (*beside, *([following(server.plane)] if following else []))))
+        runner.run(_until_signalled(server, address, (*beside, *([following(server.plane)] if following else []))))
 
 
 async def _until_signalled(

@@ -64,18 +64,18 @@ def observed(route: str, given_id: str = "") -> Iterator[Seen]:
     """Count, time and log one request; a caller's own id is kept where it is a plain one, and made otherwise."""
     caller.set("")
     request_id.set(given_id if _PLAIN_ID.fullmatch(given_id) else uuid.uuid4().hex)
-    seen, started = Seen(route), time.perf_counter()
+    record, started = Seen(route), time.perf_counter()
     IN_FLIGHT.inc()
     try:
-        yield seen
+        yield record
     finally:
         seconds = time.perf_counter() - started
         IN_FLIGHT.dec()
-        REQUESTS.labels(seen.route, seen.status).inc()
+        REQUESTS.labels(record.route, record.status).inc()
         if caller.get():
-            CALLERS.labels(caller.get(), seen.status).inc()
-        LATENCY.labels(seen.route).observe(seconds)
-        level = logging.DEBUG if seen.route in _QUIET else logging.INFO
+            CALLERS.labels(caller.get(), record.status).inc()
+        LATENCY.labels(record.route).observe(seconds)
+        level = logging.DEBUG if record.route in _QUIET else logging.INFO
         if log.isEnabledFor(level):
-            fields = {"route": seen.route, "status": seen.status, "ms": round(seconds * 1e3, 3)}
+            fields = {"route": record.route, "status": record.status, "ms": round(seconds * 1e3, 3)}
             log.log(level, "request", extra={"fields": fields})

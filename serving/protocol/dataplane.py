@@ -66,8 +66,8 @@ class ServicePlane(DataPlane):
         described: dict[str, Any] = await super().model_metadata(model_name)
         return described | {"versions": [model.version], "platform": model.platform}
 
-    def check_version(self, model_name: str, wanted: str) -> None:
+    def check_version(self, model_name: str, version: str) -> None:
         """Refuse a request for a version that is not the one served; an empty one means whichever is."""
         served = self.get_model_from_registry(model_name).version
-        if wanted not in ("", served):
-            raise ModelNotFound(f"{shown(model_name)}, version {shown(wanted)} (here is version {served!r}),")
+        if version not in ("", served):
+            raise ModelNotFound(f"{shown(model_name)}, version {shown(version)} (here is version {served!r}),")

@@ -144,8 +144,8 @@ class NumberField:
             return self._error(row, f"at least {shown_number(self.low)}", value)
         return self._error(row, f"at most {shown_number(self.high)}" if value > self.high else self._kind, value)
 
-    def _error(self, row: int, expected: str, got: Any) -> RequestError:
-        return RequestError(f"column {self.column.name!r}, row {row + 1}: expected {expected}, got {shown(got)}")
+    def _error(self, row: int, expected: str, arrived: Any) -> RequestError:
+        return RequestError(f"column {self.column.name!r}, row {row + 1}: expected {expected}, got {shown(arrived)}")
 
 
 class NumberBlock:
@@ -170,9 +170,9 @@ class NumberBlock:
             return {}
 
     def of_tensors(self, tensors: Mapping[str, Tensor], n_rows: int) -> dict[str, np.ndarray]:
-        found = [tensors[name] for name in self.columns]
-        raws = [tensor.raw for tensor in found if tensor.raw is not None and tensor.datatype == "FP64"]
-        if len(raws) < len(found) or any(len(raw) != 8 * n_rows for raw in raws):
+        block = [tensors[name] for name in self.columns]
+        raws = [tensor.raw for tensor in block if tensor.raw is not None and tensor.datatype == "FP64"]
+        if len(raws) < len(block) or any(len(raw) != 8 * n_rows for raw in raws):
             return {}
         return self._checked(np.frombuffer(b"".join(raws), NUMBERS["FP64"]).reshape(len(raws), n_rows))
 
@@ -232,9 +232,9 @@ class CategoryField:
             raise self._error(row, values[row])
         return Coded(np.array(places, np.float32))
 
-    def _error(self, row: int, got: Any) -> RequestError:
+    def _error(self, row: int, arrived: Any) -> RequestError:
         expected = f"one of {', '.join(self.column.values)}"
-        return RequestError(f"column {self.column.name!r}, row {row + 1}: expected {expected}, got {shown(got)}")
+        return RequestError(f"column {self.column.name!r}, row {row + 1}: expected {expected}, got {shown(arrived)}")
 
 
 _TEXT = {str, bytes, type(None)}

@@ -118,10 +118,10 @@ def _check(tensor: Any, raw: bool) -> None:
         raise RequestError(f"column {shown(tensor.name)}: {sentence}")
 
 
-async def _holds(asked: Awaitable[bool]) -> bool:
+async def _holds(question: Awaitable[bool]) -> bool:
     """Whether it is ready; the protocol has no place for the reason why not, which REST tells."""
     try:
-        return await asked
+        return await question
     except ServerNotReady:
         return False
 
@@ -145,18 +145,18 @@ class _Observed(ServerInterceptor):
         given_id, admit = str(metadata.get(REQUEST_ID, "")), None if route in _OPEN else self.admit
 
         async def answer(request: Any, context: ServicerContext) -> Any:
-            with observed(route, given_id) as seen:
+            with observed(route, given_id) as request_log:
                 trailer = ((REQUEST_ID, request_id.get()),)
                 try:
                     if admit is not None:
                         caller.set(await admit(str(metadata.get("authorization", ""))))
                     response = await handler.unary_unary(request, context)
                 except Exception as error:
-                    found = failure(error)
-                    seen.status = found.code.name
-                    await context.abort(found.code, found.sentence, trailer)
+                    refusal = failure(error)
+                    request_log.status = refusal.code.name
+                    await context.abort(refusal.code, refusal.sentence, trailer)
                 context.set_trailing_metadata(trailer)
-                seen.status = "OK"
+                request_log.status = "OK"
                 return response
 
         return grpc.unary_unary_rpc_method_handler(

@@ -51,16 +51,16 @@ def described(column: Column) -> dict[str, Any]:
         "unit": column.unit,
         "may_be_missing": column.may_be_missing,
     }
-    known = {key: value for key, value in limits.items() if value is not None}
-    return {"name": column.name, "datatype": datatype(column), "shape": [-1], "parameters": known}
+    limits_given = {key: value for key, value in limits.items() if value is not None}
+    return {"name": column.name, "datatype": datatype(column), "shape": [-1], "parameters": limits_given}
 
 
-def check_id(given: str) -> None:
+def check_id(request_id_text: str) -> None:
     """Raise RequestError where the id of a V2 request is one that no answer could repeat."""
-    if len(given) > MAX_ID:
-        raise RequestError(f"'id': expected at most {MAX_ID} characters, got {len(given)}")
-    if not given.isascii() and given.encode("utf-8", "ignore").decode() != given:
-        raise RequestError(f"'id': expected text in UTF-8, got {shown(given)}")
+    if len(request_id_text) > MAX_ID:
+        raise RequestError(f"'id': expected at most {MAX_ID} characters, got {len(request_id_text)}")
+    if not request_id_text.isascii() and request_id_text.encode("utf-8", "ignore").decode() != request_id_text:
+        raise RequestError(f"'id': expected text in UTF-8, got {shown(request_id_text)}")
 
 
 def check_outputs(request: InferRequest, name: str) -> None:

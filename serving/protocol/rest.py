@@ -220,11 +220,13 @@ def _v2_request(body: bytes, json_length: str | None, model: str) -> InferReques
         RequestedOutput(_typed(item, "name", str, f"outputs[{place}]"), _parameters(item, f"outputs[{place}]"))
         for place, item in enumerate(_list(content, "outputs") if content.get("outputs") is not None else [])
     ]
-    wanted = content.get("id")
-    if not isinstance(wanted, str | None):
-        raise RequestError(f"'id': expected text, got {shown(wanted)}")
-    check_id(wanted or "")
-    return InferRequest(model, inputs, wanted, parameters=_parameters(content, "the body"), request_outputs=outputs)
+    request_name = content.get("id")
+    if not isinstance(request_name, str | None):
+        raise RequestError(f"'id': expected text, got {shown(request_name)}")
+    check_id(request_name or "")
+    return InferRequest(
+        model, inputs, request_name, parameters=_parameters(content, "the body"), request_outputs=outputs
+    )
 
 
 def _input(item: Any, place: int) -> InferInput:

@@ -134,11 +134,11 @@ def tensors(inputs: Sequence[Schema], outputs: Sequence[str]) -> Schema:
         "parameters": _PARAMETERS,
     }
     each = list_of(record(tensor, "Tensor", ["parameters"]), "Each once, in any order.", len(inputs) - optional)
-    wanted = record({"name": {"enum": list(outputs)}, "parameters": _PARAMETERS}, optional=["parameters"])
+    outputs_schema = record({"name": {"enum": list(outputs)}, "parameters": _PARAMETERS}, optional=["parameters"])
     fields = {
         "id": {"type": ["string", "null"], "maxLength": MAX_ID},
         "inputs": each | {"maxItems": len(inputs)},
-        "outputs": {"anyOf": [list_of(wanted) | {"maxItems": len(outputs)}, _NULL]} | _told("By default all."),
+        "outputs": {"anyOf": [list_of(outputs_schema) | {"maxItems": len(outputs)}, _NULL]} | _told("By default all."),
         "parameters": _PARAMETERS,
     }
     return record(fields, optional=["id", "outputs", "parameters"])

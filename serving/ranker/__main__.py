@@ -42,52 +42,52 @@ def main() -> None:
     parser.add_argument("--scored_dir", default="", help="directory, or s3:// prefix, for Parquet files of scored rows")
     parser.add_argument("--wait", action="store_true", help=WAIT)
     add_arguments(parser)
-    given = parser.parse_args()
-    if given.wait:
-        wait_for_bundle(Path(given.bundle), given.host, given.http_port)
+    arguments = parser.parse_args()
+    if arguments.wait:
+        wait_for_bundle(Path(arguments.bundle), arguments.host, arguments.http_port)
     with server.starting("ranker"):
-        address = server.Address(given.host, given.http_port, given.grpc_port)
-        if given.routing:
-            _follow(given, address)
+        address = server.Address(arguments.host, arguments.http_port, arguments.grpc_port)
+        if arguments.routing:
+            _follow(arguments, address)
             return
-        contract = contracts.load(f"{given.bundle}/contract.yaml" if given.bundle else given.contract)
-        catalogue, feeds = given.catalogue or contract.name, _feeds(given.drift_url, given.scored_dir)
-        kept = decision_log(given)
-        ranker = _ranker(given, contract, catalogue, given.predictor_host, feeds, kept)
-        server.run([ranker], address, *feeds, *_spool(kept), door=server.door(given))
+        contract = contracts.load(f"{arguments.bundle}/contract.yaml" if arguments.bundle else arguments.contract)
+        catalogue, feeds = arguments.catalogue or contract.name, _feeds(arguments.drift_url, arguments.scored_dir)
+        log = decision_log(arguments)
+        ranker = _ranker(arguments, contract, catalogue, arguments.predictor_host, feeds, log)
+        server.run([ranker], address, *feeds, *_spool(log), door=server.door(arguments))
 
 
-def _follow(given: argparse.Namespace, address: server.Address) -> None:
+def _follow(arguments: argparse.Namespace, address: server.Address) -> None:
     from serving.ranker import routing
     from serving.ranker.switching import Switchboard
 
     def build(arm: routing.Arm) -> Ranker:
         contract = contracts.load(str(arm.directory / "bundle" / "contract.yaml"))
-        feeds = _feeds(arm.drift_url, given.scored_dir)
-        return _ranker(given, contract, str(arm.directory / "catalogue.yaml"), arm.predictor, feeds, kept)
+        feeds = _feeds(arm.drift_url, arguments.scored_dir)
+        return _ranker(arguments, contract, str(arm.directory / "catalogue.yaml"), arm.predictor, feeds, log)
 
     # One log for all that serve in turn.
-    kept, serving = decision_log(given), routing.read(given.routing)
+    log, serving = decision_log(arguments), routing.read(arguments.routing)
     ranker = build(serving.arms[0])
-    board = Switchboard(given.routing, build, serving)
-    server.run([ranker], address, *ranker.feeds, *_spool(kept), following=board.following, door=server.door(given))
+    board = Switchboard(arguments.routing, build, serving)
+    server.run([ranker], address, *ranker.feeds, *_spool(log), following=board.following, door=server.door(arguments))
 
 
 def _ranker(
-    given: argparse.Namespace,
+    arguments: argparse.Namespace,
     contract: Contract,
     catalogue: str,
     predictor: str,
     feeds: Sequence[Feed],
-    kept: DecisionLog | None,
+    log: DecisionLog | None,
 ) -> Ranker:
     policy = Policy(catalogues.load(catalogue, contract), contract)
-    config = PredictorConfig(predictor, "grpc-v2", False, given.predictor_timeout, 1)
-    return Ranker(given.name, policy, contract, config, given.max_customers, feeds, kept)
+    config = PredictorConfig(predictor, "grpc-v2", False, arguments.predictor_timeout, 1)
+    return Ranker(arguments.name, policy, contract, config, arguments.max_customers, feeds, log)
 
 
-def _spool(kept: DecisionLog | None) -> list[Spool]:
-    return [kept.spool] if kept else []
+def _spool(log: DecisionLog | None) -> list[Spool]:
+    return [log.spool] if log else []
 
 
 def _feeds(drift_url: str, scored_dir: str) -> list[Feed]:

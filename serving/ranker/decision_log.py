@@ -15,7 +15,7 @@ from offers.policy.arbitration import Policy
 from serving.process.logs import log, request_id
 from serving.process.telemetry import LOGGED, UNLOGGED
 from serving.protocol.kserve import ServerNotReady
-from serving.ranker.predictor_client import Scores
+from serving.ranker.predictor_client import PairScores
 from serving.ranker.question import Question
 
 WhenFull = Literal["refuse", "unlogged"]
@@ -47,7 +47,12 @@ class DecisionLog:
         self._kept: set[tuple[str, str]] = set()
 
     def write(
-        self, question: Question, scores: Scores | None, answers: Sequence[bytes], policy: Policy, contract: Contract
+        self,
+        question: Question,
+        scores: PairScores | None,
+        answers: Sequence[bytes],
+        policy: Policy,
+        contract: Contract,
     ) -> None:
         """Log the decisions of one request, from any thread; `answers` are as `offers.decisions.log.Answer` says.
 
@@ -78,7 +83,12 @@ class DecisionLog:
             self._kept.add(name)
 
     def _event(
-        self, question: Question, scores: Scores | None, answers: Sequence[bytes], policy: Policy, contract: Contract
+        self,
+        question: Question,
+        scores: PairScores | None,
+        answers: Sequence[bytes],
+        policy: Policy,
+        contract: Contract,
     ) -> bytes:
         catalogue = policy.catalogue
         answer = events.Answer(
@@ -100,7 +110,7 @@ class DecisionLog:
         return events.decided(answer, self.pseudonyms)
 
 
-def _dense(question: Question, scores: Scores | None) -> np.ndarray:
+def _dense(question: Question, scores: PairScores | None) -> np.ndarray:
     pairs = question.pairs
     dense = np.full(pairs.eligible.shape, np.nan)
     if scores is not None:

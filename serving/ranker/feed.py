@@ -175,8 +175,8 @@ class Feed:
         except Exception as error:
             # Whatever befell this batch, the next one has a chance of its own.
             self._failures.inc()
-            known = isinstance(error, httpx.HTTPStatusError | OffersError)
-            reason = str(error).splitlines()[0] if known else type(error).__name__
+            expected = isinstance(error, httpx.HTTPStatusError | OffersError)
+            reason = str(error).splitlines()[0] if expected else type(error).__name__
             log.warning("feed failed", extra={"fields": {"feed": self.name, "rows": len(rows), "reason": reason}})
         finally:
             if taken:

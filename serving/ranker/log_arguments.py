@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--spool_full", choices=get_args(WhenFull), default="refuse", help=full)
 
 
-def decision_log(given: argparse.Namespace) -> DecisionLog | None:
+def decision_log(arguments: argparse.Namespace) -> DecisionLog | None:
     """The log that the command line asks for, None where it asks for none.
 
     Raises
@@ -38,18 +38,18 @@ def decision_log(given: argparse.Namespace) -> DecisionLog | None:
     StorageError
         the key or the spool can't be used
     """
-    if bool(given.spool) != bool(given.pseudonym_key):
+    if bool(arguments.spool) != bool(arguments.pseudonym_key):
         raise ServiceError("--spool and --pseudonym_key belong together: expected both or neither")
-    if not given.spool:
+    if not arguments.spool:
         return None
-    pseudonyms = Pseudonyms.read(Path(given.pseudonym_key))
+    pseudonyms = Pseudonyms.read(Path(arguments.pseudonym_key))
     limits = SpoolLimits(
-        seal_seconds=given.seal_seconds, most_bytes=given.spool_limit * 2**20, durability=given.durability
+        seal_seconds=arguments.seal_seconds, most_bytes=arguments.spool_limit * 2**20, durability=arguments.durability
     )
-    spool = Spool(Path(given.spool), _writer(), limits)
+    spool = Spool(Path(arguments.spool), _writer(), limits)
     if spool.cut:
         log.warning("torn lines cut off", extra={"fields": {"bytes": spool.cut}})
-    return DecisionLog(spool, pseudonyms, given.spool_full)
+    return DecisionLog(spool, pseudonyms, arguments.spool_full)
 
 
 def _writer() -> str:

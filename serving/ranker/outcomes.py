@@ -62,9 +62,9 @@ def schema() -> Schema:
     text = {name: {"type": "string", "maxLength": LONGEST.get(name, ID_LENGTH)} for name in (*REQUIRED, *OPTIONAL)}
     needed = {name: text[name] | {"minLength": 1} for name in REQUIRED} | {"kind": {"enum": list(KINDS)}}
     needed["observed_at"] |= {"description": "A moment as ISO 8601 writes it; in UTC where it has no offset."}
-    wanted = {name: text[name] | {"type": ["string", "null"]} for name in OPTIONAL}
-    wanted["why"] |= {"description": "Needed where a person has overridden the decision."}
-    outcome = record(needed | wanted, "Outcome", optional=OPTIONAL, closed=True)
+    properties = {name: text[name] | {"type": ["string", "null"]} for name in OPTIONAL}
+    properties["why"] |= {"description": "Needed where a person has overridden the decision."}
+    outcome = record(needed | properties, "Outcome", optional=OPTIONAL, closed=True)
     outcomes = list_of(outcome, at_least=1) | {"maxItems": MAX_OUTCOMES}
     return record({"outcomes": outcomes}, closed=True)
 

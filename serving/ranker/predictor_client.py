@@ -52,7 +52,7 @@ class ForeignPredictor(ServerNotReady):
 
 
 @dataclass(frozen=True)
-class Scores:
+class PairScores:
     """Propensities, shape (n_rows,), float64, and the version of the model that they come from."""
 
     propensity: np.ndarray
@@ -74,7 +74,7 @@ class PredictorClient:
             if column.type == "category"
         }
 
-    async def score(self, columns: Mapping[str, np.ndarray]) -> Scores:
+    async def score(self, columns: Mapping[str, np.ndarray]) -> PairScores:
         """Score rows in one call.
 
         Raises
@@ -101,11 +101,11 @@ class PredictorClient:
         ForeignPredictor
             its inputs are not the contract's: names the first that differs
         """
-        asked = {"timeout": self.config.timeout}
+        options = {"timeout": self.config.timeout}
         try:
             state, described = await asyncio.gather(
-                self._stub.ModelReady(messages.ModelReadyRequest(name=self.model), **asked),
-                self._stub.ModelMetadata(messages.ModelMetadataRequest(name=self.model), **asked),
+                self._stub.ModelReady(messages.ModelReadyRequest(name=self.model), **options),
+                self._stub.ModelMetadata(messages.ModelMetadataRequest(name=self.model), **options),
             )
         except grpc.aio.AioRpcError as error:
             raise PredictorAway(error.code().name) from None
@@ -113,12 +113,12 @@ class PredictorClient:
             raise PredictorAway("NOT_READY")
         self._compare({item.name: item.datatype for item in described.inputs}, ", ".join(described.versions))
 
-    def _compare(self, found: dict[str, str], versions: str) -> None:
-        names = [*self._inputs, *found]
-        differing = next((name for name in names if found.get(name) != self._inputs.get(name)), None)
+    def _compare(self, columns: dict[str, str], versions: str) -> None:
+        names = [*self._inputs, *columns]
+        differing = next((name for name in names if columns.get(name) != self._inputs.get(name)), None)
         foreign = ""
         if differing is not None:
-            there, here = (inputs.get(differing, "no column") for inputs in (found, self._inputs))
+            there, here = (inputs.get(differing, "no column") for inputs in (columns, self._inputs))
             foreign = (
                 f"the predictor serves {versions or 'a model'}, where {differing!r} is {there}; contract"
                 f" {self._contract} has {here}: give both services the same bundle"
@@ -166,7 +166,7 @@ def _frame(word: str) -> bytes:
     return len(encoded).to_bytes(4, "little") + encoded
 
 
-def _scores(response: Any, n_rows: int) -> Scores:
+def _scores(response: Any, n_rows: int) -> PairScores:
     raw = response.raw_output_contents
     if (
         len(response.outputs) != 1
@@ -178,4 +178,4 @@ def _scores(response: Any, n_rows: int) -> Scores:
     propensity = np.frombuffer(raw[0], "<f8")
     if not ((propensity >= 0) & (propensity <= 1)).all():
         raise PredictorAway("NOT_PROPENSITIES")
-    return Scores(propensity, response.model_version)
+    return PairScores(propensity, response.model_version)

@@ -152,8 +152,8 @@ class QuestionSchema:
         if value is None and key in OPTIONAL:
             return
         if not fits(value):
-            got = "an empty list" if value == [] else shown(value)
-            raise RequestError(f"field {key!r}, row {row}: expected {expected}, got {got}")
+            arrived = "an empty list" if value == [] else shown(value)
+            raise RequestError(f"field {key!r}, row {row}: expected {expected}, got {arrived}")
         if key == "offers":
             for offer_id in value:
                 if not isinstance(offer_id, str) or offer_id not in self._offers:
@@ -238,9 +238,9 @@ def _texts(tensor: Tensor) -> list[Any]:
 
 
 def _check_once(customer_ids: list[str]) -> None:
-    seen: dict[str, int] = {}
+    first_places: dict[str, int] = {}
     for row, customer_id in enumerate(customer_ids, 1):
-        first = seen.setdefault(customer_id, row)
+        first = first_places.setdefault(customer_id, row)
         if first != row:
             raise RequestError(
                 f"field 'customer_id', row {row}: expected each customer once, got the one of row {first}"

@@ -23,7 +23,7 @@ from serving.ranker.breaker import Breaker
 from serving.ranker.decision_log import DecisionLog
 from serving.ranker.feed import Feed, ScoredRows
 from serving.ranker.outcomes import PATH, OutcomesTaker
-from serving.ranker.predictor_client import PredictorAway, PredictorClient, Scores
+from serving.ranker.predictor_client import PairScores, PredictorAway, PredictorClient
 from serving.ranker.question import Question, QuestionSchema
 
 OUTPUT = "decision"
@@ -49,7 +49,7 @@ class Scored:
     """A question with its scores: None where the predictor is away, or where there was nothing to score."""
 
     asked: Asked
-    scores: Scores | None
+    scores: PairScores | None
     fallback: bool
 
     @property
@@ -220,7 +220,7 @@ class Ranker(Model):
         heads = zip(question.decision_ids, question.as_of, rankings, strict=True)
         return [written(decision_id, as_of, versions, fallback, ranking) for decision_id, as_of, ranking in heads]
 
-    def _first(self, question: Question, scores: Scores, rankings: Sequence[Ranking]) -> ScoredRows:
+    def _first(self, question: Question, scores: PairScores, rankings: Sequence[Ranking]) -> ScoredRows:
         """One pair for each customer who was scored: the first in rank, or any where all offers were withheld.
 
         Leaving those out would look like drift: they are not like the others.
@@ -248,7 +248,7 @@ class Ranker(Model):
         propensity = scored.scores.propensity if scored.scores else np.empty(0)
         return self.policy.arbitrate(question.pairs, propensity, question.k, question.decision_ids)
 
-    def _versions(self, scores: Scores | None) -> dict[str, str | None]:
+    def _versions(self, scores: PairScores | None) -> dict[str, str | None]:
         catalogue = self.policy.catalogue
         return {
             "model": scores.version if scores else None,

@@ -81,15 +81,17 @@ def main() -> None:
     parser.add_argument("--grace", type=float, default=40.0, help="seconds to wait for the ranker at the end")
     parser.add_argument("--host", default="127.0.0.1", help="address of the metrics")
     parser.add_argument("--http_port", type=int, default=0, help="port of the metrics; 0 for a free one")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     configure_logging()
     try:
-        shipper = Shipper(given.spool, DeltaTables.at(given.tables, Settings.from_env()), given.seconds, given.grace)
+        shipper = Shipper(
+            arguments.spool, DeltaTables.at(arguments.tables, Settings.from_env()), arguments.seconds, arguments.grace
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: shipper.stop.set())
-        with _alone(given.spool):
-            server, _ = _metrics(given.http_port, given.host)
-            print(json.dumps({"http_port": server.server_port, "tables": given.tables}), flush=True)
+        with _alone(arguments.spool):
+            server, _ = _metrics(arguments.http_port, arguments.host)
+            print(json.dumps({"http_port": server.server_port, "tables": arguments.tables}), flush=True)
             shipper.run()
             server.shutdown()
     except OffersError as error:

@@ -17,7 +17,7 @@ import pytest
 
 from cli.serve import _until_told, rank, serve
 from offers.errors import BundleError, CatalogueError, OffersError, RequestError, ServiceError
-from serving.local import Watch, services, sidecar_python
+from serving.local import SidecarOptions, services, sidecar_python
 from tests.support import loopback
 from tests.support.services import DEADLINE
 from tests.support.sidecar import until
@@ -147,8 +147,8 @@ def test_a_catalogue_of_another_contract_is_refused_before_anything_starts(home:
 @pytest.mark.parametrize("sink", ["nope", "ftp://127.0.0.1/", "http://", "http://me:secret@host/", "http://host:port/"])
 def test_a_sink_that_is_no_address_is_refused_before_anything_starts(sink: str) -> None:
     with pytest.raises(ServiceError, match="--sink: expected http://host:port/path, without a password, got"):
-        Watch(Path("python"), sink)
-    assert Watch(Path("python"), "https://sink.example:8443/alarms").sink == "https://sink.example:8443/alarms"
+        SidecarOptions(Path("python"), sink)
+    assert SidecarOptions(Path("python"), "https://sink.example:8443/alarms").sink == "https://sink.example:8443/alarms"
 
 
 def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path: Path, shop_bundle: Path) -> None:
@@ -263,5 +263,5 @@ def test_services_are_alone_in_their_directory_and_end_with_a_killed_parent(
         assert children(process, 4) == running
         os.kill(process.pid, signal.SIGKILL)
         assert all_end(running)
-    with services(shop_bundle, WARRANTIES, logs, watch=Watch(sidecar_python())) as again:
+    with services(shop_bundle, WARRANTIES, logs, watch=SidecarOptions(sidecar_python())) as again:
         assert len(again.processes) == 3

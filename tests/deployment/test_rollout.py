@@ -264,7 +264,7 @@ BECOMES: dict[str, Callable[[dict[str, Any]], None]] = {
     ],
 )
 def test_a_failure_is_believed_once_it_has_lasted(seen: str, told: str) -> None:
-    progress, found, states = rollout.Progress(since=1, patience=60), {"metadata": {"generation": 3}}, []
+    progress, found, states = rollout.RolloutProgress(since=1, patience=60), {"metadata": {"generation": 3}}, []
     for look in seen.split(", "):
         moment, what = look.split()
         BECOMES[what](found)
@@ -418,7 +418,7 @@ def test_a_cluster_that_stays_away_is_told(
 
 def test_a_service_that_is_not_there_is_not_made(double: KubernetesDouble) -> None:
     with pytest.raises(ServiceError, match="can't read InferenceService bank/other: there is none of that name"):
-        InferenceService(double.api(), "bank", "other").apply(rollout.Target(NEW))
+        InferenceService(double.api(), "bank", "other").apply(rollout.RolloutTarget(NEW))
     assert "other" not in double.services
 
 

@@ -21,7 +21,7 @@ from offers.simulation.shifts import CovariateShift
 from offers.simulation.world import World
 from offers.store.s3 import S3Store, connect
 from pipelines.kubeflow import Kubeflow
-from serving.local import Services, Watch, services, sidecar_python
+from serving.local import Services, SidecarOptions, services, sidecar_python
 from tests.e2e import awaiting, forward, steps
 from tests.e2e.awaiting import await_that
 from tests.e2e.cluster import BUNDLES, Cluster, connected, image, keys
@@ -415,7 +415,9 @@ def running(shop_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Predictor, ranker and sidecar of the shop."""
     home = tmp_path_factory.mktemp("running")
     (home / "warranties.yaml").write_text(WARRANTIES)
-    with services(shop_bundle, str(home / "warranties.yaml"), home / "logs", watch=Watch(sidecar_python())) as found:
+    with services(
+        shop_bundle, str(home / "warranties.yaml"), home / "logs", watch=SidecarOptions(sidecar_python())
+    ) as found:
         yield found
 
 

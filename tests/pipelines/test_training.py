@@ -81,7 +81,7 @@ def test_a_challenger_that_is_refused_is_not_packaged(
     assert "no bundle was made" in done.stdout
     run = next((tmp_path / "runs").iterdir())
     assert (run / "report.html").exists()
-    assert local.Run(run).artifact("package", "bundle") is None
+    assert local.LocalRun(run).artifact("package", "bundle") is None
     assert not (tmp_path / "bundles").exists()
 
 

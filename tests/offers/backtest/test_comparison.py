@@ -6,8 +6,8 @@ import pytest
 
 from offers.backtest import comparison as backtest
 from offers.backtest.baselines import Baseline, scores
-from offers.backtest.comparison import Case, Result, cases, compare, measure, policies, summary
-from offers.backtest.replay import History, Policy, Replay
+from offers.backtest.comparison import Case, ReplayResult, cases, compare, measure, policies, summary
+from offers.backtest.replay import History, Replay, Schedule
 from offers.contract.sections import Challenge
 from offers.data.dataset import Dataset
 from offers.data.validation import validate
@@ -18,7 +18,7 @@ from offers.training import learners
 from offers.training.learners import BoostedTrees
 
 ROWS, WINDOW = 2400, 100
-TWO_OF_THREE = Policy("two of three", True)
+TWO_OF_THREE = Schedule("two of three", True)
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +59,17 @@ def test_a_schedule_is_what_the_gate_measures(kept, contract, dataset):
     for shift in (0, 30):
         expected = rolling_propensity(learner, kept.matrix, dataset.labels, plain, shift)
         start = kept.origin + shift - (100 if shift else 0)
-        run = Replay(kept, Policy("rows", False, 100), start).run()
+        run = Replay(kept, Schedule("rows", False, 100), start).run()
         np.testing.assert_array_equal(run.propensity[kept.origin :], expected)
 
 
 def test_a_schedule_is_kept_between_windows(kept, contract, dataset):
     wide = contract.model_copy(update={"watch": contract.watch.model_copy(update={"window": 250})})
     history = History(wide, dataset, kept.directory)
-    run = Replay(history, Policy("rows", True, 100), history.origin).run()
+    run = Replay(history, Schedule("rows", True, 100), history.origin).run()
     assert run.retrained == list(range(history.origin + 100, ROWS, 100))
     assert not run.updated
-    run = Replay(history, Policy("rows", True, 400), history.origin).run()
+    run = Replay(history, Schedule("rows", True, 400), history.origin).run()
     assert [at - history.origin for at in run.updated] == [250, 650, 1050]
 
 
@@ -128,7 +128,7 @@ def test_rows_that_come_later_change_nothing_before(kept, dataset, contract, tmp
 
 @pytest.mark.parametrize("delay", [0, 300])
 def test_labels_come_as_late_as_the_delay_says(kept, delay):
-    drop, run = 1500, Replay(kept, Policy("drift", False), kept.origin, delay).run()
+    drop, run = 1500, Replay(kept, Schedule("drift", False), kept.origin, delay).run()
     first = [look for look in run.looks if look.at <= min(run.retrained, default=ROWS)]
     assert all(look.signals.labels == look.at - kept.origin for look in first)
     harmed = [look.at for look in run.looks if look.signals.performance and look.at > drop]
@@ -141,7 +141,7 @@ def timeless(result):
 
 
 def test_the_loop_answers_a_change_and_is_the_better_for_it(kept):
-    never = measure(kept, Case(Policy("never", False), 0, 0))
+    never = measure(kept, Case(Schedule("never", False), 0, 0))
     watched = measure(kept, Case(TWO_OF_THREE, 0, 0))
     assert never.retrained == never.updated == never.alarms == ()
     assert watched.retrained
@@ -174,7 +174,7 @@ def test_results_are_the_same_by_one_process_or_two(contract, history, tmp_path)
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(kept, tmp_path, monkeypatch):
-    chosen = [case for case in cases(kept.contract, (0,), (0,)) if isinstance(case.policy, Policy)][:4]
+    chosen = [case for case in cases(kept.contract, (0,), (0,)) if isinstance(case.policy, Schedule)][:4]
 
     def stop(n, total, name):
         if n == 2:
@@ -219,7 +219,7 @@ def test_summary_is_mean_and_range_over_alignments(kept):
 
 def test_results_survive_their_file(kept):
     found = measure(kept, Case(TWO_OF_THREE, 30, 0))
-    assert Result.model_validate_json(found.model_dump_json()) == found
+    assert ReplayResult.model_validate_json(found.model_dump_json()) == found
 
 
 def test_a_delay_that_leaves_no_labels_is_refused(kept, tmp_path):
@@ -251,8 +251,8 @@ def test_the_trailing_rate_knows_no_label_too_early(kept, dataset, contract, tmp
 
 def test_a_swap_that_the_gate_refuses_changes_nothing(kept, dataset, contract, tmp_path):
     strict = contract.model_copy(update={"challenge": contract.challenge.model_copy(update={"fewest": 10**6})})
-    run = Replay(History(strict, dataset, tmp_path), Policy("rows", False, 400), kept.origin).run()
-    never = Replay(kept, Policy("never", False), kept.origin).run()
+    run = Replay(History(strict, dataset, tmp_path), Schedule("rows", False, 400), kept.origin).run()
+    never = Replay(kept, Schedule("never", False), kept.origin).run()
     assert run.retrained == []
     assert run.refused == list(range(kept.origin + 400, ROWS, 400))
     np.testing.assert_array_equal(run.propensity[kept.origin :], never.propensity[kept.origin :])

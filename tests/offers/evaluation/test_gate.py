@@ -2,7 +2,7 @@ import pytest
 
 from offers.contract import contract as contracts
 from offers.evaluation.figures import ColumnPower, Comparison, Evaluation, Figure, Scores, Window
-from offers.evaluation.gate import Verdict, decide
+from offers.evaluation.gate import GateVerdict, decide
 
 GOOD = {"auc": 0.78, "log_loss": 0.27, "ece": 0.03, "ks": 0.5}
 
@@ -203,7 +203,7 @@ def test_verdict_needs_every_rule_that_applies():
     verdict = decide(good, contract)
     assert verdict.passed
     assert [line.passed for line in verdict.rules] == [True] * 6
-    assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
+    assert GateVerdict.model_validate_json(verdict.model_dump_json()) == verdict
     for worse in (
         evaluation(windows, baseline, 0.62, auc=0.74),
         evaluation(windows, baseline, 0.62, auc=0.83),

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from offers.bundle import bundle as bundles
 from offers.bundle.bundle import Bundle
 from offers.decisions.period import Period
-from offers.decisions.scored import Table, no_outcomes, read_outcomes, read_scored
+from offers.decisions.scored import DistinctRows, no_outcomes, read_outcomes, read_scored
 from offers.errors import DataError
 from offers.monitoring import inspection
 from offers.monitoring.findings import Drift
@@ -38,8 +38,8 @@ def rows(bundle: Bundle) -> LiveRows:
 class Look:
     """What a monitoring run has before it compares anything."""
 
-    scored: Table
-    outcomes: Table
+    scored: DistinctRows
+    outcomes: DistinctRows
     decisions: Decisions
     period: Period
 
@@ -204,7 +204,7 @@ def test_a_bundle_that_did_not_serve_in_the_period_is_not_judged_by_it(
 
 def test_days_without_decisions_are_silent() -> None:
     moments = [f"2024-05-{day:02} {hour:02}:00" for day in (1, 2, 4, 5, 6) for hour in range(4 if day != 5 else 9)]
-    scored = Table(pd.DataFrame({"scored_at": pd.to_datetime(moments, utc=True)}), 0)
+    scored = DistinctRows(pd.DataFrame({"scored_at": pd.to_datetime(moments, utc=True)}), 0)
 
     def volume(since: str, until: str) -> inspection.Volume:
         return inspection.volume(scored, Period.parse(since, until, "2024-06-01"))

@@ -26,7 +26,7 @@ from offers.evaluation.figures import (
     Segment,
     Window,
 )
-from offers.evaluation.gate import RuleVerdict, Verdict
+from offers.evaluation.gate import GateVerdict, RuleVerdict
 from offers.reports import plots, tables
 from offers.reports import training as report
 
@@ -125,8 +125,8 @@ def out_of_fold(evaluation: Evaluation) -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def verdict() -> Verdict:
-    return Verdict(
+def verdict() -> GateVerdict:
+    return GateVerdict(
         contract="kiosk",
         passed=False,
         rules=(
@@ -139,7 +139,7 @@ def verdict() -> Verdict:
 
 
 @pytest.fixture(scope="module")
-def page(kiosk: Contract, evaluation: Evaluation, predictions: pd.DataFrame, verdict: Verdict) -> "Page":
+def page(kiosk: Contract, evaluation: Evaluation, predictions: pd.DataFrame, verdict: GateVerdict) -> "Page":
     return Page(report.training_report(kiosk, evaluation, predictions, verdict, {"Seed": "0", "Origin": HOSTILE}))
 
 
@@ -261,7 +261,7 @@ def test_auc_within_a_month_of_a_window_is_the_mean_over_its_months(page: Page, 
     assert page.row("Window by window", "w1")[4] == f"{np.mean(values):.3f}"
 
 
-def test_gate_table_and_headline_name_what_is_broken(page: Page, verdict: Verdict) -> None:
+def test_gate_table_and_headline_name_what_is_broken(page: Page, verdict: GateVerdict) -> None:
     assert [row[3] for row in page.tables["The gate"][1:]] == ["✗ FAILED", "✓ passed", "✗ FAILED", "○ n/a"]
     assert page.row("The gate", "auc, out of time")[1:3] == ["0.7457", ">= 0.9"]
     assert report.headline(verdict) == (
@@ -271,8 +271,8 @@ def test_gate_table_and_headline_name_what_is_broken(page: Page, verdict: Verdic
     assert page.says(report.headline(verdict))
 
 
-def test_headline_of_a_passed_gate_counts_the_rules_that_apply(verdict: Verdict) -> None:
-    passed = Verdict(contract="kiosk", passed=True, rules=(verdict.rules[1], verdict.rules[3]))
+def test_headline_of_a_passed_gate_counts_the_rules_that_apply(verdict: GateVerdict) -> None:
+    passed = GateVerdict(contract="kiosk", passed=True, rules=(verdict.rules[1], verdict.rules[3]))
     assert report.headline(passed) == "The gate passed this candidate: every rule that applies holds, 1 in all."
 
 
@@ -366,7 +366,7 @@ def test_no_id_stands_twice(page: Page) -> None:
 
 
 def test_same_input_gives_the_same_bytes(
-    kiosk: Contract, evaluation: Evaluation, predictions: pd.DataFrame, verdict: Verdict, page: Page
+    kiosk: Contract, evaluation: Evaluation, predictions: pd.DataFrame, verdict: GateVerdict, page: Page
 ) -> None:
     again = report.training_report(kiosk, evaluation, predictions, verdict, {"Seed": "0", "Origin": HOSTILE})
     assert again == page.html
@@ -482,16 +482,18 @@ def test_validation_report_says_when_nothing_is_wrong(kiosk: Contract) -> None:
     assert clean.tables == {}
 
 
-def test_markdown_gate_has_a_line_per_rule_and_escapes_values(verdict: Verdict) -> None:
+def test_markdown_gate_has_a_line_per_rule_and_escapes_values(verdict: GateVerdict) -> None:
     sentence, _, head, rule, *lines = report.markdown_gate(verdict).splitlines()
     assert sentence.startswith("The gate refused this candidate")
-    assert head == "| Rule | Measured | Asked | Verdict | Note |"
+    assert head == "| Rule | Measured | Asked | GateVerdict | Note |"
     assert rule == "| --- | ---: | --- | --- | --- |"
     assert len(lines) == len(verdict.rules)
     assert lines[1] == r"| ece, out of time | 0.0123 | \<= 0.05 | ✓ passed | \<script>alert('x')\</script>\|\`\* |"
 
 
-def test_model_card_names_source_figures_and_limits(kiosk: Contract, evaluation: Evaluation, verdict: Verdict) -> None:
+def test_model_card_names_source_figures_and_limits(
+    kiosk: Contract, evaluation: Evaluation, verdict: GateVerdict
+) -> None:
     card = report.model_card(kiosk, evaluation, verdict, {"Seed": "0"})
     assert card.startswith("# Model card: A kiosk & its \\<b>papers\\</b>\n")
     for words in ("CC BY 4.0", "https://doi.org/10.1/abc", "- Seed: 0", "talk", "✗ FAILED", "after 30 days"):

@@ -27,7 +27,7 @@ from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import Model, PredictorConfig
 from serving.protocol.openapi import document
 from serving.protocol.rows import RequestSchema
-from serving.ranker.predictor_client import Scores
+from serving.ranker.predictor_client import PairScores
 from serving.ranker.question import example
 from serving.ranker.ranker import Ranker
 from tests.support.services import DEADLINE, Service, serving
@@ -88,8 +88,8 @@ def predictor(shop_bundle: Path) -> Predictor:
 
 @pytest.fixture(scope="module")
 def ranker(shop_contract: Contract) -> Ranker:
-    async def score(columns: dict[str, np.ndarray]) -> Scores:
-        return Scores(np.full(len(columns["visits"]), 0.25), "none")
+    async def score(columns: dict[str, np.ndarray]) -> PairScores:
+        return PairScores(np.full(len(columns["visits"]), 0.25), "none")
 
     async def check() -> None:
         pass

@@ -28,7 +28,7 @@ from serving.protocol import rest
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import GRPCInferenceServiceStub, PredictorConfig, messages
 from serving.ranker.__main__ import main
-from serving.ranker.predictor_client import Scores
+from serving.ranker.predictor_client import PairScores
 from serving.ranker.question import QuestionSchema, example
 from serving.ranker.ranker import INLINE_CUSTOMERS, Ranker
 from tests.support.rankers import (
@@ -538,7 +538,7 @@ REQUEST = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def application(shop_contract: Contract) -> ASGIApp:
     async def score(columns):
-        return Scores(np.full(len(columns["visits"]), 0.25), "none")
+        return PairScores(np.full(len(columns["visits"]), 0.25), "none")
 
     config = PredictorConfig("127.0.0.1:1", "grpc-v2")
     ranker = Ranker("offers", policy_of(shop_contract, WARRANTIES), shop_contract, config)

@@ -29,7 +29,7 @@ from serving.protocol.kserve import (
     RequestedOutput,
     messages,
 )
-from serving.ranker.predictor_client import Scores
+from serving.ranker.predictor_client import PairScores
 from serving.ranker.ranker import INLINE_CUSTOMERS, Ranker
 from tests.support.rankers import (
     CROWD,
@@ -384,7 +384,7 @@ CHANGES = st.dictionaries(st.sampled_from(list(KINDS)), TENSOR, max_size=3)
 @pytest.fixture(scope="module")
 def application(shop_contract: Contract) -> ASGIApp:
     async def score(columns):
-        return Scores(np.full(len(columns["visits"]), 0.25), "none")
+        return PairScores(np.full(len(columns["visits"]), 0.25), "none")
 
     config = PredictorConfig("127.0.0.1:1", "grpc-v2")
     ranker = Ranker("offers", policy_of(shop_contract, WARRANTIES), shop_contract, config)
