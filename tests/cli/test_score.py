@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,14 @@ def asking(bundle: Path, catalogue: Path, rows: int = 50) -> tuple[object, ...]:
     return ("--bundle", bundle, "--catalogue", catalogue, "--rows", rows)
 
 
-def test_parquet_csv_and_sql_are_scored_alike(offers, tmp_path, shop_bundle, catalogue, customers, frame):
+def test_parquet_csv_and_sql_are_scored_alike(
+    offers: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    shop_bundle: Path,
+    catalogue: Path,
+    customers: Path,
+    frame: pd.DataFrame,
+) -> None:
     csv, database = tmp_path / "customers.csv", tmp_path / "bank.db"
     frame.to_csv(csv, sep=";", decimal=",", index=False)
     engine = sqlalchemy.create_engine(f"sqlite:///{database}")
@@ -74,7 +82,9 @@ def test_parquet_csv_and_sql_are_scored_alike(offers, tmp_path, shop_bundle, cat
         pd.testing.assert_frame_equal(scored(tmp_path / other), first)
 
 
-def test_killed_anywhere_it_goes_on_to_the_same_table(offers, tmp_path, shop_bundle, catalogue, customers):
+def test_killed_anywhere_it_goes_on_to_the_same_table(
+    offers: Callable[..., tuple[int, str, str]], tmp_path: Path, shop_bundle: Path, catalogue: Path, customers: Path
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert offers("score", customers, whole, *asking(shop_bundle, catalogue))[0] == 0
     code = (
@@ -100,7 +110,14 @@ def test_killed_anywhere_it_goes_on_to_the_same_table(offers, tmp_path, shop_bun
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
-def test_what_is_complete_stays_when_a_later_row_is_wrong(offers, tmp_path, shop_bundle, catalogue, customers, frame):
+def test_what_is_complete_stays_when_a_later_row_is_wrong(
+    offers: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    shop_bundle: Path,
+    catalogue: Path,
+    customers: Path,
+    frame: pd.DataFrame,
+) -> None:
     frame.loc[120, "region"] = None
     frame.loc[120, "spending"] = -5
     frame.to_parquet(customers, index=False)
@@ -111,7 +128,14 @@ def test_what_is_complete_stays_when_a_later_row_is_wrong(offers, tmp_path, shop
     assert not list((tmp_path / "out").glob("*.unfinished"))
 
 
-def test_each_mistake_is_one_sentence(offers, tmp_path, shop_bundle, catalogue, customers, frame):
+def test_each_mistake_is_one_sentence(
+    offers: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    shop_bundle: Path,
+    catalogue: Path,
+    customers: Path,
+    frame: pd.DataFrame,
+) -> None:
     def refused(*arguments: object) -> str:
         code, _, complaint = offers("score", *arguments, *asking(shop_bundle, catalogue))
         assert code == 2

@@ -110,7 +110,7 @@ def ask(service: httpx.Client, path: str, body: dict[str, Any]) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", UNSAID)
-def test_a_service_keeps_to_its_document(name, running, tmp_path):
+def test_a_service_keeps_to_its_document(name: Any, running: Services, tmp_path: Path) -> None:
     """Each status, header, content type and answer is declared; what fits is answered, and what does not is refused."""
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG.format(unsaid=UNSAID[name]))
@@ -153,7 +153,9 @@ def wordless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_a_propensity_is_the_bundles_own(examples, predictor, bundle, rows):
+def test_a_propensity_is_the_bundles_own(
+    examples: Any, predictor: httpx.Client, bundle: Bundle, rows: st.SearchStrategy[dict[str, Any]]
+) -> None:
     @settings(max_examples=examples)
     @given(rows)
     def holds(body):
@@ -167,7 +169,9 @@ def test_a_propensity_is_the_bundles_own(examples, predictor, bundle, rows):
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_an_explanation_adds_up(examples, predictor, bundle, rows):
+def test_an_explanation_adds_up(
+    examples: Any, predictor: httpx.Client, bundle: Bundle, rows: st.SearchStrategy[dict[str, Any]]
+) -> None:
     @settings(max_examples=examples)
     @given(rows)
     def holds(body):
@@ -183,7 +187,9 @@ def test_an_explanation_adds_up(examples, predictor, bundle, rows):
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_a_ranking_is_whole_and_in_order(examples, ranker, questions, offers):
+def test_a_ranking_is_whole_and_in_order(
+    examples: Any, ranker: httpx.Client, questions: st.SearchStrategy[dict[str, Any]], offers: dict[str, Offer]
+) -> None:
     @settings(max_examples=examples)
     @given(questions)
     def holds(body):
@@ -203,7 +209,13 @@ def test_a_ranking_is_whole_and_in_order(examples, ranker, questions, offers):
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_a_ranked_offer_has_the_bundles_propensity_and_its_score(examples, ranker, bundle, questions, offers):
+def test_a_ranked_offer_has_the_bundles_propensity_and_its_score(
+    examples: Any,
+    ranker: httpx.Client,
+    bundle: Bundle,
+    questions: st.SearchStrategy[dict[str, Any]],
+    offers: dict[str, Offer],
+) -> None:
     seen = set()
 
     @settings(max_examples=examples)
@@ -226,7 +238,7 @@ def test_a_ranked_offer_has_the_bundles_propensity_and_its_score(examples, ranke
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_v2_ranks_as_v1_does(examples, ranker, questions):
+def test_v2_ranks_as_v1_does(examples: Any, ranker: httpx.Client, questions: st.SearchStrategy[dict[str, Any]]) -> None:
     @settings(max_examples=examples)
     @given(questions)
     def holds(body):

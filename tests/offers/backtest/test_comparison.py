@@ -1,5 +1,6 @@
 from dataclasses import replace
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def kept(contract, dataset, tmp_path_factory):
     return History(contract, dataset, tmp_path_factory.mktemp("boosters"))
 
 
-def test_a_schedule_is_what_the_gate_measures(kept, contract, dataset):
+def test_a_schedule_is_what_the_gate_measures(kept: Any, contract: Any, dataset: Any) -> None:
     plain = contract.model_copy(update={"dynamics": contract.dynamics.model_copy(update={"share": 0})})
     learner = BoostedTrees(contract.model, tuple(Encoder.of(contract).feature_types))
     for shift in (0, 30):
@@ -63,7 +64,7 @@ def test_a_schedule_is_what_the_gate_measures(kept, contract, dataset):
         np.testing.assert_array_equal(run.propensity[kept.origin :], expected)
 
 
-def test_a_schedule_is_kept_between_windows(kept, contract, dataset):
+def test_a_schedule_is_kept_between_windows(kept: Any, contract: Any, dataset: Any) -> None:
     wide = contract.model_copy(update={"watch": contract.watch.model_copy(update={"window": 250})})
     history = History(wide, dataset, kept.directory)
     run = Replay(history, Schedule("rows", True, 100), history.origin).run()
@@ -73,7 +74,7 @@ def test_a_schedule_is_kept_between_windows(kept, contract, dataset):
     assert [at - history.origin for at in run.updated] == [250, 650, 1050]
 
 
-def test_trains_what_the_product_trains(kept, contract, dataset):
+def test_trains_what_the_product_trains(kept: Any, contract: Any, dataset: Any) -> None:
     rows = 1234
     expected = learners.train(contract, contract.model, kept.matrix[:rows], dataset.labels[:rows])
     found = kept.train(rows, True, 0)
@@ -95,7 +96,9 @@ def told(run, until):
 
 
 @pytest.mark.parametrize(("at", "delay"), [(1400, 0), (1900, 150)])
-def test_labels_that_mature_later_change_nothing_before(kept, dataset, contract, tmp_path, delay, at):
+def test_labels_that_mature_later_change_nothing_before(
+    kept: Any, dataset: Any, contract: Any, tmp_path: Path, delay: int, at: int
+) -> None:
     other = History(contract, mixed(dataset, at - delay), tmp_path)
     for policy in policies(contract):
         runs = [Replay(history, policy, history.origin, delay).run() for history in (kept, other)]
@@ -105,7 +108,9 @@ def test_labels_that_mature_later_change_nothing_before(kept, dataset, contract,
         assert told(runs[0], at + 1)[1:] == told(runs[1], at + 1)[1:]
 
 
-def test_labels_that_have_matured_do_change_what_follows(kept, dataset, contract, tmp_path):
+def test_labels_that_have_matured_do_change_what_follows(
+    kept: Any, dataset: Any, contract: Any, tmp_path: Path
+) -> None:
     other = History(contract, mixed(dataset, 1400), tmp_path)
     for policy in policies(contract):
         runs = [Replay(history, policy, history.origin).run() for history in (kept, other)]
@@ -115,7 +120,7 @@ def test_labels_that_have_matured_do_change_what_follows(kept, dataset, contract
         ), policy.name
 
 
-def test_rows_that_come_later_change_nothing_before(kept, dataset, contract, tmp_path):
+def test_rows_that_come_later_change_nothing_before(kept: Any, dataset: Any, contract: Any, tmp_path: Path) -> None:
     frame = dataset.frame.copy()
     frame.iloc[1700:] = frame.iloc[1700:].sample(frac=1, random_state=0).to_numpy()
     frame = frame.astype(dataset.frame.dtypes)
@@ -127,7 +132,7 @@ def test_rows_that_come_later_change_nothing_before(kept, dataset, contract, tmp
 
 
 @pytest.mark.parametrize("delay", [0, 300])
-def test_labels_come_as_late_as_the_delay_says(kept, delay):
+def test_labels_come_as_late_as_the_delay_says(kept: Any, delay: int) -> None:
     drop, run = 1500, Replay(kept, Schedule("drift", False), kept.origin, delay).run()
     first = [look for look in run.looks if look.at <= min(run.retrained, default=ROWS)]
     assert all(look.signals.labels == look.at - kept.origin for look in first)
@@ -140,7 +145,7 @@ def timeless(result):
     return result.model_copy(update={"seconds": 0})
 
 
-def test_the_loop_answers_a_change_and_is_the_better_for_it(kept):
+def test_the_loop_answers_a_change_and_is_the_better_for_it(kept: Any) -> None:
     never = measure(kept, Case(Schedule("never", False), 0, 0))
     watched = measure(kept, Case(TWO_OF_THREE, 0, 0))
     assert never.retrained == never.updated == never.alarms == ()
@@ -150,21 +155,21 @@ def test_the_loop_answers_a_change_and_is_the_better_for_it(kept):
     assert watched.pooled.ece < never.pooled.ece / 2
 
 
-def test_a_policy_without_a_layer_makes_no_updates(kept):
+def test_a_policy_without_a_layer_makes_no_updates(kept: Any) -> None:
     for policy in policies(kept.contract):
         found = measure(kept, Case(policy, 0, 0))
         # A model that is trained anew for each window has no time to be updated.
         assert bool(found.updated) == (policy.learns and policy.every != WINDOW), policy.name
 
 
-def test_every_policy_alignment_and_delay_is_a_case_of_its_own(contract):
+def test_every_policy_alignment_and_delay_is_a_case_of_its_own(contract: Any) -> None:
     found = cases(contract, (0, 50), (0, 100, 200))
     assert len(found) == len({case.name for case in found}) == 14 * 2 * 3 + 3 * 3
     assert {policy.every for policy in policies(contract) if policy.trigger == "rows"} == {100, 200, 400}
 
 
 @pytest.mark.slow
-def test_results_are_the_same_by_one_process_or_two(contract, history, tmp_path):
+def test_results_are_the_same_by_one_process_or_two(contract: Any, history: Any, tmp_path: Path) -> None:
     chosen = [Case(policy, shift, 50) for policy in policies(contract)[-2:] for shift in (0, 30)]
     one = compare(history, chosen, tmp_path / "one", workers=1)
     other = History(contract, history.dataset, tmp_path / "other boosters")
@@ -173,7 +178,9 @@ def test_results_are_the_same_by_one_process_or_two(contract, history, tmp_path)
     assert [(r.policy, r.alignment, r.delay) for r in one] == [(c.policy.name, c.alignment, 50) for c in chosen]
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_was(kept, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = [case for case in cases(kept.contract, (0,), (0,)) if isinstance(case.policy, Schedule)][:4]
 
     def stop(n, total, name):
@@ -195,7 +202,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(kept, tmp_path, monkeypatch
     assert [timeless(result) for result in found] == [timeless(measure(kept, case)) for case in chosen]
 
 
-def test_other_rows_labels_or_settings_have_results_of_their_own(kept, dataset, contract, tmp_path):
+def test_other_rows_labels_or_settings_have_results_of_their_own(
+    kept: Any, dataset: Any, contract: Any, tmp_path: Path
+) -> None:
     retraining = contract.retraining.model_copy(update={"cool_down": 300})
     others = [
         History(contract, mixed(dataset, 2000), tmp_path),
@@ -206,7 +215,7 @@ def test_other_rows_labels_or_settings_have_results_of_their_own(kept, dataset, 
     assert backtest.fingerprint(History(contract, dataset, tmp_path)) == backtest.fingerprint(kept)
 
 
-def test_summary_is_mean_and_range_over_alignments(kept):
+def test_summary_is_mean_and_range_over_alignments(kept: Any) -> None:
     results = [measure(kept, Case(TWO_OF_THREE, shift, 0)) for shift in (0, 30, 60)]
     (line,) = summary(results)
     aucs = [result.pooled.auc for result in results]
@@ -217,23 +226,23 @@ def test_summary_is_mean_and_range_over_alignments(kept):
     assert len(line.windows) == kept.contract.evaluation.windows
 
 
-def test_results_survive_their_file(kept):
+def test_results_survive_their_file(kept: Any) -> None:
     found = measure(kept, Case(TWO_OF_THREE, 30, 0))
     assert ReplayResult.model_validate_json(found.model_dump_json()) == found
 
 
-def test_a_delay_that_leaves_no_labels_is_refused(kept, tmp_path):
+def test_a_delay_that_leaves_no_labels_is_refused(kept: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="label delay of 1150 rows"):
         compare(kept, [Case(TWO_OF_THREE, 0, 1150)], tmp_path)
 
 
-def test_rows_without_time_order_are_refused(kept, dataset, contract, tmp_path):
+def test_rows_without_time_order_are_refused(kept: Any, dataset: Any, contract: Any, tmp_path: Path) -> None:
     timeless = History(contract.model_copy(update={"time": None}), dataset, tmp_path)
     with pytest.raises(DataError, match="expected rows in time order"):
         compare(timeless, [Case(TWO_OF_THREE, 0, 0)], tmp_path)
 
 
-def test_baselines_are_what_they_say(kept, dataset):
+def test_baselines_are_what_they_say(kept: Any, dataset: Any) -> None:
     random, trailing, oracle = (measure(kept, Case(name, 0, 0)) for name in get_args(Baseline))
     assert random.pooled.auc == pytest.approx(0.5, abs=0.1)
     assert random.pooled.accepted[1] == pytest.approx(dataset.labels[kept.origin :].sum() * 0.3, rel=0.3)
@@ -242,14 +251,14 @@ def test_baselines_are_what_they_say(kept, dataset):
     assert trailing.pooled.within is None or trailing.pooled.within == pytest.approx(0.5, abs=0.1)
 
 
-def test_the_trailing_rate_knows_no_label_too_early(kept, dataset, contract, tmp_path):
+def test_the_trailing_rate_knows_no_label_too_early(kept: Any, dataset: Any, contract: Any, tmp_path: Path) -> None:
     other = History(contract, mixed(dataset, 1700), tmp_path)
     ours, theirs = (scores("trailing rate", history, 100) for history in (kept, other))
     np.testing.assert_array_equal(ours[kept.origin : 1801], theirs[kept.origin : 1801])
     assert not np.array_equal(ours[1801:], theirs[1801:])
 
 
-def test_a_swap_that_the_gate_refuses_changes_nothing(kept, dataset, contract, tmp_path):
+def test_a_swap_that_the_gate_refuses_changes_nothing(kept: Any, dataset: Any, contract: Any, tmp_path: Path) -> None:
     strict = contract.model_copy(update={"challenge": contract.challenge.model_copy(update={"fewest": 10**6})})
     run = Replay(History(strict, dataset, tmp_path), Schedule("rows", False, 400), kept.origin).run()
     never = Replay(kept, Schedule("never", False), kept.origin).run()

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from offers.batch.allocation import allocate
 from offers.batch.campaign import Constraints, load
 from offers.batch.prices import price
 from offers.contract import contract as contracts
+from offers.contract.contract import Contract
 from offers.errors import CampaignError
 from offers.policy import catalogue as catalogues
 from tests.support.warranties import WARRANTIES
@@ -48,7 +50,7 @@ def check(scores: np.ndarray, constraints: Constraints, customer: np.ndarray, of
 
 @pytest.mark.parametrize("per_customer", [1, 2])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_plan_is_near_what_highs_finds_and_breaks_nothing(per_customer, seed):
+def test_plan_is_near_what_highs_finds_and_breaks_nothing(per_customer: int, seed: int) -> None:
     scores = scores_of(2000, seed)
     _, constraints = load(WEEK.format(per_customer=per_customer), OFFERS)
     best, plan = (allocate(scores, constraints, exact) for exact in (True, False))
@@ -59,7 +61,7 @@ def test_plan_is_near_what_highs_finds_and_breaks_nothing(per_customer, seed):
     assert plan.value >= best.value * 0.999
 
 
-def test_a_large_campaign_is_close_to_its_bound():
+def test_a_large_campaign_is_close_to_its_bound() -> None:
     scores = scores_of(150_000)
     _, constraints = load(WEEK.format(per_customer=1).replace("budget: 500", "budget: 20000"), OFFERS)
     plan = allocate(scores, constraints)
@@ -67,7 +69,7 @@ def test_a_large_campaign_is_close_to_its_bound():
     assert plan.pricing.bound * 0.995 <= plan.value <= plan.pricing.bound * (1 + 1e-9)
 
 
-def test_bound_and_prices_are_those_of_the_linear_programme():
+def test_bound_and_prices_are_those_of_the_linear_programme() -> None:
     scores = scores_of(200)
     _, constraints = load("name: x\nbudget: 60\n", OFFERS)
     customer, offer = np.nonzero(np.isfinite(scores))
@@ -79,14 +81,14 @@ def test_bound_and_prices_are_those_of_the_linear_programme():
     assert pricing.prices[0] == pytest.approx(-answer.ineqlin.marginals[0], rel=0.05)
 
 
-def test_without_limits_everybody_gets_the_best_offer():
+def test_without_limits_everybody_gets_the_best_offer() -> None:
     scores = scores_of(3000)
     plan = allocate(scores, load("name: free\n", OFFERS)[1])
     best = scores.max(axis=1)
     assert plan.value == pytest.approx(float(best[np.isfinite(best)].astype(float).sum()))
 
 
-def test_minimums_that_cannot_hold_are_named_with_the_smallest_relaxation():
+def test_minimums_that_cannot_hold_are_named_with_the_smallest_relaxation() -> None:
     text = "name: x\ncapacity:\n  - {name: all-mobile, where: {contact: cellular}, contacts: 30}\n"
     text += (
         "  - {name: fixed, where: {contact: telephone}, contacts: 0}\nminimum:\n  - {family: 6-months, contacts: 50}\n"
@@ -111,12 +113,14 @@ def test_minimums_that_cannot_hold_are_named_with_the_smallest_relaxation():
         ("name: x\nbudget: -5\n", "budget: expected at least 0"),
     ],
 )
-def test_a_campaign_that_makes_no_sense_is_refused_by_line(text, complaint):
+def test_a_campaign_that_makes_no_sense_is_refused_by_line(text: str, complaint: str) -> None:
     with pytest.raises(CampaignError, match=complaint):
         load(text, OFFERS)
 
 
-def test_the_command_plans_from_a_scored_table(offers, tmp_path: Path, shop_bundle, shop_contract):
+def test_the_command_plans_from_a_scored_table(
+    offers: Callable[..., tuple[int, str, str]], tmp_path: Path, shop_bundle: Path, shop_contract: Contract
+) -> None:
     catalogue, contract = tmp_path / "warranties.yaml", shop_bundle / "contract.yaml"
     catalogue.write_text(WARRANTIES)
     customers = tmp_path / "customers.csv"

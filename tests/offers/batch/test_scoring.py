@@ -55,7 +55,7 @@ SOMEBODY = st.fixed_dictionaries(
 @pytest.mark.parametrize("catalogue", [WARRANTIES, EXPLORING], ids=["greedy", "exploring"])
 @given(customers=st.lists(SOMEBODY, min_size=1, max_size=20), k=st.sampled_from([None, 1, 3]))
 @settings(max_examples=30)
-def test_batch_and_ranker_decide_the_same(shop, catalogue, customers, k):
+def test_batch_and_ranker_decide_the_same(shop: bundles.Bundle, catalogue: Any, customers: Any, k: Any) -> None:
     table = scorer_of(shop, catalogue, k=k, withheld=True)(batch_of(customers)).to_pylist()
     policy = Policy(catalogues.parse(catalogue, shop.contract), shop.contract)
     columns = {name: np.array([one[name] for one in customers]) for name in SOMEONE if name != "region"}
@@ -77,14 +77,14 @@ def test_batch_and_ranker_decide_the_same(shop, catalogue, customers, k):
         ]
 
 
-def test_every_row_names_what_scored(shop):
+def test_every_row_names_what_scored(shop: bundles.Bundle) -> None:
     [row] = scorer_of(shop, WARRANTIES, k=1)(batch_of([SOMEONE])).to_pylist()
     assert row["bundle"] == shop.name
     assert row["catalogue"].startswith("warranties-")
     assert row["reasons"] is None
 
 
-def test_margins_of_sorted_trees_are_the_boosters(shop):
+def test_margins_of_sorted_trees_are_the_boosters(shop: bundles.Bundle) -> None:
     encoder, booster = shop.model.encoder, shop.model.booster
     place = encoder.names.index("channel")
     matrix = np.random.default_rng(0).uniform(0, 2, (500, len(encoder.names))).round().astype(np.float32)
@@ -106,12 +106,14 @@ def test_margins_of_sorted_trees_are_the_boosters(shop):
         ({"member": 3.0}, "column 'member', row 2: expected yes or no, got 3.0"),
     ],
 )
-def test_value_that_breaks_the_contract_names_its_row(shop, change, complaint):
+def test_value_that_breaks_the_contract_names_its_row(
+    shop: bundles.Bundle, change: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(DataError, match=complaint):
         scorer_of(shop, WARRANTIES)(batch_of([SOMEONE, SOMEONE | change]))
 
 
-def test_text_cells_are_read_as_the_contract_has_them(shop_contract: Contract):
+def test_text_cells_are_read_as_the_contract_has_them(shop_contract: Contract) -> None:
     schema = CustomerSchema(shop_contract, "order")
     cells = {"order": ["a", "b"], "spending": ["1,5", "20"], "visits": ["?", "99"], "region": ["south", None]}
     cells |= {"member": ["1", "No"], "rating": [None, "3,5"]}
@@ -126,7 +128,7 @@ def test_text_cells_are_read_as_the_contract_has_them(shop_contract: Contract):
 
 
 @given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=8), max_size=12))
-def test_repeats_are_found_where_they_first_stand(batches):
+def test_repeats_are_found_where_they_first_stand(batches: Any) -> None:
     repeats, seen = Repeats(), set[int]()
     for batch in batches:
         first = next((place for place, one in enumerate(batch) if one in seen or one in batch[:place]), None)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from offers.bundle.update import prequential_propensity, update
 from offers.data.dataset import Dataset
 from offers.errors import ContractError, DataError, GateError
 from offers.evaluation import metrics
+from offers.settings import Settings
 from offers.steps import training
 from offers.steps.data import read_gold
 from tests.support.runs import ShiftedRun, ShopRun
@@ -26,7 +28,7 @@ def followed(shop_run: ShopRun, n_rows: int, outcome: int) -> Dataset:
     return Dataset(frame, labels, np.concatenate([rows.periods, rows.periods[-n_rows:]]))
 
 
-def test_a_bundle_is_updated_by_the_rows_that_came_after_it(shop_run: ShopRun, tmp_path) -> None:
+def test_a_bundle_is_updated_by_the_rows_that_came_after_it(shop_run: ShopRun, tmp_path: Path) -> None:
     parent = bundles.load(shop_run.bundle)
     dataset = followed(shop_run, 600, outcome=1)
     model, lineage = update(parent, dataset, lag=40)
@@ -145,14 +147,16 @@ def test_later_labels_change_no_earlier_propensity(
 
 
 @pytest.mark.parametrize("champion", ["", "child"])
-def test_another_champion_than_the_parent_is_refused(shifted_run, settings, tmp_path, champion):
+def test_another_champion_than_the_parent_is_refused(
+    shifted_run: ShiftedRun, settings: Settings, tmp_path: Path, champion: str
+) -> None:
     run = shifted_run.child
     where = str(run.bundle) if champion else ""
     with pytest.raises(GateError, match=f"got {run.bundle.name if champion else 'none'}: name that one"):
         training.evaluate(run.text, run.gold, run.model, where, tmp_path, settings, lambda text: None)
 
 
-def test_a_contract_with_other_inputs_is_refused(shifted_run, settings, tmp_path):
+def test_a_contract_with_other_inputs_is_refused(shifted_run: ShiftedRun, settings: Settings, tmp_path: Path) -> None:
     run = shifted_run.child
     text = run.text.replace("values: [mail, phone, web]", "values: [mail, phone, web, fax]")
     with pytest.raises(ContractError, match="got others: train a new model"):

@@ -1,10 +1,12 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from offers.contract import contract as contracts
 from offers.contract.column import Role
+from offers.contract.contract import Contract
 from offers.errors import ContractError
 
 
@@ -13,12 +15,12 @@ def line_of(text: str, marker: str) -> int:
     return text[: text.index(marker)].count("\n") + 1
 
 
-def test_both_contracts_are_shipped_and_load():
+def test_both_contracts_are_shipped_and_load() -> None:
     assert contracts.shipped() == ["bank-marketing", "personal-loan"]
     assert [contracts.load(name).name for name in contracts.shipped()] == contracts.shipped()
 
 
-def test_bank_marketing_is_the_uci_codebook():
+def test_bank_marketing_is_the_uci_codebook() -> None:
     contract = contracts.load("bank-marketing")
     assert len(contract.columns) == 21
     assert len(contract.inputs) == 19
@@ -30,7 +32,7 @@ def test_bank_marketing_is_the_uci_codebook():
     assert contract.source.sha256 == "74adfc578bf77a7ff4bb1ba4a9f8709d9e3c6907342959c2c8416847e0afb4d8"
 
 
-def test_personal_loan_has_no_time_and_declares_its_dirt():
+def test_personal_loan_has_no_time_and_declares_its_dirt() -> None:
     contract = contracts.load("personal-loan")
     assert contract.time is None
     assert contract.source.uri is None
@@ -40,14 +42,14 @@ def test_personal_loan_has_no_time_and_declares_its_dirt():
 
 
 @pytest.mark.parametrize("name", ["bank-marketing", "personal-loan"])
-def test_inputs_are_what_is_known_when_asked(name):
+def test_inputs_are_what_is_known_when_asked(name: str) -> None:
     contract = contracts.load(name)
     known = {Role.CUSTOMER, Role.OFFER, Role.CONTEXT}
     assert {column.role for column in contract.inputs} <= known
     assert [column.name for column in contract.columns if column.role in known] == [c.name for c in contract.inputs]
 
 
-def test_shop_contract_reads_as_written(shop_contract):
+def test_shop_contract_reads_as_written(shop_contract: Contract) -> None:
     assert [column.name for column in shop_contract.inputs] == [
         "spending",
         "visits",
@@ -63,7 +65,7 @@ def test_shop_contract_reads_as_written(shop_contract):
     assert missing == {"visits", "region", "rating"}
 
 
-def test_words_of_yaml_stay_words(shop_yaml):
+def test_words_of_yaml_stay_words(shop_yaml: str) -> None:
     changed = shop_yaml.replace("positive: ja, negative: nein", "positive: yes, negative: no")
     changed = changed.replace("values: [mail, phone, web]", "values: [on, off, 1, 1.5, 2008-05-01, 010]")
     contract = contracts.parse(changed)
@@ -193,13 +195,13 @@ MISTAKES = {
         ("windows: 500", "unknown key 'watch.windows'"),
     ],
 )
-def test_watch_settings_are_checked(shop_yaml, settings, message):
+def test_watch_settings_are_checked(shop_yaml: str, settings: str, message: str) -> None:
     with pytest.raises(ContractError, match=re.escape(message)):
         contracts.parse(shop_yaml + f"watch: {{{settings}}}\n")
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistake_is_refused_with_line_and_key(shop_yaml, mistake):
+def test_mistake_is_refused_with_line_and_key(shop_yaml: str, mistake: Any) -> None:
     old, new, marker, message = MISTAKES[mistake]
     assert shop_yaml.count(old) == 1
     wrong = shop_yaml.replace(old, new)
@@ -221,43 +223,43 @@ MONTHLY = "{column: month, start: 2008-05, until: 2010-11}"
         (MONTHLY, "{column: month, start: 2008-13}", "time.start: expected"),
     ],
 )
-def test_months_that_give_no_order_are_refused(old, new, message):
+def test_months_that_give_no_order_are_refused(old: Any, new: str, message: str) -> None:
     with pytest.raises(ContractError, match=r"contract, line \d+: ") as refusal:
         contracts.parse(contracts.text("bank-marketing").replace(old, new))
     assert message in str(refusal.value)
 
 
-def test_month_that_is_known_only_afterwards_gives_no_order():
+def test_month_that_is_known_only_afterwards_gives_no_order() -> None:
     text = contracts.text("bank-marketing")
     place = text.index("role: context", text.index("- name: month"))
     with pytest.raises(ContractError, match="'month' has role leakage"):
         contracts.parse(text[:place] + text[place:].replace("role: context", "role: leakage", 1))
 
 
-def test_contract_without_inputs_is_refused(shop_yaml):
+def test_contract_without_inputs_is_refused(shop_yaml: str) -> None:
     text = shop_yaml.replace("role: customer", "role: protected").replace("role: offer", "role: protected")
     with pytest.raises(ContractError, match="a model would see nothing"):
         contracts.parse(text.replace("role: context", "role: identifier").replace("[channel, spending]", "[]"))
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words\n"])
-def test_text_without_keys_is_refused(text):
+def test_text_without_keys_is_refused(text: str) -> None:
     with pytest.raises(ContractError, match="expected keys such as name, source and columns"):
         contracts.parse(text)
 
 
 @pytest.mark.parametrize("text", ["name: \0\n", "a: 1\n---\nb: 2\n", "a: !!python/name:os.system\n", "a: *b\n"])
-def test_what_is_not_plain_yaml_is_refused(text):
+def test_what_is_not_plain_yaml_is_refused(text: str) -> None:
     with pytest.raises(ContractError, match="not valid YAML"):
         contracts.parse(text)
 
 
-def test_yaml_that_holds_itself_is_refused():
+def test_yaml_that_holds_itself_is_refused() -> None:
     with pytest.raises(ContractError, match="line 1: not valid YAML: a value that holds itself"):
         contracts.parse("name: &name [*name]\n")
 
 
-def test_load_takes_a_name_a_path_or_the_text(tmp_path: Path, shop_yaml, shop_contract):
+def test_load_takes_a_name_a_path_or_the_text(tmp_path: Path, shop_yaml: str, shop_contract: Contract) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(shop_yaml, "utf-8")
     assert contracts.load(str(path)) == shop_contract
@@ -266,7 +268,7 @@ def test_load_takes_a_name_a_path_or_the_text(tmp_path: Path, shop_yaml, shop_co
     assert contracts.parse(contracts.text("personal-loan")) == contracts.load("personal-loan")
 
 
-def test_path_is_named_in_the_message(tmp_path: Path):
+def test_path_is_named_in_the_message(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: shop\nname: shop\n", "utf-8")
     with pytest.raises(ContractError, match=rf"{path}, line 2: "):
@@ -274,7 +276,7 @@ def test_path_is_named_in_the_message(tmp_path: Path):
 
 
 @pytest.mark.parametrize("where", ["no-such-contract", "somewhere/else", "x" * 5000, ""])
-def test_unknown_name_lists_the_shipped_contracts(where, tmp_path, monkeypatch):
+def test_unknown_name_lists_the_shipped_contracts(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ContractError) as refusal:
         contracts.load(where)
@@ -283,7 +285,7 @@ def test_unknown_name_lists_the_shipped_contracts(where, tmp_path, monkeypatch):
     )
 
 
-def test_path_that_can_not_be_read_is_refused(tmp_path: Path):
+def test_path_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "directory.yaml").mkdir()
     (tmp_path / "latin.yaml").write_bytes("title: Überziehung\n".encode("latin-1"))
     for name in ("absent.yaml", "directory.yaml", "latin.yaml"):
@@ -292,7 +294,7 @@ def test_path_that_can_not_be_read_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("document", ["docs/getting-started.md", "docs/contract.md"])
-def test_the_example_of_the_documents_is_a_contract(document):
+def test_the_example_of_the_documents_is_a_contract(document: str) -> None:
     text = (Path(__file__).parents[3] / document).read_text("utf-8")
     example = text.split("```yaml\n")[1].split("```")[0]
     contract = contracts.parse(example, document)

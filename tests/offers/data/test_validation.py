@@ -1,5 +1,7 @@
 import datetime as dt
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offers.contract import contract as contracts
+from offers.contract.contract import Contract
 from offers.data.cells import DATE
 from offers.data.validation import Violation, broken_contract, periods, validate
 
@@ -81,7 +84,7 @@ def loan_rows(**columns):
     return pd.DataFrame({**row, **outcomes, **columns}, dtype="string[pyarrow]")
 
 
-def test_good_rows_become_typed(shop_contract, changed):
+def test_good_rows_become_typed(shop_contract: Contract, changed: Any) -> None:
     raw = changed({"spending": {1: "0", 2: "12,5", 3: "10000"}, "member": {1: "1", 2: "no", 3: "TRUE"}})
     checked = validate(raw, shop_contract)
     assert checked.violations == ()
@@ -107,7 +110,7 @@ def test_good_rows_become_typed(shop_contract, changed):
     assert frame["asked on"].iloc[0] == pd.Timestamp("2023-01-01")
 
 
-def test_rows_that_were_handed_in_stay_as_they_are(shop_contract, changed):
+def test_rows_that_were_handed_in_stay_as_they_are(shop_contract: Contract, changed: Any) -> None:
     raw = changed(visits={2: "?"})
     before = raw.copy()
     validate(raw, shop_contract)
@@ -153,7 +156,7 @@ DIRT = {
 
 
 @pytest.mark.parametrize("dirt", DIRT)
-def test_dirt_is_listed_once_with_column_row_and_count(shop_contract, changed, dirt):
+def test_dirt_is_listed_once_with_column_row_and_count(shop_contract: Contract, changed: Any, dirt: Any) -> None:
     column, cells, expected, shown = DIRT[dirt]
     checked = validate(changed({column: cells}), shop_contract)
     (violation,) = checked.violations
@@ -162,7 +165,7 @@ def test_dirt_is_listed_once_with_column_row_and_count(shop_contract, changed, d
     assert violation.examples[0][1] == shown
 
 
-def test_every_rule_that_is_broken_is_listed(shop_contract, changed):
+def test_every_rule_that_is_broken_is_listed(shop_contract: Contract, changed: Any) -> None:
     raw = changed(spending={1: "-5", 2: "x"}, channel={2: "fax"}, member={6: "2"}, bought={4: "?"}, minutes={5: "1,5"})
     violations = validate(raw, shop_contract).violations
     assert {(v.column, v.expected, tuple(row for row, _ in v.examples)) for v in violations} == {
@@ -175,7 +178,7 @@ def test_every_rule_that_is_broken_is_listed(shop_contract, changed):
     }
 
 
-def test_five_examples_stand_for_many_rows(shop_contract, shop_rows):
+def test_five_examples_stand_for_many_rows(shop_contract: Contract, shop_rows: Callable[..., pd.DataFrame]) -> None:
     raw = shop_rows(1000)
     raw.loc[100:899, "channel"] = "fax"
     (violation,) = validate(raw, shop_contract).violations
@@ -183,19 +186,19 @@ def test_five_examples_stand_for_many_rows(shop_contract, shop_rows):
     assert violation.examples == tuple((row, "'fax'") for row in range(101, 106))
 
 
-def test_a_bad_cell_may_stand_for_a_good_value_of_a_narrow_range():
+def test_a_bad_cell_may_stand_for_a_good_value_of_a_narrow_range() -> None:
     raw = bank_rows(age=["17", "old", "18"], **{"nr.employed": ["5191", "5191", "many"]})
     violations = validate(raw, contracts.load("bank-marketing")).violations
     assert [(v.column, v.expected) for v in violations] == [("age", "a number"), ("nr.employed", "a number")]
 
 
-def test_999_days_mean_never():
+def test_999_days_mean_never() -> None:
     checked = validate(bank_rows(pdays=["999", "3", "999.0", "0"]), contracts.load("bank-marketing"))
     assert checked.passed
     np.testing.assert_array_equal(checked.frame["pdays"], [np.nan, 3, np.nan, 0])
 
 
-def test_years_below_zero_mean_not_known():
+def test_years_below_zero_mean_not_known() -> None:
     contract = contracts.load("personal-loan")
     checked = validate(loan_rows(Experience=["-1", "-2", "-3", "0", "12"]), contract)
     assert checked.passed
@@ -204,20 +207,20 @@ def test_years_below_zero_mean_not_known():
     assert (violation.column, violation.expected, violation.examples) == ("Experience", "at least 0", ((2, "-4"),))
 
 
-def test_words_may_stand_for_missing_numbers(shop_contract, changed):
+def test_words_may_stand_for_missing_numbers(shop_contract: Contract, changed: Any) -> None:
     checked = validate(changed(visits={1: "?", 2: "99", 3: "99,0", 4: "7"}), shop_contract)
     assert checked.passed
     np.testing.assert_array_equal(checked.frame["visits"][:4], [np.nan, np.nan, np.nan, 7])
 
 
 @pytest.mark.parametrize("column", ["visits", "rating", "region"])
-def test_column_that_may_be_missing_takes_an_empty_cell(shop_contract, changed, column):
+def test_column_that_may_be_missing_takes_an_empty_cell(shop_contract: Contract, changed: Any, column: str) -> None:
     checked = validate(changed({column: {2: None}}), shop_contract)
     assert checked.passed
     assert checked.frame[column].isna()[1]
 
 
-def test_missing_codes_of_booleans_and_dates_count(shop_yaml, changed):
+def test_missing_codes_of_booleans_and_dates_count(shop_yaml: str, changed: Any) -> None:
     text = shop_yaml.replace("type: boolean", "type: boolean, missing: [x]")
     text = text.replace("role: leakage, type: integer", "role: leakage, type: date, missing: ['0000-00-00']")
     raw = changed(member={1: "x", 2: "1"})
@@ -230,7 +233,7 @@ def test_missing_codes_of_booleans_and_dates_count(shop_yaml, changed):
     assert checked.frame["minutes"][1] == pd.Timestamp("2024-05-31 10:30")
 
 
-def test_unknown_category_may_count_as_missing(shop_contract, changed):
+def test_unknown_category_may_count_as_missing(shop_contract: Contract, changed: Any) -> None:
     checked = validate(changed(region={2: "east", 3: "south"}), shop_contract)
     assert checked.passed
     assert checked.frame["region"].isna()[1]
@@ -282,7 +285,9 @@ TYPED = {
 
 
 @pytest.mark.parametrize("kind", TYPED)
-def test_typed_cells_count_like_text(shop_contract, shop_rows, kind):
+def test_typed_cells_count_like_text(
+    shop_contract: Contract, shop_rows: Callable[..., pd.DataFrame], kind: Any
+) -> None:
     raw = shop_rows(30)
     plain = ["asked on", "spending", "visits", "member", "rating", "minutes", "channel", "bought"]
     typed = raw.assign(**{column: TYPED[kind](column, raw) for column in plain})
@@ -293,7 +298,7 @@ def test_typed_cells_count_like_text(shop_contract, shop_rows, kind):
 
 
 @pytest.mark.parametrize("kind", ["int64", "float64", "Int64", "bool", "boolean", "object"])
-def test_outcomes_and_categories_may_be_numbers(kind):
+def test_outcomes_and_categories_may_be_numbers(kind: str) -> None:
     contract = contracts.load("personal-loan")
     raw = loan_rows(Education=["1", "2", "3", "1"])
     raw["Personal Loan"] = raw["Personal Loan"].astype("int64").astype(kind)
@@ -306,7 +311,9 @@ def test_outcomes_and_categories_may_be_numbers(kind):
     assert checked.frame["Education"].tolist() == ["1", "2", "3", "1"]
 
 
-def test_typed_cells_are_held_to_the_contract_too(shop_contract, shop_rows):
+def test_typed_cells_are_held_to_the_contract_too(
+    shop_contract: Contract, shop_rows: Callable[..., pd.DataFrame]
+) -> None:
     raw = shop_rows(4)
     raw["bought"] = pd.array(["ja", "nein"] * 2)
     raw["spending"] = [1.0, np.inf, -1.0, np.nan]
@@ -320,7 +327,7 @@ def test_typed_cells_are_held_to_the_contract_too(shop_contract, shop_rows):
     }
 
 
-def test_date_that_goes_back_is_out_of_order(shop_contract, changed):
+def test_date_that_goes_back_is_out_of_order(shop_contract: Contract, changed: Any) -> None:
     dates = ["2024-01-01", "2024-01-02", "2024-01-02", "2024-01-01", "2024-02-01", "2024-01-31"]
     checked = validate(changed({"asked on": dict(enumerate(dates, 1))}), shop_contract)
     (violation,) = checked.violations
@@ -331,7 +338,7 @@ def test_date_that_goes_back_is_out_of_order(shop_contract, changed):
 MONTHS_IN_ORDER = ["may", "jun", "jul", "aug", "oct", "nov", "dec", "mar", "apr", "may", "dec", "mar", "nov"]
 
 
-def test_months_follow_each_other_over_the_turn_of_the_year():
+def test_months_follow_each_other_over_the_turn_of_the_year() -> None:
     contract = contracts.load("bank-marketing")
     checked = validate(bank_rows(month=MONTHS_IN_ORDER), contract)
     assert checked.passed
@@ -351,36 +358,36 @@ def test_months_follow_each_other_over_the_turn_of_the_year():
     ],
     ids=["reversed", "second half first", "beginning cut off", "too long", "swapped", "shuffled"],
 )
-def test_months_out_of_order_are_refused(months, row):
+def test_months_out_of_order_are_refused(months: Any, row: int) -> None:
     (violation,) = validate(bank_rows(month=months), contracts.load("bank-marketing")).violations
     assert violation.column == "month"
     assert "rows in time order" in violation.expected
     assert violation.examples[0] == (row, repr(months[row - 1]))
 
 
-def test_periods_of_dates_are_months(shop_contract, changed):
+def test_periods_of_dates_are_months(shop_contract: Contract, changed: Any) -> None:
     dates = ["2023-12-31", "2024-01-01", "2024-01-31 23:59:59", "2024-02-29", "2024-02-29", "2025-02-01"]
     frame = validate(changed({"asked on": dict(enumerate(dates, 1))}), shop_contract).frame
     assert periods(frame, shop_contract).tolist() == ["2023-12", *["2024-01"] * 2, *["2024-02"] * 2, "2025-02"]
 
 
-def test_without_time_there_is_one_period():
+def test_without_time_there_is_one_period() -> None:
     contract = contracts.load("personal-loan")
     assert set(periods(validate(loan_rows(Age=["30", "40"]), contract).frame, contract)) == {"all"}
 
 
 @pytest.mark.parametrize(("only", "absent"), [("ja", "nein"), ("nein", "ja")])
-def test_one_outcome_only_is_refused(shop_contract, changed, only, absent):
+def test_one_outcome_only_is_refused(shop_contract: Contract, changed: Any, only: str, absent: str) -> None:
     (violation,) = validate(changed(bought=dict.fromkeys(range(1, 7), only)), shop_contract).violations
     assert violation == Violation("bought", f"both outcomes, 'ja' and 'nein'; '{absent}' never occurs", 6)
 
 
-def test_no_rows_at_all_are_refused(shop_contract, shop_rows):
+def test_no_rows_at_all_are_refused(shop_contract: Contract, shop_rows: Callable[..., pd.DataFrame]) -> None:
     violations = validate(shop_rows(6).iloc[:0], shop_contract).violations
     assert {violation.column for violation in violations} == {"bought"}
 
 
-def test_refusal_is_one_sentence(shop_contract, changed):
+def test_refusal_is_one_sentence(shop_contract: Contract, changed: Any) -> None:
     raw = changed(spending={1: "-5"}, channel={2: "fax", 3: "fax"}, member={6: "2"}, minutes={5: "1,5"})
     message = str(broken_contract("shop", validate(raw, shop_contract).violations))
     assert message.startswith("5 rows break contract shop: column '")
@@ -388,7 +395,7 @@ def test_refusal_is_one_sentence(shop_contract, changed):
     assert "column 'member', row 6: expected 0 or 1 (or true and false, yes and no), got '2'" in message
 
 
-def test_violation_reads_as_a_sentence():
+def test_violation_reads_as_a_sentence() -> None:
     one = Violation("age", "a number", 1, ((7, "'old'"),))
     assert str(one) == "column 'age', row 7: expected a number, got 'old'"
     many = Violation("age", "a number", 3, ((7, "'old'"), (8, "'older'")))
@@ -408,7 +415,9 @@ cells = st.one_of(
 @pytest.mark.parametrize("column", ["spending", "visits", "member", "asked on", "channel", "region", "bought"])
 @given(cell=cells)
 @settings(max_examples=40)
-def test_any_text_is_a_good_value_or_a_violation_of_its_row(shop_contract, shop_rows, column, cell):
+def test_any_text_is_a_good_value_or_a_violation_of_its_row(
+    shop_contract: Contract, shop_rows: Callable[..., pd.DataFrame], column: str, cell: Any
+) -> None:
     raw = shop_rows(7)
     raw["bought"] = pd.array(["ja", "nein", "ja", "nein", "ja", "nein", "ja"], "string[pyarrow]")
     raw.loc[6, column] = cell
@@ -431,7 +440,7 @@ def test_any_text_is_a_good_value_or_a_violation_of_its_row(shop_contract, shop_
         assert value == (cell.lower() in ("1", "true", "yes", "ja"))
 
 
-def test_the_uci_file_keeps_to_its_contract(uci_raw, uci_typed):
+def test_the_uci_file_keeps_to_its_contract(uci_raw: pd.DataFrame, uci_typed: pd.DataFrame) -> None:
     contract = contracts.load("bank-marketing")
     checked = validate(uci_raw, contract)
     assert checked.passed
@@ -442,7 +451,7 @@ def test_the_uci_file_keeps_to_its_contract(uci_raw, uci_typed):
 
 
 @pytest.mark.parametrize("order", ["reversed", "shuffled", "halves swapped"])
-def test_the_uci_file_in_another_order_is_refused(uci_raw, order):
+def test_the_uci_file_in_another_order_is_refused(uci_raw: pd.DataFrame, order: str) -> None:
     half, count = len(uci_raw) // 2, len(uci_raw)
     rows = {
         "reversed": np.arange(count)[::-1],

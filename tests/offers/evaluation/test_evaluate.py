@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,14 +45,14 @@ def champion_of(dataset, contract, settings, model):
     return Champion("champion", model, settings, 0, len(dataset), dataset.fingerprint(contract))
 
 
-def test_windows_are_successive_and_cover_what_comes_after_the_first_training_rows(shop_contract):
+def test_windows_are_successive_and_cover_what_comes_after_the_first_training_rows(shop_contract: Contract) -> None:
     spans = windows(shop_contract, 3001)
     assert spans[0].start == origin(shop_contract, 3001) == 1500
     assert [span.stop for span in spans[:-1]] == [span.start for span in spans[1:]]
     assert spans[-1].stop == 3001
 
 
-def test_figures_are_those_of_the_predictions(evaluated):
+def test_figures_are_those_of_the_predictions(evaluated: Any) -> None:
     evaluation, predictions = evaluated
     expected = roc_auc_score(predictions["label"], predictions["propensity"])
     assert evaluation.model["auc"].value == pytest.approx(expected, abs=1e-6)
@@ -65,7 +66,7 @@ def test_figures_are_those_of_the_predictions(evaluated):
     assert sum(window.model.rows for window in evaluation.windows) == evaluation.model.rows
 
 
-def test_the_planted_signal_shows_in_the_columns(evaluated):
+def test_the_planted_signal_shows_in_the_columns(evaluated: Any) -> None:
     power = {column.column: column for column in evaluated[0].columns}
     assert "minutes" not in power
     assert max(power.values(), key=lambda column: column.gain_share).column == "spending"
@@ -73,7 +74,9 @@ def test_the_planted_signal_shows_in_the_columns(evaluated):
     assert sum(column.gain_share for column in power.values()) == pytest.approx(1, abs=1e-4)
 
 
-def test_groups_below_the_smallest_segment_are_left_out_of_segments(shop, shop_contract, shop_model):
+def test_groups_below_the_smallest_segment_are_left_out_of_segments(
+    shop: Any, shop_contract: Contract, shop_model: Any
+) -> None:
     strict = shop_contract.evaluation.model_copy(update={"smallest_segment": 600, "bootstrap": 50})
     contract = shop_contract.model_copy(update={"evaluation": strict})
     evaluation, _ = evaluate(shop, contract, contract.model, shop_model.booster)
@@ -83,7 +86,7 @@ def test_groups_below_the_smallest_segment_are_left_out_of_segments(shop, shop_c
     }
 
 
-def test_protected_groups_too_small_to_compare_are_named(shop_yaml, shop, shop_model):
+def test_protected_groups_too_small_to_compare_are_named(shop_yaml: str, shop: Any, shop_model: Any) -> None:
     contract = with_protected_spending(shop_yaml)
     one, _ = evaluate(shop, contract, contract.model, shop_model.booster)
     assert one.fairness[0].left_out == ("<100",)
@@ -96,7 +99,7 @@ def test_protected_groups_too_small_to_compare_are_named(shop_yaml, shop, shop_m
     assert empty.fairness[0].selection_ratio is None
 
 
-def test_fairness_by_hand(shop_yaml, shop, shop_model):
+def test_fairness_by_hand(shop_yaml: str, shop: Any, shop_model: Any) -> None:
     contract = with_protected_spending(shop_yaml)
     evaluation, predictions = evaluate(shop, contract, contract.model, shop_model.booster)
     cut = groups(
@@ -110,7 +113,7 @@ def test_fairness_by_hand(shop_yaml, shop, shop_model):
         assert group.mean_propensity == pytest.approx(predictions["propensity"][here].mean(), abs=1e-6)
 
 
-def test_bands_are_cut_at_their_lower_edge(shop_contract):
+def test_bands_are_cut_at_their_lower_edge(shop_contract: Contract) -> None:
     values = pd.Series([99.99, 100, 999.99, 1000, np.nan])
     assert list(groups(values, shop_contract["spending"])) == [
         "<100",
@@ -121,7 +124,7 @@ def test_bands_are_cut_at_their_lower_edge(shop_contract):
     ]
 
 
-def test_without_time_order_it_says_so(shop_yaml, shop, shop_model):
+def test_without_time_order_it_says_so(shop_yaml: str, shop: Any, shop_model: Any) -> None:
     text = shop_yaml.replace("time: {column: asked on}\n", "").replace("on: each_window, ", "")
     contract = contracts.parse(text)
     evaluation, predictions = evaluate(shop, contract, contract.model, shop_model.booster)
@@ -135,7 +138,9 @@ def test_without_time_order_it_says_so(shop_yaml, shop, shop_model):
 class TestChampion:
     """A champion never profits from rows that it was trained on."""
 
-    def test_the_same_recipe_on_the_same_data_is_rolled_to_the_same_propensities(self, shop, shop_contract, shop_model):
+    def test_the_same_recipe_on_the_same_data_is_rolled_to_the_same_propensities(
+        self, shop: Any, shop_contract: Contract, shop_model: Any
+    ) -> None:
         champion = champion_of(shop, shop_contract, shop_contract.model, shop_model)
         matrix = shop.encode(shop_contract)
         rolled = rolling_propensity(
@@ -143,7 +148,7 @@ class TestChampion:
         )
         np.testing.assert_array_equal(champion_propensity(champion, shop, matrix, shop_contract), rolled)
 
-    def test_on_rows_newer_than_its_training_data_it_scores_itself(self, shop, shop_contract):
+    def test_on_rows_newer_than_its_training_data_it_scores_itself(self, shop: Any, shop_contract: Contract) -> None:
         older = head(shop, 2300)
         model = learners.train(shop_contract, shop_contract.model, older.encode(shop_contract), older.labels)
         champion = champion_of(older, shop_contract, shop_contract.model, model)
@@ -153,8 +158,8 @@ class TestChampion:
         assert not np.allclose(got[: 2300 - first], model.propensity(shop.frame.iloc[first:2300]))
 
     def test_where_its_data_is_not_the_beginning_of_this_it_is_refitted_throughout(
-        self, shop, shop_contract, shop_model
-    ):
+        self, shop: Any, shop_contract: Contract, shop_model: Any
+    ) -> None:
         foreign = replace(
             champion_of(head(shop, 2300), shop_contract, shop_contract.model, shop_model), fingerprint="0" * 64
         )
@@ -175,7 +180,7 @@ def uci(uci_typed):
 
 
 @pytest.mark.slow
-def test_uci_out_of_time_over_two_alignments(uci):
+def test_uci_out_of_time_over_two_alignments(uci: Any) -> None:
     """Where blocks start moves the AUC by 0.02; these two come near the mean of the five that the benchmark takes."""
     contract, matrix, labels, learner = uci
     known = labels[origin(contract, len(labels)) :]
@@ -190,7 +195,7 @@ def test_uci_out_of_time_over_two_alignments(uci):
 
 
 @pytest.mark.slow
-def test_uci_random_folds(uci):
+def test_uci_random_folds(uci: Any) -> None:
     contract, matrix, labels, learner = uci
     propensity = folded_propensity(learner, matrix, labels, contract, seed=0)
     assert roc_auc_score(labels, propensity) >= 0.798

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from offers.contract import contract as contracts
@@ -89,7 +91,7 @@ WINDOWS = (window("w1", auc=0.70, ece=0.02), window("w2", auc=0.61, ece=0.06), w
         ("metric: log_loss, better_than_baseline: true", evaluation(log_loss=0.27, baseline={"log_loss": 0.2}), False),
     ],
 )
-def test_rule_holds_at_its_threshold_and_not_beyond(verdict_of, rule, measured, passed):
+def test_rule_holds_at_its_threshold_and_not_beyond(verdict_of: Any, rule: str, measured: Any, passed: bool) -> None:
     line = verdict_of(rule, measured)
     assert line.passed is passed
     assert line.word == ("passed" if passed else "FAILED")
@@ -103,7 +105,7 @@ def test_rule_holds_at_its_threshold_and_not_beyond(verdict_of, rule, measured, 
         ("metric: auc, on: each_window, at_most: 0.9", "w1", 0.70),
     ],
 )
-def test_window_that_decides_is_named(verdict_of, rule, worst, measured):
+def test_window_that_decides_is_named(verdict_of: Any, rule: str, worst: str, measured: float) -> None:
     line = verdict_of(rule, evaluation(WINDOWS))
     assert (line.measured, line.note) == (measured, worst)
 
@@ -125,13 +127,13 @@ def test_window_that_decides_is_named(verdict_of, rule, worst, measured):
         ("metric: auc, not_worse_than_champion_by: 0.5", evaluation(champion=compared(auc=(None, 0, None)))),
     ],
 )
-def test_figure_that_was_not_measured_fails(verdict_of, rule, measured):
+def test_figure_that_was_not_measured_fails(verdict_of: Any, rule: str, measured: Any) -> None:
     line = verdict_of(rule, measured)
     assert (line.passed, line.measured) == (False, None)
     assert line.note.startswith("not measured")
 
 
-def test_line_says_rule_threshold_and_measured_value(verdict_of):
+def test_line_says_rule_threshold_and_measured_value(verdict_of: Any) -> None:
     windowed, folded = evaluation(WINDOWS, auc=0.78), evaluation(auc=0.78)
     line = verdict_of("metric: auc, at_least: 0.75", windowed)
     assert (line.rule, line.threshold, line.measured) == ("AUC, out of time", ">= 0.75", 0.78)
@@ -154,14 +156,14 @@ COLUMNS = [("age", 0.1, 0.55), ("leak", 0.6, 0.93), ("job", 0.15, 0.6), ("month"
         ("metric: auc, on: each_window, ceiling: 0.69", evaluation(WINDOWS, columns=COLUMNS)),
     ],
 )
-def test_figure_too_good_to_be_true_names_the_suspects(verdict_of, rule, measured):
+def test_figure_too_good_to_be_true_names_the_suspects(verdict_of: Any, rule: str, measured: Any) -> None:
     line = verdict_of(rule, measured)
     assert not line.passed
     assert line.note == "too good to be true: suspect leakage in leak, job, age"
     assert line.threshold.endswith("(ceiling)")
 
 
-def test_without_champion_the_comparison_does_not_apply(verdict_of):
+def test_without_champion_the_comparison_does_not_apply(verdict_of: Any) -> None:
     line = verdict_of("metric: auc, not_worse_than_champion_by: 0.01", evaluation())
     assert (line.passed, line.measured, line.word) == (None, None, "n/a")
     assert line.note == "there is no champion yet"
@@ -180,7 +182,9 @@ def test_without_champion_the_comparison_does_not_apply(verdict_of):
         ("log_loss", (0.015, 0.02, 0.03), False),
     ],
 )
-def test_challenger_may_lose_by_the_margin_at_the_worse_end(verdict_of, metric, interval, passed):
+def test_challenger_may_lose_by_the_margin_at_the_worse_end(
+    verdict_of: Any, metric: str, interval: tuple[Any, ...], passed: bool
+) -> None:
     measured = evaluation(champion=compared(**{metric: interval}))
     line = verdict_of(f"metric: {metric}, not_worse_than_champion_by: 0.01", measured)
     assert line.passed is passed
@@ -188,14 +192,14 @@ def test_challenger_may_lose_by_the_margin_at_the_worse_end(verdict_of, metric, 
     assert "to shop-1" in line.note
 
 
-def test_one_rule_may_ask_for_several_things(shop_yaml):
+def test_one_rule_may_ask_for_several_things(shop_yaml: str) -> None:
     text = shop_yaml[: shop_yaml.index("gate:")] + "gate:\n  - {metric: auc, at_least: 0.75, ceiling: 0.82}\n"
     verdict = decide(evaluation(auc=0.9), contracts.parse(text))
     assert [line.passed for line in verdict.rules] == [True, False]
     assert not verdict.passed
 
 
-def test_verdict_needs_every_rule_that_applies():
+def test_verdict_needs_every_rule_that_applies() -> None:
     contract = contracts.load("bank-marketing")
     windows = (window("w1", auc=0.70), window("w2", auc=0.62), window("w3", auc=0.66))
     baseline = {"log_loss": 0.28}

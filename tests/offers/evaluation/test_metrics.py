@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -18,7 +20,7 @@ def simulated(n_rows, seed=0):
     return (generator.random(n_rows) < propensity).astype(np.int8), propensity
 
 
-def test_figures_by_hand():
+def test_figures_by_hand() -> None:
     figures = metrics.figures(LABELS, PROPENSITY, share=0.2)
     assert set(figures) == {
         *("auc", "average_precision", "log_loss", "brier", "ece"),
@@ -43,7 +45,7 @@ def test_figures_by_hand():
     assert figures["lift"] == pytest.approx((1 / 2) / (3 / 10))
 
 
-def test_figures_are_those_of_other_libraries():
+def test_figures_are_those_of_other_libraries() -> None:
     labels, propensity = simulated(5000)
     figures = metrics.figures(labels, propensity, share=0.1)
     assert figures["auc"] == pytest.approx(sklearn_metrics.roc_auc_score(labels, propensity))
@@ -57,29 +59,29 @@ def test_figures_are_those_of_other_libraries():
     assert figures["f1"] == pytest.approx(sklearn_metrics.f1_score(labels, chosen))
 
 
-def test_labels_may_be_booleans():
+def test_labels_may_be_booleans() -> None:
     assert metrics.figures(LABELS.astype(bool), PROPENSITY, 0.2) == metrics.figures(LABELS, PROPENSITY, 0.2)
 
 
 @pytest.mark.parametrize("labels", [np.zeros(5, int), np.ones(5, int), np.zeros(0, int)])
-def test_one_outcome_only_has_no_figures(labels):
+def test_one_outcome_only_has_no_figures(labels: Any) -> None:
     assert metrics.figures(labels, np.linspace(0.1, 0.5, len(labels)), 0.2) == {}
 
 
-def test_reliability_by_hand():
+def test_reliability_by_hand() -> None:
     labels = np.array([0, 1, 1, 0, 1])
     propensity = np.array([0.0, 0.05, 0.15, 0.19, 1.0])
     expected = [[0.025, 0.5, 2], [0.17, 0.5, 2], [1.0, 1.0, 1]]
     np.testing.assert_allclose(metrics.reliability(labels, propensity), expected)
 
 
-def test_calibration_error_by_hand():
+def test_calibration_error_by_hand() -> None:
     labels = np.array([0, 1, 1, 0, 1])
     propensity = np.array([0.0, 0.05, 0.15, 0.19, 1.0])
     assert metrics.expected_calibration_error(labels, propensity) == pytest.approx((2 * 0.475 + 2 * 0.33 + 0) / 5)
 
 
-def test_calibrated_propensities_have_a_small_error_and_doubled_ones_a_large_one():
+def test_calibrated_propensities_have_a_small_error_and_doubled_ones_a_large_one() -> None:
     labels, propensity = simulated(50_000)
     assert metrics.expected_calibration_error(labels, propensity) < 0.01
     doubled = np.minimum(2 * propensity, 1)
@@ -88,19 +90,19 @@ def test_calibrated_propensities_have_a_small_error_and_doubled_ones_a_large_one
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.25, [1]), (0.5, [1, 2]), (0.75, [0, 1, 2]), (0.01, [1])])
-def test_among_equals_the_earlier_row_is_contacted(share, expected):
+def test_among_equals_the_earlier_row_is_contacted(share: float, expected: list[Any]) -> None:
     chosen = metrics.contacted(np.array([0.2, 0.7, 0.5, 0.2]), share)
     assert np.flatnonzero(chosen).tolist() == expected
 
 
-def test_ties_at_the_cut_count_by_their_order():
+def test_ties_at_the_cut_count_by_their_order() -> None:
     labels, propensity = np.array([0, 1, 0, 1]), np.array([0.1, 0.5, 0.5, 0.5])
     figures = metrics.figures(labels, propensity, share=0.5)
     assert (figures["precision"], figures["recall"], figures["lift"]) == (0.5, 0.5, 1.0)
     assert figures["auc"] == pytest.approx((1 + 0.5) / 2)
 
 
-def test_no_acceptance_among_the_contacted():
+def test_no_acceptance_among_the_contacted() -> None:
     figures = metrics.figures(np.array([1, 0, 0, 0]), np.array([0.1, 0.9, 0.3, 0.4]), share=0.25)
     assert (figures["precision"], figures["recall"], figures["f1"], figures["lift"]) == (0, 0, 0, 0)
 
@@ -108,18 +110,18 @@ def test_no_acceptance_among_the_contacted():
 @pytest.mark.parametrize(
     ("rate", "share", "expected"), [(0.05, 0.1, 10), (0.1, 0.1, 10), (0.42, 0.1, 1 / 0.42), (1, 0.1, 1), (0, 0.1, 10)]
 )
-def test_lift_ceiling(rate, share, expected):
+def test_lift_ceiling(rate: float, share: float, expected: int) -> None:
     assert metrics.lift_ceiling(rate, share) == pytest.approx(expected)
 
 
-def test_lift_ceiling_is_reached_by_a_perfect_ranking():
+def test_lift_ceiling_is_reached_by_a_perfect_ranking() -> None:
     for positives in (10, 20, 400):
         labels = np.repeat([1, 0], [positives, 1000 - positives])
         lift = metrics.figures(labels, np.linspace(0.9, 0.1, 1000), share=0.02)["lift"]
         assert lift == pytest.approx(metrics.lift_ceiling(positives / 1000, 0.02))
 
 
-def test_score_holds_figures_and_rates():
+def test_score_holds_figures_and_rates() -> None:
     scores = metrics.score(LABELS, PROPENSITY, share=0.2)
     assert (scores.rows, scores.positive_rate, scores.mean_propensity) == (10, 0.3, 0.325)
     assert scores.lift_ceiling == pytest.approx(1 / 0.3, abs=1e-6)
@@ -127,13 +129,13 @@ def test_score_holds_figures_and_rates():
     assert str(scores["auc"]) == "0.810"
 
 
-def test_score_of_one_outcome_survives_json():
+def test_score_of_one_outcome_survives_json() -> None:
     scores = metrics.score(np.zeros(20, int), np.full(20, 0.1), share=0.1, bootstrap=50)
     assert scores.figures == {}
     assert Scores.model_validate_json(scores.model_dump_json()) == scores
 
 
-def test_interval_holds_the_figure_and_depends_on_the_seed_only():
+def test_interval_holds_the_figure_and_depends_on_the_seed_only() -> None:
     labels, propensity = simulated(800)
     scores = metrics.score(labels, propensity, share=0.1, bootstrap=50, seed=1)
     without = {name for name, figure in scores.figures.items() if figure.low is None}
@@ -145,7 +147,7 @@ def test_interval_holds_the_figure_and_depends_on_the_seed_only():
     assert str(Figure(value=0.75, low=0.7, high=0.8)) == "0.750 (0.700 to 0.800)"
 
 
-def test_draws_without_an_acceptance_are_left_out():
+def test_draws_without_an_acceptance_are_left_out() -> None:
     labels = np.zeros(12, int)
     labels[0] = 1
     scores = metrics.score(labels, np.linspace(0.9, 0.1, 12), share=0.1, bootstrap=100)
@@ -153,7 +155,7 @@ def test_draws_without_an_acceptance_are_left_out():
 
 
 @pytest.mark.slow
-def test_interval_covers_the_truth_in_95_percent_of_samples():
+def test_interval_covers_the_truth_in_95_percent_of_samples() -> None:
     labels, propensity = simulated(1_000_000, seed=99)
     truth = metrics.figures(labels, propensity, share=0.1)
     covered = dict.fromkeys(("auc", "brier", "log_loss", "lift"), 0)
@@ -166,14 +168,14 @@ def test_interval_covers_the_truth_in_95_percent_of_samples():
     assert sum(covered.values()) < 4 * 40 - 3, covered
 
 
-def test_a_model_does_not_differ_from_itself():
+def test_a_model_does_not_differ_from_itself() -> None:
     labels, propensity = simulated(400)
     found = metrics.differences(labels, propensity, propensity.copy(), share=0.1, bootstrap=50)
     assert set(found) == set(metrics.figures(labels, propensity, 0.1))
     assert set(found.values()) == {Figure(value=0.0, low=0.0, high=0.0)}
 
 
-def test_difference_is_challenger_minus_champion_on_the_same_draws():
+def test_difference_is_challenger_minus_champion_on_the_same_draws() -> None:
     labels, propensity = simulated(1500)
     noisy = expit(np.log(propensity / (1 - propensity)) + np.random.default_rng(1).normal(0, 1.5, 1500))
     found = metrics.differences(labels, propensity, noisy, share=0.1, bootstrap=40, seed=3)
@@ -186,7 +188,7 @@ def test_difference_is_challenger_minus_champion_on_the_same_draws():
     assert (back["auc"].low, back["auc"].high) == pytest.approx((-found["auc"].high, -found["auc"].low))
 
 
-def test_paired_interval_of_like_models_is_narrow():
+def test_paired_interval_of_like_models_is_narrow() -> None:
     labels, propensity = simulated(1500)
     nearly = expit(np.log(propensity / (1 - propensity)) + np.random.default_rng(1).normal(0, 0.1, 1500))
     found = metrics.differences(labels, propensity, nearly, share=0.1, bootstrap=40)["auc"]
@@ -194,7 +196,7 @@ def test_paired_interval_of_like_models_is_narrow():
     assert found.high - found.low < (alone.high - alone.low) / 4
 
 
-def test_within_periods_by_hand():
+def test_within_periods_by_hand() -> None:
     periods = np.array(["2024-01"] * 4 + ["2024-02"] * 6 + ["2024-03"] * 5 + ["2024-04"] * 3)
     labels = np.array([0, 1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1])
     values = np.array([1, 2, 3, 4, 9, 1, 5, 2, 3, 7, 1, 2, 3, 4, 5, 1, 2, 3]) / 10
@@ -204,7 +206,7 @@ def test_within_periods_by_hand():
     assert metrics.within_periods(labels, values, periods, smallest=7) is None
 
 
-def test_within_periods_does_not_reward_following_the_base_rate():
+def test_within_periods_does_not_reward_following_the_base_rate() -> None:
     generator = np.random.default_rng(0)
     periods = np.repeat(np.arange(10), 500)
     rate = np.linspace(0.05, 0.6, 10)[periods]
@@ -214,7 +216,7 @@ def test_within_periods_does_not_reward_following_the_base_rate():
     assert metrics.within_periods(labels, values, periods, smallest=100) == pytest.approx(0.5, abs=0.03)
 
 
-def test_within_periods_takes_another_metric():
+def test_within_periods_takes_another_metric() -> None:
     periods, labels = np.array([1, 1, 2, 2]), np.array([0, 1, 1, 0])
     brier = metrics.within_periods(
         labels, np.array([0.5, 0.5, 1, 0]), periods, 2, metric=sklearn_metrics.brier_score_loss

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offers.contract import contract as contracts
+from offers.contract.contract import Contract
 from offers.data.validation import validate
 from offers.errors import BundleError, DataError
 from offers.model.encoder import BLOCK, Encoder, Feature, fingerprint
@@ -22,7 +25,7 @@ def paint(sizes, colours):
     return pd.DataFrame({"size": sizes, "colour": pd.Series(colours, dtype=object)})
 
 
-def test_encoder_follows_from_the_contract(shop_contract):
+def test_encoder_follows_from_the_contract(shop_contract: Contract) -> None:
     encoder = Encoder.of(shop_contract)
     assert encoder.names == ["spending", "visits", "channel", "region", "member", "rating"]
     assert encoder.feature_types == ["q", "q", "c", "c", "q", "q"]
@@ -31,14 +34,14 @@ def test_encoder_follows_from_the_contract(shop_contract):
 
 
 @pytest.mark.parametrize("name", contracts.shipped())
-def test_leakage_and_target_are_no_features(name):
+def test_leakage_and_target_are_no_features(name: Any) -> None:
     contract = contracts.load(name)
     names = set(Encoder.of(contract).names)
     assert not names & {column.name for column in contract.columns if not column.is_input}
     assert "duration" not in names
 
 
-def test_matrix_is_the_one_made_by_hand(shop_contract, shop_rows):
+def test_matrix_is_the_one_made_by_hand(shop_contract: Contract, shop_rows: Callable[..., pd.DataFrame]) -> None:
     raw = shop_rows(3)
     raw["spending"] = ["10,5", "0", "9999,99"]
     raw["visits"] = ["99", "0", "7"]
@@ -59,7 +62,7 @@ words = st.lists(st.sampled_from([*COLOURS, None]), min_size=1, max_size=12)
 
 @given(colours=words, order=st.permutations(COLOURS), extra=st.booleans())
 @settings(max_examples=60)
-def test_every_form_of_text_gives_the_same_matrix(colours, order, extra):
+def test_every_form_of_text_gives_the_same_matrix(colours: Any, order: Any, extra: Any) -> None:
     sizes = np.arange(len(colours), dtype=np.float64)
     codes = [NAN if colour is None else COLOURS.index(colour) for colour in colours]
     expected = np.column_stack([sizes, codes]).astype(np.float32)
@@ -87,7 +90,7 @@ def test_every_form_of_text_gives_the_same_matrix(colours, order, extra):
         np.testing.assert_array_equal(PAINT.encode({"size": sizes, "colour": values}), expected, form)
 
 
-def test_tables_and_frames_are_rows_too():
+def test_tables_and_frames_are_rows_too() -> None:
     frame = paint([1.5, 2.5], ["blue", "red"])
     expected = np.array([[1.5, 2], [2.5, 0]], np.float32)
     np.testing.assert_array_equal(PAINT.encode(frame), expected)
@@ -109,7 +112,7 @@ def test_tables_and_frames_are_rows_too():
     ],
     ids=lambda sizes: f"{type(sizes).__name__} {getattr(sizes, 'dtype', getattr(sizes, 'type', ''))}",
 )
-def test_every_form_of_number_gives_the_same_column(sizes):
+def test_every_form_of_number_gives_the_same_column(sizes: Any) -> None:
     matrix = PAINT.encode({"size": sizes, "colour": ["red"] * 3})
     np.testing.assert_array_equal(matrix[:, 0], np.array([1, 0, 3], np.float32))
 
@@ -128,7 +131,7 @@ def test_every_form_of_number_gives_the_same_column(sizes):
     ],
     ids=lambda sizes: f"{type(sizes).__name__} {getattr(sizes, 'dtype', getattr(sizes, 'type', ''))}",
 )
-def test_missing_numbers_are_nan(sizes):
+def test_missing_numbers_are_nan(sizes: Any) -> None:
     matrix = PAINT.encode({"size": sizes, "colour": ["red"] * 2})
     np.testing.assert_array_equal(matrix[:, 0], [NAN, 1])
 
@@ -144,13 +147,13 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("form", UNKNOWN)
-def test_unknown_category_is_refused(form):
+def test_unknown_category_is_refused(form: Any) -> None:
     with pytest.raises(DataError, match="column 'colour': expected one of red, green, blue, got 'pink'"):
         PAINT.encode({"size": np.zeros(2), "colour": UNKNOWN[form]})
 
 
 @pytest.mark.parametrize("form", UNKNOWN)
-def test_unknown_category_is_nan_where_the_contract_says_so(form):
+def test_unknown_category_is_nan_where_the_contract_says_so(form: Any) -> None:
     matrix = LENIENT.encode({"size": np.zeros(2), "colour": UNKNOWN[form]})
     np.testing.assert_array_equal(matrix[:, 1], [0, NAN])
 
@@ -160,30 +163,30 @@ def test_unknown_category_is_nan_where_the_contract_says_so(form):
     [[3, 1], np.array([3, 1]), pd.Series([3, 1]), pd.Series([3, 1], dtype="category"), pa.array([3, 1])],
     ids=["list", "array", "series", "categorical", "arrow"],
 )
-def test_categories_may_be_written_as_numbers(values):
+def test_categories_may_be_written_as_numbers(values: Any) -> None:
     encoder = Encoder((Feature("family", ("1", "2", "3")),))
     np.testing.assert_array_equal(encoder.encode({"family": values})[:, 0], [2, 0])
 
 
-def test_number_that_is_no_category_is_refused():
+def test_number_that_is_no_category_is_refused() -> None:
     with pytest.raises(DataError, match="expected one of 1, 2, got '7'"):
         Encoder((Feature("family", ("1", "2")),)).encode({"family": np.array([1, 7])})
 
 
-def test_text_is_no_number():
+def test_text_is_no_number() -> None:
     with pytest.raises(DataError, match=r"column 'size': expected numbers, but .*'tall'"):
         PAINT.encode(pd.DataFrame({"size": ["tall"], "colour": ["red"]}))
 
 
 @pytest.mark.parametrize("rows", [pd.DataFrame({"size": [1.0]}), pa.table({"size": [1.0]}), {"size": np.ones(1)}])
-def test_absent_column_is_refused(rows):
+def test_absent_column_is_refused(rows: Any) -> None:
     with pytest.raises(DataError, match="column 'colour' is missing; expected size, colour"):
         PAINT.encode(rows)
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 1])
 @pytest.mark.parametrize("text", [object, "category", "string[pyarrow]"])
-def test_blocks_and_threads_do_not_show(n_rows, text):
+def test_blocks_and_threads_do_not_show(n_rows: Any, text: Any) -> None:
     places = np.arange(n_rows) % 3
     colours = pd.Series(np.array(COLOURS, dtype=object)[places]).astype(text)
     frame = pd.DataFrame({"size": np.arange(n_rows) / 8, "colour": colours})
@@ -192,7 +195,7 @@ def test_blocks_and_threads_do_not_show(n_rows, text):
         np.testing.assert_array_equal(PAINT.encode(frame, threads), expected)
 
 
-def test_unknown_category_in_a_late_block_is_refused():
+def test_unknown_category_in_a_late_block_is_refused() -> None:
     colours = np.full(2 * BLOCK + 1, "red", dtype=object)
     colours[-1] = "pink"
     with pytest.raises(DataError, match="got 'pink'"):
@@ -200,7 +203,7 @@ def test_unknown_category_in_a_late_block_is_refused():
 
 
 @pytest.mark.parametrize("name", contracts.shipped())
-def test_json_round_trip(name):
+def test_json_round_trip(name: Any) -> None:
     encoder = Encoder.of(contracts.load(name))
     assert Encoder.from_json(encoder.to_json()) == encoder
 
@@ -209,12 +212,12 @@ def test_json_round_trip(name):
     "text",
     ["", "{", "3", "null", "[]", "{}", '{"features": 3}', '{"features": [{"name": "a"}]}', '{"features": ["a"]}'],
 )
-def test_foreign_json_is_refused(text):
+def test_foreign_json_is_refused(text: str) -> None:
     with pytest.raises(BundleError, match="the encoder is not one that this version writes"):
         Encoder.from_json(text)
 
 
-def test_json_is_plain_and_small():
+def test_json_is_plain_and_small() -> None:
     assert json.loads(PAINT.to_json()) == {
         "features": [
             {"name": "size", "values": [], "unknown_is_missing": False},
@@ -223,7 +226,7 @@ def test_json_is_plain_and_small():
     }
 
 
-def test_fingerprint_does_not_depend_on_how_rows_are_stored():
+def test_fingerprint_does_not_depend_on_how_rows_are_stored() -> None:
     frame = paint([1.5, NAN, 3.0], ["blue", None, "red"])
     labels = np.array([True, False, True])
     expected = fingerprint(PAINT.encode(frame), labels)
@@ -233,7 +236,7 @@ def test_fingerprint_does_not_depend_on_how_rows_are_stored():
 
 
 @pytest.mark.parametrize("row", [0, BLOCK - 1, BLOCK, BLOCK + 4])
-def test_fingerprint_changes_with_one_value_or_label(row):
+def test_fingerprint_changes_with_one_value_or_label(row: Any) -> None:
     generator = np.random.default_rng(0)
     matrix = generator.normal(size=(BLOCK + 5, 2)).astype(np.float32)
     labels = generator.integers(0, 2, BLOCK + 5)

@@ -1,5 +1,6 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from offers.contract.contract import Contract
 from offers.contract.sections import Calibration, ModelSettings
 from offers.data.dataset import origin
 from offers.data.validation import validate
@@ -46,7 +48,7 @@ def plain(contract):
     return contract.model_copy(update={"dynamics": contract.dynamics.model_copy(update={"share": 0})})
 
 
-def test_calibrator_recovers_slope_and_intercept():
+def test_calibrator_recovers_slope_and_intercept() -> None:
     generator = np.random.default_rng(0)
     margin = generator.normal(-1, 1.5, 200_000)
     labels = generator.random(len(margin)) < expit(0.6 * margin - 0.4)
@@ -55,7 +57,7 @@ def test_calibrator_recovers_slope_and_intercept():
     assert found.intercept == pytest.approx(-0.4, abs=0.02)
 
 
-def test_calibrator_is_logistic_regression_on_the_margin():
+def test_calibrator_is_logistic_regression_on_the_margin() -> None:
     generator = np.random.default_rng(1)
     margin = generator.normal(0, 2, 3000)
     labels = (generator.random(3000) < expit(1.4 * margin + 0.7)).astype(int)
@@ -65,7 +67,7 @@ def test_calibrator_is_logistic_regression_on_the_margin():
     assert found.intercept == pytest.approx(other.intercept_[0], abs=2e-3)
 
 
-def test_prior_is_the_penalty_it_says():
+def test_prior_is_the_penalty_it_says() -> None:
     generator = np.random.default_rng(2)
     margin = generator.normal(0, 1, 300)
     labels = (generator.random(300) < expit(0.3 * margin + 1)).astype(int)
@@ -83,22 +85,22 @@ def test_prior_is_the_penalty_it_says():
     assert (found.slope, found.intercept) == pytest.approx(tuple(expected), abs=1e-3)
 
 
-def test_strong_belief_leaves_the_margins_as_they_are():
+def test_strong_belief_leaves_the_margins_as_they_are() -> None:
     margin = np.linspace(-3, 3, 500)
     assert fit_calibrator(margin, margin < 0, prior=1e12) == Calibrator(1.0, 0.0)
 
 
-def test_calibrator_of_no_rows_changes_nothing():
+def test_calibrator_of_no_rows_changes_nothing() -> None:
     assert fit_calibrator(np.zeros(0), np.zeros(0), prior=0) == Calibrator()
 
 
-def test_calibrator_with_one_outcome_stays_finite():
+def test_calibrator_with_one_outcome_stays_finite() -> None:
     found = fit_calibrator(np.linspace(-2, 0, 100), np.zeros(100), prior=50)
     assert 0 < found.slope < 5
     assert -5 < found.intercept < 0
 
 
-def test_propensity_is_the_logistic_of_slope_and_intercept():
+def test_propensity_is_the_logistic_of_slope_and_intercept() -> None:
     calibrator = Calibrator(0.5, -1.0)
     margin = np.array([-800.0, -2.0, 0.0, 2.0, 800.0], np.float32)
     found = calibrator(margin)
@@ -106,7 +108,7 @@ def test_propensity_is_the_logistic_of_slope_and_intercept():
     np.testing.assert_allclose(found, [0, 1 / (1 + np.exp(2)), 1 / (1 + np.exp(1)), 0.5, 1], atol=1e-15)
 
 
-def test_calibrator_json_round_trip():
+def test_calibrator_json_round_trip() -> None:
     calibrator = fit_calibrator(np.linspace(-2, 2, 400), np.arange(400) % 3 == 0, prior=10)
     assert Calibrator.from_json(calibrator.to_json()) == calibrator
     assert set(json.loads(calibrator.to_json())) == {"method", "slope", "intercept"}
@@ -126,12 +128,12 @@ def test_calibrator_json_round_trip():
         '{"method": "isotonic", "slope": 1, "intercept": 0}',
     ],
 )
-def test_foreign_calibrator_is_refused(text):
+def test_foreign_calibrator_is_refused(text: str) -> None:
     with pytest.raises(BundleError, match="the calibrator is not one that this version writes"):
         Calibrator.from_json(text)
 
 
-def test_calibrator_is_fitted_on_the_newest_rows_with_a_margin():
+def test_calibrator_is_fitted_on_the_newest_rows_with_a_margin() -> None:
     generator = np.random.default_rng(3)
     margin = generator.normal(size=1000)
     labels = (generator.random(1000) < expit(2 * margin - 1)).astype(int)
@@ -153,12 +155,12 @@ def test_calibrator_is_fitted_on_the_newest_rows_with_a_margin():
         (900, 500, 200, []),
     ],
 )
-def test_blocks_that_the_calibrator_learns_from(n_rows, refit_every, count, expected):
+def test_blocks_that_the_calibrator_learns_from(n_rows: int, refit_every: int, count: int, expected: list[Any]) -> None:
     assert calibration_edges(n_rows, refit_every, count) == expected
 
 
 @pytest.mark.parametrize("learner", [BoostedTrees(SMALL, KINDS), Logistic(SMALL, KINDS)], ids=["trees", "logistic"])
-def test_margin_of_a_block_is_that_of_a_fit_on_the_rows_before(learner):
+def test_margin_of_a_block_is_that_of_a_fit_on_the_rows_before(learner: Any) -> None:
     matrix, labels = rows(800)
     found = out_of_time_margins(learner, matrix, labels, EDGES)
     assert np.isnan(found[:300]).all()
@@ -169,7 +171,7 @@ def test_margin_of_a_block_is_that_of_a_fit_on_the_rows_before(learner):
 
 @pytest.mark.parametrize("learner", [BoostedTrees(SMALL, KINDS), Logistic(SMALL, KINDS)], ids=["trees", "logistic"])
 @pytest.mark.parametrize(("first", "end"), [(300, 400), (400, 600), (600, 800)])
-def test_labels_of_a_block_and_after_never_reach_its_margins(learner, first, end):
+def test_labels_of_a_block_and_after_never_reach_its_margins(learner: Any, first: int, end: int) -> None:
     matrix, labels = rows(800)
     honest = out_of_time_margins(learner, matrix, labels, EDGES)
     generator = np.random.default_rng(5)
@@ -185,7 +187,9 @@ def test_labels_of_a_block_and_after_never_reach_its_margins(learner, first, end
 
 
 @pytest.mark.parametrize("changed", [600, 700, 1100])
-def test_labels_of_a_block_and_after_never_reach_its_propensities(shop, shop_contract, changed):
+def test_labels_of_a_block_and_after_never_reach_its_propensities(
+    shop: Any, shop_contract: Contract, changed: int
+) -> None:
     _, matrix, labels = shop
     learner = BoostedTrees(shop_contract.model, tuple(Encoder.of(shop_contract).feature_types))
     honest = rolling_propensity(learner, matrix, labels, shop_contract)
@@ -206,7 +210,9 @@ def test_labels_of_a_block_and_after_never_reach_its_propensities(shop, shop_con
         (1200, 0, 500, [800]),
     ],
 )
-def test_rolling_is_what_training_anew_at_each_refit_gives(shop, shop_contract, n_rows, alignment, newest_rows, begins):
+def test_rolling_is_what_training_anew_at_each_refit_gives(
+    shop: Any, shop_contract: Contract, n_rows: int, alignment: int, newest_rows: int | None, begins: list[Any]
+) -> None:
     frame, matrix, labels = shop
     frame, matrix, labels, shop_contract = frame.iloc[:n_rows], matrix[:n_rows], labels[:n_rows], plain(shop_contract)
     chosen = shop_contract.model.model_copy(update={"newest_rows": newest_rows})
@@ -221,7 +227,7 @@ def test_rolling_is_what_training_anew_at_each_refit_gives(shop, shop_contract, 
         np.testing.assert_array_equal(rolled[start - first : end - first], trained.propensity(frame.iloc[start:end]))
 
 
-def test_first_block_can_be_scored_before_any_calibration(shop, shop_contract):
+def test_first_block_can_be_scored_before_any_calibration(shop: Any, shop_contract: Contract) -> None:
     _, matrix, labels = shop
     shop_contract = plain(shop_contract)
     learner = BoostedTrees(shop_contract.model, tuple(Encoder.of(shop_contract).feature_types))
@@ -229,7 +235,7 @@ def test_first_block_can_be_scored_before_any_calibration(shop, shop_contract):
     np.testing.assert_array_equal(rolled, expit(learner.fit(matrix[:75], labels[:75])(matrix[75:150]).astype(float)))
 
 
-def test_margin_of_a_fold_is_that_of_a_fit_on_the_others():
+def test_margin_of_a_fold_is_that_of_a_fit_on_the_others() -> None:
     matrix, labels = rows(600)
     learner = BoostedTrees(SMALL, KINDS)
     margin, fold = out_of_fold_margins(learner, matrix, labels, folds=3, seed=1)
@@ -240,7 +246,7 @@ def test_margin_of_a_fold_is_that_of_a_fit_on_the_others():
         np.testing.assert_array_equal(margin[fold == number], by_hand)
 
 
-def test_progress_counts_the_blocks():
+def test_progress_counts_the_blocks() -> None:
     matrix, labels = rows(500)
     told = []
     out_of_time_margins(
@@ -249,7 +255,7 @@ def test_progress_counts_the_blocks():
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_same_seed_gives_the_same_booster_and_another_seed_another():
+def test_same_seed_gives_the_same_booster_and_another_seed_another() -> None:
     matrix, labels = rows(600)
     first, again, other = (
         bytes(BoostedTrees(SMALL, KINDS, seed).booster(matrix, labels).save_raw("ubj")) for seed in (1, 1, 2)
@@ -258,7 +264,7 @@ def test_same_seed_gives_the_same_booster_and_another_seed_another():
     assert first != other
 
 
-def test_booster_does_not_depend_on_fits_beside_it():
+def test_booster_does_not_depend_on_fits_beside_it() -> None:
     matrix, labels = rows(600)
     learner = BoostedTrees(SMALL, KINDS)
     alone = bytes(learner.booster(matrix, labels).save_raw("ubj"))
@@ -267,7 +273,7 @@ def test_booster_does_not_depend_on_fits_beside_it():
     assert beside == [alone] * 4
 
 
-def test_workers_do_not_show():
+def test_workers_do_not_show() -> None:
     matrix, labels = rows(800)
     learner = BoostedTrees(SMALL, KINDS)
     one, two = (out_of_time_margins(learner, matrix, labels, EDGES, workers) for workers in (1, 2))
@@ -279,14 +285,14 @@ def test_workers_do_not_show():
 
 
 @pytest.mark.parametrize("kind", [BoostedTrees, Logistic])
-def test_newest_rows_are_all_that_is_learnt_from(kind):
+def test_newest_rows_are_all_that_is_learnt_from(kind: Any) -> None:
     matrix, labels = rows(900)
     limited = kind(SMALL.model_copy(update={"newest_rows": 500}), KINDS).fit(matrix, labels)(matrix)
     np.testing.assert_array_equal(limited, kind(SMALL, KINDS).fit(matrix[-500:], labels[-500:])(matrix))
 
 
 @pytest.mark.parametrize("kind", [BoostedTrees, Logistic])
-def test_learner_finds_what_drives_the_outcome(kind):
+def test_learner_finds_what_drives_the_outcome(kind: Any) -> None:
     generator = np.random.default_rng(0)
     matrix = np.column_stack([generator.normal(size=(8000, 2)), generator.integers(0, 4, 8000)]).astype(np.float32)
     truth = 1.5 * matrix[:, 0] + 2.0 * (matrix[:, 2] == 1) - 1
@@ -297,7 +303,7 @@ def test_learner_finds_what_drives_the_outcome(kind):
 
 @pytest.mark.parametrize("kind", [BoostedTrees, Logistic])
 @pytest.mark.parametrize("outcome", [0, 1])
-def test_refit_that_knows_one_outcome_only_expects_it(kind, outcome):
+def test_refit_that_knows_one_outcome_only_expects_it(kind: Any, outcome: int) -> None:
     matrix, _ = rows(300)
     found = kind(SMALL, KINDS).fit(matrix, np.full(300, outcome, np.int8))(matrix)
     assert np.ptp(found) == 0
@@ -305,7 +311,7 @@ def test_refit_that_knows_one_outcome_only_expects_it(kind, outcome):
     assert (expit(found[0]) < 0.01) == (outcome == 0)
 
 
-def test_logistic_takes_missing_and_unseen_values():
+def test_logistic_takes_missing_and_unseen_values() -> None:
     matrix, labels = rows(500)
     margin = Logistic(SMALL, KINDS).fit(matrix, labels)
     strange = np.array([[np.nan, np.nan, np.nan], [0, 0, 9]], np.float32)
@@ -315,7 +321,9 @@ def test_logistic_takes_missing_and_unseen_values():
     assert np.isfinite(Logistic(SMALL, KINDS).fit(empty, labels)(strange)).all()
 
 
-def test_model_scores_frames_and_tables_in_blocks_alike(shop, shop_contract, monkeypatch):
+def test_model_scores_frames_and_tables_in_blocks_alike(
+    shop: Any, shop_contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frame, matrix, labels = shop
     trained = train(shop_contract, shop_contract.model, matrix[:600], labels[:600])
     expected = expit(trained.layer.mixed(margins(trained.booster, matrix).astype(float), matrix))
@@ -327,14 +335,14 @@ def test_model_scores_frames_and_tables_in_blocks_alike(shop, shop_contract, mon
     assert trained.propensity(frame.iloc[:0]).shape == (0,)
 
 
-def test_training_is_repeatable(shop, shop_contract):
+def test_training_is_repeatable(shop: Any, shop_contract: Contract) -> None:
     _, matrix, labels = shop
     first, again = (train(shop_contract, shop_contract.model, matrix, labels, seed=4) for _ in range(2))
     assert first.layer.to_json() == again.layer.to_json()
     assert first.booster.save_raw("ubj") == again.booster.save_raw("ubj")
 
 
-def test_without_time_the_calibrator_learns_from_folds(shop, shop_contract):
+def test_without_time_the_calibrator_learns_from_folds(shop: Any, shop_contract: Contract) -> None:
     _, matrix, labels = shop
     contract = shop_contract.model_copy(update={"time": None})
     learner = BoostedTrees(contract.model, tuple(Encoder.of(contract).feature_types), seed=2)

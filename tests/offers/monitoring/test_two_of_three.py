@@ -1,5 +1,6 @@
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,26 +75,28 @@ LEARNT = {key: "none" if action == "update" else action for key, action in FREE.
     ],
     ids=["free", "cooling", "unlabelled", "learnt", "without a layer"],
 )
-def test_truth_table(data, score, performance, ranks_hold, state, table):
+def test_truth_table(
+    data: Any, score: Any, performance: Any, ranks_hold: Any, state: dict[str, Any], table: Any
+) -> None:
     known = {"data": data, "score": score, "performance": performance, "ranks_hold": ranks_hold}
     expected = table[(data is True) + (score is True), performance, ranks_hold]
     assert action(**known, **state) == expected
 
 
 @pytest.mark.parametrize(("performance", "since", "expected"), [(True, 500, "retrain"), (False, 1999, "none")])
-def test_harm_shortens_the_wait(performance, since, expected):
+def test_harm_shortens_the_wait(performance: bool, since: int, expected: str) -> None:
     assert action(data=True, score=True, performance=performance, since_training=since) == expected
     assert action(data=True, score=True, performance=performance, since_training=2000) == "retrain"
 
 
 @pytest.mark.parametrize(("data", "score"), list(product(ANY, ANY)))
 @pytest.mark.parametrize("performance", [False, None])
-def test_drift_is_no_disease_while_labels_show_no_harm(data, score, performance):
+def test_drift_is_no_disease_while_labels_show_no_harm(data: Any, score: Any, performance: bool | None) -> None:
     known = {"data": data, "score": score, "performance": performance, "since_training": 1999}
     assert action(**known) == "none"
 
 
-def test_reasons_name_what_is_breached_unknown_and_waited_for():
+def test_reasons_name_what_is_breached_unknown_and_waited_for() -> None:
     signals = replace(QUIET, data=True, score=None, performance=True, since_training=200)
     reasons = " / ".join(decide(signals, SETTINGS).reasons)
     assert "breached: data drift, performance" in reasons
@@ -111,19 +114,19 @@ def drawn(n_rows, seed=0, spread=1.0, rate=-2.0):
     return (generator.random(n_rows) < propensity).astype(np.int8), propensity
 
 
-def test_promised_auc_is_that_of_labels_drawn_by_the_propensities():
+def test_promised_auc_is_that_of_labels_drawn_by_the_propensities() -> None:
     labels, propensity = drawn(400_000)
     assert promised_auc(propensity) == pytest.approx(roc_auc_score(labels, propensity), abs=0.003)
 
 
-def test_promised_auc_counts_every_pair():
+def test_promised_auc_counts_every_pair() -> None:
     p = np.array([0.2, 0.7, 0.5])
     pairs = [(p[i] * (1 - p[j]), float(p[i] > p[j])) for i in range(3) for j in range(3) if i != j]
     expected = sum(weight * above for weight, above in pairs) / sum(weight for weight, _ in pairs)
     assert promised_auc(p) == pytest.approx(expected)
 
 
-def test_false_alarms_are_as_rare_as_the_threshold_says():
+def test_false_alarms_are_as_rare_as_the_threshold_says() -> None:
     settings = SETTINGS.model_copy(update={"surprise": 2.0})
     judged = [judge(*drawn(500, seed), settings) for seed in range(2000)]
     level, ranks = (np.array([getattr(found, name) for found in judged]) for name in ("level", "ranks"))
@@ -134,7 +137,7 @@ def test_false_alarms_are_as_rare_as_the_threshold_says():
     assert 0.002 < np.mean(ranks < -2) < 0.03
 
 
-def test_a_shifted_level_is_a_breach_with_ranks_that_hold():
+def test_a_shifted_level_is_a_breach_with_ranks_that_hold() -> None:
     labels, propensity = drawn(1000, rate=-1.0)
     lower = expit(np.log(propensity / (1 - propensity)) - 1)
     found = judge(labels, lower, SETTINGS)
@@ -144,7 +147,7 @@ def test_a_shifted_level_is_a_breach_with_ranks_that_hold():
     assert "were promised" in found.reasons[0]
 
 
-def test_lost_ranks_are_a_breach_though_the_level_is_right():
+def test_lost_ranks_are_a_breach_though_the_level_is_right() -> None:
     labels, propensity = drawn(1000)
     shuffled = np.random.default_rng(1).permutation(propensity)
     found = judge(labels, shuffled, SETTINGS)
@@ -153,12 +156,12 @@ def test_lost_ranks_are_a_breach_though_the_level_is_right():
     assert "AUC" in found.reasons[0]
 
 
-def test_labels_as_promised_are_no_breach():
+def test_labels_as_promised_are_no_breach() -> None:
     found = judge(*drawn(1000), SETTINGS)
     assert (found.breached, found.ranks_hold, found.labels) == (False, True, 1000)
 
 
-def test_few_labels_or_one_outcome_are_not_judged():
+def test_few_labels_or_one_outcome_are_not_judged() -> None:
     labels, propensity = drawn(99)
     assert judge(labels, propensity, SETTINGS).breached is None
     assert "99 matured labels, 100 are needed" in judge(labels, propensity, SETTINGS).reasons[0]
@@ -166,7 +169,7 @@ def test_few_labels_or_one_outcome_are_not_judged():
     assert (found.breached, found.ranks_hold) == (False, None)
 
 
-def test_only_the_newest_labels_are_judged():
+def test_only_the_newest_labels_are_judged() -> None:
     old, new = drawn(3000, seed=1), drawn(1000, seed=2)
     labels, propensity = (np.concatenate(parts) for parts in zip(old, new, strict=True))
     assert judge(1 - labels, propensity, SETTINGS).breached is True

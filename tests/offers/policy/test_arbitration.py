@@ -51,7 +51,7 @@ def exploring(contract: Contract, exploration: str) -> Policy:
     return Policy(catalogues.parse(text, contract), contract)
 
 
-def test_score_and_order_by_hand(policy):
+def test_score_and_order_by_hand(policy: Policy) -> None:
     pairs = policy.expand(columns(GOOD))
     [ranking] = policy.arbitrate(pairs, propensities(policy, pairs, {"basic": 0.5, "full": 0.2, "free": 0.4}))
     full, basic = ranking.ranked
@@ -66,7 +66,7 @@ def test_score_and_order_by_hand(policy):
     assert basic.reasons == ("BY_SCORE", "HIGHEST_PROPENSITY")
 
 
-def test_predictor_sees_contract_columns_with_the_offers_attributes(policy, shop_contract):
+def test_predictor_sees_contract_columns_with_the_offers_attributes(policy: Policy, shop_contract: Contract) -> None:
     pairs = policy.expand(columns(GOOD, GOOD | {"member": 0.0, "region": None}))
     assert list(pairs.columns) == [column.name for column in shop_contract.inputs]
     assert [policy.offers[place].id for place in pairs.offer] == ["full", "basic", "free", "full", "basic"]
@@ -77,7 +77,7 @@ def test_predictor_sees_contract_columns_with_the_offers_attributes(policy, shop
     assert len(pairs) == len(Encoder.of(shop_contract).encode(pairs.columns)) == 5
 
 
-def test_words_may_be_looked_up_already(policy):
+def test_words_may_be_looked_up_already(policy: Policy) -> None:
     customers = [GOOD, GOOD | {"region": None}, GOOD | {"region": "south", "spending": 1.0}]
     in_words, looked_up = columns(*customers), columns(*customers) | {"region": Coded(np.array([0, np.nan, 1], "f4"))}
     pairs = policy.expand(looked_up)
@@ -87,7 +87,7 @@ def test_words_may_be_looked_up_already(policy):
     assert policy.arbitrate(pairs, propensity) == policy.arbitrate(policy.expand(in_words), propensity)
 
 
-def test_withheld_offer_says_which_rules_and_why(policy):
+def test_withheld_offer_says_which_rules_and_why(policy: Policy) -> None:
     stranger = GOOD | {"visits": 0.0, "region": "south", "spending": 10.0, "member": 0.0}
     [ranking] = policy.arbitrate(policy.expand(columns(stranger)), np.empty(0))
     assert ranking.ranked == ()
@@ -103,7 +103,7 @@ def test_withheld_offer_says_which_rules_and_why(policy):
     assert all((entry.score, entry.action_probability) == (None, 0) for entry in ranking.withheld)
 
 
-def test_reasons_come_eligibility_first_and_the_general_before_the_particular(shop_contract):
+def test_reasons_come_eligibility_first_and_the_general_before_the_particular(shop_contract: Contract) -> None:
     rules = "eligibility: [{reason: NO_MEMBER_YET, column: member, equals: true}]\n    value: 30"
     text = WARRANTIES.replace("value: 30", rules).replace(
         "name: long", "name: long\n    eligibility: [{reason: RARE, column: visits, at_least: 9}]"
@@ -114,7 +114,7 @@ def test_reasons_come_eligibility_first_and_the_general_before_the_particular(sh
     assert [code for code, _ in reasons(ranking)["full"]] == ["NO_CUSTOMER_YET", "RARE", "NO_MEMBER_YET", "FAR_AWAY"]
 
 
-def test_rule_that_cannot_be_told_withholds(policy):
+def test_rule_that_cannot_be_told_withholds(policy: Policy) -> None:
     unknown = {"spending": 10.0, "visits": math.nan, "region": None, "member": math.nan, "rating": math.nan}
     pairs = policy.expand(columns(unknown))
     assert len(pairs) == 0
@@ -128,13 +128,13 @@ def test_rule_that_cannot_be_told_withholds(policy):
     assert "can't tell whether region equal to north or spending at least 500: region, spending must be known" in texts
 
 
-def test_weight_whose_condition_cannot_be_told_stays(policy):
+def test_weight_whose_condition_cannot_be_told_stays(policy: Policy) -> None:
     pairs = policy.expand(columns(GOOD, GOOD | {"rating": math.nan}, GOOD | {"rating": 3.9}))
     full = [offer.id for offer in policy.offers].index("full")
     assert pairs.weight[:, full].tolist() == [2, 1, 1]
 
 
-def test_only_context_raises_or_lowers_an_offers_own_weight(shop_contract):
+def test_only_context_raises_or_lowers_an_offers_own_weight(shop_contract: Contract) -> None:
     text = WARRANTIES.replace("lever: 1.5", "weight: 1.5\n    lever: 0.5").replace("cost: 1", "weight: 0.5")
     policy = Policy(catalogues.parse(text, shop_contract), shop_contract)
     lowered = Policy(catalogues.parse(text.replace("weight: 2}", "weight: 1.2}"), shop_contract), shop_contract)
@@ -149,14 +149,14 @@ def test_only_context_raises_or_lowers_an_offers_own_weight(shop_contract):
     assert full.reasons == ("HIGHEST_SCORE", "HIGHEST_VALUE", "LOWERED_BY_CONTEXT", "LOWERED_BY_LEVER")
 
 
-def test_first_weight_that_holds_counts(shop_contract):
+def test_first_weight_that_holds_counts(shop_contract: Contract) -> None:
     text = WARRANTIES.replace("weights: [", "weights: [{when: {column: rating, at_least: 4.4}, weight: 3}, ")
     policy = Policy(catalogues.parse(text, shop_contract), shop_contract)
     pairs = policy.expand(columns(GOOD, GOOD | {"rating": 4.2}, GOOD | {"rating": 0.0}))
     assert pairs.weight[:, 0].tolist() == [3, 2, 1]
 
 
-def test_rules_and_weights_may_ask_what_the_offer_sets(shop_contract):
+def test_rules_and_weights_may_ask_what_the_offer_sets(shop_contract: Contract) -> None:
     text = WARRANTIES.replace(
         "{reason: NO_CUSTOMER_YET, column: visits, at_least: 1}",
         "{reason: NO_CALLS, any: [{column: channel, is_not: [phone]}, {column: member, equals: true}]}",
@@ -167,7 +167,7 @@ def test_rules_and_weights_may_ask_what_the_offer_sets(shop_contract):
     assert pairs.weight[:, 0].tolist() == [2, 2]
 
 
-def test_offer_that_loses_money_is_withheld(policy):
+def test_offer_that_loses_money_is_withheld(policy: Policy) -> None:
     pairs = policy.expand(columns(GOOD, GOOD))
     wanted = propensities(policy, pairs, {"basic": 0.1, "full": 0.04, "free": 0.0})
     first, second = policy.arbitrate(pairs, wanted)
@@ -178,7 +178,7 @@ def test_offer_that_loses_money_is_withheld(policy):
     assert (full.score, full.action_probability) == (pytest.approx(0.04 * 90 - 4), 0)
 
 
-def test_k_is_the_callers_or_the_catalogues(policy):
+def test_k_is_the_callers_or_the_catalogues(policy: Policy) -> None:
     pairs = policy.expand(columns(GOOD, GOOD, GOOD))
     wanted = propensities(policy, pairs, {"basic": 0.1, "full": 0.5, "free": 0.5})
     assert [places(ranking) for ranking in policy.arbitrate(pairs, wanted)] == [["full", "free"]] * 3
@@ -188,7 +188,7 @@ def test_k_is_the_callers_or_the_catalogues(policy):
     assert reasons(one) == {"free": [("BEYOND_K", True)], "basic": [("BEYOND_K", True)]}
 
 
-def test_only_offers_that_were_asked_for_are_in_the_answer(policy):
+def test_only_offers_that_were_asked_for_are_in_the_answer(policy: Policy) -> None:
     asked = [["free", "basic", "free"], None, []]
     pairs = policy.expand(columns(GOOD, GOOD, GOOD), asked)
     rankings = policy.arbitrate(pairs, np.full(len(pairs), 0.5))
@@ -197,7 +197,7 @@ def test_only_offers_that_were_asked_for_are_in_the_answer(policy):
     assert rankings[2] == Ranking((), ())
 
 
-def test_offers_alike_to_the_model_share_a_row(shop_contract):
+def test_offers_alike_to_the_model_share_a_row(shop_contract: Contract) -> None:
     offers = [("web-1", "web", 30), ("mail-1", "mail", 20), ("web-2", "web", 10), ("mail-2", "mail", 5)]
     catalogue = {
         "name": "twins",
@@ -220,7 +220,7 @@ def test_offers_alike_to_the_model_share_a_row(shop_contract):
     ]
 
 
-def test_ties_go_to_the_higher_value_then_to_the_lower_id(shop_contract):
+def test_ties_go_to_the_higher_value_then_to_the_lower_id(shop_contract: Contract) -> None:
     tied = [f"a{n}" for n in range(21, 61)]
     offers = [("z", 10, 0), ("top", 12, 0), *((name, 20, 5) for name in reversed(tied)), ("y", 40, 15)]
     catalogue = {
@@ -245,7 +245,7 @@ def test_ties_go_to_the_higher_value_then_to_the_lower_id(shop_contract):
     assert ranking.ranked[-1].reasons == ("BY_SCORE", "LOWEST_COST")
 
 
-def test_fallback_ranks_by_value_and_says_so(shop_contract):
+def test_fallback_ranks_by_value_and_says_so(shop_contract: Contract) -> None:
     text = WARRANTIES.replace("{k: 2}", "{k: 3, fallback: value, exploration: {kind: epsilon, epsilon: 1}}")
     policy = Policy(catalogues.parse(text, shop_contract), shop_contract)
     strangers = GOOD | {"region": "south", "spending": 1.0}, GOOD | {"visits": 0.0}
@@ -260,12 +260,12 @@ def test_fallback_ranks_by_value_and_says_so(shop_contract):
     assert [entry.action_probability for entry in none.withheld] == [0, 0, 0]
 
 
-def test_without_a_declared_fallback_there_is_none(policy):
+def test_without_a_declared_fallback_there_is_none(policy: Policy) -> None:
     with pytest.raises(PolicyError, match="catalogue warranties declares no fallback"):
         policy.by_value(policy.expand(columns(GOOD)))
 
 
-def test_drawn_offer_is_first_and_the_others_follow_by_score(shop_contract):
+def test_drawn_offer_is_first_and_the_others_follow_by_score(shop_contract: Contract) -> None:
     policy = exploring(shop_contract, "{kind: epsilon, epsilon: 1, salt: spring}")
     n_customers = 60
     pairs = policy.expand(columns(*[GOOD] * n_customers))
@@ -280,7 +280,7 @@ def test_drawn_offer_is_first_and_the_others_follow_by_score(shop_contract):
         assert probabilities == pytest.approx([1 / 3] * 3)
 
 
-def test_first_places_come_as_often_as_their_probability_says(shop_contract):
+def test_first_places_come_as_often_as_their_probability_says(shop_contract: Contract) -> None:
     policy = exploring(shop_contract, "{kind: softmax, temperature: 8}")
     n_customers = 20_000
     pairs = policy.expand(columns(*[GOOD] * n_customers))
@@ -296,7 +296,7 @@ def test_first_places_come_as_often_as_their_probability_says(shop_contract):
     assert chisquare(list(counts.values()), [n_customers * p for p in expected.values()]).pvalue > 0.001
 
 
-def test_offer_that_loses_money_is_never_drawn(shop_contract):
+def test_offer_that_loses_money_is_never_drawn(shop_contract: Contract) -> None:
     policy = exploring(shop_contract, "{kind: epsilon, epsilon: 1}")
     pairs = policy.expand(columns(*[GOOD] * 200))
     wanted = propensities(policy, pairs, {"basic": 0.01, "full": 0.2, "free": 0.4})
@@ -306,7 +306,7 @@ def test_offer_that_loses_money_is_never_drawn(shop_contract):
     assert {(entry.reasons[0].code, entry.action_probability) for entry in basic} == {("NOT_WORTH_ITS_COST", 0)}
 
 
-def test_exploration_needs_keys(shop_contract):
+def test_exploration_needs_keys(shop_contract: Contract) -> None:
     policy = exploring(shop_contract, "{kind: softmax, temperature: 8}")
     pairs = policy.expand(columns(GOOD))
     with pytest.raises(PolicyError, match="keys: expected a decision key for each of 1 customers, got none"):
@@ -323,7 +323,7 @@ def test_exploration_needs_keys(shop_contract):
         ([-0.01, 0.5, 0.5], "expected numbers from 0 to 1, got -0.01"),
     ],
 )
-def test_propensities_that_are_none_are_refused(policy, propensity, message):
+def test_propensities_that_are_none_are_refused(policy: Policy, propensity: list[Any], message: str) -> None:
     with pytest.raises(PolicyError, match=f"propensity: {message}"):
         policy.arbitrate(policy.expand(columns(GOOD)), np.array(propensity))
 
@@ -332,12 +332,12 @@ def test_propensities_that_are_none_are_refused(policy, propensity, message):
     ("k", "message"),
     [(0, "got 0"), (-1, "got -1"), ([0], "got 0"), ([1, 1], "expected one for each of 1 customers, got 2")],
 )
-def test_k_that_is_no_number_of_places_is_refused(policy, k, message):
+def test_k_that_is_no_number_of_places_is_refused(policy: Policy, k: int | list[Any], message: str) -> None:
     with pytest.raises(PolicyError, match=f"k: .*{message}"):
         policy.arbitrate(policy.expand(columns(GOOD)), np.full(3, 0.5), k=k)
 
 
-def test_request_that_does_not_fit_is_refused(policy):
+def test_request_that_does_not_fit_is_refused(policy: Policy) -> None:
     with pytest.raises(PolicyError, match="offers: expected of basic, free, full, got 'gold'"):
         policy.expand(columns(GOOD), [["basic", "gold"]])
     with pytest.raises(PolicyError, match="offers: expected one for each of 1 customers, got 2"):
@@ -350,7 +350,7 @@ def test_request_that_does_not_fit_is_refused(policy):
         policy.expand(columns(GOOD) | {"visits": np.zeros(2)})
 
 
-def test_no_customers_give_no_rankings(policy):
+def test_no_customers_give_no_rankings(policy: Policy) -> None:
     pairs = policy.expand(columns())
     assert policy.arbitrate(pairs, np.empty(0)) == []
 
@@ -467,7 +467,9 @@ PROPENSITIES = st.fixed_dictionaries({f"o{n}": st.sampled_from([0.0, 0.1, 0.25, 
 
 
 @given(CATALOGUES, CUSTOMERS, PROPENSITIES, st.data())
-def test_ranking_is_the_one_by_the_book(shop_contract, catalogue, customers, propensity, data):
+def test_ranking_is_the_one_by_the_book(
+    shop_contract: Contract, catalogue: Any, customers: Any, propensity: Any, data: Any
+) -> None:
     asked = [data.draw(st.sets(st.sampled_from([offer["id"] for offer in catalogue["offers"]]))) for _ in customers]
     propensity = by_variant(catalogue, propensity)
     rankings = rank(shop_contract, catalogue, customers, propensity, asked)
@@ -488,7 +490,7 @@ def by_variant(catalogue, propensity):
 
 
 @given(CATALOGUES, CUSTOMERS, PROPENSITIES)
-def test_answer_is_whole(shop_contract, catalogue, customers, propensity):
+def test_answer_is_whole(shop_contract: Contract, catalogue: Any, customers: Any, propensity: Any) -> None:
     limits = {family["name"]: family.get("limit", math.inf) for family in catalogue["families"]}
     for ranking in rank(shop_contract, catalogue, customers, propensity):
         names = places(ranking) + list(reasons(ranking))
@@ -505,7 +507,9 @@ def test_answer_is_whole(shop_contract, catalogue, customers, propensity):
 
 @settings(max_examples=40)
 @given(CATALOGUES, CUSTOMERS, PROPENSITIES, st.randoms(use_true_random=False))
-def test_order_of_offers_changes_nothing(shop_contract, catalogue, customers, propensity, random):
+def test_order_of_offers_changes_nothing(
+    shop_contract: Contract, catalogue: Any, customers: Any, propensity: Any, random: Any
+) -> None:
     expected = rank(shop_contract, catalogue, customers, propensity)
     names = [offer["id"] for offer in catalogue["offers"]]
     asked = [random.sample(names, len(names)) for _ in customers]
@@ -516,14 +520,16 @@ def test_order_of_offers_changes_nothing(shop_contract, catalogue, customers, pr
 
 @settings(max_examples=40)
 @given(CATALOGUES, CUSTOMERS, PROPENSITIES)
-def test_customer_alone_gets_the_answer_that_it_gets_in_company(shop_contract, catalogue, customers, propensity):
+def test_customer_alone_gets_the_answer_that_it_gets_in_company(
+    shop_contract: Contract, catalogue: Any, customers: Any, propensity: Any
+) -> None:
     together = rank(shop_contract, catalogue, customers[:1] * 3 + customers, propensity)
     assert repr(rank(shop_contract, catalogue, customers[:1], propensity)[0]) == repr(together[0])
     assert rank(shop_contract, catalogue, customers[:1] * 3 + customers, propensity) == together
 
 
 @pytest.mark.parametrize("name", ["bank-marketing", "personal-loan"])
-def test_every_rule_and_offer_of_a_shipped_catalogue_counts(name):
+def test_every_rule_and_offer_of_a_shipped_catalogue_counts(name: str) -> None:
     contract = contracts.load(name)
     policy = Policy(catalogues.load(name, contract), contract)
     generator = np.random.default_rng(3)
@@ -538,7 +544,7 @@ def test_every_rule_and_offer_of_a_shipped_catalogue_counts(name):
     assert {"NOT_WORTH_ITS_COST", "FAMILY_LIMIT"} <= given
 
 
-def test_unknown_default_or_job_withholds_no_contact_plan():
+def test_unknown_default_or_job_withholds_no_contact_plan() -> None:
     contract = contracts.load("bank-marketing")
     policy = Policy(catalogues.load("bank-marketing", contract), contract)
     generator = np.random.default_rng(3)

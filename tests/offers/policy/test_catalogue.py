@@ -1,9 +1,11 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from offers.contract import contract as contracts
+from offers.contract.contract import Contract
 from offers.errors import CatalogueError
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Catalogue
@@ -20,14 +22,14 @@ def line_of(text: str, marker: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["bank-marketing", "personal-loan"])
-def test_each_contract_has_a_shipped_catalogue(name):
+def test_each_contract_has_a_shipped_catalogue(name: str) -> None:
     assert catalogues.shipped() == contracts.shipped()
     catalogue = catalogues.load(name, contracts.load(name))
     assert (catalogue.name, catalogue.contract) == (name, name)
     assert catalogue.policy.exploration.kind == "none"
 
 
-def test_bank_marketing_has_twelve_contact_plans():
+def test_bank_marketing_has_twelve_contact_plans() -> None:
     catalogue = catalogues.load("bank-marketing", contracts.load("bank-marketing"))
     assert len(catalogue.offers) == 12
     assert {tuple(sorted(offer.attributes)) for offer in catalogue.offers} == {("contact", "day_of_week")}
@@ -36,7 +38,7 @@ def test_bank_marketing_has_twelve_contact_plans():
     assert catalogue.policy.fallback == "value"
 
 
-def test_personal_loan_has_five_sizes_and_no_attributes():
+def test_personal_loan_has_five_sizes_and_no_attributes() -> None:
     catalogue = catalogues.load("personal-loan", contracts.load("personal-loan"))
     assert [offer.id for offer in catalogue.offers] == ["loan-5k", "loan-10k", "loan-20k", "loan-35k", "loan-50k"]
     assert all(not offer.attributes for offer in catalogue.offers)
@@ -47,7 +49,7 @@ def test_personal_loan_has_five_sizes_and_no_attributes():
     assert catalogue.policy.fallback is None
 
 
-def test_catalogue_reads_as_written(shop_contract):
+def test_catalogue_reads_as_written(shop_contract: Contract) -> None:
     catalogue = parse(WARRANTIES, shop_contract)
     basic, full = catalogue.offers[:2]
     assert basic.attributes == {"channel": "mail"}
@@ -61,7 +63,7 @@ def test_catalogue_reads_as_written(shop_contract):
 CASES = Path(__file__).parent / "cases"
 
 
-def test_aliases_that_stand_for_a_billion_values_are_refused_at_once():
+def test_aliases_that_stand_for_a_billion_values_are_refused_at_once() -> None:
     with pytest.raises(CatalogueError, match=r"bomb\.yaml: its aliases \(\*name\) stand for more than 10000 values"):
         catalogues.contract_of(str(CASES / "bomb.yaml"))
 
@@ -350,7 +352,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistake_is_refused_with_line_and_key(shop_contract, mistake):
+def test_mistake_is_refused_with_line_and_key(shop_contract: Contract, mistake: Any) -> None:
     old, new, marker, message = MISTAKES[mistake]
     assert WARRANTIES.count(old) == 1
     wrong = WARRANTIES.replace(old, new)
@@ -360,20 +362,20 @@ def test_mistake_is_refused_with_line_and_key(shop_contract, mistake):
     assert message in str(refusal.value)
 
 
-def test_several_mistakes_are_told_at_once(shop_contract):
+def test_several_mistakes_are_told_at_once(shop_contract: Contract) -> None:
     wrong = WARRANTIES.replace("column: visits", "column: minutes").replace("channel: phone", "channel: pigeon")
     with pytest.raises(CatalogueError) as refusal:
         parse(wrong, shop_contract)
     assert len(re.findall(r"warranties.yaml, line \d+: ", str(refusal.value))) == 2
 
 
-def test_offer_may_leave_out_an_attribute_that_may_be_missing(shop_yaml):
+def test_offer_may_leave_out_an_attribute_that_may_be_missing(shop_yaml: str) -> None:
     contract = contracts.parse(shop_yaml.replace("[mail, phone, web]}", "[mail, phone, web], unknown: missing}"))
     catalogue = parse(WARRANTIES.replace("{channel: phone}", "{}"), contract)
     assert catalogue.offers[1].attributes == {}
 
 
-def test_whole_numbers_will_do_for_amounts_and_bounds(shop_contract):
+def test_whole_numbers_will_do_for_amounts_and_bounds(shop_contract: Contract) -> None:
     whole = parse(WARRANTIES.replace("lever: 1.5", "lever: 2").replace("at_least: 500", "at_least: 1"), shop_contract)
     written = parse(
         WARRANTIES.replace("lever: 1.5", "lever: 2.0").replace("at_least: 500", "at_least: 1.0"), shop_contract
@@ -382,7 +384,7 @@ def test_whole_numbers_will_do_for_amounts_and_bounds(shop_contract):
     assert [type(offer.value) for offer in whole.offers] == [float] * 3
 
 
-def test_version_follows_what_is_said_and_not_how(shop_contract):
+def test_version_follows_what_is_said_and_not_how(shop_contract: Contract) -> None:
     version = parse(WARRANTIES, shop_contract).version
     assert re.fullmatch("[0-9a-f]{12}", version)
     assert parse("# ours\n" + WARRANTIES.replace("weight: 2}", "weight:   2.0}"), shop_contract).version == version
@@ -392,14 +394,14 @@ def test_version_follows_what_is_said_and_not_how(shop_contract):
     assert len(versions | {version}) == len(changes) + 1
 
 
-def test_policy_has_a_version_of_its_own(shop_contract):
+def test_policy_has_a_version_of_its_own(shop_contract: Contract) -> None:
     catalogue = parse(WARRANTIES, shop_contract)
     dearer = parse(WARRANTIES.replace("cost: 4", "cost: 5"), shop_contract)
     longer = parse(WARRANTIES.replace("k: 2", "k: 3"), shop_contract)
     assert catalogue.policy.version == dearer.policy.version != longer.policy.version
 
 
-def test_load_takes_a_name_a_path_or_the_text(tmp_path: Path, shop_contract):
+def test_load_takes_a_name_a_path_or_the_text(tmp_path: Path, shop_contract: Contract) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(WARRANTIES, "utf-8")
     catalogue = parse(WARRANTIES, shop_contract)
@@ -412,24 +414,26 @@ def test_load_takes_a_name_a_path_or_the_text(tmp_path: Path, shop_contract):
 
 
 @pytest.mark.parametrize("where", ["no-such-catalogue", ""])
-def test_unknown_name_lists_the_shipped_catalogues(where, shop_contract, tmp_path, monkeypatch):
+def test_unknown_name_lists_the_shipped_catalogues(
+    where: str, shop_contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CatalogueError, match=f"catalogue '{where}': expected one of bank-marketing, personal-loan, or"):
         catalogues.load(where, shop_contract)
 
 
-def test_catalogue_of_another_contract_is_refused():
+def test_catalogue_of_another_contract_is_refused() -> None:
     with pytest.raises(CatalogueError, match=r"personal-loan.yaml, line 3: contract: it is for 'personal-loan', and"):
         catalogues.load("personal-loan", contracts.load("bank-marketing"))
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words\n"])
-def test_text_without_keys_is_refused(text, shop_contract):
+def test_text_without_keys_is_refused(text: str, shop_contract: Contract) -> None:
     with pytest.raises(CatalogueError, match="expected keys such as name, contract, families and offers"):
         parse(text, shop_contract)
 
 
-def test_example_of_the_documentation_loads():
+def test_example_of_the_documentation_loads() -> None:
     contract, catalogue = (
         re.search("```yaml\n(.*?)```", (Path(__file__).parents[3] / "docs" / page).read_text("utf-8"), re.DOTALL)[1]
         for page in ("contract.md", "catalogue.md")

@@ -1,5 +1,6 @@
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,25 +25,25 @@ KINDS = st.sampled_from(
 )
 
 
-def test_softmax_over_euros():
+def test_softmax_over_euros() -> None:
     exploration = Exploration(kind="softmax", temperature=10)
     probabilities = exploration.probabilities(np.array([[10 * math.log(3), 0, NOWHERE], [5, 5, 5]]))
     assert probabilities == pytest.approx(np.array([[3 / 4, 1 / 4, 0], [1 / 3, 1 / 3, 1 / 3]]))
 
 
-def test_epsilon_shares_itself_among_all_candidates():
+def test_epsilon_shares_itself_among_all_candidates() -> None:
     exploration = Exploration(kind="epsilon", epsilon=0.3)
     probabilities = exploration.probabilities(np.array([[1, 9, NOWHERE, 2], [NOWHERE, 4, NOWHERE, NOWHERE]]))
     assert probabilities == pytest.approx(np.array([[0.1, 0.8, 0, 0.1], [0, 1, 0, 0]]))
 
 
-def test_without_exploration_the_best_is_certain():
+def test_without_exploration_the_best_is_certain() -> None:
     assert Exploration().probabilities(np.array([[1, 9, NOWHERE], [4, 4, 2]])).tolist() == [[0, 1, 0], [1, 0, 0]]
     assert Exploration().draw(np.array([[0.0, 1.0], [1.0, 0.0]]), None).tolist() == [1, 0]
 
 
 @given(KINDS, SCORES)
-def test_probabilities_sum_to_one_over_the_candidates(exploration, score):
+def test_probabilities_sum_to_one_over_the_candidates(exploration: Any, score: Any) -> None:
     probabilities = exploration.probabilities(score)
     assert (probabilities >= 0).all()
     assert (probabilities[score == NOWHERE] == 0).all()
@@ -50,7 +51,7 @@ def test_probabilities_sum_to_one_over_the_candidates(exploration, score):
 
 
 @given(KINDS, SCORES, st.lists(st.text(), min_size=3, max_size=3))
-def test_draw_is_possible_and_the_same_alone_and_in_company(exploration, score, keys):
+def test_draw_is_possible_and_the_same_alone_and_in_company(exploration: Any, score: Any, keys: Any) -> None:
     probabilities = exploration.probabilities(score)
     drawn = exploration.draw(probabilities, keys)
     for row, key in enumerate(keys):
@@ -61,7 +62,7 @@ def test_draw_is_possible_and_the_same_alone_and_in_company(exploration, score, 
             assert probabilities[row, drawn[row]] > 0
 
 
-def test_frequencies_match_the_probabilities():
+def test_frequencies_match_the_probabilities() -> None:
     n_draws = 20_000
     keys = [f"decision-{n}" for n in range(n_draws)]
     score = np.array([[NOWHERE, 2.0, 0.0, 3.5, 1.0, NOWHERE]])
@@ -74,14 +75,14 @@ def test_frequencies_match_the_probabilities():
         assert chisquare(counts[possible], n_draws * probabilities[0][possible]).pvalue > 0.001
 
 
-def test_number_of_a_decision_is_the_documented_one():
+def test_number_of_a_decision_is_the_documented_one() -> None:
     digest = hashlib.sha256(b"autumn\0decision-1").digest()
     assert (
         uniform("autumn", "decision-1") == (int.from_bytes(digest[:8], "big") >> 11) * 2.0**-53 == 0.29354898779090843
     )
 
 
-def test_draw_is_the_documented_one():
+def test_draw_is_the_documented_one() -> None:
     shares = np.array([[0.0, 0.2, 0.1, 0.0, 0.7], [0.3, 0.0, 0.0, 0.7, 0.0]])
     keys = [["decision-1", f"decision-{number}"] for number in range(200)]
     exploration = Exploration(kind="softmax", temperature=1, salt="autumn")
@@ -93,7 +94,7 @@ def test_draw_is_the_documented_one():
         assert exploration.draw(shares, pair).tolist() == expected
 
 
-def test_number_of_a_decision_is_uniform_and_follows_from_salt_and_key():
+def test_number_of_a_decision_is_uniform_and_follows_from_salt_and_key() -> None:
     numbers = [uniform("spring", f"decision-{n}") for n in range(20_000)]
     assert kstest(numbers, "uniform").pvalue > 0.001
     assert numbers[7] == uniform("spring", "decision-7") != uniform("autumn", "decision-7")
@@ -102,13 +103,13 @@ def test_number_of_a_decision_is_uniform_and_follows_from_salt_and_key():
 
 
 @pytest.mark.parametrize(("number", "place"), [(0.0, 1), (0.55, 6), (1 - 2**-53, 10)])
-def test_draw_never_leaves_the_candidates(monkeypatch, number, place):
+def test_draw_never_leaves_the_candidates(monkeypatch: pytest.MonkeyPatch, number: float, place: int) -> None:
     monkeypatch.setattr("offers.policy.exploration.uniform", lambda salt, key: number)
     probabilities = np.array([[0, *[0.1] * 10, 0]])
     assert Exploration(kind="epsilon", epsilon=1).draw(probabilities, ["key"]).tolist() == [place]
 
 
-def test_salt_changes_the_draws():
+def test_salt_changes_the_draws() -> None:
     probabilities, keys = np.full((64, 4), 0.25), [str(n) for n in range(64)]
     spring, autumn = (Exploration(kind="epsilon", epsilon=1, salt=salt) for salt in ("spring", "autumn"))
     assert spring.draw(probabilities, keys).tolist() == spring.draw(probabilities, keys).tolist()
@@ -116,7 +117,7 @@ def test_salt_changes_the_draws():
 
 
 @pytest.mark.parametrize(("keys", "got"), [(None, "none"), (["one"], "1")])
-def test_each_customer_needs_a_key(keys, got):
+def test_each_customer_needs_a_key(keys: list[Any] | None, got: str) -> None:
     exploration = Exploration(kind="epsilon", epsilon=0.5)
     with pytest.raises(PolicyError, match=f"keys: expected a decision key for each of 2 customers, got {got}"):
         exploration.draw(np.full((2, 2), 0.5), keys)

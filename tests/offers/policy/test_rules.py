@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from offers.contract.contract import Contract
 from offers.errors import PolicyError
 from offers.policy.rules import Condition, Rule, codes, compiled
 
@@ -54,7 +55,9 @@ def truths(contract, condition: dict[str, Any]) -> list[str]:
         ({"not": {"not": {"column": "region", "equals": "north"}}}, "yes no ? ?"),
     ],
 )
-def test_condition_holds_fails_or_cannot_be_told(shop_contract, condition, expected):
+def test_condition_holds_fails_or_cannot_be_told(
+    shop_contract: Contract, condition: dict[str, Any], expected: str
+) -> None:
     assert truths(shop_contract, condition) == expected.split()
 
 
@@ -76,11 +79,13 @@ NORTH = {"column": "region", "equals": "north"}
         ({"all": [{"column": "channel", "equals": "web"}, RICH]}, "no no no no"),
     ],
 )
-def test_all_any_and_not_follow_three_valued_logic(shop_contract, condition, expected):
+def test_all_any_and_not_follow_three_valued_logic(
+    shop_contract: Contract, condition: dict[str, Any], expected: str
+) -> None:
     assert truths(shop_contract, condition) == expected.split()
 
 
-def test_offers_and_customers_are_crossed(shop_contract):
+def test_offers_and_customers_are_crossed(shop_contract: Contract) -> None:
     condition = Condition.model_validate({"any": [{"column": "channel", "in": ["web", "mail"]}, RICH]})
     attributes = {"channel": codes(shop_contract["channel"], OFFERED)[None]}
     columns = {"spending": np.array([[0.0], [100.0], [math.nan]])}
@@ -123,7 +128,9 @@ def answer(contract, condition, customer: dict[str, Any]) -> bool | None:
 
 
 @given(st.data(), TREES, st.fixed_dictionaries(SOME))
-def test_what_is_told_does_not_depend_on_what_is_missing(shop_contract, data, condition, customer):
+def test_what_is_told_does_not_depend_on_what_is_missing(
+    shop_contract: Contract, data: Any, condition: Any, customer: Any
+) -> None:
     hidden = data.draw(st.sets(st.sampled_from(sorted(SOME))))
     told = answer(shop_contract, condition, customer | {name: MISSING[name] for name in hidden})
     complete = answer(shop_contract, condition, customer)
@@ -132,7 +139,7 @@ def test_what_is_told_does_not_depend_on_what_is_missing(shop_contract, data, co
     assert answer(shop_contract, condition, MISSING) is None
 
 
-def test_rule_reads_as_a_sentence():
+def test_rule_reads_as_a_sentence() -> None:
     rule = {
         "reason": "X",
         "any": [
@@ -149,17 +156,17 @@ def test_rule_reads_as_a_sentence():
 
 
 @pytest.mark.parametrize("code", ["", "x", "age_below", "1A", "A" * 70, "A-B"])
-def test_reason_that_is_no_code_is_refused(code):
+def test_reason_that_is_no_code_is_refused(code: str) -> None:
     with pytest.raises(ValidationError, match="reason"):
         Rule.model_validate({"reason": code, **RICH})
 
 
-def test_words_where_numbers_belong_are_refused(shop_contract):
+def test_words_where_numbers_belong_are_refused(shop_contract: Contract) -> None:
     with pytest.raises(PolicyError, match="column 'spending': expected numbers, but could not convert"):
         codes(shop_contract["spending"], np.array(["much"], object))
 
 
-def test_missing_number_may_be_none(shop_contract):
+def test_missing_number_may_be_none(shop_contract: Contract) -> None:
     assert codes(shop_contract["visits"], np.array([3, None], object)).tolist() == pytest.approx(
         [3, math.nan], nan_ok=True
     )

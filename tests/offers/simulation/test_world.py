@@ -2,6 +2,8 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,18 +99,18 @@ def differing(left, right):
 
 
 @ALL
-def test_same_seeds_same_sample(contract):
+def test_same_seeds_same_sample(contract: Any) -> None:
     assert_same(World(contract, 3).sample(1000, seed=5), World(contract, 3).sample(1000, seed=5))
 
 
 @ALL
-def test_other_seeds_other_rows(contract):
+def test_other_seeds_other_rows(contract: Any) -> None:
     sample = World(contract, 3).sample(1000, seed=5)
     assert not sample.frame.equals(World(contract, 3).sample(1000, seed=6).frame)
     assert not sample.frame.equals(World(contract, 4).sample(1000, seed=5).frame)
 
 
-def test_the_stream_does_not_change_the_truth():
+def test_the_stream_does_not_change_the_truth() -> None:
     world = World(changed(LOAN, customer_spread=1.0), 1)
     first, second = (world.sample(50_000, seed=seed) for seed in (0, 1))
     for name in ("Family", "Education"):
@@ -116,7 +118,7 @@ def test_the_stream_does_not_change_the_truth():
         assert rates[0] == pytest.approx(rates[1], abs=0.003)
 
 
-def test_same_sample_in_another_process():
+def test_same_sample_in_another_process() -> None:
     program = """if True:
         import hashlib, sys
         import pandas as pd
@@ -137,7 +139,7 @@ def test_same_sample_in_another_process():
 
 
 @ALL
-def test_a_stream_can_be_entered_anywhere(contract):
+def test_a_stream_can_be_entered_anywhere(contract: Any) -> None:
     world = World(contract)
     start = BLOCK - 100
     assert_same(world.sample(500, start=start), part(world.sample(start + 500), slice(start, None)))
@@ -147,7 +149,7 @@ def test_a_stream_can_be_entered_anywhere(contract):
 
 
 @ALL
-def test_frame_is_typed(contract):
+def test_frame_is_typed(contract: Any) -> None:
     frame = World(contract).sample(3000).frame
     assert list(frame.columns) == [column.name for column in contract.columns]
     for column in contract.columns:
@@ -167,7 +169,7 @@ def test_frame_is_typed(contract):
 
 
 @ALL
-def test_values_keep_to_the_contract(contract):
+def test_values_keep_to_the_contract(contract: Any) -> None:
     frame = World(contract).sample(20_000).frame
     for column in contract.columns:
         cells = frame[column.name]
@@ -185,7 +187,7 @@ def test_values_keep_to_the_contract(contract):
             assert set(cells.dropna()) == {0, 1}
 
 
-def test_marginals_are_the_typical_ones():
+def test_marginals_are_the_typical_ones() -> None:
     frame = World(BANK).sample(40_000).frame
     for name in ("job", "marital", "education", "poutcome"):
         typical = BANK[name].typical
@@ -198,7 +200,7 @@ def test_marginals_are_the_typical_ones():
         np.testing.assert_allclose(frame[name].quantile([0.05, 0.95]), BANK[name].typical, atol=1)
 
 
-def test_ranges_without_typical_values_are_filled():
+def test_ranges_without_typical_values_are_filled() -> None:
     frame = World(MADE_UP).sample(20_000).frame
     whole = frame["tenure"].dropna() / 40
     assert ks_2samp(whole, np.linspace(0, 1, 20_000)).statistic < 0.03
@@ -206,7 +208,7 @@ def test_ranges_without_typical_values_are_filled():
     assert frame["newsletter"].mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_missing_code_is_never_a_value():
+def test_a_missing_code_is_never_a_value() -> None:
     frame = World(MADE_UP).sample(20_000).frame
     assert 5.5 not in set(frame["rooms"])
     assert {5.4, 5.6} <= set(frame["rooms"])
@@ -214,20 +216,20 @@ def test_a_missing_code_is_never_a_value():
     assert set(World(coded).sample(1000).frame["region"].dropna()) == {"north", "south"}
 
 
-def test_identifying_numbers_begin_again_after_their_maximum():
+def test_identifying_numbers_begin_again_after_their_maximum() -> None:
     few = with_column(MADE_UP, "file number", max=149)
     numbers = World(few).sample(75).frame["file number"]
     assert numbers.tolist() == [*range(100, 150), *range(100, 125)]
 
 
-def test_leakage_gives_the_outcome_away():
+def test_leakage_gives_the_outcome_away() -> None:
     sample = World(BANK).sample(20_000)
     accepted = sample.frame["y"]
     assert 0.85 < roc_auc_score(accepted, sample.frame["duration"]) < 0.95
     assert roc_auc_score(accepted, sample.frame["duration"]) > roc_auc_score(accepted, sample.propensity) + 0.05
 
 
-def test_leakage_of_any_type():
+def test_leakage_of_any_type() -> None:
     sample = World(MADE_UP).sample(5000)
     stage, signed = sample.frame["stage"].cat.codes, sample.frame["signé"]
     assert roc_auc_score(signed, stage) > 0.8
@@ -238,7 +240,7 @@ def test_leakage_of_any_type():
 
 
 @ALL
-def test_outcomes_agree_with_true_propensities(contract):
+def test_outcomes_agree_with_true_propensities(contract: Any) -> None:
     sample = World(contract).sample(60_000)
     accepted = sample.frame[contract.target.column].to_numpy()
     bins = np.array_split(np.argsort(sample.propensity, kind="stable"), 20)
@@ -252,7 +254,7 @@ def test_outcomes_agree_with_true_propensities(contract):
 
 @ALL
 @pytest.mark.parametrize("base_rate", [0.02, 0.4])
-def test_mean_propensity_is_the_base_rate(contract, base_rate):
+def test_mean_propensity_is_the_base_rate(contract: Any, base_rate: float) -> None:
     rows = BLOCK * REFERENCE_BLOCKS
     propensity = World(changed(contract, base_rate=base_rate)).sample(rows).propensity
     # Both the world's reference customers, by whom it sets the intercept, and these ones are a sample.
@@ -262,12 +264,12 @@ def test_mean_propensity_is_the_base_rate(contract, base_rate):
 
 
 @ALL
-def test_customer_spread_is_in_logits(contract):
+def test_customer_spread_is_in_logits(contract: Any) -> None:
     propensity = World(changed(contract, customer_spread=0.8, period_spread=0.0)).sample(60_000).propensity
     assert logit(propensity).std() == pytest.approx(0.8, rel=0.03)
 
 
-def test_period_spread_is_in_logits():
+def test_period_spread_is_in_logits() -> None:
     sample = World(changed(BANK, customer_spread=0.0, period_spread=1.2, periods=26)).sample(60_000)
     levels = pd.Series(logit(sample.propensity)).groupby(sample.decided_at.astype("datetime64[M]"))
     assert (levels.max() - levels.min()).max() == pytest.approx(0, abs=1e-9)
@@ -276,12 +278,12 @@ def test_period_spread_is_in_logits():
     assert levels.first().autocorr() > 0.4
 
 
-def test_periods_do_not_matter_without_time():
+def test_periods_do_not_matter_without_time() -> None:
     still, moved = (World(changed(LOAN, period_spread=spread)).sample(2000) for spread in (0.0, 2.0))
     assert_same(still, moved)
 
 
-def test_a_world_without_customers_is_flat():
+def test_a_world_without_customers_is_flat() -> None:
     sample = World(changed(LOAN, customer_spread=0.0)).sample(1000)
     np.testing.assert_allclose(sample.propensity, 0.1)
 
@@ -293,7 +295,7 @@ def months_of(sample):
     return sample.decided_at.astype("datetime64[M]")
 
 
-def test_months_follow_the_calendar():
+def test_months_follow_the_calendar() -> None:
     sample = World(BANK).sample(41_188)
     months = np.unique(months_of(sample))
     np.testing.assert_array_equal(months, np.arange("2008-05", "2010-07", dtype="datetime64[M]"))
@@ -305,18 +307,18 @@ def test_months_follow_the_calendar():
 
 
 @pytest.mark.parametrize("rows", [1, 26, 1000])
-def test_validation_reads_the_months_that_were_simulated(rows):
+def test_validation_reads_the_months_that_were_simulated(rows: int) -> None:
     sample = World(BANK).sample(rows)
     np.testing.assert_array_equal(periods(sample.frame, BANK), np.datetime_as_string(months_of(sample)))
     assert str(months_of(sample)[0]) == "2008-05"
 
 
-def test_months_stop_at_the_end_of_the_timeline():
+def test_months_stop_at_the_end_of_the_timeline() -> None:
     short = BANK.model_copy(update={"time": BANK.time.model_copy(update={"until": "2008-08"})})
     assert set(World(short).sample(5000).frame["month"]) == {"may", "jun", "jul", "aug"}
 
 
-def test_months_without_a_name_are_left_out():
+def test_months_without_a_name_are_left_out() -> None:
     few = changed(with_column(BANK, "month", values=MONTHS[2:8] + MONTHS[9:]), periods=9)
     sample = World(few).sample(5000)
     names = sample.frame["month"].astype(str)
@@ -325,14 +327,14 @@ def test_months_without_a_name_are_left_out():
     np.testing.assert_array_equal(periods(sample.frame, few), np.datetime_as_string(months_of(sample)))
 
 
-def test_a_timeline_without_months_is_refused():
+def test_a_timeline_without_months_is_refused() -> None:
     winters = with_column(BANK, "month", values=MONTHS[:2])
     winters = winters.model_copy(update={"time": winters.time.model_copy(update={"until": "2008-08"})})
     with pytest.raises(ContractError, match=r"expected a month of .*'jan', 'feb'.* from 2008-05 to 2008-08"):
         World(winters).sample(100)
 
 
-def test_dates_rise_from_the_first_of_2024():
+def test_dates_rise_from_the_first_of_2024() -> None:
     sample = World(MADE_UP).sample(3000)
     assert sample.frame["day"].is_monotonic_increasing
     np.testing.assert_array_equal(sample.frame["day"], sample.decided_at.astype("datetime64[D]"))
@@ -340,7 +342,7 @@ def test_dates_rise_from_the_first_of_2024():
 
 
 @pytest.mark.parametrize("contract", [BANK, MADE_UP], ids=lambda contract: contract.name)
-def test_context_is_constant_within_a_month_and_tells_months_apart(contract):
+def test_context_is_constant_within_a_month_and_tells_months_apart(contract: Any) -> None:
     sample = World(contract).sample(20_000)
     names = [column.name for column in contract.inputs if column.role == Role.CONTEXT]
     values = sample.frame[names].groupby(months_of(sample)).nunique()
@@ -350,7 +352,7 @@ def test_context_is_constant_within_a_month_and_tells_months_apart(contract):
 
 
 @ALL
-def test_delays_are_skewed_and_end_at_maturity(contract):
+def test_delays_are_skewed_and_end_at_maturity(contract: Any) -> None:
     sample = World(contract).sample(20_000)
     days = (sample.outcome_at - sample.decided_at) / np.timedelta64(1, "D")
     longest = contract.target.matures_after_days
@@ -360,7 +362,7 @@ def test_delays_are_skewed_and_end_at_maturity(contract):
     assert np.median(days) < days.mean() < longest / 3
 
 
-def test_outcomes_that_mature_at_once_have_no_delay():
+def test_outcomes_that_mature_at_once_have_no_delay() -> None:
     at_once = BANK.model_copy(update={"target": BANK.target.model_copy(update={"matures_after_days": 0})})
     sample = World(at_once).sample(1000)
     np.testing.assert_array_equal(sample.outcome_at, sample.decided_at)
@@ -379,7 +381,7 @@ REGIMES = [
 
 
 @pytest.mark.parametrize("regime", REGIMES, ids=lambda regime: type(regime).__name__)
-def test_nothing_changes_before_a_regime(regime):
+def test_nothing_changes_before_a_regime(regime: Any) -> None:
     still = World(MADE_UP).sample(12_000)
     moved = World(MADE_UP).sample(12_000, regimes=[regime])
     assert_same(part(moved, slice(9001)), part(still, slice(9001)))
@@ -388,7 +390,7 @@ def test_nothing_changes_before_a_regime(regime):
     assert_same(later, part(moved, slice(10_000, None)))
 
 
-def test_rate_shift_moves_every_logit():
+def test_rate_shift_moves_every_logit() -> None:
     still = World(BANK).sample(3000)
     moved = World(BANK).sample(3000, regimes=[RateShift(1000, 0.5), RateShift(2000, -0.2)])
     expected = np.repeat([0.0, 0.5, 0.3], 1000)
@@ -396,7 +398,7 @@ def test_rate_shift_moves_every_logit():
     assert differing(still.frame, moved.frame) <= {"y", "duration"}
 
 
-def test_covariate_shift_moves_one_column_by_its_deviations():
+def test_covariate_shift_moves_one_column_by_its_deviations() -> None:
     still = World(BANK).sample(20_000)
     moved = World(BANK).sample(20_000, regimes=[CovariateShift(10_000, "age", 0.5)])
     assert differing(still.frame, moved.frame) == {"age", "y", "duration"}
@@ -405,7 +407,7 @@ def test_covariate_shift_moves_one_column_by_its_deviations():
     assert by[10_000:].mean() == pytest.approx(0.5 * still.frame["age"].std(), rel=0.02)
 
 
-def test_covariate_shifts_add_up():
+def test_covariate_shifts_add_up() -> None:
     shifts = [CovariateShift(100, "rate", 1.0), CovariateShift(200, "rate", -3.0)]
     still, moved = World(MADE_UP).sample(300), World(MADE_UP).sample(300, regimes=shifts)
     by = (moved.frame["rate"] - still.frame["rate"]).to_numpy()
@@ -414,7 +416,7 @@ def test_covariate_shifts_add_up():
     np.testing.assert_allclose(by, np.repeat([0, sigma, -2 * sigma], 100), atol=0.002)
 
 
-def test_customers_keep_their_law_when_covariates_shift():
+def test_customers_keep_their_law_when_covariates_shift() -> None:
     """Propensities after a covariate shift are those that the unshifted world gives to the same values."""
     flat = changed(LOAN, customer_spread=1.0)
     still = World(flat).sample(200_000)
@@ -424,7 +426,7 @@ def test_customers_keep_their_law_when_covariates_shift():
         assert rates[0] == pytest.approx(rates[1], rel=0.03)
 
 
-def test_share_shift_doubles_a_rare_category():
+def test_share_shift_doubles_a_rare_category() -> None:
     still = World(BANK).sample(200_000)
     moved = World(BANK).sample(200_000, regimes=[ShareShift(100_000, "marital", "unknown", 2)])
     assert {"marital"} <= differing(still.frame, moved.frame) <= {"marital", "y", "duration"}
@@ -435,13 +437,13 @@ def test_share_shift_doubles_a_rare_category():
     assert chi2_contingency([before[others], after[others]]).pvalue > 0.001
 
 
-def test_share_shift_ends_at_one():
+def test_share_shift_ends_at_one() -> None:
     moved = World(LOAN).sample(1000, regimes=[ShareShift(0, "Online", True, 7), ShareShift(0, "Family", "2", 0)])
     assert moved.frame["Online"].all()
     assert "2" not in set(moved.frame["Family"])
 
 
-def test_concept_shift_turns_customers_over():
+def test_concept_shift_turns_customers_over() -> None:
     still = World(LOAN).sample(3000)
     turned = World(LOAN).sample(3000, regimes=[ConceptShift(1000, 1.0)])
     twice_intercept = logit(still.propensity) + logit(turned.propensity)
@@ -451,17 +453,17 @@ def test_concept_shift_turns_customers_over():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
-def test_concept_shift_turns_at_least_its_share(share):
+def test_concept_shift_turns_at_least_its_share(share: float) -> None:
     still, turned = (World(LOAN).sample(50_000, regimes=r) for r in ([], [ConceptShift(0, share)]))
     correlation = np.corrcoef(logit(still.propensity), logit(turned.propensity))[0, 1]
     assert correlation < 1 - 2 * share + 0.02
 
 
-def test_concept_shift_of_nothing_changes_nothing():
+def test_concept_shift_of_nothing_changes_nothing() -> None:
     assert_same(World(LOAN).sample(1000), World(LOAN).sample(1000, regimes=[ConceptShift(0, 0.0)]))
 
 
-def test_a_stream_without_regimes_does_not_drift():
+def test_a_stream_without_regimes_does_not_drift() -> None:
     frame = World(LOAN).sample(40_000).frame
     first, last = frame[:20_000], frame[20_000:]
     pvalues = [ks_2samp(first[name].dropna(), last[name].dropna()).pvalue for name in ("Age", "Income", "CCAvg")]
@@ -481,13 +483,13 @@ def test_a_stream_without_regimes_does_not_drift():
         (ShareShift(0, "Age", "4", 2), "'Age' is numeric, expected a CovariateShift"),
     ],
 )
-def test_regimes_that_can_not_be(regime, message):
+def test_regimes_that_can_not_be(regime: Any, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         World(LOAN).sample(10, regimes=[regime])
 
 
 @pytest.mark.parametrize("arguments", [{"rows": 0}, {"rows": 5, "start": -1}, {"rows": 5, "seed": -1}])
-def test_samples_that_can_not_be(arguments):
+def test_samples_that_can_not_be(arguments: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match="needs rows >= 1, start >= 0 and seeds >= 0, got rows"):
         World(LOAN).sample(**arguments)
 
@@ -513,7 +515,7 @@ def read(contract, path, **options):
 
 
 @FILES
-def test_a_file_holds_what_was_simulated(contract, tmp_path):
+def test_a_file_holds_what_was_simulated(contract: Any, tmp_path: Path) -> None:
     frame = World(contract).sample(3000).frame
     write_csv(frame, contract, tmp_path / "rows.csv")
     words = [column.name for column in contract.columns if column.type in ("text", "category")]
@@ -543,7 +545,7 @@ def test_a_file_holds_what_was_simulated(contract, tmp_path):
 
 
 @FILES
-def test_a_file_can_be_ingested_like_the_real_one(contract, tmp_path):
+def test_a_file_can_be_ingested_like_the_real_one(contract: Any, tmp_path: Path) -> None:
     frame = World(contract).sample(3000).frame
     write_csv(frame, contract, tmp_path / "rows.csv")
     raw = read(contract, tmp_path / "rows.csv", dtype="string[pyarrow]", keep_default_na=False, na_values=[""])
@@ -552,7 +554,7 @@ def test_a_file_can_be_ingested_like_the_real_one(contract, tmp_path):
     assert_frame_equal(validation.frame, frame)
 
 
-def test_a_file_is_written_in_the_form_of_its_contract(tmp_path):
+def test_a_file_is_written_in_the_form_of_its_contract(tmp_path: Path) -> None:
     frame = World(MADE_UP).sample(400).frame
     write_csv(frame, MADE_UP, tmp_path / "rows.csv")
     lines = (tmp_path / "rows.csv").read_bytes().decode("latin-1").split("\n")
@@ -568,7 +570,7 @@ def test_a_file_is_written_in_the_form_of_its_contract(tmp_path):
     assert missing[4] == "-1"
 
 
-def test_large_files_are_written_in_parts(tmp_path, monkeypatch):
+def test_large_files_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = World(BANK).sample(50).frame
     write_csv(frame, BANK, tmp_path / "whole.csv")
     monkeypatch.setattr(csv_writer, "CSV_ROWS", 7)
@@ -576,7 +578,7 @@ def test_large_files_are_written_in_parts(tmp_path, monkeypatch):
     assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_a_file_that_can_not_be_written(tmp_path):
+def test_a_file_that_can_not_be_written(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"nowhere.*can't be written"):
         write_csv(World(LOAN).sample(10).frame, LOAN, tmp_path / "nowhere" / "rows.csv")
 
@@ -614,7 +616,7 @@ def calibration_error(truth, predicted, bins=10):
 
 
 @pytest.mark.slow
-def test_trees_come_near_the_best_possible_ranking():
+def test_trees_come_near_the_best_possible_ranking() -> None:
     contract = changed(BANK, customer_spread=0.65, period_spread=0.0)
     shuffled = np.random.default_rng(0).permutation(40_000)
     train, test = shuffled[:30_000], shuffled[30_000:]
@@ -634,7 +636,7 @@ def test_trees_come_near_the_best_possible_ranking():
 
 
 @pytest.mark.slow
-def test_personal_loans_are_easy():
+def test_personal_loans_are_easy() -> None:
     sample = World(LOAN).sample(5000)
     labels = sample.frame["Personal Loan"].to_numpy()
     boosted, plain = np.empty(5000), np.empty(5000)
@@ -648,7 +650,7 @@ def test_personal_loans_are_easy():
 
 
 @pytest.mark.slow
-def test_bank_contacts_behave_like_the_real_ones():
+def test_bank_contacts_behave_like_the_real_ones() -> None:
     """Refitted every 500 rows, a model holds over the last 40 % in time order; left alone, it decays."""
     contract = changed(BANK, customer_spread=0.65, period_spread=1.3)
     sample = World(contract).sample(41_188)

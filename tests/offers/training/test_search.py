@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,9 @@ def rows(shop_run: ShopRun, shop_contract: Contract) -> tuple[np.ndarray, np.nda
     return dataset.encode(shop_contract), dataset.labels
 
 
-def test_shows_each_trial_and_never_ends_worse_than_the_contracts_settings(rows, shop_contract, tmp_path):
+def test_shows_each_trial_and_never_ends_worse_than_the_contracts_settings(
+    rows: tuple[np.ndarray, np.ndarray], shop_contract: Contract, tmp_path: Path
+) -> None:
     said = []
     found = search(shop_contract, *rows, trials=3, seed=0, directory=tmp_path, say=said.append)
     assert [line.split(":")[0] for line in said] == ["trial 1 of 3", "trial 2 of 3", "trial 3 of 3"]
@@ -24,11 +28,15 @@ def test_shows_each_trial_and_never_ends_worse_than_the_contracts_settings(rows,
     assert loss(found) <= loss(shop_contract.model)
 
 
-def test_one_trial_is_the_contracts_own(rows, shop_contract, tmp_path):
+def test_one_trial_is_the_contracts_own(
+    rows: tuple[np.ndarray, np.ndarray], shop_contract: Contract, tmp_path: Path
+) -> None:
     assert search(shop_contract, *rows, trials=1, seed=0, directory=tmp_path, say=str) == shop_contract.model
 
 
-def test_interrupted_and_taken_up_it_finds_the_same(rows, shop_contract, tmp_path):
+def test_interrupted_and_taken_up_it_finds_the_same(
+    rows: tuple[np.ndarray, np.ndarray], shop_contract: Contract, tmp_path: Path
+) -> None:
     whole = search(shop_contract, *rows, trials=10, seed=1, directory=tmp_path / "whole", say=str)
 
     def interrupt(text: str) -> None:
@@ -42,7 +50,9 @@ def test_interrupted_and_taken_up_it_finds_the_same(rows, shop_contract, tmp_pat
     assert [line.split(" ")[1] for line in said] == ["5", "6", "7", "8", "9", "10"]
 
 
-def test_labels_of_the_windows_are_not_looked_at(rows, shop_contract, tmp_path):
+def test_labels_of_the_windows_are_not_looked_at(
+    rows: tuple[np.ndarray, np.ndarray], shop_contract: Contract, tmp_path: Path
+) -> None:
     matrix, labels = rows
     end = origin(shop_contract, len(labels))
     hidden = labels.copy()
@@ -54,7 +64,9 @@ def test_labels_of_the_windows_are_not_looked_at(rows, shop_contract, tmp_path):
     assert found[0] == found[1]
 
 
-def test_other_data_is_another_search(rows, shop_contract, tmp_path):
+def test_other_data_is_another_search(
+    rows: tuple[np.ndarray, np.ndarray], shop_contract: Contract, tmp_path: Path
+) -> None:
     matrix, labels = rows
     search(shop_contract, matrix, labels, trials=1, seed=0, directory=tmp_path, say=str)
     search(shop_contract, matrix[1:], labels[1:], trials=1, seed=0, directory=tmp_path, say=str)

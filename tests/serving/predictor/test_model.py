@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -103,13 +104,13 @@ def triton(protocol: str, service: Service, columns: dict) -> dict:
     return json.loads(done.stdout)
 
 
-def test_golden_rows_through_v1(client, golden):
+def test_golden_rows_through_v1(client: httpx.Client, golden: dict) -> None:
     answer = client.post(PREDICT, json={"instances": golden["rows"]})
     assert answer.status_code == 200
     assert answer.json() == {"predictions": golden["propensity"]}
 
 
-def test_golden_rows_through_v2_json(client, golden):
+def test_golden_rows_through_v2_json(client: httpx.Client, golden: dict) -> None:
     sent = {name: [row[name] for row in golden["rows"]] for name in INPUTS}
     request = {"id": "seven", "inputs": [tensor(name, values) for name, values in sent.items()]}
     answer = client.post(INFER, json=request).json()
@@ -119,7 +120,7 @@ def test_golden_rows_through_v2_json(client, golden):
     ]
 
 
-def test_golden_rows_through_v2_json_as_columns_of_width_one(client, golden):
+def test_golden_rows_through_v2_json_as_columns_of_width_one(client: httpx.Client, golden: dict) -> None:
     n_rows = len(golden["rows"])
     sent = {name: [[row[name]] for row in golden["rows"]] for name in INPUTS}
     request = {"inputs": [tensor(name, values, shape=[n_rows, 1]) for name, values in sent.items()]}
@@ -127,7 +128,9 @@ def test_golden_rows_through_v2_json_as_columns_of_width_one(client, golden):
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http", "http-json"])
-def test_golden_rows_through_tritonclient(protocol, service, golden, columns, shop_bundle):
+def test_golden_rows_through_tritonclient(
+    protocol: str, service: Service, golden: dict, columns: dict, shop_bundle: Path
+) -> None:
     answer = triton(protocol, service, columns)
     assert answer.get("propensity") == golden["propensity"], answer
     metadata = answer["metadata"]
@@ -149,13 +152,13 @@ async def _through_kserve_rest(service, columns, binary):
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_golden_rows_through_kserves_rest_client(service, golden, columns, binary):
+def test_golden_rows_through_kserves_rest_client(service: Service, golden: dict, columns: dict, binary: bool) -> None:
     got = asyncio.run(_through_kserve_rest(service, columns, binary))
     assert got.tobytes() == np.array(golden["propensity"]).tobytes()
 
 
 @pytest.mark.parametrize("protocol", ["predict", "explain"])
-def test_golden_rows_through_kserves_v1_client(service, golden, protocol):
+def test_golden_rows_through_kserves_v1_client(service: Service, golden: dict, protocol: str) -> None:
     from kserve import InferenceRESTClient, RESTConfig
 
     async def ask():
@@ -169,7 +172,9 @@ def test_golden_rows_through_kserves_v1_client(service, golden, protocol):
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_golden_rows_through_kserves_grpc_client(service, golden, columns, binary, shop_bundle):
+def test_golden_rows_through_kserves_grpc_client(
+    service: Service, golden: dict, columns: dict, binary: bool, shop_bundle: Path
+) -> None:
     from kserve import InferenceGRPCClient
 
     async def ask():
@@ -183,19 +188,19 @@ def test_golden_rows_through_kserves_grpc_client(service, golden, columns, binar
     assert (answer.id, answer.model_version) == ("nine", shop_bundle.name)
 
 
-def test_a_large_request_scores_as_its_rows_one_by_one(client, golden):
+def test_a_large_request_scores_as_its_rows_one_by_one(client: httpx.Client, golden: dict) -> None:
     rows = golden["rows"] * 40
     assert client.post(PREDICT, json={"instances": rows}).json()["predictions"] == golden["propensity"] * 40
 
 
-def test_charset_in_the_content_type(client, golden):
+def test_charset_in_the_content_type(client: httpx.Client, golden: dict) -> None:
     body = json.dumps({"instances": golden["rows"][:1]})
     for kind in ("application/json; charset=utf-8", "application/json;charset=UTF-8", "text/plain"):
         answer = client.post(PREDICT, content=body, headers={"content-type": kind})
         assert answer.json() == {"predictions": golden["propensity"][:1]}
 
 
-def test_contributions_sum_to_the_margin_and_calibrate_to_the_propensity(client, golden):
+def test_contributions_sum_to_the_margin_and_calibrate_to_the_propensity(client: httpx.Client, golden: dict) -> None:
     answer = client.post(EXPLAIN, json={"instances": golden["rows"]}).json()
     assert [row["propensity"] for row in answer["explanations"]] == golden["propensity"]
     for row in answer["explanations"]:
@@ -204,7 +209,7 @@ def test_contributions_sum_to_the_margin_and_calibrate_to_the_propensity(client,
         assert expit(row["margin"]) == row["propensity"]
 
 
-def test_contributions_are_the_effect_of_a_feature(client):
+def test_contributions_are_the_effect_of_a_feature(client: httpx.Client) -> None:
     def channel(name):
         answer = client.post(EXPLAIN, json={"instances": [GOOD | {"channel": name}]}).json()
         return answer["explanations"][0]["contributions"]["channel"]
@@ -212,7 +217,7 @@ def test_contributions_are_the_effect_of_a_feature(client):
     assert channel("web") > channel("mail")
 
 
-def test_metadata_names_columns_labels_ranges_and_the_bundle(client, shop_bundle):
+def test_metadata_names_columns_labels_ranges_and_the_bundle(client: httpx.Client, shop_bundle: Path) -> None:
     answer = client.get("/v2/models/shop").json()
     assert (answer["platform"], answer["versions"]) == ("offers_xgboost", [shop_bundle.name])
     by_name = {item["name"]: item for item in answer["inputs"]}
@@ -228,7 +233,7 @@ def test_metadata_names_columns_labels_ranges_and_the_bundle(client, shop_bundle
 
 
 @pytest.mark.parametrize("path", ["", "/ready"])
-def test_another_version_is_not_found(client, path):
+def test_another_version_is_not_found(client: httpx.Client, path: str) -> None:
     answer = client.get(f"/v2/models/shop/versions/shop-0{path}")
     assert answer.status_code == 404
     assert "version 'shop-0'" in answer.json()["error"]
@@ -320,19 +325,19 @@ def _body(sent):
 
 @pytest.mark.parametrize("path", [PREDICT, EXPLAIN, INFER])
 @pytest.mark.parametrize("case", BAD_BODIES)
-def test_a_body_that_is_no_request(case, path, client):
+def test_a_body_that_is_no_request(case: Any, path: Any, client: httpx.Client) -> None:
     refused(client.post(path, content=BAD_BODIES[case][0]), BAD_BODIES[case][1])
 
 
 @pytest.mark.parametrize("path", [PREDICT, EXPLAIN])
 @pytest.mark.parametrize("case", BAD_V1)
-def test_a_malformed_v1_request(case, path, client):
+def test_a_malformed_v1_request(case: Any, path: Any, client: httpx.Client) -> None:
     sent, sentence = BAD_V1[case]
     refused(client.post(path, content=_body(sent)), sentence)
 
 
 @pytest.mark.parametrize("case", BAD_V2)
-def test_a_malformed_v2_request(case, client):
+def test_a_malformed_v2_request(case: Any, client: httpx.Client) -> None:
     sent, sentence = BAD_V2[case]
     refused(client.post(INFER, content=_body(sent)), sentence)
 
@@ -345,7 +350,7 @@ def refused(answer, sentence, status=400):
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "9999", "1e3", "²", "", "9" * 5000])
-def test_a_wrong_length_of_the_json_part(length, client):
+def test_a_wrong_length_of_the_json_part(length: str, client: httpx.Client) -> None:
     headers = [(b"inference-header-content-length", length.encode())]
     refused(
         client.post(INFER, content=b"{}", headers=headers), "header inference-header-content-length: expected 0 to 2"
@@ -362,18 +367,20 @@ def test_a_wrong_length_of_the_json_part(length, client):
         (8, struct.pack("<d", 1) + b"more", "the body: expected no bytes behind the tensors, got 4"),
     ],
 )
-def test_binary_tensors_that_do_not_fit_their_bytes(size, tail, sentence, client):
+def test_binary_tensors_that_do_not_fit_their_bytes(
+    size: bool | int, tail: Any, sentence: str, client: httpx.Client
+) -> None:
     binary = {"name": "spending", "datatype": "FP64", "shape": [1], "parameters": {"binary_data_size": size}}
     body = json.dumps(tensors(spending=binary)).encode()
     headers = {"inference-header-content-length": str(len(body))}
     refused(client.post(INFER, content=body + tail, headers=headers), sentence)
 
 
-def test_too_many_rows_to_explain(client):
+def test_too_many_rows_to_explain(client: httpx.Client) -> None:
     refused(client.post(EXPLAIN, json={"instances": [GOOD] * 1001}), "'instances': expected at most 1000 rows", 413)
 
 
-def test_too_many_rows(client):
+def test_too_many_rows(client: httpx.Client) -> None:
     refused(client.post(PREDICT, json={"instances": [GOOD] * 2001}), "'instances': expected at most 2000 rows", 413)
     sent = {"inputs": [tensor(name, [value] * 2001) for name, value in GOOD.items()]}
     refused(client.post(INFER, json=sent), "the tensors: expected at most 2000 rows in a request, got 2001", 413)
@@ -430,7 +437,7 @@ MISPLACED = {
 
 
 @pytest.mark.parametrize("case", MISPLACED)
-def test_values_in_a_field_where_they_are_not_read(case, service):
+def test_values_in_a_field_where_they_are_not_read(case: Any, service: Service) -> None:
     kind, contents, sentence = MISPLACED[case]
     request = grpc_request(tensor("visits", [3.0]))
     request.inputs[1].MergeFrom(messages.ModelInferRequest.InferInputTensor(datatype=kind))
@@ -439,14 +446,14 @@ def test_values_in_a_field_where_they_are_not_read(case, service):
 
 
 @pytest.mark.parametrize("contents", [{}, {"fp64_contents": [3.0]}])
-def test_contents_beside_raw_contents(contents, service):
+def test_contents_beside_raw_contents(contents: dict[str, Any], service: Service) -> None:
     inputs = [{"name": "x" * 20_000, "datatype": "FP64", "shape": [1], "contents": contents}]
     request = messages.ModelInferRequest(model_name="shop", inputs=inputs, raw_input_contents=[b"\0" * 8])
     sentence = f"column '{'x' * 60}…': expected values of FP64 in raw_input_contents alone, got some in "
     refused_by_grpc(service, request, sentence)
 
 
-def test_names_by_grpc_are_cut(service):
+def test_names_by_grpc_are_cut(service: Service) -> None:
     long, cut = "x" * 20_000, f"'{'x' * 60}…'"
     missing = grpc.StatusCode.NOT_FOUND
     refused_by_grpc(service, messages.ModelInferRequest(model_name=long), f"Model with name {cut} does not", missing)
@@ -458,33 +465,33 @@ def test_names_by_grpc_are_cut(service):
     refused_by_grpc(service, request, "'id': expected at most 128 characters, got 20000")
 
 
-def test_grpc_takes_plain_contents(service, client):
+def test_grpc_takes_plain_contents(service: Service, client: httpx.Client) -> None:
     answer = infer_by_grpc(service, grpc_request(tensor("visits", [3.0])))
     expected = client.post(PREDICT, json={"instances": [GOOD]}).json()["predictions"]
     assert list(answer.outputs[0].contents.fp64_contents) == expected
 
 
 @pytest.mark.parametrize("case", BAD_TENSORS)
-def test_a_malformed_grpc_request(case, service):
+def test_a_malformed_grpc_request(case: Any, service: Service) -> None:
     changed, sentence = BAD_TENSORS[case]
     refused_by_grpc(service, grpc_request(changed), sentence)
 
 
-def test_grpc_knows_no_other_model_and_no_other_version(service):
+def test_grpc_knows_no_other_model_and_no_other_version(service: Service) -> None:
     for other in ({"model": "cart"}, {"model_version": "shop-0"}):
         with pytest.raises(grpc.RpcError) as error:
             infer_by_grpc(service, grpc_request(tensor("visits", [3.0]), **other))
         assert error.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_tritonclient_gets_the_same_sentence_by_grpc_and_http(service, columns):
+def test_tritonclient_gets_the_same_sentence_by_grpc_and_http(service: Service, columns: dict) -> None:
     columns = columns | {"channel": ("BYTES", ["fax"] * len(columns["channel"][1]))}
     sentence = "column 'channel', row 1: expected one of mail, phone, web, got 'fax'"
     assert triton("grpc", service, columns)["error"] == ["StatusCode.INVALID_ARGUMENT", sentence]
     assert triton("http", service, columns)["error"] == ["400", sentence]
 
 
-def test_rows_and_the_bundle_are_counted(client, shop_bundle):
+def test_rows_and_the_bundle_are_counted(client: httpx.Client, shop_bundle: Path) -> None:
     def rows():
         lines = client.get("/metrics").text.splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith('offers_rows_total{model="shop"}'))
@@ -497,7 +504,7 @@ def test_rows_and_the_bundle_are_counted(client, shop_bundle):
     assert f'offers_model_version_info{{model="shop",version="{shop_bundle.name}"}} 1.0' in client.get("/metrics").text
 
 
-def test_a_broken_bundle_is_never_served(shop_bundle, tmp_path):
+def test_a_broken_bundle_is_never_served(shop_bundle: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(shop_bundle, tmp_path / "models")
     (broken / "golden.json").write_text((broken / "golden.json").read_text().replace("0.", "0.0", 1))
     done = subprocess.run(
@@ -513,7 +520,7 @@ def test_a_broken_bundle_is_never_served(shop_bundle, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_service_listens_on_loopback_alone(service):
+def test_a_service_listens_on_loopback_alone(service: Service) -> None:
     listening = [c.laddr for c in psutil.Process(service.process.pid).net_connections() if c.status == "LISTEN"]
     assert {(address.ip.removeprefix("::ffff:"), address.port) for address in listening} == {
         ("127.0.0.1", service.http_port),
@@ -521,7 +528,7 @@ def test_a_service_listens_on_loopback_alone(service):
     }
 
 
-def test_a_model_can_be_asked_without_a_server(predictor, golden, columns):
+def test_a_model_can_be_asked_without_a_server(predictor: Predictor, golden: dict, columns: dict) -> None:
     answer, _ = asyncio.run(predictor({"instances": golden["rows"]}))
     assert answer == {"predictions": golden["propensity"]}
     answer, _ = asyncio.run(predictor(InferRequest("shop", inputs(columns, binary=True), request_id="one")))
@@ -530,7 +537,7 @@ def test_a_model_can_be_asked_without_a_server(predictor, golden, columns):
     assert output.data.tobytes() == np.array(golden["propensity"]).tobytes()
 
 
-def test_many_rows_are_scored_beside_the_event_loop(shop_bundle, golden):
+def test_many_rows_are_scored_beside_the_event_loop(shop_bundle: Path, golden: dict) -> None:
     class Watched(Predictor):
         def _score(self, rows):
             threads.append(threading.current_thread())
@@ -577,7 +584,7 @@ REQUEST = st.fixed_dictionaries(
     tail=st.binary(max_size=20),
     declares=st.booleans(),
 )
-def test_no_body_is_a_fault_of_ours(path, body, tail, declares, application):
+def test_no_body_is_a_fault_of_ours(path: Any, body: Any, tail: Any, declares: Any, application: ASGIApp) -> None:
     async def post():
         transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -604,7 +611,9 @@ def test_no_body_is_a_fault_of_ours(path, body, tail, declares, application):
         (["--port", "1"], "unrecognized arguments: --port 1"),
     ],
 )
-def test_a_wrong_argument_is_one_sentence(arguments, sentence, monkeypatch, capsys):
+def test_a_wrong_argument_is_one_sentence(
+    arguments: list[Any], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["predictor", "--bundle", "nowhere", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()

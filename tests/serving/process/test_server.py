@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -15,6 +16,7 @@ from offers.errors import ServiceError
 from serving.process.logs import JsonLines
 from serving.process.server import Address, Server
 from serving.protocol.kserve import InferenceServicer, InferOutput, InferRequest, InferResponse, Model, messages
+from tests.support.http_double import FileServer
 from tests.support.services import DEADLINE, serving
 
 LOCAL = Address(http_port=0, grpc_port=0)
@@ -84,8 +86,8 @@ async def _status(awaited) -> tuple[grpc.StatusCode, str]:
     return error.value.code(), error.value.details()
 
 
-def test_addresses_of_both_protocols():
-    async def test(echo, server, client, channel):
+def test_addresses_of_both_protocols() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         expected = {
             "/": {"status": "alive"},
             "/v1/models": {"models": ["echo"]},
@@ -128,8 +130,8 @@ def test_addresses_of_both_protocols():
         ("POST", "/v2/models/echo/versions/echo-0/infer", 404),
     ],
 )
-def test_what_is_not_there(method, path, status):
-    async def test(echo, server, client, channel):
+def test_what_is_not_there(method: str, path: Any, status: int) -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         answer = await client.request(method, path, content=b"" if method == "POST" else None)
         assert answer.status_code == status
         assert "location" not in answer.headers
@@ -139,8 +141,8 @@ def test_what_is_not_there(method, path, status):
     run(test)
 
 
-def test_a_model_can_not_be_unloaded_by_grpc():
-    async def test(echo, server, client, channel):
+def test_a_model_can_not_be_unloaded_by_grpc() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
             request, answer = getattr(messages, f"{method}Request"), getattr(messages, f"{method}Response")
             code, _ = await _status(call(channel, method, request(model_name="echo"), answer))
@@ -150,8 +152,8 @@ def test_a_model_can_not_be_unloaded_by_grpc():
     run(test)
 
 
-def test_a_model_that_is_not_ready():
-    async def test(echo, server, client, channel):
+def test_a_model_that_is_not_ready() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         echo.ready = False
         for path in ("/v2/health/ready", "/v2/models/echo/ready", "/v1/models/echo"):
             answer = await client.get(path)
@@ -168,8 +170,8 @@ def test_a_model_that_is_not_ready():
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_body_of_8_mib_is_too_large(declared):
-    async def test(echo, server, client, channel):
+def test_a_body_of_8_mib_is_too_large(declared: bool) -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         async def chunks():
             for _ in range(128):
                 yield b"x" * 65536
@@ -182,8 +184,8 @@ def test_a_body_of_8_mib_is_too_large(declared):
     run(test)
 
 
-def test_a_body_just_below_8_mib_is_read():
-    async def test(echo, server, client, channel):
+def test_a_body_just_below_8_mib_is_read() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         text = "x" * (2**23 - 12)
         answer = await client.post(PREDICT, content=json.dumps({"a": text}).encode())
         assert answer.json() == {"a": text}
@@ -191,8 +193,8 @@ def test_a_body_just_below_8_mib_is_read():
     run(test)
 
 
-def test_a_packed_body_is_refused():
-    async def test(echo, server, client, channel):
+def test_a_packed_body_is_refused() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         answer = await client.post(PREDICT, content=b"...", headers={"content-encoding": "gzip"})
         assert answer.status_code == 415
         assert answer.json() == {"error": "the body: expected no content-encoding, got 'gzip'"}
@@ -201,24 +203,24 @@ def test_a_packed_body_is_refused():
 
 
 @pytest.mark.parametrize("encoding", ["identity", "IDENTITY", "Identity"])
-def test_a_body_that_is_not_packed_may_say_so(encoding):
-    async def test(echo, server, client, channel):
+def test_a_body_that_is_not_packed_may_say_so(encoding: str) -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         answer = await client.post(PREDICT, content=b'{"a": 1}', headers={"content-encoding": encoding})
         assert answer.json() == {"a": 1}
 
     run(test)
 
 
-def test_a_key_that_stands_twice_counts_as_it_stands_last():
-    async def test(echo, server, client, channel):
+def test_a_key_that_stands_twice_counts_as_it_stands_last() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         assert (await client.post(PREDICT, content=b'{"a": 1, "a": 2}')).json() == {"a": 2}
         assert "the last one counts" in (await client.get("/openapi.json")).json()["info"]["description"]
 
     run(test)
 
 
-def test_a_verb_that_a_model_lacks():
-    async def test(echo, server, client, channel):
+def test_a_verb_that_a_model_lacks() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         answer = await client.post("/v1/models/echo:explain", json={})
         assert answer.status_code == 404
         assert answer.json() == {"error": "model 'echo' explains nothing: ask the predictor's :explain"}
@@ -226,8 +228,8 @@ def test_a_verb_that_a_model_lacks():
     run(test)
 
 
-def test_a_long_name_is_cut():
-    async def test(echo, server, client, channel):
+def test_a_long_name_is_cut() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         for path in ("/v1/models/{}", "/v2/models/{}/ready", "/v2/models/echo/versions/{}", "/v9/{}"):
             answer = await client.get(path.format("x" * 6_000))
             assert answer.status_code == 404
@@ -245,8 +247,8 @@ def test_a_long_name_is_cut():
         "application/json",
     ],
 )
-def test_metrics_in_a_form_that_there_is_not_are_plain_text(accept):
-    async def test(echo, server, client, channel):
+def test_metrics_in_a_form_that_there_is_not_are_plain_text(accept: str) -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         answer = await client.get("/metrics", headers={"accept": accept})
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert "offers_requests_in_flight 1.0" in answer.text.splitlines()
@@ -254,8 +256,8 @@ def test_metrics_in_a_form_that_there_is_not_are_plain_text(accept):
     run(test)
 
 
-def test_metrics_as_openmetrics():
-    async def test(echo, server, client, channel):
+def test_metrics_as_openmetrics() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         answer = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
         assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
         assert answer.text.endswith("# EOF\n")
@@ -263,8 +265,8 @@ def test_metrics_as_openmetrics():
     run(test)
 
 
-def test_a_fault_tells_its_request_id_and_no_more(caplog):
-    async def test(echo, server, client, channel):
+def test_a_fault_tells_its_request_id_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         answer = await client.post(PREDICT, json={"fail": 1}, headers={"x-request-id": "abc-1"})
         assert answer.status_code == 500
         assert answer.json() == {"error": "a fault of ours, not of the request: report request id abc-1"}
@@ -279,13 +281,13 @@ def test_a_fault_tells_its_request_id_and_no_more(caplog):
     assert "Maria" not in caplog.text + json.dumps(lines)
 
 
-def test_a_fault_by_grpc(monkeypatch):
+def test_a_fault_by_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(self, request, context):
         raise ValueError("Maria Example, born 1970")
 
     monkeypatch.setattr(InferenceServicer, "ModelInfer", broken)
 
-    async def test(echo, server, client, channel):
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         code, sentence = await _status(infer(channel))
         assert code == grpc.StatusCode.INTERNAL
         assert sentence.startswith("a fault of ours, not of the request: report request id ")
@@ -294,16 +296,16 @@ def test_a_fault_by_grpc(monkeypatch):
 
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 129, '"quoted"'])
-def test_a_request_id_that_is_not_plain_is_replaced(given):
-    async def test(echo, server, client, channel):
+def test_a_request_id_that_is_not_plain_is_replaced(given: str) -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         answer = await client.get("/v2", headers={"x-request-id": given} if given else {})
         assert len(answer.headers["x-request-id"]) == 32
 
     run(test)
 
 
-def test_grpc_returns_the_request_id():
-    async def test(echo, server, client, channel):
+def test_grpc_returns_the_request_id() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         request = messages.ModelReadyRequest(name="echo")
         made = channel.unary_unary(
             f"{CALL}ModelReady", request.SerializeToString, messages.ModelReadyResponse.FromString
@@ -315,8 +317,8 @@ def test_grpc_returns_the_request_id():
     run(test)
 
 
-def test_requests_are_counted_by_route_and_status_and_logged(caplog):
-    async def test(echo, server, client, channel):
+def test_requests_are_counted_by_route_and_status_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         async def counted(route, status):
             sought = f'offers_requests_total{{route="{route}",status="{status}"}} '
             lines = (await client.get("/metrics")).text.splitlines()
@@ -351,8 +353,8 @@ def test_requests_are_counted_by_route_and_status_and_logged(caplog):
     assert "Maria" not in json.dumps(ours)
 
 
-def test_the_route_of_a_health_check_is_not_logged(caplog):
-    async def test(echo, server, client, channel):
+def test_the_route_of_a_health_check_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         await client.get("/v2/health/ready")
 
     with caplog.at_level(logging.INFO, "offers.serving"):
@@ -360,8 +362,8 @@ def test_the_route_of_a_health_check_is_not_logged(caplog):
     assert not [record for record in caplog.records if record.name == "offers.serving"]
 
 
-def test_requests_under_way_are_answered_when_it_stops():
-    async def test(echo, server, client, channel):
+def test_requests_under_way_are_answered_when_it_stops() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         echo.release.clear()
         first = asyncio.create_task(client.post(PREDICT, json={"a": 1}))
         await echo.asked.wait()
@@ -392,8 +394,8 @@ def _given_up(answer: bytes, seconds: str) -> None:
     assert json.loads(body) == {"error": GIVEN_UP.format(seconds)}
 
 
-def test_a_body_that_stops_short_is_given_up():
-    async def test(echo, server, client, channel):
+def test_a_body_that_stops_short_is_given_up() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
         writer.write(HALF)
         _given_up(await reader.read(), "0.05")
@@ -404,8 +406,8 @@ def test_a_body_that_stops_short_is_given_up():
     asyncio.run(_with_own_stop(test, body_seconds=0.05))
 
 
-def test_a_body_that_stops_short_does_not_hold_up_the_end():
-    async def test(echo, server, client, channel):
+def test_a_body_that_stops_short_does_not_hold_up_the_end() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
         writer.write(HALF)
         # The scrape itself is the other request in flight.
@@ -439,8 +441,8 @@ async def _refused(port: int | None) -> bool:
     return False
 
 
-def test_it_is_unready_while_it_stops():
-    async def test(echo, server, client, channel):
+def test_it_is_unready_while_it_stops() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         server.plane.draining = True
         assert (await client.get("/v2/health/ready")).status_code == 503
         assert (await client.get("/v2/health/live")).status_code == 200
@@ -448,8 +450,8 @@ def test_it_is_unready_while_it_stops():
     run(test)
 
 
-def test_a_slow_model_holds_up_no_health_check():
-    async def test(echo, server, client, channel):
+def test_a_slow_model_holds_up_no_health_check() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         echo.release.clear()
         slow = asyncio.create_task(client.post(PREDICT, json={}))
         await echo.asked.wait()
@@ -461,8 +463,8 @@ def test_a_slow_model_holds_up_no_health_check():
     run(test)
 
 
-def test_a_port_that_is_taken():
-    async def test(echo, server, client, channel):
+def test_a_port_that_is_taken() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             for wanted in (Address(http_port=port, grpc_port=0), Address(http_port=0, grpc_port=port)):
@@ -472,8 +474,8 @@ def test_a_port_that_is_taken():
     run(test)
 
 
-def test_two_servers_do_not_share_a_port():
-    async def test(echo, server, client, channel):
+def test_two_servers_do_not_share_a_port() -> None:
+    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
         port = client.base_url.port
         with pytest.raises(ServiceError, match=f"can't listen on port {port} "):
             await Server([Echo()]).start(Address(http_port=port, grpc_port=0))
@@ -484,13 +486,13 @@ def test_two_servers_do_not_share_a_port():
     run(test)
 
 
-def test_an_address_of_another_machine():
+def test_an_address_of_another_machine() -> None:
     with pytest.raises(ServiceError, match=r"can't listen on port 0 of 192\.0\.2\.1"):
         asyncio.run(Server([Echo()]).start(Address("192.0.2.1", 0, 0)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_a_request_answers_it_and_ends_with_0(number, shop_bundle: Path, tmp_path: Path):
+def test_a_signal_during_a_request_answers_it_and_ends_with_0(number: Any, shop_bundle: Path, tmp_path: Path) -> None:
     golden = json.loads((shop_bundle / "golden.json").read_text("utf-8"))
     body = json.dumps({"instances": golden["rows"]}).encode()
     head = f"POST /v1/models/shop:predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()

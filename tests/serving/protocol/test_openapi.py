@@ -130,7 +130,7 @@ def operations(whole: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
             yield method, path, item[method]
 
 
-def test_the_document_is_openapi_3_1(model):
+def test_the_document_is_openapi_3_1(model: Model) -> None:
     whole = asked(model, "GET", "/openapi.json").json()
     assert whole == document([model])
     jsonschema_rs.Draft202012Validator(OPENAPI_31).validate(whole)
@@ -140,7 +140,7 @@ def test_the_document_is_openapi_3_1(model):
                 jsonschema_rs.meta.validate(content.get("schema", {}) | {"components": whole["components"]})
 
 
-def test_it_holds_each_address_that_is_answered_and_no_other(model):
+def test_it_holds_each_address_that_is_answered_and_no_other(model: Model) -> None:
     routes = {
         (method, route.path.replace("{model_name:model}", "shop"))
         for route in application(model).app.routes
@@ -153,7 +153,7 @@ def test_it_holds_each_address_that_is_answered_and_no_other(model):
         assert asked(model, method, path, json=example(model.contract)).status_code == 404
 
 
-def test_each_example_is_answered_as_declared(model):
+def test_each_example_is_answered_as_declared(model: Model) -> None:
     whole, n_examples = document([model]), 0
     for method, path, operation in operations(whole):
         content = operation["requestBody"]["content"]["application/json"] if method == "post" else None
@@ -168,7 +168,7 @@ def test_each_example_is_answered_as_declared(model):
     assert n_examples == {Predictor: 4, Ranker: 3}[type(model)]
 
 
-def test_a_refusal_is_declared(model):
+def test_a_refusal_is_declared(model: Model) -> None:
     whole = document([model])
     for method, path, operation in operations(whole):
         if method == "post":
@@ -180,12 +180,12 @@ def test_a_refusal_is_declared(model):
                 )
 
 
-def test_a_body_that_stops_short_is_declared(model):
+def test_a_body_that_stops_short_is_declared(model: Model) -> None:
     posts = [operation for method, _, operation in operations(document([model])) if method == "post"]
     assert all("408" in operation["responses"] for operation in posts)
 
 
-def test_a_model_of_another_kind_has_what_all_have():
+def test_a_model_of_another_kind_has_what_all_have() -> None:
     echo = Model("echo")
     echo.version = "echo-1"
     whole = document([echo])
@@ -232,7 +232,7 @@ def described(contract: Contract) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("given", [1, 2, 1.0, 2.0, 1e300, 2**63, None, 0, -1, 0.0, 1.5, True, "1", [1]])
-def test_k_is_described_as_it_is_checked(given, ranker):
+def test_k_is_described_as_it_is_checked(given: bool | float | int | list[Any] | str | None, ranker: Ranker) -> None:
     whole = document([ranker])
     body = whole["paths"]["/v1/models/shop:predict"]["post"]["requestBody"]["content"]["application/json"]
     request = json.loads(json.dumps(body["example"]))
@@ -242,7 +242,7 @@ def test_k_is_described_as_it_is_checked(given, ranker):
 
 
 @pytest.mark.parametrize("name", ["odd", *contracts.shipped()])
-def test_a_column_is_described_as_it_is_checked(name):
+def test_a_column_is_described_as_it_is_checked(name: Any) -> None:
     contract, verdicts = contract_of(name), set()
     properties = described(contract)
     for column in contract.inputs:
@@ -257,7 +257,7 @@ def test_a_column_is_described_as_it_is_checked(name):
     assert verdicts >= {(column.type, verdict) for column in contract.inputs for verdict in (True, False)}
 
 
-def test_units_and_descriptions_are_told():
+def test_units_and_descriptions_are_told() -> None:
     properties = described(contracts.parse(ODD))
     assert properties["at least"]["description"] == "(EUR)"
     assert properties["at most"]["description"] == "how many"
@@ -278,7 +278,7 @@ def test_units_and_descriptions_are_told():
         ("\x7f", False),
     ],
 )
-def test_a_customer_id_is_described_as_it_is_checked(given, fits, ranker):
+def test_a_customer_id_is_described_as_it_is_checked(given: str, fits: bool, ranker: Ranker) -> None:
     whole = document([ranker])
     body = whole["paths"]["/v1/models/shop:predict"]["post"]["requestBody"]["content"]["application/json"]
     request = json.loads(json.dumps(body["example"]))
@@ -287,14 +287,14 @@ def test_a_customer_id_is_described_as_it_is_checked(given, fits, ranker):
     assert asked(ranker, "POST", "/v1/models/shop:predict", json=request).is_success is fits
 
 
-def test_a_contract_without_context_asks_for_none(shop_yaml):
+def test_a_contract_without_context_asks_for_none(shop_yaml: str) -> None:
     contract = contracts.parse(shop_yaml.replace("name: rating, role: context", "name: rating, role: customer"))
     text = WARRANTIES.replace("weights: [{when: {column: rating, at_least: 4}, weight: 2}]", "")
     model = Ranker("shop", Policy(catalogues.parse(text, contract), contract), contract, PredictorConfig("127.0.0.1:1"))
     assert row_schema(document([model]), "/v1/models/shop:predict")["required"] == ["customer_id", "customer"]
 
 
-def test_the_offers_and_reasons_are_the_catalogues(ranker):
+def test_the_offers_and_reasons_are_the_catalogues(ranker: Ranker) -> None:
     answer = document([ranker])["paths"]["/v1/models/shop:predict"]["post"]["responses"]["200"]
     ranking = answer["content"]["application/json"]["schema"]["properties"]["predictions"]["items"]["properties"]
     assert ranking["offers"]["items"]["properties"]["offer_id"] == {"enum": ["full", "basic", "free"]}
@@ -308,7 +308,7 @@ def test_the_offers_and_reasons_are_the_catalogues(ranker):
     ]
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_nothing_may_be_smuggled_in(ranker):
+def test_the_page_loads_nothing_from_elsewhere_and_nothing_may_be_smuggled_in(ranker: Ranker) -> None:
     answer = asked(ranker, "GET", "/docs")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     rules = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
@@ -329,7 +329,7 @@ def chromium() -> str:
 
 
 @pytest.mark.slow
-def test_a_browser_shows_each_operation(chromium, shop_bundle, tmp_path):
+def test_a_browser_shows_each_operation(chromium: str, shop_bundle: Path, tmp_path: Path) -> None:
     with serving("serving.predictor", tmp_path / "log", "--bundle", shop_bundle) as service:
         shown = page(chromium, service, tmp_path)
         whole = httpx.get(f"{service.url}/openapi.json").json()

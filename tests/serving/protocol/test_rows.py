@@ -1,6 +1,8 @@
 import json
 import math
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ def column(schema_tensors, name):
     return plain(SCHEMA.from_tensors(schema_tensors)[name])
 
 
-def test_instances_become_typed_columns():
+def test_instances_become_typed_columns() -> None:
     assert of() == {
         "spending": [12.5],
         "visits": [3.0],
@@ -64,33 +66,33 @@ def test_instances_become_typed_columns():
     }
 
 
-def test_tensors_become_the_same_columns_in_any_order():
+def test_tensors_become_the_same_columns_in_any_order() -> None:
     got = SCHEMA.from_tensors(tensors(1)[::-1])
     assert {name: plain(values) for name, values in got.items()} == of()
     assert list(got) == [column.name for column in CONTRACT.inputs]
 
 
 @pytest.mark.parametrize("value", [None, 99, 99.0, "?"])
-def test_a_number_is_missing_where_the_contract_says_so(value):
+def test_a_number_is_missing_where_the_contract_says_so(value: float | int | str | None) -> None:
     assert of(visits=value)["visits"] == [None]
 
 
 @pytest.mark.parametrize("value", [None, "", "east"])
-def test_an_unknown_word_is_missing_where_the_contract_says_so(value):
+def test_an_unknown_word_is_missing_where_the_contract_says_so(value: str | None) -> None:
     assert of(region=value)["region"] == [None]
 
 
-def test_an_empty_string_in_a_tensor_stands_for_null():
+def test_an_empty_string_in_a_tensor_stands_for_null() -> None:
     empty = Tensor("region", "BYTES", [2], raw=framed(b"", b"north"))
     assert column(tensors(region=empty), "region") == [None, 0.0]
 
 
-def test_not_a_number_in_a_tensor_stands_for_null():
+def test_not_a_number_in_a_tensor_stands_for_null() -> None:
     raw = struct.pack("<2f", math.nan, 4.5)
     assert column(tensors(rating=Tensor("rating", "FP32", [2], raw=raw)), "rating") == [None, 4.5]
 
 
-def test_a_token_for_missing_is_no_category_even_where_it_is_listed():
+def test_a_token_for_missing_is_no_category_even_where_it_is_listed() -> None:
     listed = Column(name="job", role="customer", type="category", values=["clerk", "?"], missing=["?"])
     assert plain(RequestSchema([listed]).from_instances([{"job": "?"}, {"job": "clerk"}])["job"]) == [None, 0.0]
 
@@ -98,27 +100,27 @@ def test_a_token_for_missing_is_no_category_even_where_it_is_listed():
 @pytest.mark.parametrize(
     "kind", ["FP64", "FP32", "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8"]
 )
-def test_numbers_come_in_every_width(kind):
+def test_numbers_come_in_every_width(kind: str) -> None:
     raw = np.array([1, 7], NUMBERS[kind]).tobytes()
     assert column(tensors(visits=Tensor("visits", kind, [2], raw=raw)), "visits") == [1.0, 7.0]
     assert column(tensors(visits=Tensor("visits", kind, [2], values=[1, 7])), "visits") == [1.0, 7.0]
 
 
 @pytest.mark.parametrize("values", [[True, False], [1, 0]])
-def test_booleans_come_as_such_and_as_0_and_1(values):
+def test_booleans_come_as_such_and_as_0_and_1(values: list[Any]) -> None:
     assert column(tensors(member=Tensor("member", "BOOL", [2], values=values)), "member") == [1.0, 0.0]
     assert column(tensors(member=Tensor("member", "INT8", [2], raw=bytes(values))), "member") == [1.0, 0.0]
     assert column(tensors(member=Tensor("member", "BOOL", [2], raw=bytes(values))), "member") == [1.0, 0.0]
 
 
-def test_a_bound_is_compared_in_the_width_that_the_value_came_in():
+def test_a_bound_is_compared_in_the_width_that_the_value_came_in() -> None:
     tenth = Column(name="rate", role="context", type="number", max=0.1)
     raw = np.array([0.1], np.float32).tobytes()
     (got,) = RequestSchema([tenth]).from_tensors([Tensor("rate", "FP32", [1], raw=raw)]).values()
     assert got.tolist() == [float(np.float32(0.1))]
 
 
-def test_datatypes_that_are_declared():
+def test_datatypes_that_are_declared() -> None:
     assert [datatype(CONTRACT[name]) for name in ("spending", "visits", "channel", "member", "rating")] == [
         "FP64",
         "FP64",
@@ -159,7 +161,7 @@ WRONG_VALUES = {
 
 
 @pytest.mark.parametrize("case", WRONG_VALUES)
-def test_a_wrong_value_is_named_with_its_row(case):
+def test_a_wrong_value_is_named_with_its_row(case: Any) -> None:
     name, value, sentence = WRONG_VALUES[case]
     with pytest.raises(RequestError) as error:
         SCHEMA.from_instances([GOOD, GOOD | {name: value}])
@@ -179,7 +181,7 @@ WRONG_INSTANCES = {
 
 
 @pytest.mark.parametrize("case", WRONG_INSTANCES)
-def test_wrong_instances_are_explained(case):
+def test_wrong_instances_are_explained(case: Any) -> None:
     instances, sentence = WRONG_INSTANCES[case]
     with pytest.raises(RequestError) as error:
         SCHEMA.from_instances(instances)
@@ -274,7 +276,7 @@ WRONG_TENSORS = {
 
 
 @pytest.mark.parametrize("case", WRONG_TENSORS)
-def test_wrong_tensors_are_explained(case):
+def test_wrong_tensors_are_explained(case: Any) -> None:
     sent, sentence = WRONG_TENSORS[case]
     with pytest.raises(RequestError) as error:
         SCHEMA.from_tensors(sent)
@@ -293,7 +295,7 @@ class Name(str):
         return str.__eq__(self, other)
 
 
-def test_a_name_that_stands_twice_among_many_is_found_in_one_pass():
+def test_a_name_that_stands_twice_among_many_is_found_in_one_pass() -> None:
     n_names = 2000
     sent = [Tensor(Name(f"n{place % (n_names - 1)}"[::-1]), "FP64", [1]) for place in range(n_names)]
     with pytest.raises(RequestError, match="column '0n': expected one tensor, got 2"):
@@ -301,7 +303,7 @@ def test_a_name_that_stands_twice_among_many_is_found_in_one_pass():
     assert Name.compared < 10 * n_names
 
 
-def test_too_many_rows_are_told_apart():
+def test_too_many_rows_are_told_apart() -> None:
     with pytest.raises(RequestTooLarge, match="expected at most 50 rows in a request, got 51"):
         SCHEMA.from_instances([GOOD] * 51)
     with pytest.raises(RequestTooLarge, match="expected at most 50 rows in a request, got 51"):
@@ -313,14 +315,14 @@ WORDS = st.lists(st.sampled_from(["mail", "phone", "web"]), min_size=1, max_size
 
 
 @given(WORDS)
-def test_framed_text_reads_as_its_words_do(words):
+def test_framed_text_reads_as_its_words_do(words: Any) -> None:
     sent = Tensor("channel", "BYTES", [len(words)], raw=framed(*(word.encode() for word in words)))
     assert column(tensors(len(words), channel=sent), "channel") == [
         CONTRACT["channel"].values.index(word) for word in words
     ]
 
 
-def test_words_that_hold_each_other_and_lengths_are_told_apart():
+def test_words_that_hold_each_other_and_lengths_are_told_apart() -> None:
     awkward = ["a", "ab", "b", "\n", "a\x01", "(.*)", "\x01\x00\x00\x00a"]
     listed = Column(name="job", role="customer", type="category", values=awkward)
     words = [*awkward, *awkward[::-1]]
@@ -343,12 +345,12 @@ NAMES = st.sampled_from([*GOOD, "minutes", "", "\ud800"])
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=7) | VALUES, max_size=4) | VALUES)
 @example([GOOD | {"channel": "\ud800"}])
 @example([GOOD | {"spending": 10**400}])
-def test_any_instances_are_typed_or_refused_in_a_sentence(instances):
+def test_any_instances_are_typed_or_refused_in_a_sentence(instances: Any) -> None:
     answered(lambda: SCHEMA.from_instances(instances))
 
 
 @given(st.lists(st.fixed_dictionaries({name: VALUES | st.just(value) for name, value in GOOD.items()}), max_size=3))
-def test_any_values_are_typed_or_refused_in_a_sentence(instances):
+def test_any_values_are_typed_or_refused_in_a_sentence(instances: Any) -> None:
     answered(lambda: SCHEMA.from_instances(instances))
 
 
@@ -374,7 +376,7 @@ def any_tensors(draw):
 @example(tensors(spending=Tensor("spending", "FP32", [2], values=[1e300, 1])))
 @example(tensors(spending=Tensor("spending", "FP64", [2], values=[10**400, 1])))
 @example(tensors(visits=Tensor("visits", "UINT64", [2], values=[-1, 1])))
-def test_any_tensors_are_typed_or_refused_in_a_sentence(sent):
+def test_any_tensors_are_typed_or_refused_in_a_sentence(sent: Any) -> None:
     answered(lambda: SCHEMA.from_tensors(sent))
 
 
@@ -413,7 +415,7 @@ VALID = st.fixed_dictionaries(
 
 
 @given(st.lists(VALID, min_size=1, max_size=5))
-def test_valid_rows_pass_with_their_values(instances):
+def test_valid_rows_pass_with_their_values(instances: Any) -> None:
     rows = SCHEMA.from_instances(instances)
     assert rows["spending"].tolist() == [float(row["spending"]) for row in instances]
     assert rows["channel"].places.tolist() == [("mail", "phone", "web").index(row["channel"]) for row in instances]
@@ -421,7 +423,7 @@ def test_valid_rows_pass_with_their_values(instances):
     assert np.isnan(rows["visits"]).tolist() == [row["visits"] in (99, None, "?") for row in instances]
 
 
-def test_a_request_scores_as_the_same_rows_of_a_frame(shop_bundle):
+def test_a_request_scores_as_the_same_rows_of_a_frame(shop_bundle: Path) -> None:
     bundle = bundles.load(shop_bundle)
     golden, expected = golden_rows(shop_bundle)
     rows = json.loads(golden.to_json(orient="records", double_precision=15))

@@ -89,7 +89,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(test(), DEADLINE))
 
 
-def test_a_batch_is_sent_as_soon_as_it_is_full():
+def test_a_batch_is_sent_as_soon_as_it_is_full() -> None:
     async def test() -> None:
         recorder = Recorder()
         async with Feed("full", recorder.sink(), batch=3, seconds=NEVER) as feed:
@@ -105,7 +105,7 @@ def test_a_batch_is_sent_as_soon_as_it_is_full():
     run(test)
 
 
-def test_what_is_less_than_a_batch_is_sent_in_time():
+def test_what_is_less_than_a_batch_is_sent_in_time() -> None:
     async def test() -> None:
         recorder = Recorder()
         async with Feed("late", recorder.sink(), batch=1000, seconds=0.01) as feed:
@@ -118,7 +118,7 @@ def test_what_is_less_than_a_batch_is_sent_in_time():
     run(test)
 
 
-def test_what_waits_at_the_end_is_sent():
+def test_what_waits_at_the_end_is_sent() -> None:
     async def test() -> None:
         recorder, before = Recorder(), measured("end")
         async with Feed("end", recorder.sink(), batch=2, seconds=NEVER) as feed:
@@ -129,7 +129,7 @@ def test_what_waits_at_the_end_is_sent():
     run(test)
 
 
-def test_a_batch_holds_rows_of_one_bundle():
+def test_a_batch_holds_rows_of_one_bundle() -> None:
     async def test() -> None:
         recorder = Recorder()
         async with Feed("bundles", recorder.sink(), batch=10, seconds=NEVER) as feed:
@@ -140,7 +140,7 @@ def test_a_batch_holds_rows_of_one_bundle():
     run(test)
 
 
-def test_rows_that_find_no_room_are_dropped_and_counted():
+def test_rows_that_find_no_room_are_dropped_and_counted() -> None:
     async def test() -> None:
         recorder, before = Recorder(["hang"]), measured("room")
         async with Feed("room", recorder.sink(), batch=2, seconds=NEVER, limit=4) as feed:
@@ -162,7 +162,9 @@ def test_rows_that_find_no_room_are_dropped_and_counted():
 
 
 @pytest.mark.parametrize(("act", "reason"), [("fail", "the disk is full"), ("break", "ValueError")])
-def test_a_batch_that_is_not_taken_is_dropped_and_the_next_one_sent(act, reason, caplog):
+def test_a_batch_that_is_not_taken_is_dropped_and_the_next_one_sent(
+    act: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def test() -> None:
         recorder, before = Recorder([act]), measured(act)
         async with Feed(act, recorder.sink(), batch=1, seconds=NEVER) as feed:
@@ -179,7 +181,7 @@ def test_a_batch_that_is_not_taken_is_dropped_and_the_next_one_sent(act, reason,
     ]
 
 
-def test_a_sink_that_hangs_holds_up_the_end_for_the_grace_alone():
+def test_a_sink_that_hangs_holds_up_the_end_for_the_grace_alone() -> None:
     async def test() -> None:
         recorder, before = Recorder(["hang"]), measured("grace")
         async with Feed("grace", recorder.sink(), batch=1, seconds=NEVER, grace=0.01) as feed:
@@ -195,7 +197,7 @@ def test_a_sink_that_hangs_holds_up_the_end_for_the_grace_alone():
     "url",
     ["", "localhost:8080", "ftp://localhost/", "http://", "http://user:secret@localhost/", "http://localhost:port/"],
 )
-def test_an_address_that_takes_no_events(url):
+def test_an_address_that_takes_no_events(url: str) -> None:
     with pytest.raises(ServiceError, match="drift_url: expected http://host:port/path, without a password") as error:
         events(url)
     assert "secret" not in str(error.value)
@@ -228,7 +230,7 @@ class Sidecar:
             writer.close()
 
 
-def test_an_event_is_what_the_cloudevents_library_reads():
+def test_an_event_is_what_the_cloudevents_library_reads() -> None:
     async def test() -> None:
         sidecar = Sidecar()
         async with (
@@ -254,7 +256,7 @@ def test_an_event_is_what_the_cloudevents_library_reads():
     run(test)
 
 
-def test_files_are_whole_and_hold_what_monitoring_reads(shop_contract, tmp_path):
+def test_files_are_whole_and_hold_what_monitoring_reads(shop_contract: Contract, tmp_path: Path) -> None:
     columns = {"spending": [1.0, 2.0], "visits": [np.nan, 3.0], "member": [0.0, 1.0], "rating": [np.nan, 4.5]}
     words = {"channel": ["web", "mail"], "region": [None, "north"]}
     given = {name: np.array(values) for name, values in columns.items()}
@@ -287,7 +289,7 @@ def test_files_are_whole_and_hold_what_monitoring_reads(shop_contract, tmp_path)
     assert read["customer_id"].tolist() == ["Maria", "Zoë"]
 
 
-def test_a_directory_that_can_not_be_written(locked, caplog):
+def test_a_directory_that_can_not_be_written(locked: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         store = open_store(str(locked / "scored"), Settings())
         async with Feed("locked", parquet_files(store), batch=1, seconds=NEVER) as feed:
@@ -312,7 +314,7 @@ def asked_beside(
 
 
 @pytest.mark.parametrize("n_customers", [1, INLINE_CUSTOMERS + 1])
-def test_the_ranker_tells_of_the_pair_that_it_ranked_first(n_customers, shop_contract):
+def test_the_ranker_tells_of_the_pair_that_it_ranked_first(n_customers: Any, shop_contract: Contract) -> None:
     recorder = Recorder()
     told: list[ScoredRows] = []
     take = recorder.send
@@ -346,7 +348,7 @@ def test_the_ranker_tells_of_the_pair_that_it_ranked_first(n_customers, shop_con
     asked_beside(shop_contract, WARRANTIES, Feed("first", recorder.sink(), batch=1000, seconds=0.01), test)
 
 
-def test_the_pair_is_the_drawn_one_where_the_catalogue_explores(shop_contract):
+def test_the_pair_is_the_drawn_one_where_the_catalogue_explores(shop_contract: Contract) -> None:
     recorder, told = Recorder(), list[ScoredRows]()
 
     async def send(rows: ScoredRows, dropped: int) -> None:
@@ -367,7 +369,7 @@ def test_the_pair_is_the_drawn_one_where_the_catalogue_explores(shop_contract):
     assert told[0].columns["channel"].tolist() == shown
 
 
-def test_a_fallback_is_told_to_nobody(shop_contract):
+def test_a_fallback_is_told_to_nobody(shop_contract: Contract) -> None:
     recorder = Recorder()
 
     async def test(client: httpx.AsyncClient) -> None:
@@ -383,7 +385,9 @@ def test_a_fallback_is_told_to_nobody(shop_contract):
 @pytest.mark.parametrize(
     ("status", "limit", "grace", "tried"), [(None, 5, 0.01, 1), (500, 20, DEADLINE, 20), (307, 20, DEADLINE, 20)]
 )
-def test_a_sidecar_that_hangs_or_refuses_fails_no_request(status, limit, grace, tried, shop_contract):
+def test_a_sidecar_that_hangs_or_refuses_fails_no_request(
+    status: int | None, limit: int, grace: Any, tried: int, shop_contract: Contract
+) -> None:
     sidecar = Sidecar(status)
 
     async def whole() -> None:
@@ -403,7 +407,7 @@ def test_a_sidecar_that_hangs_or_refuses_fails_no_request(status, limit, grace, 
     run(whole)
 
 
-def test_a_sidecar_that_is_not_there_fails_no_request(shop_contract):
+def test_a_sidecar_that_is_not_there_fails_no_request(shop_contract: Contract) -> None:
     before = measured("dead")
 
     async def whole() -> None:
@@ -431,8 +435,8 @@ def predictor(shop_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_a_process_writes_its_rows_and_tells_the_sidecar_before_it_ends(
-    predictor, shop_bundle, shop_contract, tmp_path
-):
+    predictor: Service, shop_bundle: Path, shop_contract: Contract, tmp_path: Path
+) -> None:
     catalogue = tmp_path / "warranties.yaml"
     catalogue.write_text(WARRANTIES)
     scored, log = tmp_path / "scored", tmp_path / "log"
@@ -475,7 +479,7 @@ def test_a_process_writes_its_rows_and_tells_the_sidecar_before_it_ends(
         (("--scored_dir", "ftp://bank/scored"), "ranker: store 'ftp://bank/scored': expected"),
     ],
 )
-def test_a_mistake_at_the_start_is_one_sentence(more, sentence):
+def test_a_mistake_at_the_start_is_one_sentence(more: tuple[Any, ...], sentence: str) -> None:
     call = command("serving.ranker", "--contract", "bank-marketing", *more)
     done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=DEADLINE)
     assert done.returncode == 2

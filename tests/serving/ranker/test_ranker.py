@@ -101,7 +101,9 @@ def refused(answer: httpx.Response, sentence: str, status: int = 400) -> None:
     assert answer.json()["error"].startswith(sentence)
 
 
-def test_the_answer_is_the_policys_on_the_bundles_propensities(client, shop_bundle, policy):
+def test_the_answer_is_the_policys_on_the_bundles_propensities(
+    client: httpx.Client, shop_bundle: Path, policy: Policy
+) -> None:
     predictions = ranked(client, *CROWD)
     pairs = policy.expand(typed(CROWD))
     propensity = bundles.load(shop_bundle).model.propensity(pairs.columns)
@@ -114,7 +116,7 @@ def test_the_answer_is_the_policys_on_the_bundles_propensities(client, shop_bund
     assert len({answer["decision_id"] for answer in predictions}) == len(CROWD)
 
 
-def test_versions_stand_in_every_answer(client, shop_bundle, policy):
+def test_versions_stand_in_every_answer(client: httpx.Client, shop_bundle: Path, policy: Policy) -> None:
     catalogue = policy.catalogue
     for answer in ranked(client, *CROWD):
         assert answer["versions"] == {
@@ -127,7 +129,7 @@ def test_versions_stand_in_every_answer(client, shop_bundle, policy):
     assert (described["platform"], described["versions"]) == ("offers_ranker", [f"warranties-{catalogue.version}"])
 
 
-def test_withheld_offers_say_why(client):
+def test_withheld_offers_say_why(client: httpx.Client) -> None:
     [answer] = ranked(client, someone("Z", visits=0, region="south", spending=10.0, member=False))
     assert answer["offers"] == []
     codes = {offer["offer_id"]: [why["code"] for why in offer["reasons"]] for offer in answer["withheld"]}
@@ -142,7 +144,7 @@ INFER_CALLS = 'offers_requests_total{route="/inference.GRPCInferenceService/Mode
 
 
 @pytest.mark.parametrize("n_customers", [1, INLINE_CUSTOMERS, INLINE_CUSTOMERS + 1])
-def test_one_predictor_call_per_request(n_customers, client, predictor):
+def test_one_predictor_call_per_request(n_customers: Any, client: httpx.Client, predictor: Service) -> None:
     calls, rows = counted(predictor, INFER_CALLS), counted(predictor, 'offers_rows_total{model="offers"}')
     answers = ranked(client, *(someone(str(n)) for n in range(n_customers)))
     assert counted(predictor, INFER_CALLS) - calls == 1
@@ -150,14 +152,14 @@ def test_one_predictor_call_per_request(n_customers, client, predictor):
     assert len({json.dumps(answer["offers"]) for answer in answers}) == 1
 
 
-def test_no_eligible_offer_needs_no_predictor(client, predictor):
+def test_no_eligible_offer_needs_no_predictor(client: httpx.Client, predictor: Service) -> None:
     calls = counted(predictor, INFER_CALLS)
     [answer] = ranked(client, someone("Z", visits=0))
     assert counted(predictor, INFER_CALLS) == calls
     assert (answer["offers"], answer["versions"]["model"]) == ([], None)
 
 
-def test_k_and_offers_are_each_customers_own(client):
+def test_k_and_offers_are_each_customers_own(client: httpx.Client) -> None:
     one, few, default, first, every = ranked(
         client,
         GOOD | {"k": 1},
@@ -172,13 +174,13 @@ def test_k_and_offers_are_each_customers_own(client):
     assert {offer["offer_id"] for offer in few["offers"] + few["withheld"]} == {"free", "basic"}
 
 
-def test_as_of_is_answered_and_now_by_default(client):
+def test_as_of_is_answered_and_now_by_default(client: httpx.Client) -> None:
     given, now = ranked(client, GOOD | {"as_of": "2024-02-29T12:00:00+01:00"}, someone("B"))
     assert given["as_of"] == "2024-02-29T12:00:00+01:00"
     assert now["as_of"].endswith("+00:00")
 
 
-def test_charset_in_the_content_type(client):
+def test_charset_in_the_content_type(client: httpx.Client) -> None:
     body = json.dumps({"instances": [GOOD]})
     answer = client.post(PREDICT, content=body, headers={"content-type": "application/json; charset=utf-8"})
     assert answer.status_code == 200
@@ -246,7 +248,7 @@ BAD_INSTANCES = {
 
 
 @pytest.mark.parametrize("case", BAD_INSTANCES)
-def test_a_malformed_instance(case, client):
+def test_a_malformed_instance(case: Any, client: httpx.Client) -> None:
     instance, sentence = BAD_INSTANCES[case]
     refused(client.post(PREDICT, content=json.dumps({"instances": [instance]})), sentence)
 
@@ -265,45 +267,45 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("case", BAD_BODIES)
-def test_a_malformed_body(case, client):
+def test_a_malformed_body(case: Any, client: httpx.Client) -> None:
     body, sentence = BAD_BODIES[case]
     refused(client.post(PREDICT, content=body), sentence)
 
 
-def test_a_category_that_the_contract_rejects(shop_yaml):
+def test_a_category_that_the_contract_rejects(shop_yaml: str) -> None:
     strict = contracts.parse(shop_yaml.replace(", unknown: missing", ""))
     schema = QuestionSchema(policy_of(strict, WARRANTIES), strict, 5)
     with pytest.raises(RequestError, match="column 'region', row 1: expected one of north, south, got 'Atlantis'"):
         schema.read({"instances": [changed("customer", region="Atlantis")]})
 
 
-def test_customers_who_stand_twice(client):
+def test_customers_who_stand_twice(client: httpx.Client) -> None:
     answer = client.post(PREDICT, json={"instances": [GOOD, someone("B"), GOOD]})
     refused(answer, "field 'customer_id', row 3: expected each customer once, got the one of row 1")
 
 
-def test_too_many_customers(client):
+def test_too_many_customers(client: httpx.Client) -> None:
     crowd = [someone(str(n)) for n in range(MAX_CUSTOMERS + 1)]
     answer = client.post(PREDICT, json={"instances": crowd})
     refused(answer, "'instances': expected 1 to 50 customers in a request, got 51", 413)
 
 
-def test_other_models_are_refused(client):
+def test_other_models_are_refused(client: httpx.Client) -> None:
     refused(client.post("/v1/models/other:predict", json={"instances": [GOOD]}), "Model with name 'other'", 404)
 
 
-def test_the_ranker_explains_nothing(client):
+def test_the_ranker_explains_nothing(client: httpx.Client) -> None:
     answer = client.post("/v1/models/offers:explain", json={"instances": [GOOD]})
     refused(answer, "model 'offers' explains nothing: ask the predictor's :explain", 404)
     assert not any("explain" in path for path in client.get("/openapi.json").json()["paths"])
 
 
-def test_a_large_limit_that_the_predictor_would_refuse(policy, shop_contract):
+def test_a_large_limit_that_the_predictor_would_refuse(policy: Policy, shop_contract: Contract) -> None:
     with pytest.raises(ServiceError, match="7000 customers and 3 offers make 21000 rows, expected at most 20000"):
         Ranker("offers", policy, shop_contract, PredictorConfig("127.0.0.1:1", "grpc-v2"), 7000)
 
 
-def test_21_offers_are_served_to_as_many_customers_as_the_predictor_takes():
+def test_21_offers_are_served_to_as_many_customers_as_the_predictor_takes() -> None:
     contract = contracts.load("bank-marketing")
     path = Path(__file__).parents[2] / "offers" / "policy" / "cases" / "catalogue-21-offers.yaml"
     policy = Policy(catalogues.load(str(path), contract), contract)
@@ -311,7 +313,7 @@ def test_21_offers_are_served_to_as_many_customers_as_the_predictor_takes():
     assert ranker.schema.max_customers == 20_000 // 21
 
 
-def test_kserves_own_client(service):
+def test_kserves_own_client(service: Service) -> None:
     from kserve import InferenceRESTClient, RESTConfig
 
     async def ask():
@@ -323,7 +325,7 @@ def test_kserves_own_client(service):
     assert answer["offers"][0]["offer_id"] == "full"
 
 
-def test_logs_and_metrics_name_the_request_and_the_decision_and_nobody(service, client):
+def test_logs_and_metrics_name_the_request_and_the_decision_and_nobody(service: Service, client: httpx.Client) -> None:
     rows = counted(service, 'offers_rows_total{model="offers"}')
     answer = client.post(PREDICT, json={"instances": [GOOD]}, headers={"x-request-id": "of-the-log"})
     client.post(PREDICT, json={"instances": [changed("customer", region="Maria", spending=-123456.5)]})
@@ -341,7 +343,7 @@ def closed_port() -> Iterator[int]:
         yield port
 
 
-def test_without_predictor_and_fallback_try_later(shop_contract, closed_port):
+def test_without_predictor_and_fallback_try_later(shop_contract: Contract, closed_port: int) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         answer = await client.post(PREDICT, json={"instances": [GOOD]})
         refused(answer, "the predictor does not answer (UNAVAILABLE): try again in 1 s", 503)
@@ -356,7 +358,7 @@ def test_without_predictor_and_fallback_try_later(shop_contract, closed_port):
     asyncio.run(asking(shop_contract, WARRANTIES, closed_port, test, DEADLINE))
 
 
-def test_without_predictor_the_declared_fallback_ranks_by_value(shop_contract, closed_port):
+def test_without_predictor_the_declared_fallback_ranks_by_value(shop_contract: Contract, closed_port: int) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         answer = await client.post(PREDICT, json={"instances": CROWD})
         assert answer.status_code == 200
@@ -381,7 +383,9 @@ def test_without_predictor_the_declared_fallback_ranks_by_value(shop_contract, c
         (["NaN"], "NOT_PROPENSITIES", 1, DEADLINE),
     ],
 )
-def test_a_predictor_that_fails(script, code, calls, timeout, shop_contract):
+def test_a_predictor_that_fails(
+    script: list[Any], code: str, calls: int, timeout: Any, shop_contract: Contract
+) -> None:
     servicer = Scripted(*script)
 
     async def test(client: httpx.AsyncClient) -> None:
@@ -397,7 +401,7 @@ def test_a_predictor_that_fails(script, code, calls, timeout, shop_contract):
     asyncio.run(both())
 
 
-def test_a_broken_connection_is_tried_once_more(shop_contract):
+def test_a_broken_connection_is_tried_once_more(shop_contract: Contract) -> None:
     servicer = Scripted("UNAVAILABLE")
 
     async def test(client: httpx.AsyncClient) -> None:
@@ -412,7 +416,7 @@ def test_a_broken_connection_is_tried_once_more(shop_contract):
     asyncio.run(both())
 
 
-def test_a_predictor_that_comes_back_is_found_again(shop_contract):
+def test_a_predictor_that_comes_back_is_found_again(shop_contract: Contract) -> None:
     async def whole() -> None:
         first = scripted(Scripted())
         port = await first.__aenter__()
@@ -442,7 +446,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_a_predictor_of_another_contract(case, shop_contract, caplog):
+def test_a_predictor_of_another_contract(case: Any, shop_contract: Contract, caplog: pytest.LogCaptureFixture) -> None:
     changes, difference = OTHERS[case]
     servicer = Scripted()
     own = dict(servicer.inputs)
@@ -474,7 +478,7 @@ def test_a_predictor_of_another_contract(case, shop_contract, caplog):
     ]
 
 
-def test_grpc_says_not_ready_where_rest_says_why(shop_contract):
+def test_grpc_says_not_ready_where_rest_says_why(shop_contract: Contract) -> None:
     servicer = Scripted()
     servicer.inputs["income"] = "FP64"
 
@@ -494,7 +498,7 @@ def test_grpc_says_not_ready_where_rest_says_why(shop_contract):
     asyncio.run(asyncio.wait_for(both(), DEADLINE))
 
 
-def test_exploration_can_be_replayed_from_the_answer(shop_contract):
+def test_exploration_can_be_replayed_from_the_answer(shop_contract: Contract) -> None:
     crowd = [someone(str(n)) for n in range(40)]
 
     async def test(client: httpx.AsyncClient) -> None:
@@ -547,7 +551,7 @@ def application(shop_contract: Contract) -> ASGIApp:
 
 
 @given(body=st.binary(max_size=30) | st.builds(json.dumps, REQUEST | JSON).map(str.encode))
-def test_no_body_is_a_fault_of_ours(body, application):
+def test_no_body_is_a_fault_of_ours(body: Any, application: ASGIApp) -> None:
     async def post():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://test") as client:
             return await client.post(PREDICT, content=body)
@@ -558,7 +562,7 @@ def test_no_body_is_a_fault_of_ours(body, application):
 
 
 @pytest.mark.parametrize("name", contracts.shipped())
-def test_the_example_of_a_shipped_contract_is_a_good_request(name):
+def test_the_example_of_a_shipped_contract_is_a_good_request(name: Any) -> None:
     contract = contracts.load(name)
     policy = Policy(catalogues.load(name, contract), contract)
     question = QuestionSchema(policy, contract, 1).read(example(contract))
@@ -585,7 +589,9 @@ TIMEOUT = "argument --predictor_timeout: expected more than 0 and at most 600 se
         ([*SHIPPED, "--predictor_timeout", "soon"], f"ranker: {TIMEOUT}, got 'soon'"),
     ],
 )
-def test_a_mistake_at_the_start_is_one_sentence(arguments, sentence, monkeypatch, capsys):
+def test_a_mistake_at_the_start_is_one_sentence(
+    arguments: list[Any], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["ranker", *arguments])
     monkeypatch.setattr("serving.process.server.configure_logging", lambda: None)
     with pytest.raises(SystemExit) as ended:
@@ -617,7 +623,9 @@ def served(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_offers_serve_and_rank(number, served, shop_bundle, tmp_path):
+def test_offers_serve_and_rank(
+    number: Any, served: tuple[subprocess.Popen[str], dict[str, str]], shop_bundle: Path, tmp_path: Path
+) -> None:
     process, said = served
     assert said["bundle"] == shop_bundle.name
     done = offers(tmp_path, *said["or"].split()[1:])
@@ -640,7 +648,7 @@ def test_offers_serve_and_rank(number, served, shop_bundle, tmp_path):
     assert f"no ranker answers at {url}" in done.stderr
 
 
-def test_policy_check(catalogue, tmp_path):
+def test_policy_check(catalogue: Path, tmp_path: Path) -> None:
     done = offers(tmp_path, "policy", "check", "bank-marketing")
     assert done.returncode == 0
     assert "12 offers in 3 families keep to contract bank-marketing" in done.stdout

@@ -136,7 +136,9 @@ def expected(service: Service) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_kserves_rest_client_gets_what_v1_answers(binary, service, expected):
+def test_kserves_rest_client_gets_what_v1_answers(
+    binary: bool, service: Service, expected: list[dict[str, Any]]
+) -> None:
     from kserve import InferenceRESTClient, RESTConfig
 
     async def ask() -> InferResponse:
@@ -149,7 +151,9 @@ def test_kserves_rest_client_gets_what_v1_answers(binary, service, expected):
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_kserves_grpc_client_gets_what_v1_answers(binary, service, expected):
+def test_kserves_grpc_client_gets_what_v1_answers(
+    binary: bool, service: Service, expected: list[dict[str, Any]]
+) -> None:
     from kserve import InferenceGRPCClient
 
     async def ask() -> InferResponse:
@@ -165,7 +169,7 @@ def test_kserves_grpc_client_gets_what_v1_answers(binary, service, expected):
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_tritonclient_gets_what_v1_answers(binary, service, expected):
+def test_tritonclient_gets_what_v1_answers(binary: bool, service: Service, expected: list[dict[str, Any]]) -> None:
     inputs = []
     for name, values in columns(ASKED).items():
         column = np.array(values, DTYPES[KINDS[name]])
@@ -201,7 +205,7 @@ def asked(client: httpx.Client, content: dict[str, Any]) -> list[dict[str, Any]]
 
 
 @pytest.mark.parametrize("n_customers", [1, INLINE_CUSTOMERS, INLINE_CUSTOMERS + 1])
-def test_without_the_optional_tensors_the_catalogue_and_the_clock_hold(n_customers, client):
+def test_without_the_optional_tensors_the_catalogue_and_the_clock_hold(n_customers: Any, client: httpx.Client) -> None:
     crowd = [someone(str(n)) for n in range(n_customers)]
     predictions = asked(client, request(crowd))
     assert [prediction["customer_id"] for prediction in predictions] == [str(n) for n in range(n_customers)]
@@ -209,7 +213,7 @@ def test_without_the_optional_tensors_the_catalogue_and_the_clock_hold(n_custome
     assert all(prediction["as_of"].endswith("+00:00") for prediction in predictions)
 
 
-def test_tensors_of_width_one_and_integers_and_spaces(client):
+def test_tensors_of_width_one_and_integers_and_spaces(client: httpx.Client) -> None:
     wide = {
         "customer_id": tensor("customer_id", [["Müller, Ç"]], shape=[1, 1]),
         "k": tensor("k", [[1]], "UINT8", [1, 1]),
@@ -221,7 +225,7 @@ def test_tensors_of_width_one_and_integers_and_spaces(client):
     assert {offer["offer_id"] for offer in prediction["offers"] + prediction["withheld"]} == {"basic", "free"}
 
 
-def test_metadata_names_tensors_limits_and_the_answer(client, service):
+def test_metadata_names_tensors_limits_and_the_answer(client: httpx.Client, service: Service) -> None:
     described = client.get("/v2/models/offers").json()
     assert described["outputs"] == [{"name": "decision", "datatype": "BYTES", "shape": [-1]}]
     inputs = {item.pop("name"): item for item in described["inputs"]}
@@ -316,7 +320,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_malformed_request(case, client):
+def test_a_malformed_request(case: Any, client: httpx.Client) -> None:
     content, sentence = BAD[case]
     answer = client.post(INFER, json=content)
     assert answer.status_code == 400, answer.text
@@ -324,7 +328,7 @@ def test_a_malformed_request(case, client):
     assert answer.json()["error"].startswith(sentence)
 
 
-def test_too_many_customers(client):
+def test_too_many_customers(client: httpx.Client) -> None:
     answer = client.post(INFER, json=request([someone(str(n)) for n in range(MAX_CUSTOMERS + 1)]))
     assert answer.status_code == 413
     assert answer.json() == {"error": "the tensors: expected at most 50 rows in a request, got 51"}
@@ -339,7 +343,7 @@ def test_too_many_customers(client):
         (b"\x01\x00\x00\x00\xff", f"{IDS}'\\udcff'"),
     ],
 )
-def test_text_in_malformed_bytes(raw, sentence, service):
+def test_text_in_malformed_bytes(raw: bytes, sentence: str, service: Service) -> None:
     inputs = sent({name: values for name, values in columns(A).items() if name != "k"}, binary=True)
     next(item for item in inputs if item.name == "customer_id")._raw_data = raw
     with grpc.insecure_channel(f"127.0.0.1:{service.grpc_port}") as channel:
@@ -350,7 +354,7 @@ def test_text_in_malformed_bytes(raw, sentence, service):
     assert error.value.details().startswith(sentence)
 
 
-def test_a_predictor_that_is_away(shop_contract):
+def test_a_predictor_that_is_away(shop_contract: Contract) -> None:
     async def fallback(client: httpx.AsyncClient) -> None:
         answer = (await client.post(INFER, json=request(A))).json()
         [prediction] = map(json.loads, answer["outputs"][0]["data"])
@@ -393,7 +397,7 @@ def application(shop_contract: Contract) -> ASGIApp:
 
 
 @given(changes=CHANGES, outputs=st.none() | JSON, tail=st.binary(max_size=20), declares=st.booleans())
-def test_no_body_is_a_fault_of_ours(changes, outputs, tail, declares, application):
+def test_no_body_is_a_fault_of_ours(changes: Any, outputs: Any, tail: Any, declares: Any, application: ASGIApp) -> None:
     async def post() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://test") as client:
             body = json.dumps(request(AND_B, **changes) | ({"outputs": outputs} if outputs else {})).encode()
@@ -405,7 +409,7 @@ def test_no_body_is_a_fault_of_ours(changes, outputs, tail, declares, applicatio
     assert list(answer.json()) == ["error"] or answer.status_code == 200
 
 
-def test_a_ranker_can_be_asked_without_a_server(shop_contract):
+def test_a_ranker_can_be_asked_without_a_server(shop_contract: Contract) -> None:
     async def test() -> None:
         async with scripted(Scripted()) as port:
             config = PredictorConfig(f"127.0.0.1:{port}", "grpc-v2", False, DEADLINE, 0)
