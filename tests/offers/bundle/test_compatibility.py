@@ -1,7 +1,9 @@
 """A bundle that version 0.1 wrote, with the rows it was trained on: what is public of the format stays as it was."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,9 +55,8 @@ def test_its_content_says_which_bundle_it_is(trained_again: Path) -> None:
 @pytest.mark.parametrize("file", ["calibrator.json", "gate.json", "golden.json", "metrics.json", "watch.json"])
 def test_training_again_gives_the_same_form(trained_again: Path, file: str) -> None:
     """Since 0.1 a layer stands beside the trees of a contract with time order, so that numbers differ."""
-    # A figure may be null where a small group allows none.
-    old, new = (text_of(bundle, file).replace("null", "0") for bundle in (HERE / NAME, trained_again))
-    assert NUMBER.sub("0", new) == NUMBER.sub("0", old)
+    old, new = (json.loads(text_of(bundle, file)) for bundle in (HERE / NAME, trained_again))
+    assert holds(new, old)
 
 
 @pytest.mark.parametrize("file", ["booster.ubj", "contract.yaml", "encoder.json"])
@@ -73,3 +74,12 @@ def test_training_again_gives_the_same_reference(trained_again: Path) -> None:
 
 def numbers(text: str) -> np.ndarray:
     return np.array(NUMBER.findall(text), np.float64)
+
+
+def holds(new: Any, old: Any) -> bool:
+    """Whether a reader of the old content finds its keys in the new one, which may have more."""
+    if isinstance(old, dict):
+        return isinstance(new, dict) and all(key in new and holds(new[key], value) for key, value in old.items())
+    if isinstance(old, list):
+        return isinstance(new, list) and all(map(holds, new[:1], old[:1]))
+    return True
