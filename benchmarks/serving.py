@@ -21,7 +21,7 @@ from benchmarks.material import CONTRACT, Material, console, table
 from offers.bundle import bundle as bundles
 from serving.local import Running, services
 from serving.predictor.model import Predictor
-from serving.protocol.fields import Tensor
+from serving.protocol.tensor import Tensor
 from tests.support.services import Service, serving
 
 CORES = 2

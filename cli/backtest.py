@@ -12,8 +12,8 @@ from cli.data import ContractOption, SourceOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from offers.backtest.comparison import ReplayResult, SummaryLine
-    from offers.backtest.replay import History
+    from offers.backtest.history import History
+    from offers.backtest.results import ReplayResult, SummaryLine
 
 
 def backtest(
@@ -36,6 +36,7 @@ def backtest(
     """
     from cli.screen import console
     from offers.backtest import comparison as compared
+    from offers.backtest.results import summary
     from offers.errors import ContractError
     from offers.settings import Settings
 
@@ -50,7 +51,7 @@ def backtest(
         results = compared.compare(history, compared.cases(contract, shifts, delays), home, workers, done)
     for late in delays:
         here = [result for result in results if result.delay == late]
-        lines = compared.summary(here)
+        lines = summary(here)
         console.print(_table(lines, late))
         if picture is not None and late == delays[0]:
             _draw(here, lines, picture)
@@ -58,7 +59,7 @@ def backtest(
 
 
 def _history(contract_name: str, source: str, seed: int, boosters: Path) -> "tuple[History, str]":
-    from offers.backtest.replay import History
+    from offers.backtest.history import History
     from offers.contract import contract as contracts
     from offers.data import sources, validation
     from offers.data.dataset import Dataset

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit
 
-from offers.backtest.replay import History
+from offers.backtest.history import History
 from offers.data.dataset import windows
 from offers.model.encoder import Encoder
 from offers.training.learners import BoostedTrees, out_of_fold_margins

@@ -79,37 +79,54 @@ def evaluate(
         random_split = folded_propensity(trees, matrix, labels, contract, seed)
 
     progress("bootstrap intervals")
-    measure = partial(metrics.score, share=share, bootstrap=contract.evaluation.bootstrap, seed=seed)
     judged_labels, period = labels[first:], dataset.periods[first:]
     predictions = pd.DataFrame(
         {"row": np.arange(first, len(labels)), "period": period, "window": "", "label": judged_labels, **scored}
     )
-    spans = windows(contract, len(labels))
+    random = metrics.score(labels, random_split, share)
+    return _figures(dataset, contract, booster, matrix, predictions, random, champion, seed), predictions
+
+
+def _figures(
+    dataset: Dataset,
+    contract: Contract,
+    booster: xgb.Booster,
+    matrix: np.ndarray,
+    predictions: pd.DataFrame,
+    random_split: Scores,
+    champion: Champion | None,
+    seed: int,
+) -> Evaluation:
+    """Measure predictions that are made; names the window of each of their rows."""
+    share, labels, period = contract.evaluation.contact_share, predictions["label"].to_numpy(), predictions["period"]
+    measure = partial(metrics.score, share=share, bootstrap=contract.evaluation.bootstrap, seed=seed)
+    first = len(dataset) - len(predictions)
+    propensity = predictions["propensity"].to_numpy()
+    spans = windows(contract, len(dataset))
     for number, span in enumerate(spans, 1):
         predictions.loc[span.start - first : span.stop - first - 1, "window"] = f"w{number}"
     rows = dataset.frame.iloc[first:].reset_index(drop=True)
-    evaluation = Evaluation(
+    return Evaluation(
         contract=contract.name,
         scheme=_scheme(contract, len(spans)),
-        rows=len(labels),
-        model=measure(judged_labels, scored["propensity"]),
-        baseline=measure(judged_labels, scored["baseline"]),
+        rows=len(dataset),
+        model=measure(labels, propensity),
+        baseline=measure(labels, predictions["baseline"].to_numpy()),
         windows=tuple(
             _window(str(name), part, measure, share) for name, part in predictions.groupby("window", sort=False) if name
         ),
         within_period_auc=rounded(
-            metrics.within_periods(judged_labels, scored["propensity"], period, contract.evaluation.smallest_segment)
+            metrics.within_periods(labels, propensity, period.to_numpy(), contract.evaluation.smallest_segment)
             if contract.time is not None
             else None
         ),
-        random_split=metrics.score(labels, random_split, share),
-        segments=tuple(_segments(rows, judged_labels, scored["propensity"], contract)),
-        fairness=tuple(fairness(rows, judged_labels, scored["propensity"], contract)),
+        random_split=random_split,
+        segments=tuple(_segments(rows, labels, propensity, contract)),
+        fairness=tuple(fairness(rows, labels, propensity, contract)),
         drift=tuple(_drift(dataset.frame, first, spans, contract)),
-        columns=tuple(_columns(booster, matrix[first:], judged_labels, period, contract)),
+        columns=tuple(_columns(booster, matrix[first:], labels, period.to_numpy(), contract)),
         champion=_comparison(champion, predictions, contract, seed) if champion is not None else None,
     )
-    return evaluation, predictions
 
 
 def _told(progress: Progress, name: str, text: str) -> None:

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offers.backtest.baselines import Baseline
-from offers.backtest.comparison import SPAN, ReplayResult, SummaryLine
+from offers.backtest.comparison import SPAN
+from offers.backtest.results import ReplayResult, SummaryLine
 from offers.files import os_errors
 from offers.reports.drawing import GRID, INK, RC
 

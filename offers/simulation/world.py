@@ -17,21 +17,14 @@ from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
 from offers.errors import SourceError
 from offers.simulation.arrays import BLOCK, NANOSECONDS, REFERENCE_BLOCKS, Floats, Rows, Times, Values
+from offers.simulation.climate import Climate
 from offers.simulation.effects import Customers, customer_effects
 from offers.simulation.marginals import Marginal, marginal_of
 from offers.simulation.shifts import CovariateShift, RateShift, Regime, ShareShift
-from offers.simulation.timeline import Months, calendar
 
-MISSING, SIZES = (0.02, 0.15), (0.6, 1.4)
-"""Ranges of the share of missing values in a column that may be missing, and of a month's rows, relative to others."""
+MISSING = (0.02, 0.15)
+"""Range of the share of missing values in a column that may be missing."""
 
-
-CYCLE, NOISE = 9.0, 0.15
-"""Length, in months, of the wave in the months' levels, and noise on it. Being no divisor of 12, it gives a month of
-the year other levels from year to year: what was learnt of 'May' goes stale."""
-
-FOLLOWING, WANDER = 0.45, 2.0
-"""Correlation of context columns with the months' levels; how far, in months, they wander from their trend."""
 
 LEAK = 1.8
 """How far acceptance moves a leaking column, in standard deviations."""
@@ -119,9 +112,9 @@ class World:
         ndarray, shape (rows,), in (0, 1)
         """
         values = {name: _untyped(frame[name]) for name in self._customers.effects}
-        months = self._months.first
+        months = self._climate.months.first
         month = np.clip(np.searchsorted(months, decided_at.astype(months.dtype), side="right") - 1, 0, len(months) - 1)
-        logit = self._intercept + self._levels[month] + self._customers.logit(values, np.arange(len(frame)))
+        logit = self._intercept + self._climate.levels[month] + self._customers.logit(values, np.arange(len(frame)))
         return np.asarray(expit(logit))
 
     def _check(self, regimes: Sequence[Regime]) -> None:
@@ -136,10 +129,10 @@ class World:
         """Values of rows that lie within one block, with '_propensity', '_accepted' and '_delay' (in days)."""
         numbers_of_block = self._uniform("rows", seed, int(rows[0]) // BLOCK)
         uniform = {name: numbers[rows % BLOCK] for name, numbers in numbers_of_block.items()}
-        month = self._months.at(rows / horizon)
-        uniform |= {name: ranks[month] for name, ranks in self._contexts.items()}
+        month = self._climate.months.at(rows / horizon)
+        uniform |= {name: ranks[month] for name, ranks in self._climate.contexts.items()}
         values = self._columns(self._known_before, uniform, rows, regimes)
-        logit = self._intercept + self._levels[month] + self._customers.logit(values, rows, regimes)
+        logit = self._intercept + self._climate.levels[month] + self._customers.logit(values, rows, regimes)
         for shift in regimes:
             if isinstance(shift, RateShift):
                 logit[rows >= shift.at] += shift.logits
@@ -164,7 +157,7 @@ class World:
         return values
 
     def _dated(self, rows: Rows, values: Values) -> Sample:
-        decided = self._months.moments(rows / (rows[-1] + 1))
+        decided = self._climate.months.moments(rows / (rows[-1] + 1))
         outcome = decided + (values.pop("_delay") * 86400).astype("timedelta64[s]")
         frame = {column.name: self._cells(column, rows, values, decided, outcome) for column in self.contract.columns}
         return Sample(pd.DataFrame(frame), values["_propensity"], decided, outcome)
@@ -180,7 +173,7 @@ class World:
             days = (outcome if column.role == Role.LEAKAGE else decided).astype("datetime64[D]")
             return days.astype(NANOSECONDS)
         if column.type == "category":
-            return _typed(column, self._months.codes(rows / (rows[-1] + 1), column.values))
+            return _typed(column, self._climate.months.codes(rows / (rows[-1] + 1), column.values))
         ids = _identifiers(column, rows)
         return ids.astype(str).astype(object) if column.type == "text" else _typed(column, ids.astype(np.float64))
 
@@ -225,45 +218,15 @@ class World:
         }
 
     @cached_property
-    def _months(self) -> "Months":
-        months = calendar(self.contract)
-        sizes = self._rng("sizes").uniform(*SIZES, size=len(months))
-        return Months(months, np.cumsum(sizes) / sizes.sum())
-
-    @cached_property
-    def _path(self) -> Floats:
-        """The level of each month, with mean 0 and standard deviation 1 over rows."""
-        rng, months = self._rng("path"), np.arange(len(self._months.first))
-        wave = math.sqrt(2) * np.sin(2 * np.pi * (months / CYCLE + rng.uniform()))
-        return self._months.standardised(wave + NOISE * rng.standard_normal(len(months)))
-
-    @cached_property
-    def _levels(self) -> Floats:
-        """What each month adds to the logit."""
-        spread = self.contract.simulation.period_spread if self.contract.time else 0.0
-        return spread * self._path
-
-    @cached_property
-    def _contexts(self) -> Values:
-        """For contracts with time: the rank, in (0, 1), of each context column's value in each month."""
-        if self.contract.time is None:
-            return {}
-        rng = self._rng("contexts")
-        names = [name for name in self._known_before if self.contract[name].role == Role.CONTEXT]
-        return {name: np.asarray(ndtr(self._context(rng))) for name in names}
-
-    def _context(self, rng: np.random.Generator) -> Floats:
-        months = np.arange(len(self._path))
-        trend = self._months.standardised(months + WANDER * rng.standard_normal(len(months)))
-        turning = np.cos(np.pi * months / len(months))
-        weights = rng.choice([-1.0, 1.0], size=2) * (FOLLOWING, math.sqrt(1 - FOLLOWING**2))
-        return np.asarray(weights @ (turning * self._path, trend))
+    def _climate(self) -> Climate:
+        contexts = [name for name in self._known_before if self.contract[name].role == Role.CONTEXT]
+        return Climate(self.contract, self._rng, tuple(contexts))
 
     @cached_property
     def _reference(self) -> Values:
         """A large sample of customers, used to standardise the effects."""
         names = [column.name for column in self.contract.inputs if column.name in self._marginals]
-        names = [name for name in names if name not in self._contexts]
+        names = [name for name in names if name not in self._climate.contexts]
         rows = np.arange(BLOCK)
         blocks = [self._columns(names, self._uniform("reference", k), rows) for k in range(REFERENCE_BLOCKS)]
         return {name: np.concatenate([block[name] for block in blocks]) for name in names}
@@ -278,10 +241,10 @@ class World:
         """The logit that makes the mean propensity, over customers and months, the base rate."""
         simulation = self.contract.simulation
         customers = self._customers.logit(self._reference, np.arange(BLOCK * REFERENCE_BLOCKS))
-        logits = self._levels[:, None] + np.sort(customers)[4::8]
+        logits = self._climate.levels[:, None] + np.sort(customers)[4::8]
 
         def surplus(intercept: float) -> float:
-            return float(self._months.shares @ expit(intercept + logits).mean(axis=1)) - simulation.base_rate
+            return float(self._climate.months.shares @ expit(intercept + logits).mean(axis=1)) - simulation.base_rate
 
         bound = 40 + 10 * (simulation.customer_spread + simulation.period_spread)
         return float(brentq(surplus, -bound, bound))

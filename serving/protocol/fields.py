@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,35 +12,7 @@ from offers.contract.values import LARGEST, as_number, boolean_words, limits, nu
 from offers.errors import RequestError
 from offers.model.encoder import Coded
 from offers.wording import shown
-
-NUMBERS: dict[str, np.dtype[Any]] = {
-    "FP64": np.dtype("<f8"),
-    "FP32": np.dtype("<f4"),
-    **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (64, 32, 16, 8)},
-    **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (64, 32, 16, 8)},
-}
-"""The V2 protocol's numeric datatypes that a column may come in, and how NumPy reads their raw bytes."""
-
-_JSON_TYPES: dict[str, set[type]] = {"F": {int, float}, "I": {int}, "U": {int}, "B": {bool, int}}
-
-
-class Tensor(NamedTuple):
-    """A column in the V2 protocol: `raw` holds little-endian bytes (text with 4-byte lengths), else `values` do."""
-
-    name: str
-    datatype: str
-    shape: Sequence[int]
-    values: Sequence[Any] | None = None
-    raw: bytes | None = None
-
-
-def datatype(column: Column) -> str:
-    """The V2 datatype that a column is declared with; others that hold its values are accepted too."""
-    if column.type == "category":
-        return "BYTES"
-    if column.type == "boolean":
-        return "FP64" if column.may_be_missing else "BOOL"
-    return "FP64" if column.type == "number" or column.may_be_missing else "INT64"
+from serving.protocol.tensor import JSON_TYPES, NUMBERS, Tensor, flat, texts, wrong_datatype
 
 
 class Field(Protocol):
@@ -79,9 +51,9 @@ class NumberField:
     def of_tensor(self, tensor: Tensor, n_rows: int) -> np.ndarray:
         allowed = (*(["BOOL", "BYTES"] if self.column.type == "boolean" else []), *NUMBERS)
         if tensor.datatype == "BYTES" and self.column.type == "boolean":
-            return self.of_json([_text(word, self.column) for word in _texts(tensor, n_rows)])
+            return self.of_json([_text(word, self.column) for word in texts(tensor, n_rows)])
         if tensor.datatype not in allowed:
-            raise _wrong_datatype(self.column, ", ".join(allowed), tensor)
+            raise wrong_datatype(self.column, ", ".join(allowed), tensor)
         dtype = NUMBERS["UINT8" if tensor.datatype == "BOOL" else tensor.datatype]
         if tensor.raw is not None:
             if len(tensor.raw) != n_rows * dtype.itemsize:
@@ -90,7 +62,7 @@ class NumberField:
                     f" {tensor.datatype}, got {len(tensor.raw)}"
                 )
             return self._checked(np.frombuffer(tensor.raw, dtype))
-        values, types = _flat(tensor, n_rows), _JSON_TYPES[tensor.datatype[0]]
+        values, types = flat(tensor, n_rows), JSON_TYPES[tensor.datatype[0]]
         types = types | {type(None)} if self.column.may_be_missing else types
         for row, value in enumerate(values):
             if type(value) not in types:
@@ -211,16 +183,16 @@ class CategoryField:
 
     def of_tensor(self, tensor: Tensor, n_rows: int) -> Coded:
         if tensor.datatype != "BYTES":
-            raise _wrong_datatype(self.column, "BYTES", tensor)
+            raise wrong_datatype(self.column, "BYTES", tensor)
         if tensor.raw is None:
-            return self._coded(_texts(tensor, n_rows), self.tensor_words)
+            return self._coded(texts(tensor, n_rows), self.tensor_words)
         runs = self.runs.findall(tensor.raw)
         frames = [run[: 4 + int.from_bytes(run[:4], "little")] for run in runs]
         counts = [len(run) // len(frame) for run, frame in zip(runs, frames, strict=True)]
         # Frames that leave no byte over are what reading length by length would give: a length fixes its word.
         if sum(counts) == n_rows and sum(map(len, runs)) == len(tensor.raw):
             return Coded(np.repeat(np.array([self.framed[frame] for frame in frames], np.float32), counts))
-        return self._coded(_texts(tensor, n_rows), self.tensor_words)
+        return self._coded(texts(tensor, n_rows), self.tensor_words)
 
     def _coded(self, values: Sequence[Any], words: Mapping[Any, float]) -> Coded:
         if not _TEXT.issuperset(map(type, values)):
@@ -244,31 +216,6 @@ def field_of(column: Column) -> Field:
     return CategoryField(column) if column.type == "category" else NumberField(column)
 
 
-def _wrong_datatype(column: Column, expected: str, tensor: Tensor) -> RequestError:
-    return RequestError(f"column {column.name!r}: expected datatype {expected}, got {shown(tensor.datatype)}")
-
-
-def row_count(tensor: Tensor) -> int:
-    shape = list(tensor.shape)
-    if len(shape) == 1 and type(shape[0]) is int and shape[0] >= 0:
-        return shape[0]
-    whole = all(type(length) is int and length >= 0 for length in shape)
-    if not whole or len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
-        raise RequestError(f"column {tensor.name!r}: expected shape [n] or [n, 1], got {str(shape)[:60]}")
-    return int(shape[0])
-
-
-def _flat(tensor: Tensor, n_rows: int) -> list[Any]:
-    values = list(tensor.values or ())
-    if len(tensor.shape) == 2 and all(isinstance(value, list) and len(value) == 1 for value in values):
-        values = [value[0] for value in values]
-    if len(values) != n_rows:
-        raise RequestError(
-            f"column {tensor.name!r}: expected {n_rows} values as shape {list(tensor.shape)} says, got {len(values)}"
-        )
-    return values
-
-
 def _worded(value: Any, column: Column) -> Any:
     """A number or boolean as the word that a table would hold, where the contract knows that word."""
     if type(value) not in (int, float, bool):
@@ -285,21 +232,3 @@ def _text(value: Any, column: Column) -> Any:
     """What a word of a boolean tensor says; text has no null there, so an empty one stands for it."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
     return None if text == "" and column.may_be_missing else text
-
-
-def _texts(tensor: Tensor, n_rows: int) -> list[Any]:
-    return _flat(tensor, n_rows) if tensor.raw is None else list(_unframed(tensor.raw, n_rows, tensor.name))
-
-
-def _unframed(raw: bytes, n_rows: int, name: str) -> list[bytes]:
-    """Read text that stands with 4-byte lengths before each word."""
-    words, start = [], 0
-    while start < len(raw):
-        end = start + 4 + int.from_bytes(raw[start : start + 4], "little")
-        if end > len(raw) or start + 4 > len(raw):
-            raise RequestError(f"column {name!r}: expected text with 4-byte lengths, got one that ends in mid-word")
-        words.append(raw[start + 4 : end])
-        start = end
-    if len(words) != n_rows:
-        raise RequestError(f"column {name!r}: expected {n_rows} words as its shape says, got {len(words)}")
-    return words

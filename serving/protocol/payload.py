@@ -8,8 +8,8 @@ from offers.contract.column import Column
 from offers.errors import RequestError
 from offers.wording import shown
 from serving.process.logs import request_id
-from serving.protocol.fields import Tensor, datatype
 from serving.protocol.kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
+from serving.protocol.tensor import Tensor, datatype
 
 MAX_ID = 128
 """Characters in the id of a V2 request."""

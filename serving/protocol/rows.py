@@ -10,7 +10,8 @@ from offers.contract.column import Column
 from offers.errors import RequestError, RequestTooLarge
 from offers.model.encoder import Coded
 from offers.wording import shown
-from serving.protocol.fields import NumberBlock, NumberField, Tensor, field_of, row_count
+from serving.protocol.fields import NumberBlock, NumberField, field_of
+from serving.protocol.tensor import Tensor, row_count
 
 MAX_ROWS = 20_000
 

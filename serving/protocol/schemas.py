@@ -9,8 +9,8 @@ from offers.contract.values import as_number, boolean_words, limits, numbers_amo
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import RESERVED, Ruled
 from offers.policy.ranking import WHY_HERE
-from serving.protocol.fields import NUMBERS
 from serving.protocol.payload import MAX_ID
+from serving.protocol.tensor import NUMBERS
 
 Schema = dict[str, Any]
 

@@ -12,7 +12,6 @@ import numpy as np
 from offers.contract.contract import Contract
 from serving.process.logs import log, request_id
 from serving.process.telemetry import PREDICTOR_FAILURES, REQUEST_ID
-from serving.protocol.fields import datatype
 from serving.protocol.kserve import (
     MESSAGE_LIMIT,
     GRPCInferenceServiceStub,
@@ -20,6 +19,7 @@ from serving.protocol.kserve import (
     ServerNotReady,
     messages,
 )
+from serving.protocol.tensor import datatype
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),

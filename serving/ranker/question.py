@@ -27,9 +27,9 @@ from offers.policy.arbitration import Policy
 from offers.policy.pairs import Pairs
 from offers.wording import shown
 from serving.protocol import payload as payloads
-from serving.protocol.fields import Tensor
 from serving.protocol.kserve import deserialize_bytes_tensor
 from serving.protocol.rows import RequestSchema, Rows, named
+from serving.protocol.tensor import Tensor
 
 REQUIRED, OPTIONAL = ("customer_id", "customer", "context"), ("offers", "k", "as_of")
 TENSORS = {"customer_id": "BYTES", "offers": "BYTES", "k": "INT64", "as_of": "BYTES"}

@@ -17,13 +17,13 @@ from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
 from offers.policy.ranking import Ranking
 from serving.process.server import Address, Server
-from serving.protocol.fields import datatype
 from serving.protocol.kserve import (
     InferenceServicer,
     PredictorConfig,
     add_GRPCInferenceServiceServicer_to_server,
     messages,
 )
+from serving.protocol.tensor import datatype
 from serving.ranker.feed import Feed
 from serving.ranker.ranker import Ranker
 from tests.conftest import SHOP

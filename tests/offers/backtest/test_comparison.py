@@ -7,8 +7,11 @@ import pytest
 
 from offers.backtest import comparison as backtest
 from offers.backtest.baselines import Baseline, scores
-from offers.backtest.comparison import Case, ReplayResult, cases, compare, measure, policies, summary
-from offers.backtest.replay import History, Replay, Schedule
+from offers.backtest.comparison import cases, compare, measure, policies
+from offers.backtest.history import History
+from offers.backtest.replay import Replay
+from offers.backtest.results import Case, ReplayResult, summary
+from offers.backtest.schedule import Schedule
 from offers.contract.sections import Challenge
 from offers.data.dataset import Dataset
 from offers.data.validation import validate

@@ -25,8 +25,8 @@ from serving.predictor.__main__ import main
 from serving.predictor.model import INLINE_ROWS, Predictor
 from serving.protocol import rest
 from serving.protocol.dataplane import ServicePlane
-from serving.protocol.fields import datatype
 from serving.protocol.kserve import InferInput, InferOutput, InferRequest, messages
+from serving.protocol.tensor import datatype
 from tests.conftest import SHOP
 from tests.support.services import DEADLINE, Service, command, serving
 

@@ -22,8 +22,8 @@ from offers.data import sql, table_file
 from offers.data.validation import validate
 from offers.errors import RequestError
 from offers.model.encoder import Encoder
-from serving.protocol.fields import Tensor
 from serving.protocol.rows import RequestSchema, Rows
+from serving.protocol.tensor import Tensor
 
 REFUSED = "refused"
 NUMBERS = st.one_of(

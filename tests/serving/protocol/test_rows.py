@@ -15,8 +15,8 @@ from offers.contract import contract as contracts
 from offers.contract.column import Column
 from offers.errors import RequestError, RequestTooLarge
 from offers.model.encoder import Coded
-from serving.protocol.fields import NUMBERS, Tensor, datatype
 from serving.protocol.rows import RequestSchema
+from serving.protocol.tensor import NUMBERS, Tensor, datatype
 from tests.conftest import SHOP
 
 CONTRACT = contracts.parse(SHOP)

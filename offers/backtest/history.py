@@ -1,0 +1,189 @@
+"""The rows of a replay, and the models that were trained on their beginnings, kept between replays."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+from scipy.special import expit
+
+from offers.bundle.provenance import libraries
+from offers.bundle.writing import reference_places
+from offers.contract.contract import Contract
+from offers.data.dataset import Dataset, origin
+from offers.drift.examination import MIX_SEED, at_reference_offers
+from offers.drift.reference import SCORE, Known, Reference, Watch, WatchedColumn, watched_columns
+from offers.model import layer as layer_module
+from offers.model.encoder import Encoder
+from offers.model.layer import Layer
+from offers.model.propensity import Calibrator, PropensityModel, margins
+from offers.training.calibration import calibrate, calibration_edges
+from offers.training.dynamics import first_layer
+from offers.training.learners import BoostedTrees, Margin, out_of_time_margins
+
+KEPT = 32
+
+
+_KEPT_REFERENCES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Rows in time order, and a directory where boosters are kept by the number of rows they were trained on."""
+
+    contract: Contract
+    dataset: Dataset
+    directory: Path
+    seed: int = 0
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        return self.dataset.encode(self.contract)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The model's inputs."""
+        return self.dataset.frame[self.encoder.names]
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return Encoder.of(self.contract)
+
+    @property
+    def origin(self) -> int:
+        return origin(self.contract, len(self.dataset))
+
+    @cached_property
+    def train(self) -> Callable[[int, bool, int], PropensityModel]:
+        """What `learners.train` makes of so many rows, the first ones, with boosters from the directory.
+
+        The second argument says whether there is a layer, if the contract has one; without it the contract is taken
+        for one that says `dynamics: none`. The third is the layer's lag.
+        """
+        return lru_cache(KEPT)(self._train)
+
+    def _train(self, rows: int, learns: bool, lag: int) -> PropensityModel:
+        contract, labels = self.contract, self.dataset.labels[:rows]
+        if learns and contract.learns:
+            return PropensityModel(self.encoder, self._booster(rows), Calibrator(), self._layer(rows, lag))
+        edges = calibration_edges(rows, contract.evaluation.refit_every, contract.calibration.rows)
+        margin = out_of_time_margins(self._learner, self.matrix[:rows], labels, edges, workers=1)
+        calibrator = calibrate(margin, labels, contract.calibration)
+        return PropensityModel(self.encoder, self._booster(rows), calibrator)
+
+    def fits(self, rows: int, learns: bool) -> int:
+        """Boosters that such a training fits: its own, and without a layer those that it is calibrated by."""
+        contract = self.contract
+        if learns and contract.learns:
+            return 1
+        return 1 + len(calibration_edges(rows, contract.evaluation.refit_every, contract.calibration.rows))
+
+    def _booster(self, rows: int) -> xgb.Booster:
+        return self._learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
+
+    def _layer(self, rows: int, lag: int) -> Layer:
+        """The layer of a training on the first `rows` rows, kept like the boosters."""
+        path = self.directory / self._layer_key / f"{rows}-{lag}.json"
+        if not path.exists():
+            layer = first_layer(self.contract, self.matrix[:rows], self.dataset.labels[:rows], lag)
+            assert layer is not None
+            _keep(path, layer.to_json().encode())
+        return Layer.from_json(path.read_text("utf-8"))
+
+    def reference(self, model: PropensityModel, rows: int, name: str) -> Reference:
+        """What a bundle of this model, trained on the first `rows` rows, is watched by."""
+        trees, matrix, margin = self._reference(rows)
+        log_odds = model.calibrator.log_odds(margin)
+        propensity = expit(log_odds if model.layer is None else model.layer.mixed(log_odds, matrix))
+        return _Rescored(trees.columns, trees.watch, trees.frame, propensity, name=name, trees=trees)
+
+    @cached_property
+    def _reference(self) -> Callable[[int], tuple[Reference, np.ndarray, np.ndarray]]:
+        return lru_cache(_KEPT_REFERENCES)(self._uncalibrated_reference)
+
+    def _uncalibrated_reference(self, rows: int) -> tuple[Reference, np.ndarray, np.ndarray]:
+        """The reference of the trees of the first `rows` rows, with encoded rows and margins, as of `at_mix`."""
+        places, watch = reference_places(rows), Watch.of(self.contract)
+        booster = self._learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
+        frame = self.frame.iloc[places]
+        unscored = Reference(watched_columns(self.contract), watch, frame, np.zeros(len(frame)))
+        matrix = self.encoder.encode(at_reference_offers(unscored, frame, seed=MIX_SEED), threads=1)
+        margin = margins(booster, matrix)
+        return replace(unscored, propensity=expit(margin.astype(float))), matrix, margin
+
+    @cached_property
+    def _learner(self) -> "_KeptTrees":
+        kinds = tuple(self.encoder.feature_types)
+        return _KeptTrees(BoostedTrees(self.contract.model, kinds, self.seed), self.directory / self._key)
+
+    @cached_property
+    def _key(self) -> str:
+        """What a booster depends on, but for the number of rows."""
+        return self._digest([self.contract.model.model_dump(), self.seed, libraries()])
+
+    @cached_property
+    def _layer_key(self) -> str:
+        """What a layer depends on, but for the number of rows."""
+        return self._digest(
+            ["layer", inspect.getsource(layer_module), self.contract.dynamics.model_dump(), libraries()]
+        )
+
+    def _digest(self, identity: list[Any]) -> str:
+        identity = [*identity, self.encoder.to_json(), self.dataset.fingerprint(self.contract)]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class _Rescored(Reference):
+    """The reference of trees under another calibrator or layer: what is known of the columns stays as it was."""
+
+    trees: Reference = field(kw_only=True)
+
+    @cached_property
+    def known(self) -> dict[str, Known]:
+        return self.trees.known | {SCORE: Known.of(WatchedColumn(SCORE, "number"), self.propensity)}
+
+    def noise(self, column: str, rows: int) -> float:
+        return super().noise(column, rows) if column == SCORE else self.trees.noise(column, rows)
+
+
+@dataclass(frozen=True)
+class _KeptTrees:
+    """A learner whose boosters are kept: the rows it is given are always the first of the same data set."""
+
+    learner: BoostedTrees
+    directory: Path
+
+    def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin:
+        booster = self.booster(matrix, labels)
+        return lambda rows: margins(booster, rows)
+
+    def booster(self, matrix: np.ndarray, labels: np.ndarray) -> xgb.Booster:
+        path = self.directory / f"{len(labels)}.ubj"
+        if not path.exists():
+            _keep(path, self.learner.booster(matrix, labels).save_raw("ubj"))
+        return _loaded(path)
+
+
+def _keep(path: Path, content: bytes | bytearray) -> None:
+    """Put a file in place whole: another process may be looking for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    Path(file.name).rename(path)
+
+
+@lru_cache(maxsize=KEPT)
+def _loaded(path: Path) -> xgb.Booster:
+    # Replays run side by side: threads of their own would only wait for each other.
+    booster = xgb.Booster({"nthread": 1})
+    booster.load_model(bytearray(path.read_bytes()))
+    return booster

@@ -1,0 +1,156 @@
+"""What replays came to, as records, and their means over alignments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from offers.backtest.baselines import Baseline
+from offers.backtest.schedule import Schedule
+from offers.evaluation import metrics
+
+CAPACITIES = (0.1, 0.3)
+
+
+_CONTACTED = 250
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One replay, or one baseline: blocks are shifted by `alignment` rows, labels known `delay` rows later."""
+
+    policy: Schedule | Baseline
+    alignment: int
+    delay: int
+
+    @property
+    def title(self) -> str:
+        """What stands in the table."""
+        return self.policy.name if isinstance(self.policy, Schedule) else self.policy
+
+    @property
+    def name(self) -> str:
+        words = self.title.replace(" + ", " ").split()
+        return "-".join([*words, f"shift-{self.alignment}", f"delay-{self.delay}"])
+
+
+class BlockFigures(_Record):
+    """Figures of some rows; an AUC is None where they hold one outcome only.
+
+    `within` is the AUC within periods; `accepted` are the acceptances won where only a tenth, or three tenths, of each
+    250 rows can be contacted.
+    """
+
+    auc: float | None
+    within: float | None
+    ece: float
+    log_loss: float
+    accepted: tuple[int, ...]
+
+    @classmethod
+    def of(cls, labels: np.ndarray, propensity: np.ndarray, periods: np.ndarray, smallest: int) -> "BlockFigures":
+        chance = np.where(labels == 1, propensity, 1 - propensity)
+        return cls(
+            auc=metrics.figures(labels, propensity, share=0.1).get("auc"),
+            within=metrics.within_periods(labels, propensity, periods, smallest),
+            ece=metrics.expected_calibration_error(labels, propensity),
+            log_loss=float(-np.log(chance).mean()),
+            accepted=tuple(acceptances(labels, propensity, share) for share in CAPACITIES),
+        )
+
+
+class AlarmAt(_Record):
+    """Signals that were breached at row `at`, counted from the first row that is measured."""
+
+    at: int
+    signals: tuple[str, ...]
+
+
+class ReplayResult(_Record):
+    """What a policy came to. Rows are counted from the first that is measured; `over_time` is by `SPAN` rows."""
+
+    policy: str
+    schedule: str
+    learns: bool
+    alignment: int
+    delay: int
+    pooled: BlockFigures
+    windows: tuple[BlockFigures, ...]
+    over_time: tuple[BlockFigures, ...]
+    fits: int
+    seconds: float
+    retrained: tuple[int, ...]
+    refused: tuple[int, ...]
+    updated: tuple[int, ...]
+    alarms: tuple[AlarmAt, ...]
+
+
+class SummaryLine(_Record):
+    """A policy's mean over its alignments, with the range of the pooled AUC."""
+
+    policy: str
+    schedule: str
+    learns: bool
+    delay: int
+    alignments: int
+    auc: float
+    lowest_auc: float
+    highest_auc: float
+    within: float
+    ece: float
+    log_loss: float
+    accepted: tuple[float, ...]
+    windows: tuple[float, ...]
+    fits: float
+    seconds: float
+    retrainings: float
+    refusals: float
+    updates: float
+
+
+def summary(results: Sequence[ReplayResult]) -> list[SummaryLine]:
+    """One line a policy and delay, in the order of the results."""
+    groups: dict[tuple[str, int], list[ReplayResult]] = {}
+    for result in results:
+        groups.setdefault((result.policy, result.delay), []).append(result)
+    return [_line(group) for group in groups.values()]
+
+
+def _line(group: Sequence[ReplayResult]) -> SummaryLine:
+    aucs = [_known(result.pooled.auc) for result in group]
+    return SummaryLine(
+        **group[0].model_dump(include={"policy", "schedule", "learns", "delay"}),
+        alignments=len(group),
+        auc=mean(aucs),
+        lowest_auc=min(aucs),
+        highest_auc=max(aucs),
+        within=mean(_known(result.pooled.within) for result in group),
+        ece=mean(result.pooled.ece for result in group),
+        log_loss=mean(result.pooled.log_loss for result in group),
+        windows=tuple(
+            mean(_known(part.auc) for part in parts)
+            for parts in zip(*(result.windows for result in group), strict=True)
+        ),
+        accepted=tuple(map(mean, zip(*(result.pooled.accepted for result in group), strict=True))),
+        fits=mean(result.fits for result in group),
+        seconds=mean(result.seconds for result in group),
+        retrainings=mean(len(result.retrained) for result in group),
+        refusals=mean(len(result.refused) for result in group),
+        updates=mean(len(result.updated) for result in group),
+    )
+
+
+def _known(figure: float | None) -> float:
+    return float("nan") if figure is None else figure
+
+
+def acceptances(labels: np.ndarray, propensity: np.ndarray, share: float) -> int:
+    """Acceptances among the best `share` of each 250 rows."""
+    parts = [slice(start, start + _CONTACTED) for start in range(0, len(labels), _CONTACTED)]
+    return int(sum(labels[part][metrics.contacted(propensity[part], share)].sum() for part in parts))

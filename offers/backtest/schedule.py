@@ -1,0 +1,31 @@
+"""When a model is trained again."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Trigger = Literal["never", "rows", "month", "drift", "two of three"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a model is trained again: `every` rows where the trigger is rows; and whether a layer learns between."""
+
+    trigger: Trigger
+    learns: bool
+    every: int = 0
+
+    @property
+    def schedule(self) -> str:
+        return f"every {self.every} rows" if self.trigger == "rows" else _NAMES.get(self.trigger, self.trigger)
+
+    @property
+    def name(self) -> str:
+        return self.schedule + (" + layer" if self.learns else "")
+
+    @property
+    def looks(self) -> bool:
+        """Whether what it does depends on signals."""
+        return self.trigger in ("drift", "two of three")
+
+
+_NAMES = {"month": "every month", "drift": "on drift"}
