@@ -12,8 +12,7 @@ from deployment.smoke import smoke
 from offers.bundle.location import open_bundle
 from offers.errors import OffersError, ServiceError
 from offers.settings import Settings
-
-Say = Callable[[str], None]
+from offers.wording import Say
 
 
 def roll_out(

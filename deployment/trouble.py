@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from offers.steps.execution import PREFIX
+
 Pod = Mapping[str, Any]
 Words = Callable[[str, str], str]
 """Takes a pod's name and a container's, and gives the last line that the container has said."""
@@ -185,7 +187,7 @@ def _sentence(line: str) -> str:
     try:
         content = json.loads(line)
     except ValueError:
-        return line.removeprefix("offers: ")
+        return line.removeprefix(PREFIX)
     if not isinstance(content, dict):
         return line
     return str(content.get("message") or content.get("error") or "")

@@ -1,8 +1,11 @@
 """Values and names as messages show them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+Say = Callable[[str], None]
+"""Tells a person, in a line, what is being done."""
 
 
 def shown(value: Any) -> str:

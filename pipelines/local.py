@@ -19,12 +19,12 @@ from typing import IO, Any, Literal
 
 import yaml
 
-from offers.steps.execution import MISTAKE
+from offers.steps.execution import MISTAKE, PREFIX
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
-_NOTE = re.compile(r"^\s*offers: (.*)$")
+_NOTE = re.compile(rf"^\s*{PREFIX}(.*)$")
 _DISK_FULL = re.compile(r"OSError: \[Errno (?:28|122)\]")
 
 

@@ -11,7 +11,7 @@ import urllib3
 from kubernetes import client
 
 from offers.errors import ServiceError
-from offers.steps.execution import MISTAKE
+from offers.steps.execution import MISTAKE, PREFIX
 from offers.store.store import Store
 
 RUN_LABEL = "pipeline/runid"
@@ -42,7 +42,7 @@ class StepLog:
         lines = self.lines
         ours = next((match["sentence"] for line in reversed(lines) if (match := MISTAKE.match(line))), "")
         raised = next((line for line in reversed(lines) if _RAISED.fullmatch(line)), "")
-        last = lines[-1].removeprefix("offers: ") if lines else "it has said nothing"
+        last = lines[-1].removeprefix(PREFIX) if lines else "it has said nothing"
         return ours or raised or self.end or last
 
 

@@ -3,7 +3,6 @@
 Each step is a process of its own, so each function imports what it alone needs.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +14,7 @@ from offers.contract.contract import Contract
 from offers.data.dataset import Dataset, origin
 from offers.errors import DataError
 from offers.settings import Settings
-
-Say = Callable[[str], None]
+from offers.wording import Say
 
 # Names of the files in the directories that these steps hand on.
 ROWS, PROVENANCE, REFUSAL, DATA = "rows.parquet", "provenance.json", "refusal.txt", "data.json"

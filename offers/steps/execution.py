@@ -12,9 +12,9 @@ from offers.errors import OffersError
 from offers.settings import Settings
 
 Result = TypeVar("Result")
-Say = Callable[[str], None]
-
-STOPPED = "offers: stopped:"
+PREFIX = "offers: "
+"""How each line begins that a step of ours writes into its log."""
+STOPPED = f"{PREFIX}stopped:"
 """How the last line of a step begins that fails by an error of ours."""
 MISTAKE = re.compile(rf"\s*(?:{STOPPED}|offers\.errors\.\w+:) (?P<sentence>.*)")
 """That line, and the last one of a traceback by such an error."""
@@ -23,7 +23,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
 def say(text: str) -> None:
     """Write a line of a step's log."""
-    print("offers:", text, flush=True)
+    print(PREFIX, text, sep="", flush=True)
 
 
 def execute(step: Callable[..., Result], *arguments: object) -> Result:

@@ -21,7 +21,7 @@ from offers.evaluation.figures import Figure
 from offers.monitoring import heartbeat
 from offers.monitoring.findings import Findings, Labels, Monitoring, Record, RowQuality, Volume
 from offers.settings import Settings
-from offers.steps.data import Say
+from offers.wording import Say
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle

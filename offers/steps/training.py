@@ -20,7 +20,8 @@ from offers.evaluation import gate as gates
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict
 from offers.settings import Settings
-from offers.steps.data import DATA, Say, read_gold
+from offers.steps.data import DATA, read_gold
+from offers.wording import Say
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
