@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 Say = Callable[[str], None]
@@ -32,3 +33,13 @@ def some(names: Sequence[str]) -> str:
     """The first dozen of many names, for a message."""
     shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:12])
     return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def spoken(span: timedelta) -> str:
+    """A span of time as people say it, cut to whole days, hours or minutes."""
+    seconds = span.total_seconds()
+    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        count = int(seconds // length)
+        if count > 1 or seconds == length:
+            return f"{count} {name}{'s' if count > 1 else ''}"
+    return f"{seconds:.0f} seconds"

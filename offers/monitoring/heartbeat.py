@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from offers.errors import StorageError
 from offers.store.store import Store
+from offers.wording import spoken
 
 _PREFIX = "monitoring"
 
@@ -100,13 +101,3 @@ def prometheus(contract: str, status: Status | None, every: timedelta, now: date
             if breached is not None:
                 signals.labels(contract, name).set(breached)
     return generate_latest(registry).decode()
-
-
-def spoken(span: timedelta) -> str:
-    """A span of time as people say it, cut to whole days, hours or minutes."""
-    seconds = span.total_seconds()
-    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        count = int(seconds // length)
-        if count > 1 or seconds == length:
-            return f"{count} {name}{'s' if count > 1 else ''}"
-    return f"{seconds:.0f} seconds"

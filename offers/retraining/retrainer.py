@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from offers.retraining.journal import Decision, Journal, Outcome, Request
+from offers.wording import spoken
 
 TRIES = 2
 """How often a run that was lost is begun again."""
@@ -111,12 +112,12 @@ def decide(request: Request, history: Sequence[Decision | Outcome], limits: Limi
         last = started[-1]
         since = moment - last.at
         if last.run not in ended and since < limits.longest_run:
-            return decided(f"{last.run} is under way since {_spoken(since)}: one run at a time")
+            return decided(f"{last.run} is under way since {spoken(since)}: one run at a time")
         if request.cause != "manual" and not _repeats(request):
             pause, kind = _pause([ended.get(entry.run) for entry in started], limits)
             if since < pause:
                 return decided(
-                    f"{last.run} began {_spoken(since)} ago: the {kind} lasts another {_spoken(pause - since)}"
+                    f"{last.run} began {spoken(since)} ago: the {kind} lasts another {spoken(pause - since)}"
                 )
             today = sum(moment - entry.at < timedelta(days=1) for entry in started)
             if today >= limits.runs_a_day:
@@ -137,7 +138,7 @@ def scheduled(
     last = max((entry.at for entry in history if isinstance(entry, Decision) and entry.started), default=since)
     if moment - last < every:
         return None
-    evidence = {"reasons": [f"the last run began {_spoken(moment - last)} ago, one is due every {_spoken(every)}"]}
+    evidence = {"reasons": [f"the last run began {spoken(moment - last)} ago, one is due every {spoken(every)}"]}
     return Request(id=f"schedule-{moment:%Y-%m-%d}", contract=contract, cause="schedule", evidence=evidence)
 
 
@@ -203,11 +204,3 @@ def _because(request: Request) -> str:
     reasons = request.evidence.get("reasons")
     words = f": {'; '.join(map(str, reasons))}" if isinstance(reasons, list | tuple) and reasons else ""
     return why[request.cause] + words
-
-
-def _spoken(span: timedelta) -> str:
-    seconds = int(span.total_seconds())
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} seconds"
