@@ -60,8 +60,8 @@ def serve(
 
     settings = Settings.from_env()
     log = Log(tables or str(settings.home / "tables"), settings.home / "pseudonym.key")
-    Pseudonyms.at(log.key)
     if not bundle and not catalogue and (contract_name := contract_to_follow(open_ledger(settings))):
+        Pseudonyms.at(log.key)
         with _until_told():
             follow(settings, contract_name, SidecarOptions(sidecar_python(), sink), port, _introduce, log)
         return
@@ -69,6 +69,7 @@ def serve(
     # Bundle and catalogue are verified by the services; what is wrong with the given names is told at once.
     contract = contracts.load(str(path / "contract.yaml"))
     catalogues.load(catalogue or contract.name, contract)
+    Pseudonyms.at(log.key)
     directory, watch = settings.home / "serve", SidecarOptions(sidecar_python(), sink)
     with _until_told(), services(path, catalogue or contract.name, directory, port, watch, log) as running:
         request = directory / "request.json"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from scipy.special import expit
 
 from offers.batch.customers import Customers, CustomerSchema
 from offers.batch.trees import SortedTrees
@@ -116,8 +117,13 @@ class Scorer:
             feature.name: customers.columns.get(feature.name, filler[not feature.values])
             for feature in self._model.encoder.features
         }
-        margins = self._trees.margins(self._model.encoder.encode(columns, self._threads))
-        propensity = self._model.calibrator(margins)[:, self._policy.pairing.variant]
+        matrix = self._model.encoder.encode(columns, self._threads)
+        log_odds = self._model.calibrator.log_odds(self._trees.margins(matrix)).astype(np.float64)
+        if self._model.layer is not None:
+            for place, values in enumerate(self._trees.variants):
+                matrix[:, self._trees.columns] = values
+                log_odds[:, place] = self._model.layer.mixed(log_odds[:, place], matrix)
+        propensity = expit(log_odds)[:, self._policy.pairing.variant]
         return np.where(standing.eligible, propensity, np.nan)
 
     def _ranked(self, customers: Customers, decided: Decided) -> pa.Table:

@@ -40,7 +40,7 @@ class SortedTrees:
     """
 
     def __init__(self, booster: xgb.Booster, columns: Sequence[int], variants: np.ndarray, threads: int = 2) -> None:
-        self._variants = len(variants)
+        self.columns, self.variants = list(columns), variants
         self._parts = [
             _part(part, [column for column in columns if column in features], columns, variants)
             for features, part in _sorted(booster, frozenset(columns)).items()
@@ -61,7 +61,7 @@ class SortedTrees:
         ndarray, shape (n_customers, n_variants), float32
             within 1e-5 of the whole booster's: the same leaves, added up in another order
         """
-        total = np.zeros((len(matrix), self._variants), np.float32)
+        total = np.zeros((len(matrix), len(self.variants)), np.float32)
         for part in self._parts:
             found = np.empty((len(matrix), len(part.values)), np.float32)
             for place, values in enumerate(part.values):

@@ -94,7 +94,7 @@ CONTRACT: dict[str, dict[str, str]] = {
         "start": "the first month where `column` holds names of months, such as `2008-05`",
         "until": "the last month there, if it is known",
     },
-    "Evaluation": {
+    "EvaluationSettings": {
         "train_share": "share of the rows, the oldest, before the first out-of-time window",
         "windows": "number of successive windows in the remaining rows",
         "refit_every": "rows between two refits, each with its calibration, as in production",
@@ -119,7 +119,7 @@ CONTRACT: dict[str, dict[str, str]] = {
         "rows": "newest rows that the calibrator learns from",
         "prior": "weight, in rows, of the belief that nothing needs correcting",
     },
-    "Rule": {
+    "GateRule": {
         "metric": (
             "`auc`, `average_precision`, `log_loss`, `brier`, `ece`, `ks`, `lift`, `precision`, `recall` or `f1`"
         ),
@@ -136,7 +136,7 @@ CONTRACT: dict[str, dict[str, str]] = {
             "95 % interval of their difference; without a champion the rule does not apply"
         ),
     },
-    "Approval": {
+    "ApprovalSettings": {
         "by": "`people`, who approve a release, or the `gate` alone",
         "people": "how many people have to approve",
         "days": "after which an approval is no longer good",

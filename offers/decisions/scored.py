@@ -12,7 +12,6 @@ from pyarrow import parquet
 
 from offers.contract.column import Column
 from offers.contract.contract import Contract
-from offers.decisions import tabled
 from offers.decisions.period import Period
 from offers.errors import DataError, SourceError
 from offers.settings import Settings
@@ -57,6 +56,9 @@ def read_scored(where: str, contract: Contract, settings: Settings, since: datet
     DataError
         a column is missing, unknown or of another type; a decision has no time or propensity, or has two contents
     """
+    # Loads deltalake, which the ranker's feed has no use for.
+    from offers.decisions import tabled
+
     if log := tabled.log_at(where, settings):
         return DistinctRows(tabled.scored(log, contract, since), 0)
     inputs = {column.name: column for column in contract.inputs}
@@ -87,6 +89,9 @@ def served(where: str, period: Period, settings: Settings) -> str:
     DataError
         no row was scored in the period, or a file does not say when, or by which bundle
     """
+    # Loads deltalake, which the ranker's feed has no use for.
+    from offers.decisions import tabled
+
     if log := tabled.log_at(where, settings):
         frame = tabled.served(log, period.since, period.until)
     else:
@@ -120,6 +125,9 @@ def read_outcomes(where: str, settings: Settings, matures_after: timedelta = tim
     DataError
         a column is missing, unknown or of another type; an outcome is empty, or a decision has two
     """
+    # Loads deltalake, which the ranker's feed has no use for.
+    from offers.decisions import tabled
+
     if log := tabled.log_at(where, settings):
         return DistinctRows(tabled.observed(log, matures_after), 0)
     tables = [

@@ -236,7 +236,7 @@ def test_serve_stops_while_it_starts(number: signal.Signals, home: Path, shop_bu
         loading = children(process, 2)
         process.send_signal(number)
         # Nothing is introduced: it did not wait until they answered.
-        assert process.communicate(timeout=DEADLINE) == ("", "")
+        assert process.communicate(timeout=DEADLINE) == ("Predictor, ranker and drift sidecar start ...\n", "")
         assert process.returncode == 0
         assert all_end(loading)
 

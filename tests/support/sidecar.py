@@ -19,6 +19,7 @@ from cloudevents.http import CloudEvent, from_http
 from offers.bundle import bundle as bundles
 from offers.contract import contract as contracts
 from offers.data.csv_writer import write_csv
+from offers.drift.reference import SCORE
 from offers.simulation.shifts import Regime
 from offers.simulation.world import World
 from tests.support import loopback
@@ -71,13 +72,13 @@ def members(bundle: Path, rows: int, *regimes: Regime, seed: int = 1) -> pd.Data
     loaded = bundles.load(bundle)
     inputs = [column.name for column in loaded.contract.inputs]
     frame = World(loaded.contract).sample(rows, seed=seed, regimes=regimes).frame[inputs]
-    return frame.assign(**{bundles.SCORE: loaded.model.propensity(frame)})
+    return frame.assign(**{SCORE: loaded.model.propensity(frame)})
 
 
 def scored(bundle: str, rows: pd.DataFrame, **more: Any) -> CloudEvent:
     """An event of scored rows, as the ranker makes it: words, and float64 for all other types; null where missing."""
-    columns = {str(name): _plain(rows[name]) for name in rows.columns if name != bundles.SCORE}
-    data = {"bundle": bundle, "columns": columns, "propensity": rows[bundles.SCORE].tolist(), **more}
+    columns = {str(name): _plain(rows[name]) for name in rows.columns if name != SCORE}
+    data = {"bundle": bundle, "columns": columns, "propensity": rows[SCORE].tolist(), **more}
     return CloudEvent({"type": "offers.scored", "source": "/offers/ranker", "subject": bundle}, data)
 
 

@@ -44,7 +44,10 @@ def test_the_schema_takes_what_is_shipped(name: str) -> None:
 
 def test_the_schema_has_the_words_of_the_page_and_refuses_what_the_contract_refuses() -> None:
     schema = json.loads(json_schema(Contract, "A contract", CONTRACT))
-    assert schema["$defs"]["Evaluation"]["properties"]["bootstrap"]["description"] == "resamples for the 95 % intervals"
+    assert (
+        schema["$defs"]["EvaluationSettings"]["properties"]["bootstrap"]["description"]
+        == "resamples for the 95 % intervals"
+    )
     validator = jsonschema_rs.Draft202012Validator(schema)
     content = json.loads(contracts.load("personal-loan").model_dump_json(exclude_unset=True))
     assert validator.is_valid(content)

@@ -485,7 +485,7 @@ def test_validation_report_says_when_nothing_is_wrong(kiosk: Contract) -> None:
 def test_markdown_gate_has_a_line_per_rule_and_escapes_values(verdict: GateVerdict) -> None:
     sentence, _, head, rule, *lines = report.markdown_gate(verdict).splitlines()
     assert sentence.startswith("The gate refused this candidate")
-    assert head == "| Rule | Measured | Asked | GateVerdict | Note |"
+    assert head == "| Rule | Measured | Asked | Verdict | Note |"
     assert rule == "| --- | ---: | --- | --- | --- |"
     assert len(lines) == len(verdict.rules)
     assert lines[1] == r"| ece, out of time | 0.0123 | \<= 0.05 | ✓ passed | \<script>alert('x')\</script>\|\`\* |"

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from offers.bundle import bundle as bundles
 from offers.drift.examination import Reference, at_mix, at_reference_offers, examine
+from offers.drift.reference import SCORE
 from offers.simulation.shifts import CovariateShift, ShareShift
 from tests.support.sidecar import DEADLINE, WINDOW, Sidecar, Sink, members, refused, scored, sidecar, train_club, until
 
@@ -162,7 +163,7 @@ def _check_parity(club: Path, rows: pd.DataFrame, seen: dict[str, Any]) -> None:
     """Alibi Detect and ours agree to the digits of float32 on p-values, and on all else the code is the same."""
     model, original = bundles.load(club).model, Reference.of_bundle(club)
     reference = at_mix(original, lambda rows: model.propensity(bundles.typed(rows, model.encoder)))
-    inputs = rows.drop(columns=bundles.SCORE).reset_index(drop=True)
+    inputs = rows.drop(columns=SCORE).reset_index(drop=True)
     typed = bundles.typed(at_reference_offers(reference, inputs), model.encoder)
     explained = np.unique(np.linspace(0, len(rows) - 1, 200).astype(int))
     ours = examine(reference, inputs, model.propensity(typed), model.importance(typed.iloc[explained])).to_dict()
@@ -205,7 +206,7 @@ def test_missing_cells_and_new_categories_are_seen_and_hide_no_drift(club: Path,
 
 def test_scores_that_the_model_does_not_give_are_told(club: Path, busy: Sidecar) -> None:
     rows, before = members(club, WINDOW), busy.report()["windows"]
-    rows.loc[rows.index % 10 == 0, bundles.SCORE] /= 2
+    rows.loc[rows.index % 10 == 0, SCORE] /= 2
     busy.feed(rows)
     seen = busy.when(lambda report: report["windows"] == before + 1)
     assert seen["latest"]["served_otherwise"] == 0.1
@@ -246,9 +247,7 @@ def test_the_watch_goes_on_after_a_stop_and_after_a_crash(club: Path, tmp_path: 
         assert sink.events[0].get_data() == sink.events[-1].get_data()
         # What was judged is what was sent, in its order, through all of this.
         reference = Reference.of_bundle(club)
-        ours = examine(
-            reference, rows.iloc[2 * WINDOW :].drop(columns=bundles.SCORE), rows[bundles.SCORE][2 * WINDOW :]
-        )
+        ours = examine(reference, rows.iloc[2 * WINDOW :].drop(columns=SCORE), rows[SCORE][2 * WINDOW :])
         assert last["latest"]["columns"][0]["ks"] == pytest.approx(ours.columns[0].ks)
 
 

@@ -297,7 +297,7 @@ BAD_V2 = {
     "a long id": (tensors() | {"id": "x" * 129}, "'id': expected at most 128 characters, got 129"),
     "an id that no answer could hold": (
         tensors(rating=tensor("rating", [math.nan])) | {"id": "x\ud800"},
-        "'id': expected text in UTF-8, got 'x\\ud800'",
+        "the body: expected JSON in UTF-8",
     ),
     "an output twice": (tensors() | {"outputs": [{"name": "propensity"}] * 2000}, "'outputs': expected one, got 2000"),
     "an unknown output": (
