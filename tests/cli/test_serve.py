@@ -233,7 +233,7 @@ def all_end(processes: list[psutil.Process]) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_serve_stops_while_it_starts(number: signal.Signals, home: Path, shop_bundle: Path, catalogue: Path) -> None:
     with started(shop_bundle, catalogue) as process:
-        loading = children(process, 2)
+        loading = children(process, 3)
         process.send_signal(number)
         # Nothing is introduced: it did not wait until they answered.
         assert process.communicate(timeout=DEADLINE) == ("Predictor, ranker and drift sidecar start ...\n", "")

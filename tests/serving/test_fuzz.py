@@ -128,7 +128,7 @@ def typed(rows: list[dict[str, Any]], contract: Contract) -> dict[str, np.ndarra
         return value if value in ("mail", "phone", "web", "north", "south") else None
 
     def number(value: Any) -> float:
-        words = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
+        words = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "on": 1.0, "1": 1.0, "0": 0.0, "off": 0.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
         if isinstance(value, str) and value.strip().lower() in words:
             return words[value.strip().lower()]
         return np.nan if value in (None, "?") else float(value)
