@@ -61,12 +61,13 @@ def backtest(
 def _history(contract_name: str, source: str, seed: int, boosters: Path) -> "tuple[History, str]":
     from offers.backtest.history import History
     from offers.contract import contract as contracts
-    from offers.data import sources, validation
+    from offers.data import validation
     from offers.data.dataset import Dataset
+    from offers.decisions import training_rows
     from offers.settings import Settings
 
     contract = contracts.load(contract_name)
-    ingested = sources.ingest(contract, Settings.from_env(), source)
+    ingested = training_rows.ingest(contract, Settings.from_env(), source)
     checked = validation.validate(ingested.frame, contract)
     if checked.violations:
         raise validation.broken_contract(contract.name, checked.violations)

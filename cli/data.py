@@ -15,7 +15,8 @@ ContractOption = Annotated[str, typer.Option("--contract", "-c", help="Name of a
 SourceOption = Annotated[
     str,
     typer.Option(
-        help="Where the rows are, instead of the contract's source: path, URL, s3://, SQL URL or 'simulated'."
+        help="Where the rows are, instead of the contract's source: path, URL, s3://, SQL URL or 'simulated'; "
+        "with ' + decisions:TABLES' the decision log stands behind it."
     ),
 ]
 
@@ -83,9 +84,10 @@ def describe(contract_name: ContractOption = "bank-marketing", source: SourceOpt
 
 def _validated(contract_name: str, source: str) -> "tuple[Contract, str, Validation]":
     from offers.contract import contract as contracts
-    from offers.data import sources, validation
+    from offers.data import validation
+    from offers.decisions import training_rows
     from offers.settings import Settings
 
     contract = contracts.load(contract_name)
-    ingested = sources.ingest(contract, Settings.from_env(), source)
+    ingested = training_rows.ingest(contract, Settings.from_env(), source)
     return contract, ingested.origin, validation.validate(ingested.frame, contract)

@@ -72,9 +72,21 @@ def training_arguments(contract: str, source: str, publish: str) -> dict[str, An
     secret.refuse_literal(source, "--source")
     return {
         "contract": contract if contract in contracts.shipped() else contracts.text(contract),
-        "source": str(Path(source).resolve()) if source and Path(source).exists() else source,
+        "source": _anywhere(source),
         "publish": publish,
     }
+
+
+def _anywhere(source: str) -> str:
+    """A source whose paths hold in any directory."""
+    from offers.decisions import training_rows
+
+    history, log = training_rows.parts(source)
+    history, log = (str(Path(part).resolve()) if part and Path(part).exists() else part for part in (history, log))
+    if not log:
+        return history
+    alone = source.strip().startswith(training_rows.KIND)
+    return f"{training_rows.KIND}{log}" if alone else f"{history} + {training_rows.KIND}{log}"
 
 
 def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings") -> str:

@@ -24,7 +24,8 @@ SourceOption = Annotated[
     str,
     typer.Option(
         envvar="OFFERS_SOURCE",
-        help="Where the rows are, instead of the contract's source: path, URL, s3://, SQL URL or 'simulated'.",
+        help="Where the rows are, instead of the contract's source: path, URL, s3://, SQL URL or 'simulated'; "
+        "with ' + decisions:TABLES' the decision log stands behind it.",
     ),
 ]
 StoreOption = Annotated[
@@ -217,7 +218,7 @@ def _by_rows(
 ) -> Callable[[], None]:
     from offers.bundle.location import open_bundle
     from offers.contract import contract as contracts
-    from offers.data import sources
+    from offers.decisions import training_rows
     from offers.retraining.retrainer import grown
 
     journal, contract = retrainer.journal, contracts.load(contract_name)
@@ -225,7 +226,7 @@ def _by_rows(
     def chore() -> None:
         bundles = [entry.bundle for entry in journal.entries() if entry.kind == "outcome" and entry.bundle]
         trained_on = open_bundle(bundles[-1], settings).manifest.data.rows if bundles else 0
-        rows = len(sources.ingest(contract, settings, source).frame)
+        rows = len(training_rows.ingest(contract, settings, source).frame)
         request = grown(journal.contract, rows, trained_on, new_rows, journal.clock())
         if request is not None:
             retrainer.ask(request)

@@ -28,8 +28,8 @@ def write_csv(frame: pd.DataFrame, contract: Contract, path: Path) -> None:
         with path.open("w", encoding=form.encoding, newline="") as file:
             for first in range(0, max(1, len(frame)), CSV_ROWS):
                 part = frame.iloc[first : first + CSV_ROWS]
-                texts = pd.DataFrame({c.name: _texts(c, part[c.name], contract) for c in contract.columns})
-                texts.to_csv(
+                written = pd.DataFrame({c.name: texts(c, part[c.name], contract) for c in contract.columns})
+                written.to_csv(
                     file,
                     sep=form.separator,
                     quotechar=form.quote,
@@ -43,14 +43,15 @@ def write_csv(frame: pd.DataFrame, contract: Contract, path: Path) -> None:
         ) from None
 
 
-def _texts(column: Column, cells: "pd.Series[Any]", contract: Contract) -> "pd.Series[Any]":
+def texts(column: Column, cells: "pd.Series[Any]", contract: Contract) -> "pd.Series[Any]":
+    """Typed cells of a column as the contract's source file writes them."""
     if column.role == Role.TARGET:
         return cells.map({True: contract.target.positive, False: contract.target.negative})
     if column.type in ("integer", "boolean"):
         cells = cells.astype("Int64")
     elif column.type == "date":
         cells = cells.dt.strftime("%Y-%m-%d")
-    texts = cells.astype("string").fillna(column.missing[0] if column.missing else "")
+    words = cells.astype("string").fillna(column.missing[0] if column.missing else "")
     if column.type == "number":
-        return texts.str.replace(".", contract.source.format.decimal, regex=False)
-    return texts
+        return words.str.replace(".", contract.source.format.decimal, regex=False)
+    return words

@@ -8,11 +8,11 @@ import pandas as pd
 
 from offers.contract.column import Role
 from offers.contract.contract import Contract
-from offers.data.validation import periods
+from offers.data.validation import PERIOD, periods
 from offers.errors import DataError
 from offers.model.encoder import Encoder, fingerprint
 
-LABEL, PERIOD = "_label", "_period"
+LABEL = "_label"
 
 
 @dataclass(frozen=True)

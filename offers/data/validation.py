@@ -16,6 +16,8 @@ from offers.data import cells
 from offers.errors import DataError
 from offers.wording import some
 
+PERIOD = "_period"
+"""Column of rows from the decision log: the month of their decision, which counts in place of the time column's."""
 _EXAMPLES = 5
 _LONGEST = 200
 _EMPTY = "a value, not an empty cell"
@@ -85,6 +87,8 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
     notes = tuple(_notes(frame, contract))
     for column in contract.columns:
         frame[column.name] = _cast(frame[column.name], column, contract)
+    if PERIOD in raw:
+        frame[PERIOD] = raw[PERIOD].reset_index(drop=True)
     return Validation(frame, tuple(time_violations(frame, contract)), notes)
 
 
@@ -124,7 +128,7 @@ def periods(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
     column = frame[contract.time.column]
     if contract[contract.time.column].type == "date":
         return np.asarray(column.dt.strftime("%Y-%m"), dtype=str)
-    return np.datetime_as_string(_months(column, contract), unit="M")
+    return np.datetime_as_string(_months(frame, contract), unit="M")
 
 
 def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
@@ -137,7 +141,13 @@ def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violati
         if back.size:
             yield _violation(name, "rows in time order, each date at or after the one above", frame[name], back)
         return
-    months = _months(frame[name], contract)
+    months, logged = _months(frame, contract), _logged(frame)
+    back = np.flatnonzero(logged[1:] & (months[1:] < months[:-1])) + 1
+    if back.size:
+        yield _violation(PERIOD, "decisions from after the history, in time order", frame[PERIOD], back)
+    months = months[~logged]
+    if not len(months):
+        return
     if str(months[0]) != contract.time.start:
         expected = f"the first row in {contract.time.start}, as 'time.start' says, and rows in time order"
         yield _violation(name, expected, frame[name], np.array([0]))
@@ -151,12 +161,28 @@ def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violati
             yield _violation(name, expected, frame[name], late)
 
 
-def _months(column: pd.Series, contract: Contract) -> np.ndarray:
+def _logged(frame: pd.DataFrame) -> np.ndarray:
+    """Which rows are from the decision log."""
+    return frame[PERIOD].notna().to_numpy() if PERIOD in frame else np.zeros(len(frame), bool)
+
+
+def _months(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
+    """The calendar month of each row: the decision's, or one that follows from the rows above."""
     assert contract.time is not None
     assert contract.time.start is not None
+    logged = _logged(frame)
+    months = np.empty(len(frame), "datetime64[M]")
+    months[~logged] = _wrapped(frame[contract.time.column][~logged], contract.time.start)
+    if logged.any():
+        months[logged] = frame[PERIOD][logged].to_numpy(dtype="datetime64[M]")
+    return months
+
+
+def _wrapped(column: pd.Series, start: str) -> np.ndarray:
+    """Months by their names alone, from `start` on; one that goes back is of the next year."""
     number = column.astype(str).map({month: i for i, month in enumerate(MONTHS)}).to_numpy(dtype=np.int64)
     wraps = np.cumsum(np.diff(number, prepend=number[:1]) < 0)
-    year = np.datetime64(contract.time.start[:4], "Y").astype("datetime64[M]")
+    year = np.datetime64(start[:4], "Y").astype("datetime64[M]")
     return np.asarray(year + number + 12 * wraps)
 
 

@@ -51,7 +51,7 @@ def scored(tables: DeltaTables, contract: Contract, since: datetime | None) -> p
         "_propensity": propensity,
     }
     columns = history.inputs_of(table["inputs"].to_pylist(), contract)
-    columns |= _attributes(table["catalogue"].to_pylist(), first, history.kept(tables), contract)
+    columns |= attributes(table["catalogue"].to_pylist(), first, history.kept(tables), contract)
     typed = {
         column.name: columns[column.name] if len(table) else np.empty(0, object if column.type == "category" else float)
         for column in contract.inputs
@@ -96,10 +96,16 @@ def _first_pairs(table: pa.Table) -> tuple[list[str], np.ndarray]:
     return offers, propensities
 
 
-def _attributes(
+def attributes(
     catalogues: list[str], offers: list[str], kept: dict[str, history.Kept], contract: Contract
 ) -> dict[str, np.ndarray]:
-    """The columns that the bank sets, by the offers' attributes in their catalogues."""
+    """The columns that the bank sets, by the offers' attributes in their catalogues.
+
+    Raises
+    ------
+    DataError
+        a catalogue is not in the log
+    """
     settable = [column for column in contract.inputs if column.role == Role.OFFER]
     if absent := sorted(set(catalogues) - kept.keys()):
         raise DataError(f"catalogue {absent[0]}: expected it among the log's policies, found none")

@@ -22,11 +22,12 @@ ROWS, PROVENANCE, REFUSAL, DATA = "rows.parquet", "provenance.json", "refusal.tx
 
 def ingest(contract_text: str, source: str, raw: Path, settings: Settings, say: Say = print) -> Provenance:
     """Fetch the rows as they are (bronze)."""
-    from offers.data import sources
+    from offers.decisions import training_rows
 
     contract = contracts.load(contract_text)
-    ingested = sources.ingest(contract, settings, source)
-    origin = _lasting(ingested.origin) if ingested.sha256 != contract.source.sha256 else contract.source.file
+    ingested = training_rows.ingest(contract, settings, source)
+    is_own = ingested.sha256 is not None and ingested.sha256 == contract.source.sha256
+    origin = contract.source.file if is_own else _lasting(ingested.origin)
     provenance = Provenance(origin=origin, source_sha256=ingested.sha256, rows=len(ingested.frame))
     files.save(raw, ROWS, ingested.frame)
     files.save(raw, PROVENANCE, provenance)
@@ -90,8 +91,11 @@ def read_gold(gold: Path, contract: Contract) -> Dataset:
 
 
 def _lasting(origin: str) -> str:
-    """What stays true of an origin elsewhere: of a file on this machine its name, not its directory."""
-    return Path(origin).name if Path(origin).is_file() else origin
+    """What stays true of an origin elsewhere: of a file on this machine, or a log, its name, not its directory."""
+    history, log, place = origin.rpartition("decisions:")
+    if log and "://" not in place:
+        return f"{_lasting(history.removesuffix(' + '))}{' + ' if history else ''}{log}{Path(place).name}"
+    return Path(origin).name if origin and Path(origin).is_file() else origin
 
 
 def _refuse_too_few(dataset: Dataset, contract: Contract) -> None:

@@ -1,0 +1,149 @@
+"""Rows to learn from: a source's, and behind them the decisions of the log whose outcome is known for good."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from offers.contract.column import MONTHS, Column, Role
+from offers.contract.contract import Contract
+from offers.data import sources
+from offers.data.cells import words
+from offers.data.csv_writer import texts
+from offers.data.sources import Ingested
+from offers.data.validation import PERIOD
+from offers.errors import DataError
+from offers.settings import Settings
+
+if TYPE_CHECKING:
+    from offers.store.delta import DeltaTables
+
+KIND = "decisions:"
+_BEHIND = re.compile(rf"(?P<history>.*?)(?:^|\s*\+\s*){KIND}(?P<log>.+)", re.DOTALL)
+
+
+def parts(source: str) -> tuple[str, str]:
+    """The source of the history, and the place of the decision log, each empty where `source` names none.
+
+    Examples
+    --------
+    >>> parts("history.csv + decisions:s3://bucket/tables")
+    ('history.csv', 's3://bucket/tables')
+    >>> parts("history.csv")
+    ('history.csv', '')
+    """
+    match = _BEHIND.fullmatch(source)
+    return (match["history"].strip(), match["log"].strip()) if match else (source, "")
+
+
+def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime | None = None) -> Ingested:
+    """Get the rows of `contract`, with those of the decision log behind the history's where `source` names one.
+
+    Parameters
+    ----------
+    source : as `offers.data.sources.ingest` takes it; `HISTORY + decisions:PLACE`, where an empty history is the
+        contract's own source; or `decisions:PLACE` for the log alone
+    as_of : what was known of decisions then counts; by default now
+
+    Returns
+    -------
+    Ingested
+        rows of decisions carry their month in `_period`, as YYYY-MM; leakage columns and identifiers are empty there
+
+    Raises
+    ------
+    SourceError, DataError, StorageError
+        as of `sources.ingest`; or the place holds no log
+    """
+    history, log = parts(source)
+    if not log:
+        return sources.ingest(contract, settings, source)
+    from offers.store.delta import DeltaTables
+
+    rows = decided(DeltaTables.at(log, settings), contract, as_of or datetime.now(UTC))
+    if source.strip().startswith(KIND):
+        if rows.empty:
+            raise DataError(f"{source}: expected decisions whose outcome is known, found none")
+        own = {column.name: _texts(rows[column.name], column, contract) for column in contract.columns}
+        return Ingested(pd.DataFrame(own | {PERIOD: rows[PERIOD]}), source, None)
+    first = sources.ingest(contract, settings, history)
+    return Ingested(_behind(first.frame, rows, contract), f"{first.origin} + {KIND}{log}", None)
+
+
+def decided(tables: "DeltaTables", contract: Contract, as_of: datetime) -> pd.DataFrame:
+    """Decisions that were mature at `as_of`, in the order in which they were made: inputs as scored, and the label.
+
+    A decision counts by its offer in first place. Where anybody tells of impressions, those that nobody has seen are
+    left out. Nothing that was decided, observed or told after `as_of` has any influence.
+
+    Returns
+    -------
+    DataFrame
+        the contract's columns: words as objects, numbers as float64, moments in UTC, the target as bool, None in what
+        was not known when it was decided; then `_period`
+    """
+    import pyarrow as pa
+    from pyarrow import dataset
+
+    from offers.decisions import history, outcomes, tabled
+
+    there = dataset.field("inputs").is_valid() & dataset.field("offer_id").is_valid()
+    names = ["decision_id", "decided_at", "catalogue", "inputs", "offer_id"]
+    table = history.read(tables, None, as_of, names, there & (dataset.field("contract") == contract.name))
+    frame = table.select(["decision_id", "decided_at", "offer_id"]).to_pandas()
+    window = timedelta(days=contract.target.matures_after_days)
+    labels = outcomes.label(frame, outcomes.read(tables), as_of, window)
+    usable = labels.mature & ~np.isnan(labels.outcome) & (labels.presented | (labels.impressions == 0))
+    table, moments = table.filter(pa.array(usable)), frame["decided_at"][usable].reset_index(drop=True)
+    columns = history.inputs_of(table["inputs"].to_pylist(), contract)
+    kept = history.kept(tables)
+    columns |= tabled.attributes(table["catalogue"].to_pylist(), table["offer_id"].to_pylist(), kept, contract)
+    own: dict[str, Any] = {}
+    for column in contract.columns:
+        if column.is_input:
+            own[column.name] = pd.Series(columns.get(column.name), moments.index, _kind(column))
+        elif column.role == Role.TARGET:
+            own[column.name] = pd.Series(labels.outcome[usable] == 1, moments.index)
+        elif contract.time is not None and column.name == contract.time.column:
+            own[column.name] = moments if column.type == "date" else moments.dt.month.map(lambda n: MONTHS[n - 1])
+        else:
+            own[column.name] = pd.Series(None, moments.index, object)
+    return pd.DataFrame(own | {PERIOD: moments.dt.strftime("%Y-%m").astype("string[pyarrow]")})
+
+
+def _kind(column: Column) -> type:
+    return object if column.type == "category" else float
+
+
+def _behind(first: pd.DataFrame, rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Both in one frame, each column in the form of the history's."""
+    joint = {}
+    for column in contract.columns:
+        own: pd.Series[Any] = first[column.name]
+        more: pd.Series[Any]
+        if column.is_numeric and pd.api.types.is_numeric_dtype(own.dtype):
+            more = rows[column.name].astype("float64")
+        elif pd.api.types.is_datetime64_any_dtype(own.dtype):
+            more = pd.to_datetime(rows[column.name], utc=True)
+            own = pd.to_datetime(own, utc=True)
+        else:
+            allowed = (contract.target.positive, contract.target.negative) if column.role == Role.TARGET else ()
+            own = words(own, allowed or column.values).astype("string[pyarrow]")
+            more = _texts(rows[column.name], column, contract)
+        joint[column.name] = pd.concat([own, more], ignore_index=True)
+    none = pd.Series(None, range(len(first)), "string[pyarrow]")
+    return pd.DataFrame(joint | {PERIOD: pd.concat([none, rows[PERIOD]], ignore_index=True)})
+
+
+def _texts(values: pd.Series, column: Column, contract: Contract) -> pd.Series:
+    """Cells as the contract's source writes them, null where there is nothing."""
+    absent = values.isna()
+    written: pd.Series[Any]
+    if column.type == "date" and not absent.all():
+        written = values.dt.strftime(column.format or "%Y-%m-%d %H:%M:%S")
+    else:
+        written = texts(column, values, contract) if not absent.all() else values
+    cells: pd.Series[Any] = written.astype("string[pyarrow]").mask(absent)
+    return cells
