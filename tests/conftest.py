@@ -18,48 +18,10 @@ from offers.settings import Settings
 from tests.support.http_double import FileServer
 from tests.support.runs import ShiftedRun, ShopRun, train_shop, update_shifted
 from tests.support.s3_double import S3Double
+from tests.support.shop import SHOP
 
 hypothesis_settings.register_profile("offers", deadline=None, derandomize=True, database=None)
 hypothesis_settings.load_profile("offers")
-
-SHOP = """\
-name: shop
-title: A shop that offers its members a warranty
-source:
-  file: orders.csv
-  format: {separator: ";", decimal: ","}
-target: {column: bought, positive: ja, negative: nein}
-time: {column: asked on}
-segments: [channel, spending]
-columns:
-  - {name: order, role: identifier, type: text}
-  - {name: asked on, role: time, type: date}
-  - name: spending
-    role: customer
-    type: number
-    unit: EUR
-    min: 0
-    max: 10000
-    bands: [100, 1000]
-  - name: visits
-    role: customer
-    type: integer
-    min: 0
-    max: 50
-    missing: [99, "?"]
-  - {name: channel, role: offer, type: category, values: [mail, phone, web]}
-  - {name: region, role: customer, type: category, values: [north, south], unknown: missing}
-  - {name: member, role: customer, type: boolean}
-  - {name: rating, role: context, type: number, nullable: true}
-  - {name: minutes, role: leakage, type: integer}
-  - {name: bought, role: target, type: category}
-evaluation: {train_share: 0.5, windows: 2, refit_every: 100, folds: 3, bootstrap: 50}
-model: {trees: 20, depth: 3, learning_rate: 0.2}
-calibration: {rows: 300, prior: 10}
-gate:
-  - {metric: auc, on: pooled, at_least: 0.6}
-  - {metric: ece, on: each_window, at_most: 0.2}
-"""
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from deployment.inference_service import InferenceService
 from offers.errors import BundleError, ServiceError
 from offers.settings import Settings
 from offers.store.s3 import S3Store, connect
-from tests.manifests.test_manifests import of, rendered
 from tests.support.kubernetes_double import SERVICES, KubernetesDouble, Right
+from tests.support.rendered import of, rendered
 from tests.support.runs import ShiftedRun, offers
 from tests.support.s3_double import S3Double
 from tests.support.services import serving

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
-from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, cast
@@ -28,89 +27,29 @@ from serving.process.server import Server
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.rest import application
 from serving.ranker.feed import Feed
+from tests.support.rendered import (
+    FETCHES,
+    MANIFESTS,
+    Object,
+    containers,
+    of,
+    pods,
+    rendered,
+    serving_pod,
+    storage_initializer,
+)
 
 from kserve import models as kserve_models  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[2]
-MANIFESTS = ROOT / "manifests"
 ALERTS = ROOT / "tests" / "manifests" / "alerts.yaml"
 VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34")
 OURS = {"offers-serving", "offers-drift", "offers-pipeline-python"}
-FETCHES = "storage-initializer"
-"""The container that KServe puts before ours, where a bundle is named; the platform says what it may."""
-SERVING = {"serving.kserve.io/inferenceservice": "offers", "component": "predictor", "app": "isvc.offers-predictor"}
-"""Labels that KServe gives to the pods of the service, and that our selectors rest on."""
-
-Object = dict[str, Any]
-
-
-@cache
-def rendered(path: str) -> tuple[Object, ...]:
-    tool = next((tool for tool in ("kustomize", "kubectl") if shutil.which(tool)), None)
-    if tool is None:
-        pytest.skip(
-            "neither kustomize nor kubectl is here: the manifests are NOT tested; install kubectl 1.31 or newer"
-        )
-    command = [tool, "build" if tool == "kustomize" else "kustomize", MANIFESTS / path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return tuple(item for item in yaml.safe_load_all(done.stdout) if item)
 
 
 @pytest.fixture(params=["base", "overlays/kind", "overlays/aws"])
 def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
     return rendered(request.param)
-
-
-def of(objects: tuple[Object, ...], kind: str, name: str = "") -> Iterator[Object]:
-    for item in objects:
-        if item["kind"] == kind and name in ("", item["metadata"]["name"]):
-            yield item
-
-
-def serving_pod(objects: tuple[Object, ...]) -> Object:
-    """The pod that KServe makes: the runtime's container first, then those of the service."""
-    (runtime,), (service,) = of(objects, "ServingRuntime"), of(objects, "InferenceService")
-    of_kserve = ("model", "labels", "annotations", "minReplicas", "maxReplicas")
-    predictor, spec = service["spec"]["predictor"], runtime["spec"]
-    pod = {key: value for key, value in predictor.items() if key not in of_kserve}
-    models = {"name": "kserve-provision-location", "mountPath": "/mnt/models", "readOnly": True}
-    (container,) = spec["containers"]
-    assert "resources" not in container, "the service's own, or KServe's default, would replace them"
-    container = container | {"volumeMounts": [*container["volumeMounts"], models]}
-    container["resources"] = predictor["model"]["resources"]
-    metadata = {"name": "offers-predictor", "namespace": service["metadata"]["namespace"]}
-    metadata |= {"labels": predictor["labels"] | SERVING, "annotations": predictor["annotations"]}
-    pod |= {"containers": [container, *predictor["containers"]], "volumes": [*spec["volumes"], *predictor["volumes"]]}
-    pod["initContainers"] = [storage_initializer()]
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
-
-
-def storage_initializer() -> Object:
-    (made,) = of(rendered("platform/kserve-storage"), "ClusterStorageContainer", "default")
-    assert {"prefix": "s3://"} in made["spec"]["supportedUriFormats"]
-    models = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
-    merged = {"args": ["s3://offers/bundles/one", "/mnt/models"], "volumeMounts": [models]}
-    container: Object = made["spec"]["container"] | merged
-    assert container["name"] == FETCHES
-    return container
-
-
-def pods(objects: tuple[Object, ...]) -> list[Object]:
-    """Each pod of ours, as its template tells it."""
-    made = [serving_pod(objects)]
-    for item in objects:
-        if item["kind"] in ("Deployment", "Job"):
-            template = item["spec"]["template"]
-            metadata = item["metadata"] | template["metadata"]
-            made.append({"kind": item["kind"], "metadata": metadata, "spec": template["spec"]})
-    return made
-
-
-def containers(objects: tuple[Object, ...]) -> Iterator[tuple[Object, Object]]:
-    for pod in pods(objects):
-        for container in (*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]):
-            yield pod, container
 
 
 def matching(objects: tuple[Object, ...], selector: Object) -> list[Object]:

@@ -30,8 +30,8 @@ from offers.steps import monitoring
 from offers.store.directory import DirectoryStore
 from offers.store.store import open_store
 from pipelines.compilation import PIPELINES, compile_pipeline
-from tests.pipelines.test_trigger import Starts, served
 from tests.support.live import LiveRows, live, train_club
+from tests.support.trigger import Starts, served
 
 BOTH = (CovariateShift(0, "income", 1.0), ConceptShift(0, 0.9))
 

@@ -3,16 +3,12 @@
 import json
 import re
 import shutil
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent
 
@@ -21,8 +17,9 @@ from offers.retraining.retrainer import Retrainer
 from offers.retraining.signature import HEADER, key_of, sign
 from offers.store.directory import DirectoryStore
 from pipelines.starting import LocalRuns
-from pipelines.trigger import BODY_LIMIT, Authority, application
+from pipelines.trigger import BODY_LIMIT, Authority
 from tests.support.runs import ShiftedRun, ShopRun
+from tests.support.trigger import Starts, served
 
 ATTRIBUTES = {"type": "offers.drift.alarm", "source": "/offers/drift", "id": "a1", "subject": "shop-1"}
 DATA = {
@@ -32,31 +29,9 @@ DATA = {
 }
 
 
-class Starts(list[str]):
-    def __call__(self, request: Request, run: str) -> None:
-        self.append(run)
-
-
 @pytest.fixture
 def starts() -> Starts:
     return Starts()
-
-
-@contextmanager
-def served(retrainer: Retrainer, authority: Authority | None = None) -> Iterator[httpx.Client]:
-    """The service on a free port of loopback, and a client of it."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(application(retrainer, authority), log_config=None, lifespan="off", ws="none")
-    )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", trust_env=False) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from serving.protocol.kserve import (
 from serving.protocol.tensor import datatype
 from serving.ranker.feed import Feed
 from serving.ranker.ranker import Ranker
-from tests.conftest import SHOP
 from tests.support.services import DEADLINE, Service, serving
+from tests.support.shop import SHOP
 from tests.support.warranties import WARRANTIES
 
 PREDICT, INFER = "/v1/models/offers:predict", "/v2/models/offers/infer"

@@ -12,7 +12,7 @@ from offers.errors import SourceError, StorageError
 from offers.settings import S3Settings, Settings
 from offers.store import credentials
 from offers.store.store import open_store
-from tests.manifests.test_manifests import containers, of, rendered
+from tests.support.rendered import containers, of, rendered
 from tests.support.s3_double import S3Double
 from tests.support.small import SMALL, contract
 from tests.support.sts_double import StsDouble

@@ -27,8 +27,8 @@ from serving.protocol import rest
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import InferInput, InferOutput, InferRequest, messages
 from serving.protocol.tensor import datatype
-from tests.conftest import SHOP
 from tests.support.services import DEADLINE, Service, command, serving
+from tests.support.shop import SHOP
 
 PREDICT, EXPLAIN, INFER = "/v1/models/shop:predict", "/v1/models/shop:explain", "/v2/models/shop/infer"
 INPUTS = {column.name: datatype(column) for column in contracts.parse(SHOP).inputs}

@@ -17,7 +17,7 @@ from offers.errors import RequestError, RequestTooLarge
 from offers.model.encoder import Coded
 from serving.protocol.rows import RequestSchema
 from serving.protocol.tensor import NUMBERS, Tensor, datatype
-from tests.conftest import SHOP
+from tests.support.shop import SHOP
 
 CONTRACT = contracts.parse(SHOP)
 SCHEMA = RequestSchema(CONTRACT.inputs, max_rows=50)
