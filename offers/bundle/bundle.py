@@ -4,7 +4,6 @@ A bundle is a directory named `<contract>-<first 16 hex digits of the SHA-256 of
 holds the SHA-256 of every other file, so one changed byte anywhere is noticed. There is no code in a bundle.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from offers.bundle.golden import TOLERANCE, golden
+from offers.bundle.location import name_of
 from offers.bundle.provenance import Parameters, Recalibration, TrainingData, Update, libraries
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
@@ -82,11 +82,6 @@ class Bundle:
     @cached_property
     def verdict(self) -> GateVerdict:
         return GateVerdict.model_validate_json((self.path / "gate.json").read_text("utf-8"))
-
-
-def name_of(manifest: bytes, contract: str) -> str:
-    """Name a bundle by the content of its manifest."""
-    return f"{contract}-{hashlib.sha256(manifest).hexdigest()[:16]}"
 
 
 def is_name(text: str) -> bool:

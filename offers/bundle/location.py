@@ -1,5 +1,6 @@
 """Where a bundle lies: a directory, an object, or the newest below either."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,3 +82,8 @@ def holds_bundles(where: str) -> bool:
     if bundle.is_name(path.name):
         return False
     return where.startswith("s3://") or (path.is_dir() and not (path / bundle.MANIFEST).exists())
+
+
+def name_of(manifest: bytes, contract: str) -> str:
+    """Name a bundle by the content of its manifest."""
+    return f"{contract}-{hashlib.sha256(manifest).hexdigest()[:16]}"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from offers.bundle.bundle import FORMAT, LAYER, MANIFEST, Manifest, load, name_of, typed
+from offers.bundle.bundle import FORMAT, LAYER, MANIFEST, Manifest, load, typed
+from offers.bundle.location import name_of
 from offers.bundle.provenance import Parameters, TrainingData, Update, git_commit, libraries
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract

@@ -6,7 +6,7 @@ Imports no contract: the drift sidecar reads a bundle's reference in an environm
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -30,6 +30,9 @@ List = Literal["watched", "expected", "ours"]
 
 WATCH = "watch.json"
 SCORE = "_propensity"
+FEWEST = 100
+"""Rows of a selection; with fewer there would be too little to compare with."""
+
 MISSING, UNSEEN = "(missing)", "(unseen)"
 
 _FORMAT = 1
@@ -213,6 +216,12 @@ class Reference:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    def where(self, mask: NDArray[np.bool_]) -> "Reference":
+        """The rows that a mask marks; all of them where it marks fewer than `FEWEST`."""
+        if mask.all() or mask.sum() < FEWEST:
+            return self
+        return replace(self, frame=self.frame[mask].reset_index(drop=True), propensity=self.propensity[mask])
 
     def noise(self, column: str, rows: int) -> float:
         """99th percentile of a column's PSI in windows of so many rows without drift."""

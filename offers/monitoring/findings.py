@@ -141,6 +141,7 @@ class Findings(Record):
     """Everything that a monitoring run has measured.
 
     `since_training` are the bundle's decisions that were read: where outcomes are given, all that it has made.
+    `selection` tells which rows of the reference the catalogue's rules let pass; see `offers.drift.selection`.
     """
 
     contract: str
@@ -155,6 +156,7 @@ class Findings(Record):
     performance: Performance | None
     promise: Promise
     since_training: int
+    selection: str = ""
 
 
 class Monitoring(Record):

@@ -15,6 +15,7 @@ from offers.contract.contract import Contract
 from offers.decisions.period import Period
 from offers.decisions.scored import BUNDLE, DECISION, OBSERVED_AT, OUTCOME, SCORE, SCORED_AT, DistinctRows, faults
 from offers.drift.examination import Reference, Streak, WindowReport, at_mix, at_reference_offers, examine
+from offers.drift.selection import decoded
 from offers.errors import DataError
 from offers.evaluation import metrics
 from offers.evaluation.fairness import fairness
@@ -159,12 +160,14 @@ def volume(scored: DistinctRows, period: Period) -> Volume:
     )
 
 
-def drift(decisions: Decisions, bundle: Bundle) -> Drift:
+def drift(decisions: Decisions, bundle: Bundle, selection: str = "") -> Drift:
     """Judge the period's windows in the order of time, the newest ending with the last row.
 
-    Values that break the contract are judged as well, as missing ones or as values never seen.
+    Values that break the contract are judged as well, as missing ones or as values never seen. The reference are the
+    rows of the bundle's that the catalogue's rules let pass, by a word of `offers.drift.selection`.
     """
-    reference = at_mix(Reference.of_bundle(bundle.path), lambda rows: _typed_propensity(rows, bundle))
+    whole = Reference.of_bundle(bundle.path)
+    reference = at_mix(whole.where(decoded(selection, len(whole))), lambda rows: _typed_propensity(rows, bundle))
     watch, rows = reference.watch, decisions.period
     count, left_out = divmod(len(rows), watch.window)
     streak, windows = Streak(watch), []

@@ -43,6 +43,7 @@ class Collected(Record):
     quality: RowQuality
     volume: Volume
     labels: Labels
+    selection: str = ""
 
 
 def which_bundle(bundle: str, scored: str, period: "Period", settings: Settings) -> str:
@@ -93,6 +94,7 @@ def collect(
     from offers.bundle.location import open_bundle
     from offers.decisions import scored as reading
     from offers.monitoring import inspection
+    from offers.monitoring.selection import selection_of
 
     bundle, period = open_bundle(bundle_uri, settings), Period.parse(since, until, as_of)
     # Without outcomes nothing waits for a training's cool-down: decisions that are mature already need no count.
@@ -108,6 +110,7 @@ def collect(
         quality=inspection.quality(rows, outcome_table, joined, bundle, period),
         volume=inspection.volume(rows, period),
         labels=inspection.labels(joined, bundle.contract),
+        selection=selection_of(scored, bundle, period, settings),
     )
     files.save(decisions, ROWS, _to_frame(joined))
     files.save(decisions, COLLECTED, result)
@@ -127,7 +130,7 @@ def inspect(bundle_uri: str, decisions: Path, findings: Path, settings: Settings
         contract=bundle.contract.name,
         bundle=bundle.name,
         **dict(collected),
-        drift=inspection.drift(rows, bundle),
+        drift=inspection.drift(rows, bundle, collected.selection),
         performance=inspection.performance(rows, bundle),
         promise=inspection.promise(rows, bundle.contract),
         since_training=len(rows.rows),

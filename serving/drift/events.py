@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from offers.drift.examination import SCORE, WatchedColumn
-from offers.errors import RequestError, RequestTooLarge
+from offers.drift.selection import decoded
+from offers.errors import DataError, RequestError, RequestTooLarge
 from serving.process.cloud_events import Event, read_event
 
 TYPE = "offers.scored"
-_FIELDS = ("bundle", "columns", "propensity", "dropped")
+_FIELDS = ("bundle", "columns", "propensity", "dropped", "selection")
 
 
 class WrongBundle(RequestError):  # noqa: N818
@@ -25,13 +26,15 @@ class Batch:
     """The rows of one event.
 
     `rows` has the contract's columns, numbers as float64 with NaN and categories as text or None, and the
-    propensity as `_propensity`; `dropped` is how many rows the sender has left out so far.
+    propensity as `_propensity`; `dropped` is how many rows the sender has left out so far. `selection` tells which rows
+    of the reference the catalogue's rules let pass.
     """
 
     source: str
     id: str
     rows: pd.DataFrame
     dropped: int
+    selection: str = ""
 
     @property
     def key(self) -> str:
@@ -46,6 +49,7 @@ class BatchSchema:
     bundle: str
     columns: tuple[WatchedColumn, ...]
     most_rows: int
+    reference_rows: int
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Batch:
         """Check an event in structured or binary mode.
@@ -65,7 +69,8 @@ class BatchSchema:
         if len(propensity) > self.most_rows:
             raise RequestTooLarge(f"'propensity': expected at most {self.most_rows} rows, got {len(propensity)}")
         cells = self._cells(data["columns"], len(propensity))
-        return Batch(event.source, event.id, pd.DataFrame(cells | {SCORE: propensity}), _dropped(data))
+        rows = pd.DataFrame(cells | {SCORE: propensity})
+        return Batch(event.source, event.id, rows, _dropped(data), self._selection(data))
 
     def _data(self, event: Event) -> dict[str, Any]:
         data = event.data
@@ -92,6 +97,16 @@ class BatchSchema:
         if foreign := sorted(set(columns) - set(names)):
             raise RequestError(f"'columns': {_shown(foreign[0])} is no input of the contract; leave it out")
         return {column.name: _column(column, columns[column.name], n_rows) for column in self.columns}
+
+    def _selection(self, data: dict[str, Any]) -> str:
+        word = data.get("selection", "")
+        if not isinstance(word, str):
+            raise RequestError(f"'selection': expected text, got {_shown(word)}")
+        try:
+            decoded(word, self.reference_rows)
+        except DataError as error:
+            raise RequestError(f"'selection': {error}") from None
+        return word
 
 
 def _event(headers: Mapping[str, str], body: bytes) -> Event:

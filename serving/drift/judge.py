@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from offers.drift.examination import SCORE, Reference, WatchedColumn, WindowReport, at_mix, at_reference_offers, examine
+from offers.drift.selection import decoded
 from serving.drift.bundle import Watched
 from serving.drift.detector import Detector
 from serving.drift.histograms import Histogram, histogram
@@ -38,15 +39,21 @@ class WindowJudgement:
 
 
 class Judge:
-    """Knows the bundle, and nothing of windows that came before."""
+    """Knows the bundle, and nothing of windows that came before but the selection that held last."""
 
     def __init__(self, watched: Watched) -> None:
         self.watched = watched
-        self.reference: Reference = at_mix(watched.reference, self._propensity)
-        self.detector = Detector(watched.reference)
+        self._compare_with("")
 
-    def __call__(self, scored: pd.DataFrame) -> WindowJudgement:
-        """Judge the rows of a window, with their propensities as `_propensity`."""
+    def __call__(self, scored: pd.DataFrame, selection: str = "") -> WindowJudgement:
+        """Judge the rows of a window, with their propensities as `_propensity`.
+
+        Parameters
+        ----------
+        selection : which rows of the reference the catalogue's rules let pass; see `offers.drift.selection`
+        """
+        if selection != self._selected:
+            self._compare_with(selection)
         rows, served = scored.drop(columns=SCORE), scored[SCORE].to_numpy()
         model = self.watched.model
         at_reference = self.watched.typed(at_reference_offers(self.reference, rows))
@@ -60,6 +67,13 @@ class Judge:
         )
         otherwise = np.abs(self._propensity(rows) - served) > _OTHER
         return WindowJudgement(report, self._histograms(rows, propensity), float(otherwise.mean()))
+
+    def _compare_with(self, selection: str) -> None:
+        whole = self.watched.reference
+        reference = whole.where(decoded(selection, len(whole)))
+        self.reference: Reference = at_mix(reference, self._propensity)
+        self.detector = Detector(reference)
+        self._selected = selection
 
     def _propensity(self, rows: pd.DataFrame) -> np.ndarray:
         return self.watched.model.propensity(self.watched.typed(rows))

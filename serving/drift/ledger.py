@@ -29,6 +29,7 @@ class WatchRecord:
     last_alarm : number of the window that raised the latest alarm
     raised, lost_alarms : all alarms, and those that no sink had taken when there were too many
     faults : windows that could not be judged
+    selection : which rows of the reference the catalogue's rules let pass, as the latest event says
     """
 
     bundle: str
@@ -51,6 +52,7 @@ class WatchRecord:
     lost_alarms: int = 0
     sink_failures: int = 0
     faults: int = 0
+    selection: str = ""
 
     def count(self, outcome: str) -> None:
         """Count an event by what became of it."""

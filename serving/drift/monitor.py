@@ -38,7 +38,9 @@ class Monitor:
     def __init__(self, judge: "Judge", rows: Rows, ledger: WatchRecord, state: StateFile, sink: Sink | None) -> None:
         self.judge, self.rows, self.ledger, self.state, self.sink = judge, rows, ledger, state, sink
         self.watch = judge.reference.watch
-        self.schema = BatchSchema(ledger.bundle, judge.reference.columns, rows.limit - self.watch.window)
+        self.schema = BatchSchema(
+            ledger.bundle, judge.reference.columns, rows.limit - self.watch.window, len(judge.watched.reference)
+        )
         self.streak = Streak.from_dict(self.watch, ledger.streak)
         self.draining = False
         self.save_failures = 0
@@ -82,6 +84,7 @@ class Monitor:
         self.ledger.count("accepted")
         self.ledger.sender_dropped(batch.source, batch.dropped)
         self.ledger.remember(batch.key)
+        self.ledger.selection = batch.selection
         self.ledger.last_event = time.time()
         self._arrived.set()
         return "accepted"
@@ -95,6 +98,7 @@ class Monitor:
             "watch": asdict(self.watch),
             "window": {"rows": len(self.rows), "of": self.watch.window, "last_event": ledger.last_event},
             "saved": self.saved,
+            "reference": {"rows": len(self.judge.reference), "of": len(self.judge.watched.reference)},
             "windows": ledger.windows,
             "rows": ledger.rows,
             "last_window": ledger.last_window,
@@ -147,7 +151,7 @@ class Monitor:
         """Judge the oldest window. Its rows stay in the state until its report is there too."""
         rows = self.rows.first(self.watch.window)
         try:
-            self._record(await asyncio.to_thread(self.judge, rows))
+            self._record(await asyncio.to_thread(self.judge, rows, self.ledger.selection))
         except Exception as error:
             log_fault(error)
             self.ledger.faults += 1

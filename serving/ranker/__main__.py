@@ -4,11 +4,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from offers.bundle.location import name_of
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.decisions.spool import Spool
 from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
+from offers.policy.selection import Selection, selection
 from offers.settings import Settings
 from offers.store.store import open_store
 from serving.process import server
@@ -50,10 +52,12 @@ def main() -> None:
         if arguments.routing:
             _follow(arguments, address)
             return
-        contract = contracts.load(f"{arguments.bundle}/contract.yaml" if arguments.bundle else arguments.contract)
+        bundle = Path(arguments.bundle) if arguments.bundle else None
+        contract = contracts.load(str(bundle / "contract.yaml") if bundle else arguments.contract)
         catalogue, feeds = arguments.catalogue or contract.name, _feeds(arguments.drift_url, arguments.scored_dir)
         log = decision_log(arguments)
-        ranker = _ranker(arguments, contract, catalogue, arguments.predictor_host, feeds, log)
+        policy = Policy(catalogues.load(catalogue, contract), contract)
+        ranker = _ranker(arguments, policy, contract, arguments.predictor_host, feeds, log, bundle)
         server.run([ranker], address, *feeds, *_spool(log), door=server.door(arguments))
 
 
@@ -62,9 +66,11 @@ def _follow(arguments: argparse.Namespace, address: server.Address) -> None:
     from serving.ranker.switching import Switchboard
 
     def build(arm: routing.Arm) -> Ranker:
-        contract = contracts.load(str(arm.directory / "bundle" / "contract.yaml"))
+        bundle = arm.directory / "bundle"
+        contract = contracts.load(str(bundle / "contract.yaml"))
+        policy = Policy(catalogues.load(str(arm.directory / "catalogue.yaml"), contract), contract)
         feeds = _feeds(arm.drift_url, arguments.scored_dir)
-        return _ranker(arguments, contract, str(arm.directory / "catalogue.yaml"), arm.predictor, feeds, log)
+        return _ranker(arguments, policy, contract, arm.predictor, feeds, log, bundle)
 
     # One log for all that serve in turn.
     log, serving = decision_log(arguments), routing.read(arguments.routing)
@@ -75,15 +81,24 @@ def _follow(arguments: argparse.Namespace, address: server.Address) -> None:
 
 def _ranker(
     arguments: argparse.Namespace,
+    policy: Policy,
     contract: Contract,
-    catalogue: str,
     predictor: str,
     feeds: Sequence[Feed],
     log: DecisionLog | None,
+    bundle: Path | None,
 ) -> Ranker:
-    policy = Policy(catalogues.load(catalogue, contract), contract)
     config = PredictorConfig(predictor, "grpc-v2", False, arguments.predictor_timeout, 1)
-    return Ranker(arguments.name, policy, contract, config, arguments.max_customers, feeds, log)
+    selection = _selection(policy, contract, bundle) if bundle and feeds else None
+    return Ranker(arguments.name, policy, contract, config, arguments.max_customers, feeds, log, selection)
+
+
+def _selection(policy: Policy, contract: Contract, bundle: Path) -> Selection | None:
+    """What the rules let pass of the bundle's reference; None of a bundle that has none."""
+    reference = bundle / "reference.parquet"
+    if not reference.exists():
+        return None
+    return selection(policy, name_of((bundle / "manifest.json").read_bytes(), contract.name), reference)
 
 
 def _spool(log: DecisionLog | None) -> list[Spool]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from offers.decisions.scored import SCORED_COLUMNS
+from offers.drift.selection import KEY
 from offers.errors import OffersError
 from offers.http_client import Peer, peer
 from offers.store.store import Store
@@ -41,6 +42,7 @@ class ScoredRows:
     columns : each input column of the contract, shape (n_rows,); words as object with None where missing, other
         types as float64 with NaN
     propensity : ndarray, shape (n_rows,), in [0, 1]
+    selection : rows of the bundle's reference that the catalogue's rules let pass; see `offers.drift.selection`
     """
 
     bundle: str
@@ -49,6 +51,7 @@ class ScoredRows:
     customer_ids: list[str]
     columns: dict[str, np.ndarray]
     propensity: np.ndarray
+    selection: str = ""
 
     def __len__(self) -> int:
         return len(self.propensity)
@@ -80,6 +83,7 @@ class ScoredRows:
             all_of(part.customer_ids for part in parts),
             {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
             np.concatenate([part.propensity for part in parts]),
+            parts[0].selection,
         )
 
 
@@ -238,6 +242,7 @@ def _event(rows: ScoredRows, dropped: int, source: str) -> bytes:
         "columns": {name: _plain(values) for name, values in rows.columns.items()},
         "propensity": rows.propensity,
         "dropped": dropped,
+        "selection": rows.selection,
     }
     event = {
         "specversion": "1.0",
@@ -269,7 +274,7 @@ def _parquet(rows: ScoredRows) -> bytes:
         name: pa.array(values, pa.string() if values.dtype == object else pa.float64(), from_pandas=True)
         for name, values in rows.columns.items()
     }
-    table = pa.table(dict(zip(SCORED_COLUMNS, own, strict=True)) | inputs)
+    table = pa.table(dict(zip(SCORED_COLUMNS, own, strict=True)) | inputs, metadata={KEY: rows.selection})
     file = io.BytesIO()
     parquet.write_table(table, file)
     return file.getvalue()

@@ -14,6 +14,7 @@ from offers.decisions.answer import addressed, written
 from offers.errors import ServiceError
 from offers.policy.arbitration import Policy
 from offers.policy.ranking import Ranking
+from offers.policy.selection import Selection
 from serving.process.logs import log
 from serving.process.telemetry import FALLBACKS, ROWS
 from serving.protocol.kserve import InferRequest, InferResponse, Model, PredictorConfig
@@ -75,6 +76,7 @@ class Ranker(Model):
         and 1 000 at most
     feeds : told of the first-ranked pair of each customer; nothing of a fallback
     decision_log : keeps every decision before its answer leaves
+    selection : rows of the bundle's reference that the catalogue's rules let pass, for the feeds
 
     Attributes
     ----------
@@ -92,6 +94,7 @@ class Ranker(Model):
         max_customers: int | None = None,
         feeds: Sequence[Feed] = (),
         decision_log: DecisionLog | None = None,
+        selection: Selection | None = None,
     ) -> None:
         super().__init__(name)
         if max_customers is None:
@@ -109,6 +112,7 @@ class Ranker(Model):
         self.breaker = Breaker(self.predictor.check)
         self.feeds = feeds
         self.decision_log = decision_log
+        self.selection = selection
         self.takes: dict[str, Taker] = {PATH: OutcomesTaker(decision_log).take} if decision_log else {}
         self.degraded, self._answered = "", False
         self._places = {offer.id: place for place, offer in enumerate(policy.offers)}
@@ -239,6 +243,7 @@ class Ranker(Model):
             [question.customer_ids[row] for row in customers],
             {name: values[pair] for name, values in question.pairs.columns.items()},
             scores.propensity[pair],
+            self.selection.word if self.selection and self.selection.bundle == scores.version else "",
         )
 
     def _rankings(self, scored: Scored) -> list[Ranking]:

@@ -100,10 +100,10 @@ class Sidecar:
         headers, body = to_structured(event)
         return self.client.post("/", headers=headers, content=body)
 
-    def feed(self, rows: pd.DataFrame) -> None:
-        """Post rows in batches that fit no window."""
+    def feed(self, rows: pd.DataFrame, **more: Any) -> None:
+        """Post rows in batches that fit no window; `more` stands in each event."""
         for start in range(0, len(rows), 180):
-            answer = self.post(scored(self.bundle, rows.iloc[start : start + 180]))
+            answer = self.post(scored(self.bundle, rows.iloc[start : start + 180], **more))
             assert answer.status_code == 202, answer.text
 
     def report(self) -> dict[str, Any]:

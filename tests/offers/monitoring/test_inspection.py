@@ -13,6 +13,7 @@ from offers.bundle import bundle as bundles
 from offers.bundle.bundle import Bundle
 from offers.decisions.period import Period
 from offers.decisions.scored import DistinctRows, no_outcomes, read_outcomes, read_scored
+from offers.drift.selection import encoded
 from offers.errors import DataError
 from offers.monitoring import inspection
 from offers.monitoring.findings import Drift
@@ -298,3 +299,14 @@ def test_too_few_rows_for_an_alarm_are_not_judged(drift: Callable[..., Drift]) -
     assert len(one.windows) == 1
     assert one.windows[0].report["data_breached"]
     assert set(one.signals.values()) == {None}
+
+
+def test_rows_that_rules_choose_are_compared_with_a_reference_that_they_choose(
+    bundle: Bundle, rows: LiveRows, look: Callable[..., Look]
+) -> None:
+    reference = pd.read_parquet(bundle.path / "reference.parquet")
+    chosen = rows.scored["age"] >= 40
+    seen = look(LiveRows(rows.scored[chosen].reset_index(drop=True), rows.outcomes))
+    assert inspection.drift(seen.decisions, bundle).signals["data"]
+    selection = encoded((reference["age"] >= 40).to_numpy())
+    assert not inspection.drift(seen.decisions, bundle, selection).signals["data"]

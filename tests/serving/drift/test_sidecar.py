@@ -21,6 +21,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from offers.bundle import bundle as bundles
 from offers.drift.examination import Reference, at_mix, at_reference_offers, examine
 from offers.drift.reference import SCORE
+from offers.policy import catalogue as catalogues
+from offers.policy.arbitration import Policy
+from offers.policy.selection import selection
 from offers.simulation.shifts import CovariateShift, ShareShift
 from tests.support.sidecar import DEADLINE, WINDOW, Sidecar, Sink, members, refused, scored, sidecar, train_club, until
 
@@ -28,6 +31,13 @@ pytestmark = pytest.mark.slow
 
 SPENDING = CovariateShift(0, "spending", 1.0)
 POLICY = ShareShift(0, "channel", "web", 2.5)
+NO_FAMILY = """\
+name: holidays
+contract: club
+eligibility: [{reason: HAS_FAMILY, column: family, equals: false}]
+families: [{name: holiday}]
+offers: [{id: week, title: A week, family: holiday, attributes: {channel: web}, value: 50}]
+"""
 DAMAGED = b"PAR1 and then nothing"
 
 
@@ -110,6 +120,26 @@ def test_drift_raises_one_alarm_and_neither_noise_nor_policy_does(club: Path, tm
         _check_page(watch)
         _check_metrics(metrics(watch), last)
         _check_parity(club, drifted.iloc[4 * WINDOW :], last["latest"])
+
+
+def test_rows_that_the_rules_let_pass_are_compared_with_a_reference_that_passes_them(club: Path, busy: Sidecar) -> None:
+    rows = members(club, 6 * WINDOW, seed=4)
+    no_family = rows[~rows["family"].astype(bool)].iloc[: 2 * WINDOW]
+    assert len(no_family) == 2 * WINDOW
+    contract, before = bundles.load(club).contract, busy.report()["windows"]
+    policy = Policy(catalogues.parse(NO_FAMILY, contract), contract)
+
+    busy.feed(no_family, selection=selection(policy, busy.bundle, club / "reference.parquet").word)
+    same = busy.when(lambda report: report["windows"] == before + 2)
+    [family] = [column for column in same["latest"]["columns"] if column["name"] == "family"]
+    assert (family["suspect"], same["signals"]["data"]) == (False, False)
+    assert 500 < same["reference"]["rows"] < same["reference"]["of"]
+    assert "those that the catalogue's rules let pass" in busy.client.get("/report?format=html").text
+
+    busy.feed(no_family)
+    other = busy.when(lambda report: report["windows"] == before + 4)
+    assert other["signals"]["data"]
+    assert other["reference"]["rows"] == other["reference"]["of"]
 
 
 def _news(history: list[dict[str, Any]]) -> int:
@@ -316,7 +346,9 @@ def field(name: str, value: Any) -> Any:
         (field("propensity", "0.1"), 400, "'propensity': expected a list with a cell per row, got '0.1'"),
         (field("bundle", "club-0"), 409, "is watched here, got rows scored by 'club-0': send them to the sidecar"),
         (field("dropped", -1), 400, "'dropped': expected a whole number of rows, 0 or more, got -1"),
-        (field("model", "x"), 400, "'data': expected bundle, columns, propensity, dropped alone, got 'model' too"),
+        (field("model", "x"), 400, "propensity, dropped, selection alone, got 'model' too"),
+        (field("selection", 7), 400, "'selection': expected text, got 7"),
+        (field("selection", "oA=="), 400, "'selection': expected a selection of 4000 rows in base64, got 'oA=='"),
         (lambda data: data.pop("propensity"), 400, "'data': expected bundle, columns, propensity, but 'propensity'"),
         (lambda data: data.update(propensity=[0.5] * 20_000), 413, "'propensity': expected at most 10000 rows, got"),
     ],

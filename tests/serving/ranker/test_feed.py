@@ -17,8 +17,11 @@ from prometheus_client import REGISTRY
 
 from offers.bundle import bundle as bundles
 from offers.contract.contract import Contract
+from offers.decisions.period import Period
 from offers.decisions.scored import read_scored
+from offers.drift.selection import decoded
 from offers.errors import ServiceError, StorageError
+from offers.monitoring.selection import selection_of
 from offers.settings import Settings
 from offers.store.store import open_store
 from serving.ranker.feed import Feed, ScoredRows, Send, events, parquet_files
@@ -251,6 +254,7 @@ def test_an_event_is_what_the_cloudevents_library_reads() -> None:
             "columns": {"spending": [1, 12, 2], "region": ["north", None, "north"], "rating": [None] * 3},
             "propensity": [0.01, 0.12, 0.02],
             "dropped": 4,
+            "selection": "",
         }
 
     run(test)
@@ -468,6 +472,11 @@ def test_a_process_writes_its_rows_and_tells_the_sidecar_before_it_ends(
     assert [value for event in received for value in event.data["propensity"]] == expected.tolist()
     assert {event["subject"] for event in received} == {shop_bundle.name}
     assert "customer_id" not in json.dumps([event.data for event in received])
+    # The rules let customers pass who have visited, and those whose visits are not known do not.
+    [selection] = {event.data["selection"] for event in received}
+    reference = pd.read_parquet(shop_bundle / "reference.parquet")
+    assert decoded(selection, len(reference)).tolist() == (reference["visits"] >= 1).fillna(False).tolist()
+    assert selection_of(str(scored), bundles.load(shop_bundle), Period.parse("", "", ""), Settings()) == selection
     written = log.read_text("utf-8")
     assert not any(word in written for word in ("Atlantis", "north", "9000.5", "offers.scored"))
 
