@@ -21,6 +21,7 @@ from cli import (
     decisions,
     demo,
     key,
+    market,
     model,
     monitor,
     outcomes,
@@ -49,6 +50,7 @@ app.command("deploy")(cluster.deploy)
 app.command("rollback")(cluster.rollback)
 app.add_typer(contract.app, name="contract")
 app.add_typer(data.app, name="data")
+app.add_typer(market.app, name="market")
 app.command("status")(cluster.status)
 for command in (
     submission.submit,

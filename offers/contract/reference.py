@@ -80,12 +80,15 @@ def _default(field: FieldInfo) -> str:
 
 
 def main() -> None:
-    """Write the tables of docs/contract.md anew."""
+    """Write the tables of docs/contract.md and docs/market.md anew."""
     from offers.contract.contract import Contract
-    from offers.contract.words import CONTRACT
+    from offers.contract.market import Market
+    from offers.contract.words import CONTRACT, MARKET
 
-    page = Path("docs/contract.md")
-    page.write_text(with_tables(page.read_text("utf-8"), sections_of(Contract), CONTRACT), "utf-8")
+    pages: list[tuple[str, type[Section], Words]] = [("contract", Contract, CONTRACT), ("market", Market, MARKET)]
+    for name, model, words in pages:
+        page = Path("docs") / f"{name}.md"
+        page.write_text(with_tables(page.read_text("utf-8"), sections_of(model), words), "utf-8")
 
 
 if __name__ == "__main__":

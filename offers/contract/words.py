@@ -199,3 +199,61 @@ CONTRACT: dict[str, dict[str, str]] = {
         "memory": "how many rows it remembers",
     },
 }
+
+MARKET: dict[str, dict[str, str]] = {
+    "Market": {
+        "name": "lower case with hyphens",
+        "title": "for people",
+        "description": "for people",
+        "users": "the table of users",
+        "products": "the table of products: the catalogue",
+        "interactions": "the table of what users did",
+        "columns": (
+            "as in [a contract](contract.md#columns), of role `customer` (a user's), `offer` (a product's) or"
+            " `protected` (a user's that no model sees); no `date` and no `text`"
+        ),
+        "pairs": "how a user and a product compare",
+        "events": "what a user can do, in the order in which one follows the other",
+        "simulation": "the simulated market",
+    },
+    "Table": {
+        "file": "a `.parquet` or `.csv` file in the directory of the market",
+        "key": "the column of ids",
+        "time": "the column of the moment since when a row holds: a user joined, a product was launched",
+    },
+    "Interactions": {
+        "file": "the same; beside the columns below it has the keys of users and of products",
+        "event": "the column that names the event",
+        "time": "the column of its moment",
+        "position": "the column of the place, from 1 on, that the product had in the list",
+    },
+    "Event": {
+        "name": "small letters, digits and `_`",
+        "weight": "how much it counts beside the others",
+        "typical": "in the simulated market: the share of the events before it that it follows; the first has none",
+        "delay_hours": "in the simulated market: the mean time after the event before",
+    },
+    "Pair": {
+        "name": "small letters, digits and `_`",
+        "user": "a column of role `customer`",
+        "product": "a column of role `offer`",
+        "measure": (
+            "`difference` and `ratio` (the user's value minus, and over, the product's), `at_least` (whether the"
+            " user's reaches the product's) or `equal` (whether two categories are the same word)"
+        ),
+    },
+    "MarketSimulation": {
+        "users": "by default",
+        "products": "by default",
+        "start": "the first month",
+        "days": "length of the history",
+        "views": "mean number of views of a user, as far as the user is there all along",
+        "taste": "how much taste counts in the utility of a pair: the standard deviation of its part",
+        "popularity": "the same, of what a product is to everybody",
+        "private": "share of the variance of tastes that no column tells",
+        "new_users": "share of the users who join after the start",
+        "new_products": "share of the products that are launched after the start",
+        "season": "by how much a kind of products is viewed less, at most, out of its season",
+        "position_bias": "a user looks at a position with the probability position^-`position_bias`",
+    },
+}

@@ -45,3 +45,11 @@ class ConceptShift:
 
 
 Regime = RateShift | CovariateShift | ShareShift | ConceptShift
+
+
+@dataclass(frozen=True)
+class TasteShift:
+    """From a day of a simulated market on, a share of the dimensions of all tastes are turned round."""
+
+    day: float
+    share: float

@@ -17,6 +17,7 @@ from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
 from offers.errors import SourceError
 from offers.simulation.arrays import BLOCK, NANOSECONDS, REFERENCE_BLOCKS, Floats, Rows, Times, Values
+from offers.simulation.cells import typed, untyped
 from offers.simulation.climate import Climate
 from offers.simulation.effects import Customers, customer_effects
 from offers.simulation.marginals import Marginal, marginal_of
@@ -111,7 +112,7 @@ class World:
         -------
         ndarray, shape (rows,), in (0, 1)
         """
-        values = {name: _untyped(frame[name]) for name in self._customers.effects}
+        values = {name: untyped(frame[name]) for name in self._customers.effects}
         months = self._climate.months.first
         month = np.clip(np.searchsorted(months, decided_at.astype(months.dtype), side="right") - 1, 0, len(months) - 1)
         logit = self._intercept + self._climate.levels[month] + self._customers.logit(values, np.arange(len(frame)))
@@ -168,14 +169,14 @@ class World:
         if column.role == Role.TARGET:
             return values["_accepted"]
         if column.name in values:
-            return _typed(column, values.pop(column.name))
+            return typed(column, values.pop(column.name))
         if column.type == "date":
             days = (outcome if column.role == Role.LEAKAGE else decided).astype("datetime64[D]")
             return days.astype(NANOSECONDS)
         if column.type == "category":
-            return _typed(column, self._climate.months.codes(rows / (rows[-1] + 1), column.values))
+            return typed(column, self._climate.months.codes(rows / (rows[-1] + 1), column.values))
         ids = _identifiers(column, rows)
-        return ids.astype(str).astype(object) if column.type == "text" else _typed(column, ids.astype(np.float64))
+        return ids.astype(str).astype(object) if column.type == "text" else typed(column, ids.astype(np.float64))
 
     def _rng(self, purpose: str, *numbers: int) -> np.random.Generator:
         name = f"{self.contract.name}/{purpose}"
@@ -263,20 +264,3 @@ def _identifiers(column: Column, rows: Rows) -> Rows:
     """Number rows from the column's `min`, or 1; after its `max` they begin again."""
     first = 1 if column.min is None else math.ceil(column.min)
     return first + (rows if column.max is None else rows % (math.floor(column.max) - first + 1))
-
-
-def _untyped(cells: "pd.Series[Any]") -> Floats:
-    """The values that `_typed` made cells of: codes of categories, NaN where missing."""
-    if isinstance(cells.dtype, pd.CategoricalDtype):
-        codes = cells.cat.codes.to_numpy(np.float64)
-        return np.where(codes < 0, np.nan, codes)
-    return cells.to_numpy(np.float64)
-
-
-def _typed(column: Column, values: Floats) -> NDArray[Any] | pd.Categorical:
-    if column.type == "category":
-        codes: Any = np.where(np.isnan(values), -1, values).astype(np.int64)
-        return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(column.values)))
-    if column.type == "number" or column.may_be_missing:
-        return values
-    return values.astype(np.bool_ if column.type == "boolean" else np.int64)

@@ -31,7 +31,7 @@ def test_a_draft_passes_at_once_and_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_schemas_and_version(tmp_path: Path) -> None:
-    for noun in ("contract", "policy"):
+    for noun in ("contract", "policy", "market"):
         ok(offers(tmp_path, noun, "schema", tmp_path / f"{noun}.json"))
         assert json.loads((tmp_path / f"{noun}.json").read_text())["type"] == "object"
     assert ok(offers(tmp_path, "--version")).startswith("offers 0.")
@@ -44,3 +44,11 @@ def test_a_password_in_a_source_is_refused_before_anything_runs(tmp_path: Path, 
     assert "holds a password" in done.stderr
     assert "tiger" not in done.stdout + done.stderr
     assert not any("tiger" in path.read_text("utf-8", "replace") for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_market_is_checked_and_simulated(tmp_path: Path) -> None:
+    assert "events view, click, application, approval" in ok(offers(tmp_path, "market", "check", "fintech"))
+    said = ok(offers(tmp_path, "market", "simulate", tmp_path / "market", "--users", "50", "--products", "10"))
+    assert said.startswith("50 users, 10 products, ")
+    refused = offers(tmp_path, "market", "check", "bazaar")
+    assert (refused.returncode, "expected one of fintech" in refused.stderr) == (2, True)

@@ -1,0 +1,60 @@
+"""offers market: check the contract of a market, and simulate one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Check the contract of a market, and simulate users, products and events.")
+
+MarketOption = Annotated[str, typer.Option("--market", "-m", help="Name of a shipped market, or a YAML file.")]
+
+
+@app.command()
+def check(market: Annotated[str, typer.Argument(help="Name of a shipped market, or a YAML file.")]) -> None:
+    """Read the contract of a market, and say what it holds."""
+    from offers.contract import market as markets
+
+    content = markets.load(market)
+    events = ", ".join(event.name for event in content.events)
+    typer.echo(
+        f"{content.name} {content.digest[:12]}: {len(content.user_columns)} columns of users,"
+        f" {len(content.product_columns)} of products, {len(content.pairs)} of pairs; events {events}"
+    )
+
+
+@app.command()
+def schema(
+    output: Annotated[Path, typer.Argument(help="The JSON file to write.")] = Path("market.schema.json"),
+) -> None:
+    """Write the JSON Schema by which an editor completes and checks contracts of markets."""
+    from offers.contract.market import Market
+    from offers.contract.reference import json_schema
+    from offers.contract.words import CONTRACT, MARKET
+    from offers.files import new_text
+
+    new_text(output, json_schema(Market, "A market of Offers", CONTRACT | MARKET))
+    typer.echo(f"{output}: let the first line of a market be # yaml-language-server: $schema={output}")
+
+
+@app.command()
+def simulate(
+    directory: Annotated[Path, typer.Argument(help="Where the tables go.")],
+    market: MarketOption = "fintech",
+    users: Annotated[int | None, typer.Option(min=1, help="By default the contract's number.")] = None,
+    products: Annotated[int | None, typer.Option(min=2, max=100_000, help="By default the contract's number.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the market.")] = 0,
+    shift_on: Annotated[float | None, typer.Option(help="The day from which half of the tastes are others.")] = None,
+) -> None:
+    """Write users, products and interactions of a simulated market, whose true preferences are known."""
+    from offers.contract import market as markets
+    from offers.data.market import write_simulated
+    from offers.simulation.market import SimulatedMarket
+    from offers.simulation.shifts import TasteShift
+
+    content = markets.load(market)
+    sizes = {name: size for name, size in (("users", users), ("products", products)) if size is not None}
+    content = content.model_copy(update={"simulation": content.simulation.model_copy(update=sizes)})
+    shifts = () if shift_on is None else (TasteShift(shift_on, share=0.5),)
+    people, interactions = write_simulated(SimulatedMarket(content, seed, shifts), directory)
+    typer.echo(f"{people} users, {content.simulation.products} products, {interactions} interactions: {directory}")

@@ -1,0 +1,209 @@
+"""The contract of a market: many users, hundreds of products, and what users do. One YAML file drives everything."""
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from offers.contract.column import Column, Role
+from offers.contract.sections import Month, Share
+from offers.errors import ContractError
+from offers.yaml_file import Kind, Problem, Section, form, refuse
+
+ColumnName = Annotated[str, Field(min_length=1)]
+FileName = Annotated[str, form(r"^[^/]+\.(parquet|csv)$", "the name of a .parquet or .csv file, such as users.parquet")]
+Name = Annotated[str, form(r"^[a-z][a-z0-9_]{0,39}$", "small letters, digits and _, such as clicks")]
+
+
+class Table(Section):
+    """A table of users or products: its file, the column of ids, and that of the moment since when a row holds."""
+
+    file: FileName
+    key: ColumnName
+    time: ColumnName
+
+
+class Interactions(Section):
+    """The table of what users did: its file, and the columns of event, moment and position in the list."""
+
+    file: FileName
+    event: ColumnName = "event"
+    time: ColumnName = "at"
+    position: ColumnName = "position"
+
+
+class Event(Section):
+    """A kind of event. The kinds stand in the order in which they follow each other, from view to approval.
+
+    `typical` is the share of the events before it that it follows, and `delay_hours` the mean time in between, in the
+    simulated market; `weight` says how much an event counts.
+    """
+
+    name: Name
+    weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    typical: Share | None = None
+    delay_hours: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Pair(Section):
+    """A column of a pair: how a user's column and a product's compare.
+
+    `difference` and `ratio` are the user's value minus, and over, the product's. `at_least` is whether the user's value
+    reaches the product's, and `equal` whether both are the same word.
+    """
+
+    name: Name
+    user: ColumnName
+    product: ColumnName
+    measure: Literal["difference", "ratio", "at_least", "equal"]
+
+
+class MarketSimulation(Section):
+    """The simulated market: its size, and how users choose. `offers.simulation.market` has the rules."""
+
+    users: Annotated[int, Field(ge=1)] = 20_000
+    products: Annotated[int, Field(ge=2, le=100_000)] = 100
+    start: Month = "2025-01"
+    days: Annotated[int, Field(ge=1, le=3650)] = 365
+    views: Annotated[float, Field(gt=0, le=10_000)] = 20.0
+    taste: Annotated[float, Field(ge=0, le=20)] = 4.0
+    popularity: Annotated[float, Field(ge=0, le=20)] = 0.5
+    private: Annotated[float, Field(ge=0, le=1)] = 0.1
+    new_users: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    new_products: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    season: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    position_bias: Annotated[float, Field(ge=0, le=5)] = 0.5
+
+
+class Market(Section):
+    """Everything that is known of a market before its first event arrives.
+
+    A column of role `customer` is a user's, one of role `offer` a product's, and a `protected` one a user's that no
+    model sees.
+    """
+
+    name: Annotated[str, form(r"^[a-z][a-z0-9-]{1,40}$", "small letters, digits and -, such as fintech")]
+    title: str
+    description: str = ""
+    users: Table
+    products: Table
+    interactions: Interactions
+    columns: Annotated[tuple[Column, ...], Field(min_length=2)]
+    pairs: tuple[Pair, ...] = ()
+    events: Annotated[tuple[Event, ...], Field(min_length=1)]
+    simulation: MarketSimulation = MarketSimulation()
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
+
+    @property
+    def user_columns(self) -> tuple[Column, ...]:
+        """What the table of users holds beside key and time, protected columns included."""
+        return tuple(column for column in self.columns if column.role != Role.OFFER)
+
+    @property
+    def product_columns(self) -> tuple[Column, ...]:
+        """What the table of products holds beside key and time."""
+        return tuple(column for column in self.columns if column.role == Role.OFFER)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that the file says, in hex; comments and layout don't count."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        refuse(chain(self._column_problems(), self._name_problems(), self._pair_problems(), self._event_problems()))
+        return self
+
+    def _column_problems(self) -> Iterator[Problem]:
+        for place, column in enumerate(self.columns):
+            if column.role not in (Role.CUSTOMER, Role.OFFER, Role.PROTECTED):
+                yield (
+                    ("columns", place, "role"),
+                    f"expected customer (a user's), offer (a product's) or protected, got {column.role}",
+                )
+            elif column.type in ("date", "text"):
+                yield ("columns", place, "type"), f"no model takes a {column.type}: leave the column out"
+        for role, noun in ((Role.CUSTOMER, "users"), (Role.OFFER, "products")):
+            if not any(column.role == role for column in self.columns):
+                yield ("columns",), f"no column has role {role}, so nothing would be known of {noun}"
+
+    def _name_problems(self) -> Iterator[Problem]:
+        """A joined row has one column of each name."""
+        named: list[tuple[tuple[str | int, ...], str]] = [
+            (("users", "key"), self.users.key),
+            (("products", "key"), self.products.key),
+            (("interactions", "event"), self.interactions.event),
+            (("interactions", "time"), self.interactions.time),
+            (("interactions", "position"), self.interactions.position),
+            *((("columns", place, "name"), column.name) for place, column in enumerate(self.columns)),
+            *((("pairs", place, "name"), pair.name) for place, pair in enumerate(self.pairs)),
+        ]
+        files = [self.users.file, self.products.file, self.interactions.file]
+        if len(set(files)) < len(files):
+            yield ("interactions", "file"), f"users, products and interactions need a file each, got {files}"
+        names = [name.lower() for _, name in named]
+        for place, (key, name) in enumerate(named):
+            if name.lower() in names[:place]:
+                yield key, f"{name!r} is the name of another column already"
+            if name.startswith("_"):
+                yield key, f"column names that begin with '_' are ours: {name!r}"
+        for noun, table in (("users", self.users), ("products", self.products)):
+            if table.time == table.key or table.time in self.by_name:
+                yield (noun, "time"), f"{table.time!r} is the name of another column already"
+
+    def _pair_problems(self) -> Iterator[Problem]:
+        for place, pair in enumerate(self.pairs):
+            sides = (("user", pair.user, Role.CUSTOMER), ("product", pair.product, Role.OFFER))
+            for key, name, role in sides:
+                column = self.by_name.get(name)
+                if column is None or column.role != role:
+                    yield ("pairs", place, key), f"{name!r} is no column of role {role}"
+                elif pair.measure == "equal" and column.type != "category":
+                    yield ("pairs", place, key), f"{name!r} is {column.type}: 'equal' compares categories"
+                elif pair.measure != "equal" and not column.is_numeric:
+                    yield ("pairs", place, key), f"{name!r} is {column.type}: '{pair.measure}' compares numbers"
+
+    def _event_problems(self) -> Iterator[Problem]:
+        names = [event.name for event in self.events]
+        for place, event in enumerate(self.events):
+            if event.name in names[:place]:
+                yield ("events", place, "name"), f"event {event.name!r} is declared twice"
+            if place and event.typical is None:
+                yield ("events", place), "it needs 'typical': the share of the events before it that it follows"
+            if not place and event.typical is not None:
+                yield ("events", place, "typical"), "the first event follows no other"
+
+
+_FILE = Kind("market", "offers.contract.markets", "name, users, products and interactions", ContractError)
+
+
+def shipped() -> list[str]:
+    """Names of the contracts of markets that come with the package."""
+    return _FILE.shipped()
+
+
+def load(where: str) -> Market:
+    """Load the contract of a market by the name of a shipped one, by path, or from its YAML text.
+
+    Raises
+    ------
+    ContractError
+        no such market, not YAML, or a key is unknown, missing or has a wrong value: names line and key
+    """
+    return parse(*_FILE.find(where))
+
+
+def text(where: str) -> str:
+    """The YAML text that `load` would read."""
+    return _FILE.find(where)[0]
+
+
+def parse(yaml_text: str, origin: str = "market") -> Market:
+    """Build the contract of a market from YAML text; `origin` names the file in messages."""
+    return _FILE.read(yaml_text, origin).into(Market)

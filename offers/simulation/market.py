@@ -1,0 +1,225 @@
+"""A simulated market: seeded, with the true preference of any pair, drawn block by block at any size."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from offers.contract.market import Market
+from offers.errors import SourceError
+from offers.simulation.arrays import Floats, Rows, Times
+from offers.simulation.cells import typed
+from offers.simulation.choices import Funnel, Listing, chosen, fit_funnel
+from offers.simulation.preferences import DAY, USERS, People, Preferences
+from offers.simulation.shifts import TasteShift
+
+YEAR = 365.25 * DAY
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Users, and what they did in order of time: tables in the form of the contract."""
+
+    users: pd.DataFrame
+    interactions: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class _Views:
+    """Views, by place of the user in the block and of the product in the catalogue; moments in seconds."""
+
+    users: Rows
+    products: Rows
+    moments: Rows
+    utility: Floats
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> "_Views":
+        return _Views(self.users[rows], self.products[rows], self.moments[rows], self.utility[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedMarket:
+    """What is true of a market's simulated users and products; all of it follows from `seed`.
+
+    A user has a taste and a product an appeal, vectors that their columns and chance make. The utility of a pair is
+    `taste` times their match, plus `popularity` times what the product is to everybody, plus what the contract's pairs
+    say. A user views a product with a probability in proportion to exp(utility) and to the chance that its position in
+    the list is looked at, position^-`position_bias`; not before it is launched, and less out of its season. Each later
+    event follows the one before with a probability that rises with utility, after an exponential delay. An event after
+    the last day is not there yet.
+
+    Parameters
+    ----------
+    shifts : changes of the users' tastes, each from its day on
+
+    Raises
+    ------
+    SourceError
+        the seed is negative, or a shift's share is not in [0, 1]
+
+    Examples
+    --------
+    >>> from offers.contract.market import load
+    >>> market = SimulatedMarket(load("fintech"), seed=1)
+    >>> market.preference(np.array([42])).shape, len(market.products)
+    ((1, 100), 100)
+    """
+
+    market: Market
+    seed: int = 0
+    shifts: Sequence[TasteShift] = ()
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or not all(0 <= shift.share <= 1 for shift in self.shifts):
+            arrived = f"got seed {self.seed} and {list(self.shifts)}"
+            raise SourceError(f"a simulated market needs a seed >= 0 and shifts with shares in [0, 1], {arrived}")
+
+    def blocks(self) -> Iterator[Block]:
+        """Draw all users with what they did, a block at a time."""
+        number = self.market.simulation.users
+        for first in range(0, number, USERS):
+            yield self._block(first // USERS, min(USERS, number - first))
+
+    @cached_property
+    def products(self) -> pd.DataFrame:
+        """The catalogue: ids, the moments of launch, and the columns of products."""
+        table, values = self.market.products, self._preferences.product_values
+        ids = [f"p{place:04d}" for place in range(self.market.simulation.products)]
+        frame = {table.key: ids, table.time: self._times(self._preferences.launched)}
+        cells = {column.name: typed(column, values[column.name]) for column in self.market.product_columns}
+        return pd.DataFrame(frame | cells)
+
+    def preference(self, users: Rows, day: float = 0.0) -> Floats:
+        """The true preference of users, ids from 0 on, among all products.
+
+        Returns
+        -------
+        ndarray, shape (users, products), in (0, 1); each row sums to 1. Position, season and launch are left out of it
+        """
+        weights = _weights(self.utility(users, day))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+    def utility(self, users: Rows, day: float = 0.0) -> Floats:
+        """The true utility of each product to each user on a day of the market, shape (users, products)."""
+        return self._preferences.utility(self._preferences.people(users), day)
+
+    def chances(self, users: Rows, day: float = 0.0) -> dict[str, Floats]:
+        """The true probability of each event given the one before, by name of event; the first is not among them.
+
+        Returns
+        -------
+        dict of ndarray, shape (users, products), in [0, 1]
+        """
+        people = self._preferences.people(users)
+        return self._funnel.chances(self._preferences.utility(people, day), self._preferences.allowed(people))
+
+    @cached_property
+    def listing(self) -> Listing:
+        """Where products stand in the list: the popular ones first."""
+        popularity = self._preferences.popularity
+        ranks = np.empty(len(popularity), np.int64)
+        ranks[np.argsort(-popularity, kind="stable")] = np.arange(1, len(ranks) + 1)
+        return Listing(ranks, self.market.simulation.position_bias)
+
+    @cached_property
+    def _preferences(self) -> Preferences:
+        return Preferences(self.market, self.seed, self.shifts)
+
+    def _times(self, seconds: Rows) -> Times:
+        return np.asarray(np.datetime64(self.market.simulation.start, "ms") + seconds.astype("timedelta64[s]"))
+
+    @property
+    def _end(self) -> int:
+        return self.market.simulation.days * DAY
+
+    def _block(self, number: int, rows: int) -> Block:
+        people, rng = self._preferences.block(number), self._preferences.rng("interactions", number)
+        views = self._views(people, rng, self.market.simulation.views / self._accepted)
+        table, values = self.market.users, people.values
+        ids = np.arange(rows) + number * USERS
+        columns = {column.name: typed(column, values[column.name][:rows]) for column in self.market.user_columns}
+        users = pd.DataFrame({table.key: ids, table.time: self._times(people.joined[:rows])} | columns)
+        return Block(users, self._interactions(people, views, rng, number * USERS, rows))
+
+    def _views(self, people: People, rng: np.random.Generator, mean: float) -> _Views:
+        """Draw views; `mean` is that of the times a user who is there all along comes to look."""
+        begin = np.maximum(people.joined, 0)
+        visits = rng.poisson(mean * (1 - begin / self._end))
+        users = np.repeat(np.arange(len(begin)), visits)
+        moments = (begin[users] + rng.random(len(users)) * (self._end - begin[users])).astype(np.int64)
+        uniform, accepting = rng.random((2, len(users)))
+        products, utility = np.zeros(len(users), np.int64), np.zeros(len(users))
+        edges = sorted({0.0, *(max(0.0, shift.day) for shift in self.shifts), float("inf")})
+        for day, until in pairwise(edges):
+            rows = (moments >= day * DAY) & (moments < until * DAY)
+            of_all = self._preferences.utility(people, day)
+            products[rows] = chosen(_weights(of_all) * self.listing.looked_at, users[rows], uniform[rows])
+            utility[rows] = of_all[users[rows], products[rows]]
+        wave = np.sin(2 * np.pi * (moments / YEAR + self._preferences.seasons[products]))
+        in_season = accepting < 1 - self.market.simulation.season * (1 + wave) / 2
+        return _Views(users, products, moments, utility)[in_season & (self._preferences.launched[products] <= moments)]
+
+    @cached_property
+    def _sample(self) -> tuple[People, _Views, float]:
+        """Users of the first block, views of theirs, and the share of visits that ended with one."""
+        people, visits = self._preferences.block(0), self.market.simulation.views
+        views = self._views(people, self._preferences.rng("sample"), visits)
+        expected = visits * (1 - np.maximum(people.joined, 0) / self._end).sum()
+        return people, views, max(len(views.users), 1) / expected
+
+    @property
+    def _accepted(self) -> float:
+        return self._sample[2]
+
+    @cached_property
+    def _funnel(self) -> Funnel:
+        people, views, _ = self._sample
+        allowed = self._preferences.allowed(people)[views.users, views.products]
+        return fit_funnel(self.market.events, views.utility, allowed)
+
+    def _interactions(
+        self, people: People, views: _Views, rng: np.random.Generator, first: int, users: int
+    ) -> pd.DataFrame:
+        """The views and what follows each of them, of the first `users` users of a block."""
+        positions = self.listing.positions(views.products, rng)
+        allowed = self._preferences.allowed(people)[views.users, views.products]
+        chances = self._funnel.chances(views.utility, allowed)
+        reached, moments = np.ones(len(views.users), np.bool_), views.moments
+        parts = []
+        for code, event in enumerate(self.market.events):
+            if code:
+                delay = rng.exponential(event.delay_hours * 3600, len(moments))
+                moments = moments + np.ceil(delay).astype(np.int64)
+                reached = reached & (rng.random(len(moments)) < chances[event.name])
+            rows = np.flatnonzero(reached & (moments < self._end) & (views.users < users))
+            parts.append((rows, np.full(len(rows), code), moments[rows]))
+        view, kind, moment = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((kind, view, moment))
+        return self._table(views, view[order], kind[order], moment[order], positions, first)
+
+    def _table(
+        self, views: _Views, rows: Rows, codes: Rows, moments: Rows, positions: Rows, first: int
+    ) -> pd.DataFrame:
+        table = self.market.interactions
+        ids = pd.CategoricalDtype(list(self.products[self.market.products.key]))
+        events = pd.CategoricalDtype([event.name for event in self.market.events])
+        products: Any = views.products[rows]
+        kinds: Any = codes
+        return pd.DataFrame(
+            {
+                self.market.users.key: views.users[rows] + first,
+                self.market.products.key: pd.Categorical.from_codes(products, dtype=ids),
+                table.event: pd.Categorical.from_codes(kinds, dtype=events),
+                table.time: self._times(moments),
+                table.position: positions[rows].astype(np.int32),
+            }
+        )
+
+
+def _weights(utility: Floats) -> Floats:
+    return np.asarray(np.exp(utility - utility.max(axis=1, keepdims=True)))

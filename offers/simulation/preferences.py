@@ -1,0 +1,151 @@
+"""Who the users and products of a simulated market are, and what they are to each other."""
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offers.contract.market import Market, Pair
+from offers.contract.pairs import pair_values
+from offers.simulation.arrays import Floats, Rows, Values
+from offers.simulation.shifts import TasteShift
+from offers.simulation.tastes import DIMENSIONS, Side
+
+USERS = 2048
+"""Users of a block; each block has generators of its own, so a user is the same in a market of any number of users."""
+
+EARLIER = 1095
+"""How many days before the first one the users and products that are there from the start have come, at most."""
+
+PAIR = 0.5
+"""What a standard deviation of a contract's pair adds to the utility."""
+
+DAY = 86400
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Some users: the moment at which each joined, in seconds of the market, columns and vectors."""
+
+    joined: Rows
+    values: Values
+    vectors: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Preferences:
+    """The users and products of a market, and the utility of each pair."""
+
+    market: Market
+    seed: int
+    shifts: Sequence[TasteShift]
+
+    def rng(self, purpose: str, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(f"{self.market.name}/{purpose}".encode()), *numbers])
+
+    def block(self, number: int) -> People:
+        """The users `USERS * number` and following."""
+        rng = self.rng("users", number)
+        joined = self._arrivals(rng, USERS, self.market.simulation.new_users)
+        values = self._user_side.values(rng, USERS)
+        return People(joined, values, self._user_side.vectors(values, rng))
+
+    def people(self, users: Rows) -> People:
+        """Any users."""
+        numbers, place = np.unique(users // USERS, return_inverse=True)
+        parts = [self.block(int(number)) for number in numbers]
+        rows = place * USERS + users % USERS
+        values = {name: np.concatenate([part.values[name] for part in parts])[rows] for name in parts[0].values}
+        joined = np.concatenate([part.joined for part in parts])[rows]
+        return People(joined, values, np.concatenate([part.vectors for part in parts])[rows])
+
+    def utility(self, people: People, day: float) -> Floats:
+        """The utility of each product to each user, shape (users, products)."""
+        signs = np.ones(DIMENSIONS)
+        for shift in self.shifts:
+            if day >= shift.day:
+                signs[: round(shift.share * DIMENSIONS)] *= -1
+        taste = self.market.simulation.taste / math.sqrt(DIMENSIONS)
+        utility = taste * ((people.vectors * signs) @ self._appeals.T) + self.popularity
+        for place, pair in enumerate(self.market.pairs):
+            mean, sigma = self._pair_scales[place]
+            utility += PAIR * np.nan_to_num((self._fit(pair, people) - mean) / sigma)
+        return np.asarray(utility)
+
+    def allowed(self, people: People) -> NDArray[np.bool_]:
+        """Which pairs may be approved: those whose user reaches what the product asks, as far as that is known."""
+        allowed = np.ones((len(people.joined), len(self.launched)), np.bool_)
+        for pair in self.market.pairs:
+            if pair.measure == "at_least":
+                allowed &= self._values(pair, people) != 0
+        return allowed
+
+    @cached_property
+    def product_values(self) -> Values:
+        return self._product_side.values(self.rng("products"), self.market.simulation.products)
+
+    @cached_property
+    def launched(self) -> Rows:
+        """The moment at which each product comes, in seconds of the market."""
+        simulation = self.market.simulation
+        return self._arrivals(self.rng("launches"), simulation.products, simulation.new_products)
+
+    @cached_property
+    def popularity(self) -> Floats:
+        """What each product is to everybody."""
+        simulation = self.market.simulation
+        return simulation.popularity * self.rng("popularity").standard_normal(simulation.products)
+
+    @cached_property
+    def seasons(self) -> Floats:
+        """The phase of each product's season, in [0, 1); one for all products of a kind, their first category."""
+        kinds = [one for one in self.market.product_columns if one.type == "category"]
+        phases = self.rng("seasons").random(1 + (len(kinds[0].values) if kinds else 0))
+        if not kinds:
+            return np.full(len(self.launched), phases[0])
+        codes = self.product_values[kinds[0].name]
+        return phases[np.where(np.isnan(codes), -1, codes).astype(np.intp)]
+
+    @cached_property
+    def _user_side(self) -> Side:
+        return Side(self.market.user_columns, self.market.simulation.private, self.rng)
+
+    @cached_property
+    def _product_side(self) -> Side:
+        return Side(self.market.product_columns, self.market.simulation.private, self.rng)
+
+    @cached_property
+    def _appeals(self) -> Floats:
+        return self._product_side.vectors(self.product_values, self.rng("appeals"))
+
+    @cached_property
+    def _pair_scales(self) -> list[tuple[float, float]]:
+        """Mean and standard deviation of how well the pairs fit, over the first block."""
+        people, scales = self.block(0), []
+        for pair in self.market.pairs:
+            fit = self._fit(pair, people)
+            scales.append((float(np.nanmean(fit)), float(np.nanstd(fit)) or 1.0))
+        return scales
+
+    def _values(self, pair: Pair, people: People) -> Floats:
+        users = {name: values[:, None] for name, values in people.values.items()}
+        return pair_values(self.market, pair, users, self.product_values)
+
+    def _fit(self, pair: Pair, people: People) -> Floats:
+        """How well users and products fit by one pair: the higher, the better; NaN where that is not known."""
+        values = self._values(pair, people)
+        if pair.measure == "difference":
+            return -np.abs(values)
+        if pair.measure == "ratio":
+            return -np.abs(np.log(np.where(values > 0, values, np.nan)))
+        return values
+
+    def _arrivals(self, rng: np.random.Generator, rows: int, new: float) -> Rows:
+        """The moments at which users or products come; a share `new` of them after the market's begin."""
+        later, moment = rng.random(rows) < new, rng.random(rows)
+        days = np.where(later, moment * self.market.simulation.days, -moment * EARLIER)
+        return np.asarray(np.ceil(days * DAY), np.int64)
