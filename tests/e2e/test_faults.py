@@ -51,9 +51,8 @@ def test_a_killed_step_is_named_with_its_reason_and_kept_for_a_week(cluster: Clu
     run = submit(cluster, "e2e-killed", "--source", "simulated", "--trials", 20)
     pod = faults.step_pod(cluster.api, run, "train", steps.RUN)
     faults.kill(pod)
-    ended = await_that(
-        "the end of the run", lambda: steps.ended(cluster.kubeflow.run(run)), steps.RUN, status(cluster, run)
-    )
+    look_at = f"offers pipeline status {run}"
+    ended = await_that("the end of the run", lambda: steps.ended(cluster.kubeflow.run(run)), steps.RUN, look_at)
     assert [step.state for step in ended.steps][3] == "failed"
     assert "train: its process was killed (exit code 137)" in status(cluster, run)
     spec = faults.workflow(cluster.api, run)["spec"]
