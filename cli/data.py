@@ -37,7 +37,8 @@ def fetch(contract: ContractOption = "bank-marketing", source: SourceOption = ""
 @app.command()
 def validate(contract_name: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
     """List every rule of the contract that the rows break."""
-    from cli.screen import console, violations_table
+    from cli.data_tables import violations_table
+    from cli.screen import console
     from offers.data import validation
 
     contract, origin, checked = _validated(contract_name, source)
@@ -70,7 +71,8 @@ def simulate(
 @app.command()
 def describe(contract_name: ContractOption = "bank-marketing", source: SourceOption = "") -> None:
     """Show what each column holds and how acceptance goes through time."""
-    from cli.screen import columns_table, console, periods_table
+    from cli.data_tables import columns_table, periods_table
+    from cli.screen import console
     from offers.data import validation
 
     contract, origin, checked = _validated(contract_name, source)

@@ -155,7 +155,7 @@ def _trigger(contract: "Contract", settings: "Settings", contacts: Path, bundle:
     import uvicorn
 
     from cli.pipeline import training_arguments
-    from cli.screen import RunDisplay
+    from cli.run_display import RunDisplay
     from offers.retraining.journal import Journal
     from offers.retraining.retrainer import Retrainer
     from offers.store.directory import DirectoryStore

@@ -39,7 +39,8 @@ def run_(
 ) -> None:
     """Run the monitoring pipeline on this machine. Exit code 3: it asks for action, or a signal is an alarm."""
     from cli.pipeline import fresh
-    from cli.screen import RunDisplay, console
+    from cli.run_display import RunDisplay
+    from cli.screen import console
     from offers.bundle.location import open_bundle
     from offers.decisions.period import Period
     from offers.settings import Settings

@@ -41,7 +41,8 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     """Run the pipeline, show its progress and results, name its bundle; raises where it was refused or failed."""
     typer.echo("The training pipeline begins ...")
     from cli.release import register_run
-    from cli.screen import RunDisplay, console
+    from cli.run_display import RunDisplay
+    from cli.screen import console
     from offers.bundle.location import open_champion
     from offers.contract import contract as contracts
     from offers.settings import Settings
@@ -92,7 +93,8 @@ def _anywhere(source: str) -> str:
 def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings") -> str:
     """Print what a run has come to and name its bundle; raises for a mistake, exits with 3 where the gate refused."""
     from cli.release import register_refusal
-    from cli.screen import console, gate_notes, gate_table, results_table
+    from cli.run_display import gate_notes, gate_table, results_table
+    from cli.screen import console
     from offers.errors import DataError
     from offers.evaluation.figures import Evaluation
     from offers.evaluation.gate import GateVerdict

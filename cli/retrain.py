@@ -46,7 +46,7 @@ def now(
     """Train a new model on this machine, unless a run is under way. Exit code 3: refused, by that or by the gate."""
     import uuid
 
-    from cli.screen import RunDisplay
+    from cli.run_display import RunDisplay
     from offers.retraining.journal import Request
     from offers.retraining.retrainer import Retrainer
     from offers.settings import Settings

@@ -1,83 +1,16 @@
-"""What a person sees: the progress of a run, and tables."""
+"""What a person sees of every command: the console, notices, facts, and a download under way."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
-import pandas as pd
 from rich.console import Console
-from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
-from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from offers.contract.column import Column, Role
-from offers.contract.contract import Contract
-from offers.data.validation import Violation, periods
-from offers.evaluation.figures import Evaluation, Scores
-from offers.evaluation.gate import GateVerdict
-from pipelines.local import LocalRun, Step
-
 # What a cell of somebody's data holds is text: no markup, no emoji, and nothing that is cut to a narrow screen.
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-_MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red")}
-
-
-class RunDisplay:
-    """Steps of a run as they go: a live table on a terminal, a line per finished step elsewhere."""
-
-    def __init__(self) -> None:
-        self._run: LocalRun | None = None
-        self._step_began = time.monotonic()
-        self._printed: set[str] = set()
-        self._live = (
-            Live(get_renderable=self._table, console=console, refresh_per_second=8) if console.is_terminal else None
-        )
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
-
-    def update(self, run: LocalRun) -> None:
-        if self._run is None or len(run.steps) > len(self._table_steps()):
-            self._step_began = time.monotonic()
-        self._run = run
-        if not self._live:
-            for step in self._table_steps():
-                self._print_once(step)
-
-    def _print_once(self, step: Step) -> None:
-        """A line where a step begins and where it ends: a log of a CI run shows what it waits for."""
-        line = f"{step.name}:{step.state}"
-        if line not in self._printed:
-            self._printed.add(line)
-            mark = _MARKS.get(step.state, Text("…", "dim"))
-            console.print(
-                mark, f"{step.name:<9} {step.seconds:6.1f} s  {step.note}" if step.state in _MARKS else step.name
-            )
-
-    def _table_steps(self) -> list[Step]:
-        return [step for step in self._run.steps.values() if not step.name.startswith("condition")] if self._run else []
-
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        for step in self._table_steps():
-            running = step.state == "running"
-            seconds = time.monotonic() - self._step_began if running else step.seconds
-            mark = Spinner("dots") if running else _MARKS[step.state]
-            table.add_row(mark, step.name, f"{seconds:6.1f} s", Text(step.note, "dim" if running else ""))
-        return table
 
 
 @contextmanager
@@ -105,99 +38,3 @@ def facts_table(facts: Mapping[str, str]) -> Table:
     for name, value in facts.items():
         table.add_row(Text(name, "dim"), Text(str(value)))
     return table
-
-
-def violations_table(violations: Sequence[Violation]) -> Table:
-    table = _folding("column", "expected", "rows", "for example", title="Rules that the rows break")
-    for violation in violations:
-        examples = ", ".join(f"row {row}: {value}" for row, value in violation.examples[:3])
-        table.add_row(violation.column, violation.expected, str(violation.count), examples)
-    return table
-
-
-def results_table(evaluation: Evaluation) -> Table:
-    """Figures on unseen rows: each window, all of them, the baseline, and the random split beside them."""
-    table = _plain_table(evaluation.scheme)
-    for heading in ("", "yes", "AUC", "95 %", "log-loss", "ECE", "lift/max"):
-        table.add_column(heading, justify="left" if heading == "" else "right", overflow="fold")
-    for window in evaluation.windows:
-        _scores_row(table, f"{window.name} {window.first_period} to {window.last_period}", window.model)
-    _scores_row(table, "out of time" if evaluation.windows else "out of fold", evaluation.model, "bold")
-    _scores_row(table, "logistic baseline", evaluation.baseline)
-    if evaluation.champion:
-        _scores_row(table, "champion", evaluation.champion.scores)
-    if evaluation.windows:
-        _scores_row(table, "random split: optimistic", evaluation.random_split, "dim")
-    return table
-
-
-def gate_table(verdict: GateVerdict) -> Table:
-    """Each rule with what was measured."""
-    styles = {True: "green", False: "bold red", None: "dim"}
-    title = f"gate: {'passed' if verdict.passed else 'REFUSED'}"
-    table = _plain_table(title)
-    for heading in ("rule", "measured", "threshold", "verdict"):
-        table.add_column(heading, justify="right" if heading == "measured" else "left", overflow="fold")
-    for rule in verdict.rules:
-        measured = "-" if rule.measured is None else f"{rule.measured:.4f}"
-        table.add_row(rule.rule, measured, rule.threshold, Text(rule.word, styles[rule.passed]))
-    return table
-
-
-def gate_notes(verdict: GateVerdict) -> Iterator[str]:
-    """What there is to say about rules that failed or did not apply."""
-    return (f"{rule.rule}: {rule.note}" for rule in verdict.rules if rule.note and not rule.passed)
-
-
-def _plain_table(title: str) -> Table:
-    return Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
-
-
-def columns_table(frame: pd.DataFrame, contract: Contract) -> Table:
-    table = _folding("column", "role", "type", "missing", "holds")
-    for column in contract.columns:
-        values = frame[column.name]
-        holds = _holds(values, column)
-        table.add_row(column.name, column.role.value, column.type, f"{values.isna().mean():.1%}", holds)
-    return table
-
-
-def periods_table(frame: pd.DataFrame, contract: Contract) -> Table:
-    table = _folding("period", "rows", "accepted", title="Acceptance through time")
-    grouped = frame[contract.target.column].groupby(periods(frame, contract))
-    for period, labels in grouped:
-        table.add_row(str(period), str(len(labels)), f"{labels.mean():.1%}")
-    return table
-
-
-def _folding(*headings: str, title: str | None = None) -> Table:
-    """A table whose cells take a second line where the screen is narrow."""
-    table = Table(title=title)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
-
-
-def _holds(values: pd.Series, column: Column) -> str:
-    if column.type == "date":
-        first, last = (str(moment).removesuffix(" 00:00:00") for moment in (values.min(), values.max()))
-        return f"{first} to {last}" if values.notna().any() else "nothing"
-    if column.role == Role.IDENTIFIER or column.type == "text":
-        return f"{values.nunique()} different values"
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        low, middle, high = values.quantile([0, 0.5, 1])
-        return f"{low:g} to {high:g}, median {middle:g}"
-    shares = values.value_counts(normalize=True, sort=True)
-    shown = ", ".join(f"{value} {share:.0%}" for value, share in shares.head(5).items())
-    return f"{shown}{f', {len(shares) - 5} more' if len(shares) > 5 else ''}"
-
-
-def _scores_row(table: Table, name: str, scores: Scores, style: str = "") -> None:
-    def value(metric: str) -> str:
-        return f"{scores[metric].value:.3f}" if metric in scores.figures else "-"
-
-    auc = scores.figures.get("auc")
-    interval = "" if auc is None or auc.low is None else f"{auc.low:.3f}-{auc.high:.3f}"
-    lift = f"{scores['lift'].value:.2f}/{scores.lift_ceiling:.2f}" if auc else "-"
-    row = (f"{scores.positive_rate:.1%}", value("auc"), interval, value("log_loss"), value("ece"), lift)
-    table.add_row(name, *row, style=style)

@@ -1,0 +1,57 @@
+"""What a person sees of rows: columns, periods, and the rules that rows break."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.table import Table
+
+from offers.contract.column import Column, Role
+from offers.contract.contract import Contract
+from offers.data.validation import Violation, periods
+
+
+def violations_table(violations: Sequence[Violation]) -> Table:
+    table = _folding("column", "expected", "rows", "for example", title="Rules that the rows break")
+    for violation in violations:
+        examples = ", ".join(f"row {row}: {value}" for row, value in violation.examples[:3])
+        table.add_row(violation.column, violation.expected, str(violation.count), examples)
+    return table
+
+
+def columns_table(frame: pd.DataFrame, contract: Contract) -> Table:
+    table = _folding("column", "role", "type", "missing", "holds")
+    for column in contract.columns:
+        values = frame[column.name]
+        holds = _holds(values, column)
+        table.add_row(column.name, column.role.value, column.type, f"{values.isna().mean():.1%}", holds)
+    return table
+
+
+def periods_table(frame: pd.DataFrame, contract: Contract) -> Table:
+    table = _folding("period", "rows", "accepted", title="Acceptance through time")
+    grouped = frame[contract.target.column].groupby(periods(frame, contract))
+    for period, labels in grouped:
+        table.add_row(str(period), str(len(labels)), f"{labels.mean():.1%}")
+    return table
+
+
+def _folding(*headings: str, title: str | None = None) -> Table:
+    """A table whose cells take a second line where the screen is narrow."""
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _holds(values: pd.Series, column: Column) -> str:
+    if column.type == "date":
+        first, last = (str(moment).removesuffix(" 00:00:00") for moment in (values.min(), values.max()))
+        return f"{first} to {last}" if values.notna().any() else "nothing"
+    if column.role == Role.IDENTIFIER or column.type == "text":
+        return f"{values.nunique()} different values"
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        low, middle, high = values.quantile([0, 0.5, 1])
+        return f"{low:g} to {high:g}, median {middle:g}"
+    shares = values.value_counts(normalize=True, sort=True)
+    shown = ", ".join(f"{value} {share:.0%}" for value, share in shares.head(5).items())
+    return f"{shown}{f', {len(shares) - 5} more' if len(shares) > 5 else ''}"
