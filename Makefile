@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-fast lint docs images up platform deploy status rollback down e2e bench clean
+.PHONY: help setup demo serve test test-fast lint docs images up platform deploy status rollback down e2e bench ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +54,18 @@ lint: setup ## Check style, types and the arrows between the rooms
 docs: .venv-docs/.installed ## Build the documentation into build/site; a broken link or name fails it
 	.venv-docs/bin/zensical build --clean --strict
 
+.venv-ui/.installed: serving/ui/pyproject.toml serving/ui/uv.lock | .venv/.installed
+	UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-ui $(UV) sync --project serving/ui --locked --quiet --python $(PYTHON)
+	@touch $@
+
+# The whole of MLflow in an environment of its own; the database is made by the command that writes it, under its lock.
+UI_PORT ?= 5000
+OFFERS_HOME ?= .offers
+ui: setup .venv-ui/.installed ## Show runs, versions and champions in MLflow at http://127.0.0.1:5000; UI_PORT names another
+	$(RUN) offers model sync
+	MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true .venv-ui/bin/mlflow server --host 127.0.0.1 --port $(UI_PORT) --workers 1 \
+	  --backend-store-uri sqlite:///$(abspath $(OFFERS_HOME))/mlflow/mlflow.db
+
 images: ## Build the images, tagged by commit, and print their sizes
 	manifests/cluster.sh images
 
@@ -82,4 +94,4 @@ bench: setup ## Measure speed and memory beside their floors, print a table of m
 	$(RUN) python -m benchmarks
 
 clean: ## Remove the environment and everything that runs have left
-	rm -rf .venv .venv-drift .venv-docs .uv .offers build/site
+	rm -rf .venv .venv-drift .venv-docs .venv-ui .uv .offers build/site

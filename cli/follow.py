@@ -34,10 +34,11 @@ def follow(
     decisions: "Log",
 ) -> None:
     """Serve the champion of a contract, and each release that takes its place, until a service ends."""
+    from offers.bundle import signature
     from offers.errors import LedgerError, OffersError
     from offers.governance.access import open_to_write
     from offers.governance.follower import Follower, first_to_serve
-    from offers.governance.release import fetch
+    from offers.governance.release import fetch, local
     from serving.ranker.question import example
     from serving.supervisor import supervised
 
@@ -46,16 +47,21 @@ def follow(
     if release is None:
         raise LedgerError(f"contract {contract}: no release was ever promoted; 'offers model promote' does it")
     home, logs = settings.home.resolve(), settings.home / "serve"
-    contract_of_release = fetch(ledger.store, release, home).bundle.contract
+    contract_of_release = fetch(ledger.store, release, home, settings.signers).bundle.contract
 
     def head() -> str:
         return str(ledger.head or "")
+
+    def switch(name: str) -> None:
+        if settings.signers:
+            signature.check(local(ledger.store, name, home) / "bundle", settings.signers)
+        supervisor.switch(name)
 
     with supervised(ledger.store, home, logs, watch, release, head, port, decisions) as supervisor:
         request = logs / "request.json"
         request.write_text(json.dumps(example(contract_of_release), indent=1) + "\n", "utf-8")
         introduce(supervisor.services, request)
-        follower = Follower(ledger, signer, contract, supervisor.switch, release)
+        follower = Follower(ledger, signer, contract, switch, release)
         refusal = ""
         while True:
             supervisor.tidy()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.key import KeyOption, to_write
+from cli.mirror import mirrored, sync
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from offers.governance.state import Release, State
 
 app = typer.Typer(no_args_is_help=True, help="Releases: list, compare, approve, promote, roll back.")
+
+app.command("sync")(sync)
 
 ReleaseArgument = Annotated[str, typer.Argument(help="A release's name, or how it begins.")]
 ContractOption = Annotated[str, typer.Option("--contract", "-c", help="Name of the contract.")]
@@ -91,8 +94,10 @@ def add(
     from cli.release import register_bundle
     from offers.settings import Settings
 
-    ledger, signer = to_write(key)
-    typer.echo(register_bundle(ledger, signer, bundle, catalogue, Settings.from_env()))
+    settings = Settings.from_env()
+    with mirrored(settings):
+        ledger, signer = to_write(key)
+        typer.echo(register_bundle(ledger, signer, bundle, catalogue, settings))
 
 
 @app.command()
@@ -109,15 +114,17 @@ def approve(
     """Let a release be promoted. Somebody else's key than the one that made it signs."""
     from offers.files import os_errors, sha256_of
     from offers.governance.approval import approve as approve_release
+    from offers.settings import Settings
 
-    ledger, signer = to_write(key)
-    record = ledger.state().release(release)
-    _open(ledger, record.name)
-    proofs = dict(record.act.evidence)
-    for path in evidence:
-        with os_errors(path):
-            proofs[path.name] = sha256_of(path)
-    entry = approve_release(ledger, signer, record.name, proofs, condition, days)
+    with mirrored(Settings.from_env()):
+        ledger, signer = to_write(key)
+        record = ledger.state().release(release)
+        _open(ledger, record.name)
+        proofs = dict(record.act.evidence)
+        for path in evidence:
+            with os_errors(path):
+                proofs[path.name] = sha256_of(path)
+        entry = approve_release(ledger, signer, record.name, proofs, condition, days)
     state = ledger.state()
     count, people = len({approval.key for approval in state.releases[record.name].approvals}), record.act.terms.people
     typer.echo(f"entry {entry.number}: {signer.name} approves {record.name}, having seen {', '.join(proofs)}")
@@ -128,9 +135,11 @@ def approve(
 def reject(release: ReleaseArgument, reason: ReasonOption, key: KeyOption = "") -> None:
     """Refuse a release for good."""
     from offers.governance.approval import reject as reject_release
+    from offers.settings import Settings
 
-    ledger, signer = to_write(key)
-    entry = reject_release(ledger, signer, ledger.state().release(release).name, reason)
+    with mirrored(Settings.from_env()):
+        ledger, signer = to_write(key)
+        entry = reject_release(ledger, signer, ledger.state().release(release).name, reason)
     typer.echo(f"entry {entry.number}: {signer.name} rejects it")
 
 
@@ -138,23 +147,27 @@ def reject(release: ReleaseArgument, reason: ReasonOption, key: KeyOption = "") 
 def promote(release: ReleaseArgument, key: KeyOption = "") -> None:
     """Let a release serve; 'offers serve' switches to it between two requests, where it runs."""
     from offers.governance.approval import begin
+    from offers.settings import Settings
 
-    ledger, signer = to_write(key)
-    record = ledger.state().release(release)
-    _open(ledger, record.name)
-    _see_through(ledger, signer, begin(ledger, signer, record.name))
+    with mirrored(Settings.from_env()):
+        ledger, signer = to_write(key)
+        record = ledger.state().release(release)
+        _open(ledger, record.name)
+        _see_through(ledger, signer, begin(ledger, signer, record.name))
 
 
 @app.command()
 def rollback(contract: ContractOption, reason: ReasonOption, key: KeyOption = "") -> None:
     """Return to the release that served before; the one that serves now is withdrawn."""
     from offers.governance.approval import begin_back
+    from offers.settings import Settings
 
-    ledger, signer = to_write(key)
-    former = ledger.state().former(contract)
-    if former is not None:
-        _open(ledger, former.name)
-    _see_through(ledger, signer, begin_back(ledger, signer, contract, reason))
+    with mirrored(Settings.from_env()):
+        ledger, signer = to_write(key)
+        former = ledger.state().former(contract)
+        if former is not None:
+            _open(ledger, former.name)
+        _see_through(ledger, signer, begin_back(ledger, signer, contract, reason))
 
 
 @app.command()
@@ -191,7 +204,8 @@ def _open(ledger: "Ledger", name: str) -> "OpenRelease":
     from offers.governance.release import fetch
     from offers.settings import Settings
 
-    return fetch(ledger.store, name, Settings.from_env().home.resolve())
+    settings = Settings.from_env()
+    return fetch(ledger.store, name, settings.home.resolve(), settings.signers)
 
 
 def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry") -> None:

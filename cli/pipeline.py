@@ -61,7 +61,7 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     with RunDisplay() as display:
         outcome = local.run(package, arguments, directory, display.update)
     bundle = finish(outcome, data_contract.name, arguments["publish"], settings)
-    console.print(f"release {register_run(bundle, settings)}", soft_wrap=True)
+    console.print(f"release {register_run(bundle, settings, outcome.directory / 'report.html')}", soft_wrap=True)
     return bundle
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.mirror import mirrored
+
 if TYPE_CHECKING:
     from offers.governance.keys import Signer
     from offers.governance.ledger import Ledger
@@ -21,8 +23,13 @@ def register_bundle(ledger: "Ledger", signer: "Signer", bundle: str, catalogue: 
     return register(ledger, signer, releases.make(settings.home.resolve() / "releases", opened.path, text))
 
 
-def register_run(bundle: str, settings: "Settings") -> str:
-    """Register the bundle of a run; says in one line what came of it."""
+def register_run(bundle: str, settings: "Settings", report: Path | None = None) -> str:
+    """Register the bundle of a run, of which `report` is the page; says in one line what came of it."""
+    with mirrored(settings, report):
+        return _registered(bundle, settings)
+
+
+def _registered(bundle: str, settings: "Settings") -> str:
     from offers.bundle.location import open_bundle
     from offers.governance.access import open_to_write
     from offers.governance.registration import verdict_of
@@ -46,5 +53,6 @@ def register_refusal(verdict: Path, contract: str, settings: "Settings") -> None
     from offers.governance.access import open_to_write
     from offers.governance.registration import refused
 
-    ledger, signer = open_to_write(settings)
-    refused(ledger, signer, contract, sha256_of(verdict))
+    with mirrored(settings):
+        ledger, signer = open_to_write(settings)
+        refused(ledger, signer, contract, sha256_of(verdict))

@@ -33,8 +33,10 @@ class Settings(BaseModel):
 
     `home` holds downloads, runs and bundles; `data_dir` the files that a user has already; `kubeflow` is the address
     of Kubeflow Pipelines. `ledger` is the store of ledger and releases, `home` where it is empty; `key` is the file of
-    the private key that signs, one in `home` where it is None. `patience` is for how many seconds a step of a pipeline
-    waits for what is away.
+    the private key that signs, one in `home` where it is None. `tracking` is the URI of MLflow: a file in `home` where
+    it is empty, none where it is `off`; `tracking_run` is the run of MLflow that Kubeflow has begun. A bundle is
+    opened only where one of `signers`, files of public keys, has signed it, where there are any. `patience` is for how
+    many seconds a step of a pipeline waits for what is away.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,12 +46,18 @@ class Settings(BaseModel):
     kubeflow: str = "http://127.0.0.1:8888"
     ledger: str = ""
     key: Path | None = None
+    tracking: str = ""
+    tracking_run: str = ""
+    signers: tuple[Path, ...] = ()
     patience: float = 0.0
     s3: S3Settings = S3Settings()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """Read OFFERS_HOME, _DATA_DIR, _KUBEFLOW_URL, _LEDGER, _KEY, _PATIENCE, _S3_ENDPOINT (a URL) and AWS_*."""
+        """Read OFFERS_HOME, _DATA_DIR, _KUBEFLOW_URL, _LEDGER, _KEY, _MLFLOW, _SIGNERS, _PATIENCE, _S3_ENDPOINT.
+
+        The last is a URL. Of others' variables: AWS_*, MLFLOW_TRACKING_URI and MLFLOW_RUN_ID.
+        """
         endpoint, token = env.get("OFFERS_S3_ENDPOINT", ""), env.get("AWS_WEB_IDENTITY_TOKEN_FILE", "")
         return cls(
             home=Path(env.get("OFFERS_HOME", ".offers")),
@@ -57,6 +65,9 @@ class Settings(BaseModel):
             kubeflow=env.get("OFFERS_KUBEFLOW_URL") or env.get("KF_PIPELINES_ENDPOINT") or "http://127.0.0.1:8888",
             ledger=env.get("OFFERS_LEDGER", ""),
             key=Path(env["OFFERS_KEY"]) if env.get("OFFERS_KEY") else None,
+            tracking="off" if env.get("OFFERS_MLFLOW") == "off" else env.get("MLFLOW_TRACKING_URI", ""),
+            tracking_run=env.get("MLFLOW_RUN_ID", ""),
+            signers=tuple(map(Path, filter(None, env.get("OFFERS_SIGNERS", "").split(os.pathsep)))),
             patience=float(env.get("OFFERS_PATIENCE") or 0),
             s3=S3Settings(
                 endpoint=endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"),

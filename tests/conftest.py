@@ -20,6 +20,8 @@ from tests.support.runs import ShiftedRun, ShopRun, train_shop, update_shifted
 from tests.support.s3_double import S3Double
 from tests.support.shop import SHOP
 
+# Loading MLflow takes a command seconds; the tests of the mirror ask for it.
+os.environ["OFFERS_MLFLOW"] = "off"
 hypothesis_settings.register_profile("offers", deadline=None, derandomize=True, database=None)
 hypothesis_settings.load_profile("offers")
 

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def open_bundle(where: str, settings: Settings) -> "Bundle":
-    """Load a bundle by path, by name in the local store, or from s3://…/<name>."""
-    from offers.bundle import bundle
+    """Load a bundle by path, by name in the local store, or from s3://…/<name>; signed, where settings ask for it."""
+    from offers.bundle import bundle, signature
 
     path = bundle_path(where, settings)
+    if settings.signers:
+        signature.check(path, settings.signers)
     return bundle.load(path, expected=path.name if where.startswith("s3://") else "")
 
 
@@ -61,12 +63,16 @@ def difference_of(bundle: "Bundle", contract: "Contract") -> str | None:
 def bundle_path(where: str, settings: Settings) -> Path:
     """Directory of a bundle, not verified yet; one in s3:// is fetched first."""
     if where.startswith("s3://"):
+        from offers.bundle.signature import beside
         from offers.store import store
 
         prefix, _, name = where.rstrip("/").rpartition("/")
         local = settings.home / "fetched" / name
+        opened = store.open_store(prefix, settings)
         if not local.is_dir():
-            store.open_store(prefix, settings).get_directory(name, local)
+            opened.get_directory(name, local)
+        if settings.signers and opened.exists(f"{name}.sig"):
+            beside(local).write_bytes(opened.read_bytes(f"{name}.sig"))
         return local
     path = Path(where)
     if not path.exists() and (settings.home / "bundles" / where).is_dir():

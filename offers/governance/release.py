@@ -2,6 +2,7 @@
 
 shop-release-0123456789abcdef/
   manifest.json     the SHA-256 of every other file
+  bundle.sig        where the bundle was signed
   catalogue.yaml
   bundle/           as training has made it
 """
@@ -11,12 +12,14 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from offers.bundle import bundle as bundles
+from offers.bundle import signature
 from offers.bundle.bundle import Bundle
 from offers.errors import BundleError
 from offers.files import os_errors, sync
@@ -87,6 +90,8 @@ def make(parent: Path, bundle: Path, catalogue: str) -> OpenRelease:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as partial:
             directory = Path(partial)
             shutil.copytree(bundle, directory / "bundle")
+            if (signed := signature.beside(bundle)).is_file():
+                shutil.copyfile(signed, signature.beside(directory / "bundle"))
             (directory / CATALOGUE).write_text(catalogue, "utf-8")
             files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
             manifest = ReleaseManifest(
@@ -106,8 +111,12 @@ def make(parent: Path, bundle: Path, catalogue: str) -> OpenRelease:
     return load(final)
 
 
-def load(path: Path) -> OpenRelease:
+def load(path: Path, signers: Sequence[Path] = ()) -> OpenRelease:
     """Open a release after checking its name, every file, the bundle's golden rows and the catalogue.
+
+    Parameters
+    ----------
+    signers : public keys of which one has to have signed the bundle; none where there are none
 
     Raises
     ------
@@ -121,6 +130,8 @@ def load(path: Path) -> OpenRelease:
         file for file in actual.keys() | manifest.files if actual.get(file) != manifest.files.get(file)
     ):
         raise BundleError(f"release {path}: {', '.join(differing)} was changed, added or removed: fetch it again")
+    if signers:
+        signature.check(path / "bundle", signers)
     bundle = bundles.load(path / "bundle", manifest.bundle)
     return OpenRelease(path, name, manifest, bundle, catalogues.load(str(path / CATALOGUE), bundle.contract))
 
@@ -130,14 +141,19 @@ def store_release(store: Store, release: OpenRelease) -> None:
     store.put_directory(release.path, _PREFIX + release.name)
 
 
-def fetch(store: Store, name: str, home: Path) -> OpenRelease:
+def fetch(store: Store, name: str, home: Path, signers: Sequence[Path] = ()) -> OpenRelease:
     """Open a release of the store; a copy is kept below `home`, and verified each time."""
+    return load(local(store, name, home), signers)
+
+
+def local(store: Store, name: str, home: Path) -> Path:
+    """The copy of a release below `home`, which is made where it is not there; it is not verified."""
     if not _NAME.fullmatch(name):
         raise BundleError(f"release {name!r}: expected a name such as shop-release-0123456789abcdef")
     path = home / "releases" / name
     if not path.exists():
         store.get_directory(_PREFIX + name, path)
-    return load(path)
+    return path
 
 
 def _manifest(path: Path) -> tuple[ReleaseManifest, str]:

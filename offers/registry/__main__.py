@@ -1,0 +1,107 @@
+"""Brings MLflow to what the ledger says, once it is told to on standard input; prints a sentence where it could not."""
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+
+from offers.errors import OffersError
+from offers.settings import Settings
+
+PATIENCE = 5.0
+"""Seconds that a server, or another process that writes the same file, may keep a command waiting."""
+
+_WITHOUT_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE)}
+
+
+def main(report: str = "") -> None:
+    settings = Settings.from_env()
+    remote = settings.tracking.startswith(("http://", "https://"))
+    try:
+        left = PATIENCE - (_answers(settings.tracking) if remote else 0.0)
+        os.environ.update(_WITHOUT_TELEMETRY | _IMPATIENT)
+        # A run that is set would be taken for the active one.
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        import mlflow  # noqa: F401
+
+        if not sys.stdin.readline():
+            return
+        if remote:
+            _ended_after(left)
+            print("; ".join(_synced(settings, settings.tracking, "", report)))
+        else:
+            _to_file(settings, report)
+    except OffersError as error:
+        print(error)
+    # What MLflow raises has no common class: SQLAlchemy's, requests', its own.
+    except Exception as error:
+        print(f"{settings.tracking or 'its file'}: {(str(error).splitlines() or [type(error).__name__])[0][:300]}")
+
+
+def _to_file(settings: Settings, report: str) -> None:
+    directory = settings.home.resolve() / "mlflow"
+    directory.mkdir(parents=True, exist_ok=True)
+    tracking = settings.tracking or f"sqlite:///{directory / 'mlflow.db'}"
+    with _alone(directory / ".lock"):
+        print("; ".join(_synced(settings, tracking, (directory / "artifacts").as_uri(), report)))
+
+
+def _synced(settings: Settings, tracking: str, artifacts: str, report: str) -> list[str]:
+    from mlflow import MlflowClient
+
+    from offers.governance.access import open_ledger
+    from offers.registry.mirror import Mirror
+
+    page = Path(report) if report else None
+    client, ledger = MlflowClient(tracking, tracking), open_ledger(settings)
+    mirror = Mirror(client, ledger, settings.home.resolve(), artifacts, settings.tracking_run, page)
+    mirror.sync()
+    return mirror.notes
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock of the file: MLflow breaks a database that several processes create at once."""
+    deadline = time.monotonic() + PATIENCE
+    with path.open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise OffersError(f"{path}: another process has written for {PATIENCE:g} s") from None
+                time.sleep(0.05)
+        yield
+
+
+def _answers(uri: str) -> float:
+    """Ask the server whether it is there, before MLflow is loaded for it; the seconds that took."""
+    import httpx
+
+    began = time.monotonic()
+    try:
+        with httpx.stream("GET", f"{uri.rstrip('/')}/health", timeout=PATIENCE / 2, trust_env=False) as answer:
+            answer.raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise OffersError(f"{uri}: {error or type(error).__name__}") from None
+    return time.monotonic() - began
+
+
+def _ended_after(seconds: float) -> None:
+    def end() -> None:
+        print(f"the server took more than {PATIENCE:g} s", flush=True)
+        os._exit(1)
+
+    timer = Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

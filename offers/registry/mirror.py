@@ -1,0 +1,204 @@
+"""The ledger as MLflow shows it: a run a training, a version a release, aliases for champion and challenger.
+
+Nothing here is read for a decision. What stands in MLflow may be lost, or written over by anybody; the mirror is then
+made anew from the ledger.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from offers.errors import OffersError
+from offers.governance import release as releases
+from offers.governance.entries import GateJudged
+from offers.governance.ledger import Ledger
+from offers.governance.state import Release, State
+from offers.registry import training
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.store.entities import PagedList
+
+Item = TypeVar("Item")
+BUNDLE, RELEASE, HEAD, WHOLE = "offers.bundle", "offers.release", "offers.head", "offers.whole"
+_PAGES = "offers"
+
+
+class Mirror:
+    """Writes into MLflow what the ledger says and MLflow does not.
+
+    Parameters
+    ----------
+    home : where releases are kept on this machine
+    artifacts : where runs keep their pages; the server's own place where it is empty
+    run : the MLflow run that Kubeflow has begun for the newest training, if it has
+    report : the page of that training
+    """
+
+    def __init__(
+        self,
+        client: "MlflowClient",
+        ledger: Ledger,
+        home: Path,
+        artifacts: str = "",
+        run: str = "",
+        report: Path | None = None,
+    ) -> None:
+        self.client = client
+        self.ledger = ledger
+        self.home = home
+        self.artifacts = artifacts
+        self.run = run
+        self.report = report
+        self.notes: list[str] = []
+
+    def sync(self) -> None:
+        """Bring MLflow to what the ledger says; a page or a release that can't be had is told in `notes`."""
+        state, moment, head = self.ledger.state(), self.ledger.clock(), str(self.ledger.head or "")
+        runs = self._runs()
+        self._refused(runs)
+        for contract in dict.fromkeys(release.act.contract for release in state.releases.values()):
+            versions = self._versions(contract)
+            for release in state.releases.values():
+                if release.act.contract == contract:
+                    self._show(state, release, moment, runs, versions)
+            self._point(state, contract, versions)
+            self.client.set_registered_model_tag(contract, HEAD, head)
+
+    def _runs(self) -> dict[str, tuple[str, bool]]:
+        """Runs by what they made, whichever experiment they are in, and whether all of each was written."""
+        experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        pages = _all(
+            lambda token: self.client.search_runs(
+                experiments, f"tags.`{BUNDLE}` LIKE '%'", max_results=1000, page_token=token
+            )
+        )
+        return {run.data.tags[BUNDLE]: (run.info.run_id, WHOLE in run.data.tags) for run in pages}
+
+    def _versions(self, contract: str) -> "dict[str, ModelVersion]":
+        """The versions of a contract's model by release; the model is made where it is not there."""
+        if not self.client.search_registered_models(f"name = '{contract}'"):
+            self.client.create_registered_model(contract)
+        pages = _all(
+            lambda token: self.client.search_model_versions(f"name = '{contract}'", max_results=1000, page_token=token)
+        )
+        return {version.tags[RELEASE]: version for version in pages if RELEASE in version.tags}
+
+    def _show(
+        self,
+        state: State,
+        release: Release,
+        moment: datetime,
+        runs: dict[str, tuple[str, bool]],
+        versions: "dict[str, ModelVersion]",
+    ) -> None:
+        tags = _tags(state, release, moment) | {"offers.uri": f"{self.ledger.store.uri}/releases/{release.name}"}
+        version = versions.get(release.name)
+        if version is None:
+            run = self._run(state, release, runs)
+            source = self._source(run, tags["offers.uri"])
+            versions[release.name] = self.client.create_model_version(release.act.contract, source, run, tags)
+            return
+        for name, value in tags.items():
+            if version.tags.get(name) != value:
+                self.client.set_model_version_tag(version.name, version.version, name, value)
+
+    def _source(self, run: str, uri: str) -> str:
+        # A server takes no path of another machine.
+        if "://" in uri or self.artifacts:
+            return uri
+        return f"{self.client.get_run(run).info.artifact_uri}/{_PAGES}"
+
+    def _run(self, state: State, release: Release, runs: dict[str, tuple[str, bool]]) -> str:
+        """The run of a release's training; one that is not there is written, into Kubeflow's own where that is set."""
+        bundle, newest = release.act.bundle, release.name == list(state.releases)[-1]
+        run, whole = runs.get(bundle, ("", False))
+        if whole:
+            return run
+        at = int(release.at.timestamp() * 1000)
+        foreign = self.run if newest else ""
+        run = run or foreign or self._new_run(release.act.contract, bundle, at)
+        self._record(run, release, at, self.report if newest else None)
+        if run != foreign:
+            self.client.set_terminated(run, "FINISHED", at)
+        runs[bundle] = run, True
+        return run
+
+    def _record(self, run: str, release: Release, at: int, report: Path | None) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        tags = {"offers.contract": release.act.contract}
+        try:
+            told = training.read(releases.local(self.ledger.store, release.name, self.home) / "bundle")
+        except (OffersError, OSError, ValueError) as error:
+            self.notes.append(f"{release.name}: {error}")
+        else:
+            tags |= told.tags
+            metrics = [Metric(measure.name, measure.value, at, measure.step) for measure in told.measures]
+            parameters = [Param(name, value) for name, value in told.parameters.items()]
+            self.client.log_batch(run, metrics, parameters, [])
+            self._keep(run, (*told.pages, report) if report else told.pages)
+        # The last of all: a run without it was broken off, and is written again.
+        tags |= {BUNDLE: release.act.bundle, WHOLE: "yes"}
+        self.client.log_batch(run, (), (), [RunTag(name, value) for name, value in tags.items()])
+
+    def _refused(self, runs: dict[str, tuple[str, bool]]) -> None:
+        """A run for each candidate that the gate refused, of which there is no bundle."""
+        for entry in self.ledger.entries():
+            name = f"refused-{entry.number}"
+            if isinstance(entry.act, GateJudged) and not entry.act.passed and name not in runs:
+                at = int(entry.at.timestamp() * 1000)
+                run = self._new_run(entry.act.contract, name, at)
+                self.client.set_tag(run, "offers.gate", "refused")
+                self.client.set_terminated(run, "FAILED", at)
+
+    def _new_run(self, contract: str, name: str, at: int) -> str:
+        experiment = self.client.get_experiment_by_name(contract)
+        identity = (
+            experiment.experiment_id
+            if experiment
+            else self.client.create_experiment(contract, artifact_location=self.artifacts or None)
+        )
+        run = self.client.create_run(identity, start_time=at, tags={BUNDLE: name}, run_name=name)
+        return str(run.info.run_id)
+
+    def _keep(self, run: str, pages: tuple[Path, ...]) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            for page in pages:
+                self.client.log_artifact(run, str(page), _PAGES)
+        except (MlflowException, OSError) as error:
+            self.notes.append(f"pages of run {run}: {str(error).splitlines()[0]}")
+
+    def _point(self, state: State, contract: str, versions: "dict[str, ModelVersion]") -> None:
+        present = self.client.get_registered_model(contract).aliases
+        for alias, release in (("champion", state.champion(contract)), ("challenger", state.challenger(contract))):
+            if release is None:
+                if alias in present:
+                    self.client.delete_registered_model_alias(contract, alias)
+            elif str(present.get(alias)) != str(versions[release.name].version):
+                self.client.set_registered_model_alias(contract, alias, versions[release.name].version)
+
+
+def _tags(state: State, release: Release, moment: datetime) -> dict[str, str]:
+    people = dict.fromkeys(state.name_of(approval.key) for approval in release.approvals)
+    return {
+        RELEASE: release.name,
+        BUNDLE: release.act.bundle,
+        "offers.catalogue": release.act.catalogue,
+        "offers.status": state.status(release, moment),
+        "offers.approved_by": ", ".join(people) or ("the gate" if not release.act.terms.people else "nobody"),
+        "offers.entry": str(release.number),
+    }
+
+
+def _all(search: "Callable[[str | None], PagedList[Item]]") -> Iterator[Item]:
+    """What all pages of a search hold."""
+    page = search(None)
+    yield from page
+    while page.token:
+        page = search(page.token)
+        yield from page

@@ -1,0 +1,65 @@
+"""What MLflow is told of one training: parameters, figures with intervals, where its rows and its code come from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from offers.bundle.bundle import Manifest
+from offers.evaluation.figures import Evaluation, Figure
+
+PAGES = ("model-card.md", "metrics.json", "gate.json")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One value of a series; `step` is the number of the window, 0 for what holds for all of them."""
+
+    name: str
+    value: float
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run as MLflow shows it."""
+
+    parameters: dict[str, str]
+    measures: tuple[Measure, ...]
+    tags: dict[str, str]
+    pages: tuple[Path, ...]
+
+
+def read(bundle: Path) -> Training:
+    """Read what a bundle tells of its training; the model itself stays where it is."""
+    manifest = Manifest.model_validate_json((bundle / "manifest.json").read_bytes())
+    evaluation = Evaluation.model_validate_json((bundle / "metrics.json").read_bytes())
+    parameters = manifest.parameters.model.model_dump() | {
+        "seed": manifest.parameters.seed,
+        "trials": manifest.parameters.trials,
+    }
+    data = manifest.data
+    tags = {
+        "mlflow.source.git.commit": manifest.git_commit,
+        "offers.data.fingerprint": data.fingerprint,
+        "offers.data.origin": data.origin,
+        "offers.data.rows": str(data.rows),
+        "offers.data.period": f"{data.first_period} to {data.last_period}",
+    }
+    # Kubeflow's own run holds the pipeline's parameters under their plain names, and MLflow lets none change.
+    named = {f"training.{name}": str(value) for name, value in parameters.items()}
+    return Training(named, tuple(_measures(evaluation)), tags, tuple(bundle / page for page in PAGES))
+
+
+def _measures(evaluation: Evaluation) -> Iterator[Measure]:
+    for metric, figure in evaluation.model.figures.items():
+        yield from _with_interval(metric, figure, 0)
+    for step, window in enumerate(evaluation.windows):
+        for metric, figure in window.model.figures.items():
+            yield from _with_interval(f"window/{metric}", figure, step)
+
+
+def _with_interval(name: str, figure: Figure, step: int) -> Iterator[Measure]:
+    yield Measure(name, figure.value, step)
+    if figure.low is not None and figure.high is not None:
+        yield Measure(f"{name}.low", figure.low, step)
+        yield Measure(f"{name}.high", figure.high, step)
