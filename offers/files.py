@@ -16,7 +16,7 @@ from offers.errors import OffersError, StorageError
 if TYPE_CHECKING:
     import pandas as pd
 
-Record = TypeVar("Record", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 _MAKE_ROOM = "make room and run again; earlier results are whole"
 _REASONS = {
@@ -56,7 +56,7 @@ def new_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def read(directory: Path, name: str, kind: type[Record]) -> Record:
+def read(directory: Path, name: str, kind: type[Model]) -> Model:
     """Read a record that `save` wrote."""
     return kind.model_validate_json((directory / name).read_text("utf-8"))
 

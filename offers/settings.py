@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import SecretStr
+
+from offers.record import Record
 
 
-class S3Settings(BaseModel):
+class S3Settings(Record):
     """How to reach the object store; `secure` means https.
 
     Where there are no keys, the role `role_arn` is asked for at `sts`, by the token in `token_file`; an empty `sts` is
     the region's own.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     endpoint: str = ""
     access_key: str = ""
@@ -28,7 +28,7 @@ class S3Settings(BaseModel):
     secure: bool = True
 
 
-class Settings(BaseModel):
+class Settings(Record):
     """Where things are.
 
     `home` holds downloads, runs and bundles; `data_dir` the files that a user has already; `kubeflow` is the address
@@ -38,8 +38,6 @@ class Settings(BaseModel):
     opened only where one of `signers`, files of public keys, has signed it, where there are any. `patience` is for how
     many seconds a step of a pipeline waits for what is away.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     home: Path = Path(".offers")
     data_dir: Path | None = None

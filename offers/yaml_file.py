@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from yaml.constructor import ConstructorError
 
 from offers.errors import OffersError
+from offers.record import Record
 
 Problem = tuple[tuple[str | int, ...], str]
 """Where a mistake stands, as a path of keys below the one that is checked, and what is wrong there."""
@@ -67,10 +68,8 @@ def form(pattern: str, words: str) -> Any:
     return Field(pattern=pattern)
 
 
-class Section(BaseModel):
-    """A part of a file: frozen, and without keys that nobody knows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Section(Record):
+    """A part of a file."""
 
 
 def refuse(problems: Iterable[Problem]) -> None:

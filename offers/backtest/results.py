@@ -5,20 +5,16 @@ from dataclasses import dataclass
 from statistics import mean
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from offers.backtest.baselines import Baseline
 from offers.backtest.schedule import Schedule
 from offers.evaluation import metrics
+from offers.record import Record
 
 CAPACITIES = (0.1, 0.3)
 
 
 _CONTACTED = 250
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True)
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Case:
         return "-".join([*words, f"shift-{self.alignment}", f"delay-{self.delay}"])
 
 
-class BlockFigures(_Record):
+class BlockFigures(Record):
     """Figures of some rows; an AUC is None where they hold one outcome only.
 
     `within` is the AUC within periods; `accepted` are the acceptances won where only a tenth, or three tenths, of each
@@ -65,14 +61,14 @@ class BlockFigures(_Record):
         )
 
 
-class AlarmAt(_Record):
+class AlarmAt(Record):
     """Signals that were breached at row `at`, counted from the first row that is measured."""
 
     at: int
     signals: tuple[str, ...]
 
 
-class ReplayResult(_Record):
+class ReplayResult(Record):
     """What a policy came to. Rows are counted from the first that is measured; `over_time` is by `SPAN` rows."""
 
     policy: str
@@ -91,7 +87,7 @@ class ReplayResult(_Record):
     alarms: tuple[AlarmAt, ...]
 
 
-class SummaryLine(_Record):
+class SummaryLine(Record):
     """A policy's mean over its alignments, with the range of the pooled AUC."""
 
     policy: str

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from offers.batch.customers import CustomerSchema
 from offers.batch.repeats import Repeats, hashes
@@ -18,6 +18,7 @@ from offers.batch.scoring import Scorer
 from offers.batch.source import Source
 from offers.errors import DataError, StorageError
 from offers.files import os_errors, sync
+from offers.record import Record
 
 MANIFEST = "manifest.json"
 _IDS, _CUSTOMERS = b"offers.ids", b"offers.customers"
@@ -26,10 +27,8 @@ Tell = Callable[[int], None]
 """Called with the number of customers that are done."""
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """What a directory of parts was begun with; a run that goes on must be begun with the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     contract: str
     bundle: str

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xgboost as xgb
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from offers.bundle.golden import TOLERANCE, golden
 from offers.bundle.location import name_of
@@ -28,6 +28,7 @@ from offers.files import sha256_of
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
 from offers.model.propensity import Calibrator, PropensityModel
+from offers.record import Record
 
 MANIFEST, LAYER = "manifest.json", "layer.json"
 FORMAT, OLDEST_FORMAT = 3, 2
@@ -40,10 +41,8 @@ class _Versioned(BaseModel):
     format: int
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """The list of a bundle's files by SHA-256, and where the model comes from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int
     contract: str

@@ -6,9 +6,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from offers.contract.sections import ModelSettings
+from offers.record import Record
 
 _DISTRIBUTIONS = {
     "numpy": ("numpy",),
@@ -20,11 +19,7 @@ _DISTRIBUTIONS = {
 }
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Provenance(_Record):
+class Provenance(Record):
     """Where raw rows came from."""
 
     origin: str
@@ -32,7 +27,7 @@ class Provenance(_Record):
     rows: int
 
 
-class TrainingData(_Record):
+class TrainingData(Record):
     """What the model was trained on. `fingerprint` is the SHA-256 of the encoded rows and their labels."""
 
     origin: str
@@ -44,7 +39,7 @@ class TrainingData(_Record):
     last_period: str
 
 
-class Parameters(_Record):
+class Parameters(Record):
     """What the model was trained with."""
 
     model: ModelSettings
@@ -52,14 +47,14 @@ class Parameters(_Record):
     trials: int
 
 
-class Recalibration(_Record):
+class Recalibration(Record):
     """What a recalibrated model of version 0.1 comes from: the bundle with its trees, and the rows they learnt."""
 
     parent: str
     trained_rows: int
 
 
-class Update(_Record):
+class Update(Record):
     """What an updated model comes from: the bundle with its trees, the rows of their training, the labels it added."""
 
     parent: str

@@ -1,12 +1,12 @@
 """What an evaluation finds, as records: the gate, the report, the bundle and the model card read them."""
 
-from pydantic import BaseModel, ConfigDict
+from offers.record import Record
 
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
 
 
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class _Result(Record, extra="ignore"):
+    """A record of a bundle, which another version may have written."""
 
 
 class Figure(_Result):

@@ -3,23 +3,20 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from offers.contract.contract import Contract
 from offers.contract.sections import GateRule
 from offers.evaluation.figures import LOWER_IS_BETTER, ColumnPower, Duel, Evaluation, Figure
+from offers.record import Record
 
 _SUSPECTS = 3
 _INITIALS = ("auc", "ece", "ks", "f1")
 
 
-class RuleVerdict(BaseModel):
+class RuleVerdict(Record, extra="ignore"):
     """One line of the gate: what was asked, what was measured, and whether that will do.
 
     `passed` is None where the rule does not apply: there is no champion to compare with.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     rule: str
     threshold: str
@@ -32,10 +29,8 @@ class RuleVerdict(BaseModel):
         return {True: "passed", False: "FAILED", None: "n/a"}[self.passed]
 
 
-class GateVerdict(BaseModel):
+class GateVerdict(Record, extra="ignore"):
     """The gate's answer. `passed` needs every rule that applies."""
-
-    model_config = ConfigDict(frozen=True)
 
     contract: str
     passed: bool

@@ -5,7 +5,9 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from offers.record import Record
 
 Role = Literal["admin", "trainer", "approver", "operator"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -13,11 +15,7 @@ KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(max_length=2000)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class KeyAdded(_Record):
+class KeyAdded(Record):
     """A key may sign from now on, in the given roles. The first entry of a ledger adds the key that signs it."""
 
     kind: Literal["key added"] = "key added"
@@ -27,7 +25,7 @@ class KeyAdded(_Record):
     roles: Annotated[tuple[Role, ...], Field(min_length=1)]
 
 
-class KeyWithdrawn(_Record):
+class KeyWithdrawn(Record):
     """A key may not sign any more; what it has signed before stays."""
 
     kind: Literal["key withdrawn"] = "key withdrawn"
@@ -35,7 +33,7 @@ class KeyWithdrawn(_Record):
     reason: Text
 
 
-class GateJudged(_Record):
+class GateJudged(Record):
     """The gate has let a bundle pass, or not; `evidence` are digests of what it went by."""
 
     kind: Literal["gate"] = "gate"
@@ -45,14 +43,14 @@ class GateJudged(_Record):
     evidence: dict[str, Digest]
 
 
-class ApprovalTerms(_Record):
+class ApprovalTerms(Record):
     """What the contract asks for before a promotion: so many people, none where the gate alone decides."""
 
     people: Annotated[int, Field(ge=0, le=9)]
     days: Annotated[int, Field(ge=1, le=3650)]
 
 
-class ReleaseMade(_Record):
+class ReleaseMade(Record):
     """A bundle and a catalogue were joined to what may be approved and promoted."""
 
     kind: Literal["release made"] = "release made"
@@ -64,7 +62,7 @@ class ReleaseMade(_Record):
     terms: ApprovalTerms
 
 
-class Approved(_Record):
+class Approved(Record):
     """A person lets a release be promoted, having seen the evidence; `until` is when that lapses."""
 
     kind: Literal["approved"] = "approved"
@@ -74,7 +72,7 @@ class Approved(_Record):
     until: datetime
 
 
-class Rejected(_Record):
+class Rejected(Record):
     """A person refuses a release."""
 
     kind: Literal["rejected"] = "rejected"
@@ -82,7 +80,7 @@ class Rejected(_Record):
     reason: Text
 
 
-class Promoting(_Record):
+class Promoting(Record):
     """A release is about to take the champion's place; `back` says that it is the one that was before."""
 
     kind: Literal["promoting"] = "promoting"
@@ -91,14 +89,14 @@ class Promoting(_Record):
     reason: Text = ""
 
 
-class Promoted(_Record):
+class Promoted(Record):
     """The release that was being promoted serves."""
 
     kind: Literal["promoted"] = "promoted"
     release: str
 
 
-class RolledBack(_Record):
+class RolledBack(Record):
     """The former champion serves again; the one that it was taken back from is withdrawn."""
 
     kind: Literal["rolled back"] = "rolled back"
@@ -106,7 +104,7 @@ class RolledBack(_Record):
     withdrawn: str
 
 
-class Returned(_Record):
+class Returned(Record):
     """The release that was being promoted does not serve, and the champion has stayed."""
 
     kind: Literal["returned"] = "returned"
@@ -142,7 +140,7 @@ WHO: dict[str, tuple[Role, ...]] = {
 """The roles of which each kind of entry asks for one."""
 
 
-class Entry(_Record):
+class Entry(Record):
     """An entry as it is stored; `before` is the SHA-256 of the entry before it, of zeros for the first."""
 
     number: Annotated[int, Field(ge=0)]
@@ -153,7 +151,7 @@ class Entry(_Record):
     signature: str
 
 
-class Head(_Record):
+class Head(Record):
     """The end of a ledger: number and SHA-256 of its last entry. Kept elsewhere, it tells whether the end was cut."""
 
     number: int

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from offers.bundle import bundle as bundles
 from offers.bundle import signature
@@ -25,6 +25,7 @@ from offers.errors import BundleError
 from offers.files import os_errors, sync
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Catalogue
+from offers.record import Record
 from offers.store.directory import MANIFEST, digests, new_directory, whole
 from offers.store.store import Store
 
@@ -34,10 +35,8 @@ _NAME = re.compile(r"[a-z][a-z0-9-]*-release-[0-9a-f]{16}")
 _PREFIX = "releases/"
 
 
-class ReleaseManifest(BaseModel):
+class ReleaseManifest(Record):
     """The files of a release by SHA-256, the bundle's name and the catalogue's name and version."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int
     contract: str

@@ -3,13 +3,8 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from offers.evaluation.figures import Fairness, Scores
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from offers.record import Record
 
 
 class Fault(Record):

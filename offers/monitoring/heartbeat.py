@@ -3,19 +3,18 @@
 from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from offers.errors import StorageError
+from offers.record import Record
 from offers.store.store import Store
 from offers.wording import spoken
 
 _PREFIX = "monitoring"
 
 
-class Status(BaseModel):
+class Status(Record):
     """What a run has come to: signals are None where they could not be judged, `report` is the key of its page."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     contract: str
     bundle: str

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from offers.errors import RequestError, StorageError
+from offers.record import Record
 from offers.store.store import Store
 
 Cause = Literal["alarm", "schedule", "new data", "manual"]
@@ -23,11 +24,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Request(_Record):
+class Request(Record):
     """Somebody or something asks for a new model.
 
     `id` is the same when the same request is sent again; `evidence` is what it rests on. The action "none" is a request
@@ -41,7 +38,7 @@ class Request(_Record):
     evidence: dict[str, Any] = {}
 
 
-class Decision(_Record):
+class Decision(Record):
     """Whether a request started a run, and why; `run` is empty where it did not."""
 
     kind: Literal["decision"] = "decision"
@@ -52,7 +49,7 @@ class Decision(_Record):
     run: str = ""
 
 
-class Outcome(_Record):
+class Outcome(Record):
     """How a run ended: `bundle` is empty where the gate refused or the run failed.
 
     `lost` is true where nothing of the run itself failed, but what runs it: begun anew it may well succeed.

@@ -19,7 +19,8 @@ from offers.decisions.period import Period
 from offers.decisions.scored import SCORE, SCORED_AT
 from offers.evaluation.figures import Figure
 from offers.monitoring import heartbeat
-from offers.monitoring.findings import Findings, Labels, Monitoring, Record, RowQuality, Volume
+from offers.monitoring.findings import Findings, Labels, Monitoring, RowQuality, Volume
+from offers.record import Record
 from offers.settings import Settings
 from offers.wording import Say
 

@@ -12,20 +12,19 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from offers.errors import ServiceError
 from offers.files import os_errors, sync
+from offers.record import Record
 
 
-class Arm(BaseModel):
+class Arm(Record):
     """A release that answers a share of the customers.
 
     `directory` is the release's, `predictor` host and port of its predictor's gRPC, `drift_url` where its sidecar
     takes events; without one its rows are not watched.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     share: Annotated[float, Field(gt=0, le=1)]
@@ -36,10 +35,8 @@ class Arm(BaseModel):
     drift_url: str = ""
 
 
-class Routing(BaseModel):
+class Routing(Record):
     """The arms in force. `head` is the end of the ledger that they come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     head: str = ""
