@@ -35,7 +35,7 @@ class Request(Record):
     contract: str
     cause: Cause
     action: Action = "retrain"
-    evidence: dict[str, Any] = {}
+    evidence: dict[str, Any] = Field(default_factory=dict)
 
 
 class Decision(Record):
