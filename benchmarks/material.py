@@ -86,7 +86,12 @@ class Material:
             "evaluate": lambda: training.evaluate(CONTRACT, gold, fitted, "", result, settings, quiet),
             "gate": lambda: training.gate(CONTRACT, gold, fitted, result, verdict, page, quiet),
             "package": lambda: training.package(
-                CONTRACT, gold, fitted, result, verdict, directory / "bundles", "", settings, quiet
+                CONTRACT,
+                training.Candidate(gold, fitted, result, verdict),
+                directory / "bundles",
+                "",
+                settings,
+                quiet,
             ),
         }
 

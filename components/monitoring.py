@@ -16,7 +16,7 @@ def collect(
     from offers.steps import monitoring
     from offers.steps.execution import execute, say
 
-    where = bundle, scored, outcomes, since, until, as_of
+    where = bundle, scored, outcomes, (since, until, as_of)
     execute(monitoring.collect, *where, Path(decisions.path), Settings.from_env(), say)
 
 

@@ -148,7 +148,7 @@ def package(
     from offers.steps import training
     from offers.steps.execution import execute, say
 
-    paths = Path(gold.path), Path(model.path), Path(evaluation.path), Path(verdict.path)
-    name = execute(training.package, contract, *paths, Path(bundle.path), publish, Settings.from_env(), say)
+    candidate = training.Candidate(Path(gold.path), Path(model.path), Path(evaluation.path), Path(verdict.path))
+    name = execute(training.package, contract, candidate, Path(bundle.path), publish, Settings.from_env(), say)
     bundle.metadata["bundle"] = name
     return name

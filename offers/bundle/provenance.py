@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -60,6 +61,15 @@ class Update(Record):
     parent: str
     trained_rows: int
     labels: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """All that a bundle's manifest tells of its model: rows, parameters, and for an updated model its parent."""
+
+    data: TrainingData
+    parameters: Parameters
+    update: Update | None = None
 
 
 @cache

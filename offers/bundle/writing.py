@@ -11,7 +11,7 @@ import pandas as pd
 
 from offers.bundle.bundle import FORMAT, LAYER, MANIFEST, Manifest, load, typed
 from offers.bundle.location import name_of
-from offers.bundle.provenance import Parameters, TrainingData, Update, git_commit, libraries
+from offers.bundle.provenance import Origin, git_commit, libraries
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.data.dataset import Dataset
@@ -22,14 +22,8 @@ from offers.files import os_errors, sha256_of, sync
 from offers.model.propensity import PropensityModel
 
 GOLDEN_ROWS = 32
-
-
 REFERENCE_ROWS = 30_000
-
-
 NEWEST_ROWS = 40_000
-
-
 EXPLAINED_ROWS = 1000
 
 
@@ -41,9 +35,7 @@ def write(
     evaluation: Evaluation,
     verdict: GateVerdict,
     card: str,
-    data: TrainingData,
-    parameters: Parameters,
-    update: Update | None = None,
+    origin: Origin,
 ) -> Path:
     """Write a bundle below `parent`, whole or not at all, and verify it by loading it.
 
@@ -69,11 +61,11 @@ def write(
                 format=FORMAT,
                 contract=contract.name,
                 files={path.name: sha256_of(path) for path in sorted(partial.iterdir())},
-                data=data,
-                parameters=parameters,
+                data=origin.data,
+                parameters=origin.parameters,
                 libraries=libraries(),
                 git_commit=git_commit(),
-                update=update,
+                update=origin.update,
             ).to_bytes()
             (partial / MANIFEST).write_bytes(manifest)
             return _settle(partial, parent / name_of(manifest, contract.name))
@@ -133,7 +125,7 @@ def reference_places(rows: int) -> np.ndarray:
 
 
 def evenly(rows: int, count: int) -> np.ndarray:
-    """Places of up to `wanted` rows, spread from the first to the last."""
+    """Places of up to `count` rows, spread from the first to the last."""
     return np.unique(np.linspace(0, rows - 1, count).astype(int))
 
 

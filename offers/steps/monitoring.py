@@ -73,9 +73,7 @@ def collect(
     bundle_uri: str,
     scored: str,
     outcomes: str,
-    since: str,
-    until: str,
-    as_of: str,
+    moments: tuple[str, str, str],
     decisions: Path,
     settings: Settings,
     say: Say = print,
@@ -85,7 +83,7 @@ def collect(
     Parameters
     ----------
     outcomes : where they are; empty for none
-    since, until, as_of : see `offers.decisions.period.Period.parse`
+    moments : since, until and as_of, as `offers.decisions.period.Period.parse` takes them
 
     Raises
     ------
@@ -97,7 +95,7 @@ def collect(
     from offers.monitoring import inspection
     from offers.monitoring.selection import selection_of
 
-    bundle, period = open_bundle(bundle_uri, settings), Period.parse(since, until, as_of)
+    bundle, period = open_bundle(bundle_uri, settings), Period.parse(*moments)
     # Without outcomes nothing waits for a training's cool-down: decisions that are mature already need no count.
     needed = None if outcomes else _labels_from(period, bundle.contract)
     rows = reading.read_scored(scored, bundle.contract, settings, needed)

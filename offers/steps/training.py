@@ -13,7 +13,7 @@ import pandas as pd
 
 from offers import files
 from offers.bundle.location import difference_of, open_bundle, open_champion
-from offers.bundle.provenance import Parameters, TrainingData, Update, git_commit, libraries
+from offers.bundle.provenance import Origin, Parameters, TrainingData, Update, git_commit, libraries
 from offers.contract import contract as contracts
 from offers.errors import ContractError, GateError
 from offers.evaluation import gate as gates
@@ -42,6 +42,16 @@ class Curves:
     true_positive: list[float]
     thresholds: list[float]
     confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Where the earlier steps have left a model: its rows, the model, its figures, and the gate's verdict."""
+
+    gold: Path
+    model: Path
+    result: Path
+    verdict: Path
 
 
 def train(
@@ -136,10 +146,9 @@ def gate(
     from offers.reports import training as report
 
     contract, evaluated = contracts.load(contract_text), files.read(result, EVALUATION, Evaluation)
-    lineage = _lineage(model)
-    decided = gates.decide_update(evaluated, contract) if lineage else gates.decide(evaluated, contract)
+    decided = gates.decide_update(evaluated, contract) if _lineage(model) else gates.decide(evaluated, contract)
     verdict.write_text(decided.model_dump_json(indent=1) + "\n", "utf-8")
-    facts = _facts(files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters), lineage)
+    facts = _facts(_origin(gold, model))
     scored = pd.read_parquet(result / PREDICTIONS)
     page.write_text(report.training_report(contract, evaluated, scored, decided, facts), "utf-8")
     failed = [rule.rule for rule in decided.rules if rule.passed is False]
@@ -148,15 +157,7 @@ def gate(
 
 
 def package(
-    contract: str,
-    gold: Path,
-    model: Path,
-    result: Path,
-    verdict: Path,
-    directory: Path,
-    publish: str,
-    settings: Settings,
-    say: Say = print,
+    contract_text: str, candidate: Candidate, directory: Path, publish: str, settings: Settings, say: Say = print
 ) -> str:
     """Write the bundle, and publish it below `publish` (a directory or s3:// URI) where one is named.
 
@@ -164,23 +165,27 @@ def package(
     -------
     str
         the bundle's name
+
+    Raises
+    ------
+    GateError
+        the gate did not pass the candidate
     """
     from offers.bundle import bundle, writing
     from offers.reports import training as report
     from offers.store import store
 
-    text = contracts.text(contract)
-    contract_object, evaluated = contracts.parse(text), files.read(result, EVALUATION, Evaluation)
-    decided = GateVerdict.model_validate_json(verdict.read_text("utf-8"))
+    text = contracts.text(contract_text)
+    contract, evaluated = contracts.parse(text), files.read(candidate.result, EVALUATION, Evaluation)
+    decided = GateVerdict.model_validate_json(candidate.verdict.read_text("utf-8"))
     if not decided.passed:
         raise GateError(
-            f"the gate did not pass this candidate of {contract_object.name}, so it is not packaged: see the report"
+            f"the gate did not pass this candidate of {contract.name}, so it is not packaged: see the report"
         )
-    data, parameters = files.read(gold, DATA, TrainingData), files.read(model, PARAMETERS, Parameters)
-    lineage = _lineage(model)
-    card = report.model_card(contract_object, evaluated, decided, _facts(data, parameters, lineage))
-    fitted, dataset = bundle.load_model(model), read_gold(gold, contract_object)
-    path = writing.write(directory, text, fitted, dataset, evaluated, decided, card, data, parameters, lineage)
+    origin = _origin(candidate.gold, candidate.model)
+    card = report.model_card(contract, evaluated, decided, _facts(origin))
+    fitted, dataset = bundle.load_model(candidate.model), read_gold(candidate.gold, contract)
+    path = writing.write(directory, text, fitted, dataset, evaluated, decided, card, origin)
     if publish:
         store.open_store(publish, settings).put_directory(path, path.name)
     say(f"bundle {path.name}")
@@ -193,6 +198,11 @@ def champion_of(bundle: "Bundle") -> "Champion":
 
     data, parameters = bundle.manifest.data, bundle.manifest.parameters
     return Champion(bundle.name, bundle.model, parameters.model, parameters.seed, data.rows, data.fingerprint)
+
+
+def _origin(gold: Path, model: Path) -> Origin:
+    parameters = files.read(model, PARAMETERS, Parameters)
+    return Origin(files.read(gold, DATA, TrainingData), parameters, _lineage(model))
 
 
 def _lineage(model: Path) -> Update | None:
@@ -209,7 +219,8 @@ def _parent(lineage: Update, champion: "Bundle | None") -> "Bundle":
     return champion
 
 
-def _facts(data: TrainingData, parameters: Parameters, lineage: Update | None) -> dict[str, str]:
+def _facts(origin: Origin) -> dict[str, str]:
+    data, parameters, lineage = origin.data, origin.parameters, origin.update
     trees = f"those of {lineage.parent}, from the first {lineage.trained_rows} rows" if lineage else "trained anew"
     learnt = f"updated by {lineage.labels} labels" if lineage else "as of this training"
     return {

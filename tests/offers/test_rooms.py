@@ -40,7 +40,7 @@ def test_a_decision_passes_through_few_packages(walk_of_a_contract: tuple[ShopRu
     steps = [tmp_path / name for name in ("decisions", "findings", "verdict", "page.html")]
 
     def monitor() -> None:
-        monitoring.collect(str(bundle), scored, outcomes, "", "", decisions.end, steps[0], settings, print)
+        monitoring.collect(str(bundle), scored, outcomes, ("", "", decisions.end), steps[0], settings, print)
         monitoring.inspect(str(bundle), *steps[:2], settings, print)
         monitoring.judge(str(bundle), *steps, str(tmp_path), settings, print)
 

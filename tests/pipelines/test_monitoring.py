@@ -67,7 +67,7 @@ def look(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         settings, said = Settings(home=directory), list[str]()
         scored, outcomes = seen.write(directory)
         decisions, findings = directory / "decisions", directory / "findings"
-        where = str(bundle), scored, outcomes if told else "", since, "", seen.end
+        where = str(bundle), scored, outcomes if told else "", (since, "", seen.end)
         monitoring.collect(*where, decisions, settings, said.append)
         monitoring.inspect(str(bundle), decisions, findings, settings, said.append)
         paths = decisions, findings, directory / "verdict", directory / "report.html"
@@ -245,7 +245,7 @@ def test_old_days_are_read_where_a_training_would_wait_for_their_outcomes(
     outcomes = str(tmp_path / "outcomes.parquet") if told else ""
 
     def collected(where: str) -> monitoring.Collected:
-        asked = str(bundle), str(tmp_path / where), outcomes, "7d", "", rows.end
+        asked = str(bundle), str(tmp_path / where), outcomes, ("7d", "", rows.end)
         return monitoring.collect(*asked, tmp_path / "decisions" / where, settings, list[str]().append)
 
     (tmp_path / "whole").mkdir()
@@ -332,5 +332,5 @@ def test_a_command_without_rows_is_refused_before_anything_runs(
     assert "since 'yesterday': expected a moment" in str(done.exception)
     with pytest.raises(SourceError, match="expected scored rows as a Parquet file or a directory"):
         monitoring.collect(
-            str(bundle), str(tmp_path / "nothing"), "", "", "", "", tmp_path / "d", Settings(home=tmp_path), print
+            str(bundle), str(tmp_path / "nothing"), "", ("", "", ""), tmp_path / "d", Settings(home=tmp_path), print
         )

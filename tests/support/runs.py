@@ -55,11 +55,9 @@ class ShopRun:
 
     def package(self, directory: Path, model: Path | None = None) -> str:
         """Package the run again, below another directory or with another model."""
-        model = model or self.model
+        candidate = training.Candidate(self.gold, model or self.model, self.result, self.verdict)
         settings = Settings(home=self.directory)
-        return training.package(
-            self.text, self.gold, model, self.result, self.verdict, directory, "", settings, lambda text: None
-        )
+        return training.package(self.text, candidate, directory, "", settings, lambda text: None)
 
 
 def train_shop(directory: Path, text: str, rows: Callable[..., pd.DataFrame]) -> ShopRun:

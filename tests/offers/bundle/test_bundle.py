@@ -188,8 +188,9 @@ def test_a_killed_run_leaves_no_half_bundle(shop_run: ShopRun, tmp_path: Path) -
         "import sys, time; from pathlib import Path\n"
         "from offers.bundle import writing; from offers.steps import training; from offers.settings import Settings\n"
         "writing._write_samples = lambda *args: (print('half', flush=True), time.sleep(60))\n"
-        "text, gold, model, result, verdict, out = sys.argv[1:]\n"
-        "training.package(Path(text).read_text(), *map(Path, (gold, model, result, verdict, out)), '', Settings())\n"
+        "text, *paths, out = sys.argv[1:]\n"
+        "candidate = training.Candidate(*map(Path, paths))\n"
+        "training.package(Path(text).read_text(), candidate, Path(out), '', Settings())\n"
     )
     arguments = [shop_run.contract_file, shop_run.gold, shop_run.model, shop_run.result, shop_run.verdict, tmp_path]
     with subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE) as writer:

@@ -8,6 +8,7 @@ import pytest
 from offers.bundle import bundle as bundles
 from offers.bundle import writing
 from offers.bundle.bundle import Bundle
+from offers.bundle.provenance import Origin
 from offers.bundle.update import prequential_propensity, update
 from offers.data.dataset import Dataset
 from offers.errors import ContractError, DataError, GateError
@@ -36,8 +37,15 @@ def test_a_bundle_is_updated_by_the_rows_that_came_after_it(shop_run: ShopRun, t
     assert (model.propensity(dataset.frame) > parent.model.propensity(dataset.frame)).all()
     assert (model.layer.labels, model.layer.lag) == (3600, 40)
     data = parent.manifest.data.model_copy(update={"rows": 3600, "fingerprint": dataset.fingerprint(parent.contract)})
-    content = model, dataset, parent.evaluation, parent.verdict, "card", data, parent.manifest.parameters
-    child = bundles.load(writing.write(tmp_path, shop_run.text, *content, lineage))
+    content = (
+        model,
+        dataset,
+        parent.evaluation,
+        parent.verdict,
+        "card",
+        Origin(data, parent.manifest.parameters, lineage),
+    )
+    child = bundles.load(writing.write(tmp_path, shop_run.text, *content))
     assert child.manifest.update.parent == parent.name
     assert child.manifest.update.labels == 600
     assert child.name != parent.name
