@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-fast lint docs images up platform deploy status rollback down e2e bench ui clean
+.PHONY: help setup demo serve test test-fast nightly lint docs images up platform deploy status rollback down e2e bench ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,11 +33,14 @@ demo: setup ## Train on real bank contacts (simulated where there is no network)
 serve: setup ## Serve the newest bundle on loopback, with the drift sidecar, until Ctrl-C
 	$(RUN) offers serve
 
-test: setup ## Run every test, the slow ones included
-	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup ## Run the tests, the slow ones included
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not nightly"
+
+nightly: setup ## Run the tests that prove over hundreds of worlds what the others try on few
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m nightly
 
 test-fast: setup ## Run the tests that take seconds
-	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not nightly"
 
 lint: setup ## Check style, types and the arrows between the rooms
 	$(RUN) ruff check .

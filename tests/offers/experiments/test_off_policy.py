@@ -75,7 +75,7 @@ def plain_interval(terms: list[float], customers: list[int]) -> tuple[float, flo
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("worlds", "lowest", "highest"), [(60, 0.85, 1.0), pytest.param(500, 0.92, 0.98, marks=pytest.mark.slow)]
+    ("worlds", "lowest", "highest"), [(60, 0.85, 1.0), pytest.param(500, 0.92, 0.98, marks=pytest.mark.nightly)]
 )
 def test_intervals_hold_the_truth_and_each_method_is_as_good_as_it_should_be(
     kind: Kind, worlds: int, lowest: float, highest: float
@@ -114,7 +114,7 @@ def separate_width(logged: Logged) -> float:
     return float(2 * 1.96 * (doubly.std() + logged.reward.std()) / np.sqrt(len(rows)))
 
 
-@pytest.mark.parametrize("worlds", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("worlds", [100, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_better_is_seldom_said_of_an_equal_candidate(worlds: int) -> None:
     world = pooled("calibrated")
     best = np.where(world.incumbent > 0, world.earning, -np.inf).argmax(axis=1)

@@ -180,7 +180,7 @@ class Interleaving:
             self.check_recovered()
 
 
-@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 500), marks=pytest.mark.slow)], ids=len)
+@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 500), marks=pytest.mark.nightly)], ids=len)
 def test_what_serves_is_what_the_ledger_says(seeds: range) -> None:
     kinds = Counter[str]()
     for seed in seeds:
