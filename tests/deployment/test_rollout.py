@@ -23,7 +23,6 @@ from tests.support.s3_double import S3Double
 from tests.support.services import serving
 
 OLD, NEW = "s3://bank/bundles/shop-0000000000000001", "s3://bank/bundles/shop-0000000000000002"
-PLACE = SERVICES.format("bank")
 
 
 AHEAD = -2
@@ -353,7 +352,7 @@ def test_a_stale_status_is_not_taken_for_the_new_one(
 def test_a_refusal_changes_nothing(
     double: KubernetesDouble, service: InferenceService, status: int, sentence: str
 ) -> None:
-    double.refuse[f"PATCH {PLACE}/offers"] = status
+    double.refuse[f"PATCH {SERVICES}/offers"] = status
     with pytest.raises(ServiceError, match=f"can't change InferenceService bank/offers: .*{sentence}"):
         move(service)
     assert served(double) == (OLD,)
@@ -391,13 +390,13 @@ def test_a_watch_is_begun_again_where_the_server_restarts(
     """One that starts again refuses what it has not read the Roles for."""
     monkeypatch.setattr(inference_service, "PAUSE", 0.01)
     double.controller = lambda found: become(found, False, "pulling the image")
-    double.lasts, double.breaks, watched = 1, breaks, ("GET", PLACE)
+    double.lasts, double.breaks, watched = 1, breaks, ("GET", SERVICES)
     with ThreadPoolExecutor(1) as pool:
         moving = pool.submit(move, service, seconds=30)
         with double.changed:
             assert double.changed.wait_for(lambda: double.told == 1, 10)
             if refused:
-                double.refuse[f"GET {PLACE}"] = refused
+                double.refuse[f"GET {SERVICES}"] = refused
         while [request[:2] for request in double.requests].count(watched) < 3:
             assert not moving.done()
         double.refuse, double.lasts = {}, None

@@ -15,7 +15,8 @@ import yaml
 
 from offers.bundle.provenance import git_commit
 from pipelines.placement import STORE_SECRET
-from tests.support.cluster_double import OURS, PLATFORM, ClusterDouble, Object, deployment, named
+from tests.support.cluster_double import OURS, ClusterDouble
+from tests.support.cluster_objects import PLATFORM, Object, deployment, named
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {"offers-serving:abc", "offers-pipeline-python:abc", "offers-drift:abc"}

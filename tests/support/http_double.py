@@ -33,7 +33,7 @@ class FileServer(Loopback):
     go_on: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
-        super().__init__(_handler(self))
+        super().__init__(_Handler.of(self))
 
     def __exit__(self, *details: object) -> None:
         self.go_on.set()
@@ -78,12 +78,11 @@ class FileServer(Loopback):
         return body, 206, headers
 
 
-def _handler(file: FileServer) -> type[loopback.Handler]:
-    class Handler(loopback.Handler):
-        def do_GET(self) -> None:
-            try:
-                file.answer(self)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True
+class _Handler(loopback.Handler):
+    double: FileServer
 
-    return Handler
+    def do_GET(self) -> None:
+        try:
+            self.double.answer(self)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True

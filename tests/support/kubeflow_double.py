@@ -24,7 +24,7 @@ class KubeflowDouble(Loopback):
         self.refuse: dict[str, int] = {}
         self.broken = False
         self.tokens: set[str | None] = set()
-        super().__init__(_handler(self), patient=False)
+        super().__init__(_Handler.of(self), patient=False)
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         if status := self.refuse.get(f"{method} {path}"):
@@ -78,27 +78,26 @@ def _matches(item: dict[str, Any], query: dict[str, list[str]]) -> bool:
     return True
 
 
-def _handler(double: KubeflowDouble) -> type[loopback.Handler]:
-    class Handler(loopback.Handler):
-        protocol_version = "HTTP/1.1"
+class _Handler(loopback.Handler):
+    double: KubeflowDouble
 
-        def _do(self) -> None:
-            url = urlsplit(self.path)
-            length = int(self.headers.get("content-length") or 0)
-            body = json.loads(self.rfile.read(length) or b"null")
-            double.tokens.add(self.headers["authorization"])
-            status, content = double.answer(self.command, url.path, parse_qs(url.query), body)
-            sent = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(sent)))
-            self.end_headers()
-            if double.broken and url.path != f"{API}/healthz":
-                self.wfile.write(sent[: len(sent) // 2])
-                self.close_connection = True
-                return
-            self.wfile.write(sent)
+    protocol_version = "HTTP/1.1"
 
-        do_GET = do_POST = do_DELETE = _do
+    def _do(self) -> None:
+        url = urlsplit(self.path)
+        length = int(self.headers.get("content-length") or 0)
+        body = json.loads(self.rfile.read(length) or b"null")
+        self.double.tokens.add(self.headers["authorization"])
+        status, content = self.double.answer(self.command, url.path, parse_qs(url.query), body)
+        sent = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(sent)))
+        self.end_headers()
+        if self.double.broken and url.path != f"{API}/healthz":
+            self.wfile.write(sent[: len(sent) // 2])
+            self.close_connection = True
+            return
+        self.wfile.write(sent)
 
-    return Handler
+    do_GET = do_POST = do_DELETE = _do

@@ -18,7 +18,8 @@ from kubernetes import client
 from tests.support import loopback, port_forward
 from tests.support.loopback import Loopback
 
-SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices"
+SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/bank/inferenceservices"
+PODS = "/api/v1/namespaces/kubeflow/pods"
 KIND = "inferenceservices.serving.kserve.io"
 VERBS = {"PATCH": "patch", "POST": "create", "PUT": "update", "DELETE": "delete"}
 Object = dict[str, Any]
@@ -57,7 +58,7 @@ class KubernetesDouble(Loopback):
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.told = 0
         self.changed = threading.Condition()
-        super().__init__(_handler(self), patient=False)
+        super().__init__(_Handler.of(self), patient=False)
 
     def rights(self) -> set[Right]:
         """What the requests so far would have needed."""
@@ -177,77 +178,74 @@ def _status(code: int, name: str, verb: str) -> tuple[int, Object]:
     return code, status | {"reason": reason, "details": details, "code": code}
 
 
-def _handler(double: KubernetesDouble) -> type[loopback.Handler]:
-    services, pods = SERVICES.format("bank"), "/api/v1/namespaces/kubeflow/pods"
+class _Handler(loopback.Handler):
+    double: KubernetesDouble
 
-    class Handler(loopback.Handler):
-        protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.1"
 
-        def _do(self) -> None:
-            url = urlsplit(self.path)
-            query = {key: values[0] for key, values in parse_qs(url.query).items()}
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            double.requests.append((self.command, url.path, query))
-            if status := double.refuse.get(f"{self.command} {url.path}"):
-                verb = "watch" if query.get("watch") else self.command.lower()
-                self.send_json(*_status(status, url.path.removeprefix(services).strip("/") or "offers", verb))
-            elif url.path == services and query.get("watch"):
-                self._watch(query)
-            elif url.path.startswith(f"{services}/"):
-                self._service(url.path.removeprefix(f"{services}/"), query, body)
-            elif url.path in double.others:
-                self.send_json(200, double.others[url.path])
-            elif url.path.endswith("/portforward"):
-                pod = url.path.split("/")[-2]
-                port_forward.serve(self, int(query["ports"]), double.forwards[pod])
-            elif url.path == pods:
-                wanted = query["labelSelector"].partition("=")[2]
-                found = [pod for pod in double.pods if wanted in pod["metadata"]["labels"].values()]
-                self.send_json(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": found})
-            elif url.path.startswith(f"{pods}/") and url.path.endswith("/log"):
-                self._log(url.path.split("/")[-2])
-            else:
-                self.send(404, "text/plain; charset=utf-8", b"404 page not found\n")
+    def _do(self) -> None:
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.double.requests.append((self.command, url.path, query))
+        if status := self.double.refuse.get(f"{self.command} {url.path}"):
+            verb = "watch" if query.get("watch") else self.command.lower()
+            self.send_json(*_status(status, url.path.removeprefix(SERVICES).strip("/") or "offers", verb))
+        elif url.path == SERVICES and query.get("watch"):
+            self._watch(query)
+        elif url.path.startswith(f"{SERVICES}/"):
+            self._service(url.path.removeprefix(f"{SERVICES}/"), query, body)
+        elif url.path in self.double.others:
+            self.send_json(200, self.double.others[url.path])
+        elif url.path.endswith("/portforward"):
+            pod = url.path.split("/")[-2]
+            port_forward.serve(self, int(query["ports"]), self.double.forwards[pod])
+        elif url.path == PODS:
+            wanted = query["labelSelector"].partition("=")[2]
+            found = [pod for pod in self.double.pods if wanted in pod["metadata"]["labels"].values()]
+            self.send_json(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": found})
+        elif url.path.startswith(f"{PODS}/") and url.path.endswith("/log"):
+            self._log(url.path.split("/")[-2])
+        else:
+            self.send(404, "text/plain; charset=utf-8", b"404 page not found\n")
 
-        def _log(self, pod: str) -> None:
-            if pod in double.logs:
-                self.send(200, "text/plain", double.logs[pod].encode())
-                return
-            message = f'container "main" in pod "{pod}" is waiting to start: PodInitializing'
-            status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
-            self.send_json(400, status | {"reason": "BadRequest", "code": 400})
+    def _log(self, pod: str) -> None:
+        if pod in self.double.logs:
+            self.send(200, "text/plain", self.double.logs[pod].encode())
+            return
+        message = f'container "main" in pod "{pod}" is waiting to start: PodInitializing'
+        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
+        self.send_json(400, status | {"reason": "BadRequest", "code": 400})
 
-        def _service(self, name: str, query: dict[str, str], body: bytes) -> None:
-            if name not in double.services:
-                self.send_json(*_status(404, name, ""))
-            elif self.command == "GET":
-                self.send_json(200, double.services[name])
-            elif self.headers["content-type"] != "application/apply-patch+yaml":
-                self.send_json(*_status(415, name, ""))
-            elif query.get("force", "").lower() != "true":
-                # As where somebody else has applied these fields.
-                self.send_json(*_status(409, name, ""))
-            else:
-                dry_run = query.get("dryRun") == "All"
-                self.send_json(200, double.apply(name, json.loads(body), query["fieldManager"], dry_run))
+    def _service(self, name: str, query: dict[str, str], body: bytes) -> None:
+        if name not in self.double.services:
+            self.send_json(*_status(404, name, ""))
+        elif self.command == "GET":
+            self.send_json(200, self.double.services[name])
+        elif self.headers["content-type"] != "application/apply-patch+yaml":
+            self.send_json(*_status(415, name, ""))
+        elif query.get("force", "").lower() != "true":
+            # As where somebody else has applied these fields.
+            self.send_json(*_status(409, name, ""))
+        else:
+            dry_run = query.get("dryRun") == "All"
+            self.send_json(200, self.double.apply(name, json.loads(body), query["fieldManager"], dry_run))
 
-        def _watch(self, query: dict[str, str]) -> None:
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("transfer-encoding", "chunked")
-            self.send_header("connection", "close")
-            self.end_headers()
-            self.close_connection = True
-            events = double.events(query["fieldSelector"].partition("=")[2], float(query["timeoutSeconds"]))
-            with suppress(OSError):
-                for event in islice(events, double.lasts):
-                    line = json.dumps(event).encode() + b"\n"
-                    self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
-                    with double.changed:
-                        double.told += 1
-                        double.changed.notify_all()
-                self.wfile.write(b'20\r\n{"type":' if double.breaks else b"0\r\n\r\n")
+    def _watch(self, query: dict[str, str]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("transfer-encoding", "chunked")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        events = self.double.events(query["fieldSelector"].partition("=")[2], float(query["timeoutSeconds"]))
+        with suppress(OSError):
+            for event in islice(events, self.double.lasts):
+                line = json.dumps(event).encode() + b"\n"
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
+                with self.double.changed:
+                    self.double.told += 1
+                    self.double.changed.notify_all()
+            self.wfile.write(b'20\r\n{"type":' if self.double.breaks else b"0\r\n\r\n")
 
-        do_GET = do_PATCH = do_POST = do_DELETE = _do
-
-    return Handler
+    do_GET = do_PATCH = do_POST = do_DELETE = _do

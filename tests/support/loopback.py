@@ -7,7 +7,14 @@ from typing import Any, Self
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers whole, and says nothing on the terminal."""
+    """Answers whole, and says nothing on the terminal. `double` is what it answers for."""
+
+    double: Any
+
+    @classmethod
+    def of(cls, double: object) -> type[Self]:
+        """The handler of one double."""
+        return type(cls.__name__, (cls,), {"double": double})
 
     def send(self, status: int, kind: str, content: bytes) -> None:
         self.send_response(status)

@@ -183,7 +183,7 @@ class Sink(Loopback):
     go_on: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
-        super().__init__(_handler(self), patient=False)
+        super().__init__(_Handler.of(self), patient=False)
 
     def __exit__(self, *details: object) -> None:
         self.go_on.set()
@@ -198,17 +198,16 @@ class Sink(Loopback):
         return [event["id"] for event in self.events]
 
 
-def _handler(sink: Sink) -> type[loopback.Handler]:
-    class Handler(loopback.Handler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            sink.events.append(from_http(dict(self.headers.items()), body))
-            if not sink.answers:
-                sink.go_on.wait(DEADLINE)
-                self.close_connection = True
-                return
-            self.send_response(sink.answers)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+class _Handler(loopback.Handler):
+    double: Sink
 
-    return Handler
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.double.events.append(from_http(dict(self.headers.items()), body))
+        if not self.double.answers:
+            self.double.go_on.wait(DEADLINE)
+            self.close_connection = True
+            return
+        self.send_response(self.double.answers)
+        self.send_header("Content-Length", "0")
+        self.end_headers()

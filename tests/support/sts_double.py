@@ -20,7 +20,7 @@ class StsDouble(Loopback):
         self.answer: tuple[int, str] | None = None
         self.asked: list[dict[str, str]] = []
         self.paths: list[str] = []
-        super().__init__(_handler(self))
+        super().__init__(_Handler.of(self))
 
     def refuse(self, status: int, code: str, message: str) -> None:
         error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
@@ -37,13 +37,12 @@ class StsDouble(Loopback):
         )
 
 
-def _handler(double: StsDouble) -> type[loopback.Handler]:
-    class Handler(loopback.Handler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            double.paths.append(self.path)
-            double.asked.append(dict(parse_qsl(body)))
-            status, content = double.answer or (200, double.keys())
-            self.send(status, "text/xml", content.encode())
+class _Handler(loopback.Handler):
+    double: StsDouble
 
-    return Handler
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.double.paths.append(self.path)
+        self.double.asked.append(dict(parse_qsl(body)))
+        status, content = self.double.answer or (200, self.double.keys())
+        self.send(status, "text/xml", content.encode())
