@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from offers.retraining.retrainer import Retrainer
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns
+    from pipelines.trigger import Authority
 
 _SETTLE_SECONDS = 60.0
 """Between two looks at how runs on a cluster have ended."""
@@ -87,7 +88,6 @@ def listen(
     runs_a_day: Annotated[int, typer.Option(min=1, help="The most runs within 24 hours, unless a person asks.")] = 4,
 ) -> None:
     """Take alarms over HTTP and start the training pipeline for them, until Ctrl-C."""
-    import json
     import os
 
     from offers.decisions.period import span
@@ -95,9 +95,7 @@ def listen(
     from offers.retraining.signature import VARIABLE, key_of
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns, LocalRuns
-    from pipelines.trigger import Authority, announce, application, run
-    from serving.process.listening import bound
-    from serving.process.logs import configure_logging
+    from pipelines.trigger import Authority, announce
 
     settings, chores = Settings.from_env(), list[tuple[float, Callable[[], None]]]()
     journal = _journal(contract, store, settings)
@@ -115,12 +113,7 @@ def listen(
     if new_rows:
         chores.append((seconds, _by_rows(retrainer, contract, source, new_rows, settings)))
     authority = Authority(key_of(os.environ.get(VARIABLE, "")), lambda: _served(journal.contract, settings))
-    with bound(host, port) as socket:
-        configure_logging()
-        edge = application(retrainer, authority)
-        typer.echo(json.dumps({"host": host, "http_port": socket.getsockname()[1], "contract": journal.contract}))
-        sys.stdout.flush()
-        run(edge, socket, chores)
+    _serve(retrainer, authority, host, port, chores)
 
 
 @app.command()
@@ -135,6 +128,25 @@ def journal(
     entries = _journal(contract, store, Settings.from_env())
     for line in [entry.model_dump_json() for entry in entries.entries()] if as_json else entries.lines():
         typer.echo(line)
+
+
+def _serve(
+    retrainer: "Retrainer", authority: "Authority", host: str, port: int, chores: list[tuple[float, Callable[[], None]]]
+) -> None:
+    """Listen until Ctrl-C; a line of JSON says where."""
+    import json
+
+    from pipelines.trigger import application, run
+    from serving.process.listening import bound
+    from serving.process.logs import configure_logging
+
+    contract = retrainer.journal.contract
+    with bound(host, port) as socket:
+        configure_logging()
+        edge = application(retrainer, authority)
+        typer.echo(json.dumps({"host": host, "http_port": socket.getsockname()[1], "contract": contract}))
+        sys.stdout.flush()
+        run(edge, socket, chores)
 
 
 def _journal(contract: str, store: str, settings: "Settings") -> "Journal":

@@ -35,9 +35,8 @@ def score(
     import time
 
     from cli.screen import download_progress
+    from offers.batch import parts
     from offers.batch.customers import CustomerSchema
-    from offers.batch.parts import manifest_of
-    from offers.batch.parts import score as score_parts
     from offers.batch.scoring import Scorer, Versions
     from offers.batch.source import open_customers
     from offers.bundle.location import open_bundle
@@ -54,14 +53,13 @@ def score(
         source = open_customers(customers, schema, settings, query or contract.source.query or "", progress)
     versions = Versions.of(opened.name, policy)
     scorer = Scorer(opened.model, policy, schema, versions, k, withheld, threads)
-    manifest = manifest_of(source, scorer, k or policy.catalogue.policy.k, withheld, rows)
+    manifest = parts.manifest_of(source, scorer, k or policy.catalogue.policy.k, withheld, rows)
     with _bar(source.total) as tell:
-        summary = score_parts(source, scorer, output, manifest, tell)
-    typer.echo(
-        f"{summary.customers} customers ({summary.earlier} of them by an earlier run), {summary.parts} parts in"
-        f" {output}, {time.monotonic() - began:.1f} s; bundle {versions.bundle}, catalogue {versions.catalogue},"
-        f" policy {versions.policy}"
-    )
+        summary = parts.score(source, scorer, output, manifest, tell)
+    people = f"{summary.customers} customers ({summary.earlier} of them by an earlier run)"
+    place = f"{summary.parts} parts in {output}, {time.monotonic() - began:.1f} s"
+    named = f"bundle {versions.bundle}, catalogue {versions.catalogue}, policy {versions.policy}"
+    typer.echo(f"{people}, {place}; {named}")
 
 
 @contextmanager

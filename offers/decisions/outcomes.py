@@ -125,15 +125,9 @@ def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matu
     row = place.reindex(visible["decision_id"].to_numpy()).to_numpy()
     orphan = np.isnan(row)
     visible, row = visible[~orphan], row[~orphan].astype(np.intp)
-    decided_at, first = decisions["decided_at"].to_numpy()[row], decisions["offer_id"].to_numpy()[row]
-    observed_at, offer = visible["observed_at"].to_numpy(), visible["offer_id"].to_numpy()
-    foreign = pd.notna(offer) & (offer != first)
-    early = observed_at < decided_at - pd.Timedelta(SKEW)
-    late = (observed_at > decided_at + pd.Timedelta(matures_after)) & bool(matures_after)
-    usable = ~(foreign | early | late)
-    events = pd.DataFrame({"row": row, "kind": visible["kind"].to_numpy(), "at": visible["observed_at"].to_numpy()})[
-        usable
-    ]
+    unusable = _unusable(decisions.iloc[row], visible, matures_after)
+    events = pd.DataFrame({"row": row, "kind": visible["kind"].to_numpy(), "at": visible["observed_at"].to_numpy()})
+    events = events[~np.any(list(unusable.values()), axis=0)]
     once = events.drop_duplicates(["row", "kind"])
     answers = once[once["kind"].isin(["accepted", "declined"])]
     last = answers[answers["at"] == answers.groupby("row")["at"].transform("max")]
@@ -146,7 +140,6 @@ def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matu
     moments[clear["row"].to_numpy()] = clear["at"].to_numpy()
     presented = np.zeros(len(decisions), bool)
     presented[once["row"].unique()] = True
-    counts = {"early": early, "late": late & ~early, "foreign": foreign & ~early & ~late}
     return Labels(
         outcome,
         moments,
@@ -156,8 +149,18 @@ def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matu
         duplicate=len(events) - len(once),
         contradictory=len(answers) - len(clear),
         orphan=int(orphan.sum()),
-        **{name: int(mask.sum()) for name, mask in counts.items()},
+        **{name: int(mask.sum()) for name, mask in unusable.items()},
     )
+
+
+def _unusable(decisions: pd.DataFrame, outcomes: pd.DataFrame, matures_after: timedelta) -> dict[str, np.ndarray]:
+    """Outcomes that say nothing of their decision, a row of each table for each, by the first reason that holds."""
+    decided_at, observed_at = decisions["decided_at"].to_numpy(), outcomes["observed_at"].to_numpy()
+    offer = outcomes["offer_id"].to_numpy()
+    early = observed_at < decided_at - pd.Timedelta(SKEW)
+    late = (observed_at > decided_at + pd.Timedelta(matures_after)) & bool(matures_after)
+    foreign = pd.notna(offer) & (offer != decisions["offer_id"].to_numpy())
+    return {"early": early, "late": late & ~early, "foreign": foreign & ~early & ~late}
 
 
 def _text(value: object) -> object:

@@ -97,17 +97,9 @@ class Ranker(Model):
         selection: Selection | None = None,
     ) -> None:
         super().__init__(name)
-        if max_customers is None:
-            max_customers = max(1, min(MAX_CUSTOMERS, MAX_ROWS // len(policy.offers)))
-        n_rows = max_customers * len(policy.offers)
-        if n_rows > MAX_ROWS:
-            raise ServiceError(
-                f"{max_customers} customers and {len(policy.offers)} offers make {n_rows} rows, expected at most"
-                f" {MAX_ROWS}, which is what the predictor takes: ask for fewer customers at once, or leave offers out"
-            )
         self.policy = policy
         self.contract = contract
-        self.schema = QuestionSchema(policy, contract, max_customers)
+        self.schema = QuestionSchema(policy, contract, _most_customers(max_customers, len(policy.offers)))
         self.predictor = PredictorClient(config, name, contract)
         self.breaker = Breaker(self.predictor.check)
         self.feeds = feeds
@@ -260,6 +252,18 @@ class Ranker(Model):
             "policy": catalogue.policy.version,
             "catalogue": self.version,
         }
+
+
+def _most_customers(customers: int | None, offers: int) -> int:
+    """The most customers of one request; refuses a number that makes more rows than the predictor takes."""
+    if customers is None:
+        customers = max(1, min(MAX_CUSTOMERS, MAX_ROWS // offers))
+    if customers * offers > MAX_ROWS:
+        raise ServiceError(
+            f"{customers} customers and {offers} offers make {customers * offers} rows, expected at most"
+            f" {MAX_ROWS}, which is what the predictor takes: ask for fewer customers at once, or leave offers out"
+        )
+    return customers
 
 
 async def _beside(n_customers: int, work: Callable[[], T]) -> T:

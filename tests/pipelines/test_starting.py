@@ -42,21 +42,19 @@ def begun(journal: Journal, kubeflow: KubeflowDouble, recorded: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("recorded", "step", "said", "succeeded", "bundle", "note"),
+    ("recorded", "step", "said", "end"),
     [
-        ("succeeded", "package", "offers: bundle bank-marketing-1", True, "s3://offers/bundles/bank-marketing-1", ""),
-        ("succeeded", "", "", True, "", ""),
+        ("succeeded", "package", "offers: bundle bank-marketing-1", (True, "s3://offers/bundles/bank-marketing-1", "")),
+        ("succeeded", "", "", (True, "", "")),
         (
             "gate-refused",
             "gate",
             "offers: failed: auc at least 0.99",
-            True,
-            "",
-            "the gate refused the new model; the present one stays; failed: auc at least 0.99",
+            (True, "", "the gate refused the new model; the present one stays; failed: auc at least 0.99"),
         ),
-        ("failed-source", "ingest", "offers: stopped: no such file", False, "", "ingest: no such file"),
-        ("failed-killed", "", "", False, "", "validate failed"),
-        ("terminated", "", "", False, "", "somebody stopped it"),
+        ("failed-source", "ingest", "offers: stopped: no such file", (False, "", "ingest: no such file")),
+        ("failed-killed", "", "", (False, "", "validate failed")),
+        ("terminated", "", "", (False, "", "somebody stopped it")),
     ],
 )
 def test_each_end_is_written_with_its_reason(
@@ -67,9 +65,7 @@ def test_each_end_is_written_with_its_reason(
     recorded: str,
     step: str,
     said: str,
-    succeeded: bool,
-    bundle: str,
-    note: str,
+    end: tuple[bool, str, str],
 ) -> None:
     journal = Journal(DirectoryStore(tmp_path / "journal"), "bank-marketing")
     name = begun(journal, kubeflow, recorded)
@@ -80,7 +76,7 @@ def test_each_end_is_written_with_its_reason(
     runs.settle(journal)
     _, outcome = journal.entries()
     assert isinstance(outcome, Outcome)
-    assert (outcome.run, outcome.succeeded, outcome.bundle, outcome.note) == (name, succeeded, bundle, note)
+    assert (outcome.run, outcome.succeeded, outcome.bundle, outcome.note) == (name, *end)
     assert not outcome.lost
 
 
