@@ -1,11 +1,11 @@
-"""offers market: check the contract of a market, and simulate one."""
+"""offers market: check the contract of a market, simulate one, and join its features."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Check the contract of a market, and simulate users, products and events.")
+app = typer.Typer(no_args_is_help=True, help="Check the contract of a market, simulate one, join features.")
 
 MarketOption = Annotated[str, typer.Option("--market", "-m", help="Name of a shipped market, or a YAML file.")]
 
@@ -58,3 +58,21 @@ def simulate(
     shifts = () if shift_on is None else (TasteShift(shift_on, share=0.5),)
     people, interactions = write_simulated(SimulatedMarket(content, seed, shifts), directory)
     typer.echo(f"{people} users, {content.simulation.products} products, {interactions} interactions: {directory}")
+
+
+@app.command()
+def features(
+    directory: Annotated[Path, typer.Argument(help="Where the market's tables are.")],
+    output: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+    market: MarketOption = "fintech",
+    event: Annotated[str, typer.Option(help="The interactions that get a row; by default the first event.")] = "",
+) -> None:
+    """Write interactions with all that was known at their moment: columns, pairs, and features of earlier events."""
+    from offers.contract import market as markets
+    from offers.data.point_in_time import write_features
+
+    content = markets.load(market)
+    joined = write_features(content, directory, event or content.events[0].name, output)
+    typer.echo(f"{joined.rows} rows: {output}")
+    for name, count in joined.stale.items():
+        typer.echo(f"{name}: beyond the time to live in {count} rows")

@@ -14,16 +14,21 @@ from offers.errors import ContractError
 from offers.yaml_file import Kind, Problem, Section, form, refuse
 
 ColumnName = Annotated[str, Field(min_length=1)]
+Days = Annotated[float, Field(gt=0, le=36500)]
 FileName = Annotated[str, form(r"^[^/]+\.(parquet|csv)$", "the name of a .parquet or .csv file, such as users.parquet")]
 Name = Annotated[str, form(r"^[a-z][a-z0-9_]{0,39}$", "small letters, digits and _, such as clicks")]
 
 
 class Table(Section):
-    """A table of users or products: its file, the column of ids, and that of the moment since when a row holds."""
+    """A table of users or products: its file, the column of ids, and that of the moment since when a row holds.
+
+    A row holds for `time_to_live` days, or until there is a newer one of its id; then its values are missing.
+    """
 
     file: FileName
     key: ColumnName
     time: ColumnName
+    time_to_live: Days | None = None
 
 
 class Interactions(Section):
@@ -61,6 +66,28 @@ class Pair(Section):
     measure: Literal["difference", "ratio", "at_least", "equal"]
 
 
+class Feature(Section):
+    """What the events before a moment say of a user, a product or a pair.
+
+    `count` is their number, `weight` the sum of their weights, each within every one of `windows` (days before the
+    moment), or over all time; `recency` the days since the newest. An event at the moment itself is not seen. Where the
+    newest is older than `time_to_live` days, or there is none, the value is missing; without a time to live a count of
+    nothing is 0.
+    """
+
+    name: Name
+    by: Literal["user", "product", "pair"]
+    events: Annotated[tuple[Name, ...], Field(min_length=1)]
+    aggregate: Literal["count", "weight", "recency"] = "count"
+    windows: tuple[Days, ...] = ()
+    time_to_live: Days | None = None
+
+    @property
+    def columns(self) -> dict[str, float | None]:
+        """The names of its columns, and the window of each."""
+        return {f"{self.name}_{window:g}d": window for window in self.windows} or {self.name: None}
+
+
 class MarketSimulation(Section):
     """The simulated market: its size, and how users choose. `offers.simulation.market` has the rules."""
 
@@ -94,6 +121,7 @@ class Market(Section):
     columns: Annotated[tuple[Column, ...], Field(min_length=2)]
     pairs: tuple[Pair, ...] = ()
     events: Annotated[tuple[Event, ...], Field(min_length=1)]
+    features: tuple[Feature, ...] = ()
     simulation: MarketSimulation = MarketSimulation()
 
     @cached_property
@@ -117,7 +145,8 @@ class Market(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        refuse(chain(self._column_problems(), self._name_problems(), self._pair_problems(), self._event_problems()))
+        checks = (self._column_problems(), self._name_problems(), self._pair_problems(), self._event_problems())
+        refuse(chain(*checks, self._feature_problems()))
         return self
 
     def _column_problems(self) -> Iterator[Problem]:
@@ -143,6 +172,7 @@ class Market(Section):
             (("interactions", "position"), self.interactions.position),
             *((("columns", place, "name"), column.name) for place, column in enumerate(self.columns)),
             *((("pairs", place, "name"), pair.name) for place, pair in enumerate(self.pairs)),
+            *((("features", place, "name"), name) for place, one in enumerate(self.features) for name in one.columns),
         ]
         files = [self.users.file, self.products.file, self.interactions.file]
         if len(set(files)) < len(files):
@@ -178,6 +208,14 @@ class Market(Section):
                 yield ("events", place), "it needs 'typical': the share of the events before it that it follows"
             if not place and event.typical is not None:
                 yield ("events", place, "typical"), "the first event follows no other"
+
+    def _feature_problems(self) -> Iterator[Problem]:
+        names = [event.name for event in self.events]
+        for place, feature in enumerate(self.features):
+            if strange := [name for name in feature.events if name not in names]:
+                yield ("features", place, "events"), f"{strange[0]!r} is no event: expected some of {', '.join(names)}"
+            if feature.aggregate == "recency" and feature.windows:
+                yield ("features", place, "windows"), "recency has no windows: it is the time since the newest event"
 
 
 _FILE = Kind("market", "offers.contract.markets", "name, users, products and interactions", ContractError)

@@ -214,12 +214,14 @@ MARKET: dict[str, dict[str, str]] = {
         ),
         "pairs": "how a user and a product compare",
         "events": "what a user can do, in the order in which one follows the other",
+        "features": "what the events before a moment say of a user, a product or a pair",
         "simulation": "the simulated market",
     },
     "Table": {
         "file": "a `.parquet` or `.csv` file in the directory of the market",
         "key": "the column of ids",
         "time": "the column of the moment since when a row holds: a user joined, a product was launched",
+        "time_to_live": "days that a row holds, where there is no newer one; then its values are missing, and counted",
     },
     "Interactions": {
         "file": "the same; beside the columns below it has the keys of users and of products",
@@ -240,6 +242,17 @@ MARKET: dict[str, dict[str, str]] = {
         "measure": (
             "`difference` and `ratio` (the user's value minus, and over, the product's), `at_least` (whether the"
             " user's reaches the product's) or `equal` (whether two categories are the same word)"
+        ),
+    },
+    "Feature": {
+        "name": "small letters, digits and `_`; a window of 7 days makes it `NAME_7d`",
+        "by": "`user`, `product` or `pair`: whose events they are",
+        "events": "which events",
+        "aggregate": "`count`, `weight` (the sum of the events' weights) or `recency` (days since the newest)",
+        "windows": "days before the moment, one column each; all time by default",
+        "time_to_live": (
+            "days after which the newest event says nothing any more, so that the value is missing, as it is where"
+            " there is no event; without it a count of nothing is 0"
         ),
     },
     "MarketSimulation": {

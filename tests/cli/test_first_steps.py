@@ -50,5 +50,9 @@ def test_a_market_is_checked_and_simulated(tmp_path: Path) -> None:
     assert "events view, click, application, approval" in ok(offers(tmp_path, "market", "check", "fintech"))
     said = ok(offers(tmp_path, "market", "simulate", tmp_path / "market", "--users", "50", "--products", "10"))
     assert said.startswith("50 users, 10 products, ")
+    said = ok(
+        offers(tmp_path, "market", "features", tmp_path / "market", tmp_path / "rows.parquet", "--event", "click")
+    )
+    assert "since_click: beyond the time to live in " in said
     refused = offers(tmp_path, "market", "check", "bazaar")
     assert (refused.returncode, "expected one of fintech" in refused.stderr) == (2, True)

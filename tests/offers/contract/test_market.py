@@ -35,6 +35,9 @@ pairs:
 events:
   - {name: seen}
   - {name: borrowed, weight: 5, typical: 0.2}
+features:
+  - {name: borrowed, by: user, events: [borrowed], windows: [7, 0.5]}
+  - {name: since, by: pair, events: [seen], aggregate: recency}
 simulation: {users: 500, products: 20}
 """
 
@@ -74,6 +77,9 @@ def test_the_schema_takes_what_is_shipped(name: str) -> None:
         ("name: borrowed", "name: seen", "line 17: events.seen.name: event 'seen' is declared twice"),
         (", typical: 0.2", "", "line 17: events.borrowed: it needs 'typical'"),
         ("name: seen", "name: seen, typical: 0.5", "the first event follows no other"),
+        ("events: [seen]", "events: [sen]", "line 20: features.since.events: 'sen' is no event: expected some of seen"),
+        ("recency}", "recency, windows: [1]}", "line 20: features.since.windows: recency has no windows"),
+        ("name: since,", "name: old_enough,", "line 20: features.old_enough.name: 'old_enough' is the name of another"),
         ("role: offer", "role: customer", "no column has role offer, so nothing would be known of products"),
     ],
 )
@@ -82,6 +88,13 @@ def test_a_mistake_is_named_by_line_and_key(old: str, new: str, sentence: str) -
     with pytest.raises(ContractError) as refusal:
         markets.parse(LIBRARY.replace(old, new))
     assert sentence in str(refusal.value)
+
+
+def test_a_feature_has_a_column_for_each_window() -> None:
+    assert [one.columns for one in markets.parse(LIBRARY).features] == [
+        {"borrowed_7d": 7, "borrowed_0.5d": 0.5},
+        {"since": None},
+    ]
 
 
 def test_the_digest_is_of_what_is_said_and_not_of_the_layout() -> None:

@@ -1,0 +1,149 @@
+"""The tables of a market as DuckDB sees them: read, typed, and held against the contract."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+
+from offers.contract.column import Column
+from offers.contract.market import Market, Table
+from offers.contract.values import limits, numbers_among
+from offers.errors import SourceError
+from offers.files import os_errors
+
+MEMORY = "1GB"
+"""What DuckDB takes before it spills to disk."""
+
+_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "category": "VARCHAR", "boolean": "BOOLEAN"}
+
+
+@contextmanager
+def opened(market: Market, directory: Path, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the views `users`, `products` and `events`; what does not fit into memory goes to `scratch`.
+
+    `users` and `products` have `_key`, `_since` and the contract's columns; `events` has `_user`, `_product`, `_event`,
+    `_at` and `_position`. Ids are text.
+
+    Raises
+    ------
+    SourceError
+        a table is missing, can't be read, or is not what the contract says it is
+    """
+    with os_errors(scratch), TemporaryDirectory(prefix=".duckdb-", dir=scratch) as spill:
+        # No extension is fetched from anywhere.
+        settings = {"memory_limit": MEMORY, "temp_directory": spill, "autoinstall_known_extensions": "false"}
+        with duckdb.connect(config={**settings}) as connection:
+            for name, table, columns in (
+                ("users", market.users, market.user_columns),
+                ("products", market.products, market.product_columns),
+            ):
+                path = directory / table.file
+                with _errors_of(path):
+                    _check_columns(connection, path, (table.key, table.time, *(column.name for column in columns)))
+                    connection.execute(f"CREATE VIEW {name} AS {_table(path, table, columns)}")
+                    _check_rows(connection, path, name, columns)
+            path = directory / market.interactions.file
+            with _errors_of(path):
+                _create_events(connection, market, path)
+            yield connection
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: object) -> str:
+    """A text as SQL writes it."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    if not path.is_file():
+        raise SourceError(f"{path}: there is no such file; the market's contract names it")
+    try:
+        yield
+    except duckdb.Error as error:
+        raise SourceError(f"{path}: can't be read: {str(error).splitlines()[0]}") from None
+
+
+def _source(path: Path) -> str:
+    if path.suffix == ".csv":
+        return f"read_csv({text(path)}, all_varchar = true, header = true)"
+    return f"read_parquet({text(path)})"
+
+
+def _check_columns(connection: duckdb.DuckDBPyConnection, path: Path, names: tuple[str, ...]) -> None:
+    there = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {_source(path)}").fetchall()]
+    if lacking := [name for name in names if name not in there]:
+        raise SourceError(f"{path}: it lacks the column {lacking[0]!r}; it has {', '.join(there)}")
+
+
+def _table(path: Path, table: Table, columns: tuple[Column, ...]) -> str:
+    cells = ", ".join(f"{_cell(column)} AS {quoted(column.name)}" for column in columns)
+    keys = f"CAST({quoted(table.key)} AS VARCHAR) AS _key, CAST({quoted(table.time)} AS TIMESTAMP) AS _since"
+    return f"SELECT {keys}, {cells} FROM {_source(path)}"
+
+
+def _cell(column: Column) -> str:
+    name, kind = quoted(column.name), _TYPES[column.type]
+    if not column.missing:
+        return f"CAST({name} AS {kind})"
+    if column.is_numeric:
+        codes = ", ".join(map(repr, numbers_among(column.missing)))
+        return f"CASE WHEN CAST({name} AS DOUBLE) IN ({codes}) THEN NULL ELSE CAST({name} AS {kind}) END"
+    codes = ", ".join(map(text, column.missing))
+    return f"CASE WHEN CAST({name} AS VARCHAR) IN ({codes}) THEN NULL ELSE CAST({name} AS {kind}) END"
+
+
+def _check_rows(connection: duckdb.DuckDBPyConnection, path: Path, view: str, columns: tuple[Column, ...]) -> None:
+    """Refuse ids without value or moment, ids that stand twice at one moment, and cells outside of the contract."""
+    twice = connection.execute(
+        f"SELECT _key, _since FROM {view} GROUP BY ALL HAVING count(*) > 1 OR _key IS NULL OR _since IS NULL LIMIT 1"
+    ).fetchone()
+    if twice is not None:
+        fault = "it has a row without id or moment" if None in twice else f"id {twice[0]!r} stands twice at {twice[1]}"
+        raise SourceError(f"{path}: {fault}")
+    for column in columns:
+        name = quoted(column.name)
+        faults = f"{name} IS NOT NULL AND NOT ({_allowed(column)})"
+        if not column.may_be_missing:
+            faults = f"({faults}) OR {name} IS NULL"
+        asked = f"SELECT count(*), any_value({name}) FROM {view} WHERE {faults}"
+        count, example = connection.execute(asked).fetchone() or (0, None)
+        if count:
+            raise SourceError(
+                f"{path}: column {column.name!r} has {count} values outside of the contract, such as {example!r}"
+            )
+
+
+def _allowed(column: Column) -> str:
+    if column.type == "boolean" or (column.type == "category" and column.unknown == "missing"):
+        return "true"
+    if column.type == "category":
+        return f"{quoted(column.name)} IN ({', '.join(map(text, column.values))})"
+    low, high = limits(column)
+    return f"{quoted(column.name)} BETWEEN {low!r} AND {high!r}"
+
+
+def _create_events(connection: duckdb.DuckDBPyConnection, market: Market, path: Path) -> None:
+    table = market.interactions
+    columns = {
+        market.users.key: ("_user", "VARCHAR"),
+        market.products.key: ("_product", "VARCHAR"),
+        table.event: ("_event", "VARCHAR"),
+        table.time: ("_at", "TIMESTAMP"),
+        table.position: ("_position", "INTEGER"),
+    }
+    _check_columns(connection, path, tuple(columns))
+    cells = ", ".join(f"CAST({quoted(name)} AS {kind}) AS {short}" for name, (short, kind) in columns.items())
+    connection.execute(f"CREATE VIEW events AS SELECT {cells} FROM {_source(path)}")
+    names = ", ".join(text(event.name) for event in market.events)
+    strange = connection.execute(
+        f"SELECT _event FROM events WHERE coalesce(_event NOT IN ({names}), true) OR _at IS NULL LIMIT 1"
+    ).fetchone()
+    if strange is not None:
+        raise SourceError(f"{path}: each row needs a moment and one of the events {names}; one has {strange[0]!r}")

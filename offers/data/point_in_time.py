@@ -1,0 +1,175 @@
+"""Features of a market as they were at a moment: DuckDB joins what was known before it, and nothing later."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from offers.contract.column import Column
+from offers.contract.market import Feature, Market, Table
+from offers.contract.pairs import pair_values
+from offers.data.market_tables import opened, quoted, text
+from offers.errors import ContractError, SourceError
+from offers.files import os_errors
+
+BATCH = 100_000
+"""Rows that are held at once."""
+
+_KEYS = {"user": ("_user",), "product": ("_product",), "pair": ("_user", "_product")}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What was joined: the number of rows, and of how many of them each value was beyond its time to live."""
+
+    rows: int
+    stale: dict[str, int]
+
+
+def write_features(market: Market, directory: Path, event: str, output: Path) -> Joined:
+    """Write a row for each interaction of one kind, with what was known at that moment, to a Parquet file.
+
+    A row has the ids of user and product, moment and position; the columns of both, as their newest rows at that moment
+    or before it have them; the columns of pairs; and the features of the events before the moment. Rows are in order of
+    moment, user and product.
+
+    Raises
+    ------
+    ContractError
+        the market has no such event
+    SourceError
+        a table is missing, can't be read, or is not what the contract says it is
+    StorageError
+        the output can't be written
+    """
+    if event not in (names := [one.name for one in market.events]):
+        raise ContractError(f"market {market.name}: expected one of the events {', '.join(names)}, got {event!r}")
+    part = output.with_name(f"{output.name}.part")
+    with os_errors(output), opened(market, directory, output.parent) as connection:
+        try:
+            joined = _write(market, connection, f"SELECT * FROM events WHERE _event = {text(event)}", part)
+            part.replace(output)
+        finally:
+            part.unlink(missing_ok=True)
+    return joined
+
+
+def _write(market: Market, connection: duckdb.DuckDBPyConnection, rows: str, path: Path) -> Joined:
+    with _errors_of_joins():
+        for place, feature in enumerate(market.features):
+            connection.execute(f"CREATE TEMP TABLE f{place} AS {_running_sums(market, feature)}")
+        reader: pa.RecordBatchReader = connection.sql(_query(market, rows)).to_arrow_reader(BATCH)
+        stale = [name for name in reader.schema.names if name.startswith("_stale ")]
+        counts, number = dict.fromkeys(stale, 0), 0
+        writer: parquet.ParquetWriter | None = None
+        for batch in reader:
+            table = _with_pairs(market, pa.Table.from_batches([batch]))
+            number += len(table)
+            counts = {name: count + (pc.sum(table[name]).as_py() or 0) for name, count in counts.items()}
+            table = table.drop_columns(stale)
+            writer = writer or parquet.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+        if writer is None:
+            raise SourceError("there are no interactions of this kind, so there is nothing to join")
+        writer.close()
+    return Joined(number, {name.removeprefix("_stale "): count for name, count in counts.items()})
+
+
+@contextmanager
+def _errors_of_joins() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise SourceError(f"the tables can't be joined: {str(error).splitlines()[0]}") from None
+
+
+def _query(market: Market, rows: str) -> str:
+    """The SQL text that joins `rows`, which have `_user`, `_product`, `_at` and `_position`."""
+    sides = [_side("users", "_user", market.users, market.user_columns)]
+    sides += [_side("products", "_product", market.products, market.product_columns)]
+    features = [_feature(feature, f"f{place}") for place, feature in enumerate(market.features)]
+    cells = [
+        f"r._user AS {quoted(market.users.key)}",
+        f"r._product AS {quoted(market.products.key)}",
+        f"r._at AS {quoted(market.interactions.time)}",
+        f"r._position AS {quoted(market.interactions.position)}",
+    ]
+    cells += chain.from_iterable(columns for columns, _ in (*sides, *features))
+    # The wide rows of users and products come last, so that the other joins carry little.
+    joins = chain.from_iterable(joins for _, joins in (*features, *sides))
+    return f"SELECT {', '.join(cells)} FROM ({rows}) r {' '.join(joins)} ORDER BY r._at, r._user, r._product"
+
+
+def _side(view: str, key: str, table: Table, columns: tuple[Column, ...]) -> tuple[list[str], list[str]]:
+    """The cells of users or products, and the join that finds the row which holds."""
+    stale = _beyond(table.time_to_live, f"{view}._since")
+    cells = [
+        f"CASE WHEN NOT {stale} THEN {view}.{quoted(column.name)} END AS {quoted(column.name)}" for column in columns
+    ]
+    if table.time_to_live is not None:
+        cells.append(f"{stale} AS {quoted(f'_stale {view}')}")
+    return cells, [f"ASOF LEFT JOIN {view} ON r.{key} = {view}._key AND r._at >= {view}._since"]
+
+
+def _feature(feature: Feature, sums: str) -> tuple[list[str], list[str]]:
+    """The cells of a feature, and its joins: running sums up to the moment, less those up to a window's begin."""
+    keys = _KEYS[feature.by]
+    stale = _beyond(feature.time_to_live, f"{sums}._at")
+    joins, cells = [_before(sums, sums, keys, "r._at")], []
+    for place, (name, window) in enumerate(feature.columns.items()):
+        value = f"date_diff('second', {sums}._at, r._at) / 86400"
+        if feature.aggregate != "recency":
+            value = f"coalesce({sums}._sum, 0)" if feature.time_to_live is None else f"{sums}._sum"
+            if window is not None:
+                earlier = f"{sums}_{place}"
+                joins.append(_before(sums, earlier, keys, f"r._at - to_seconds({window * 86400!r})"))
+                value = f"{value} - coalesce({earlier}._sum, 0)"
+        cells.append(f"CAST(CASE WHEN NOT {stale} THEN {value} END AS DOUBLE) AS {quoted(name)}")
+    if feature.time_to_live is not None:
+        cells.append(f"{stale} AS {quoted(f'_stale {feature.name}')}")
+    return cells, joins
+
+
+def _beyond(days: float | None, since: str) -> str:
+    """Whether what holds since a moment is beyond its time to live; not, where there is none of either."""
+    return "false" if days is None else f"coalesce({since} < r._at - to_seconds({days * 86400!r}), false)"
+
+
+def _running_sums(market: Market, feature: Feature) -> str:
+    """One row for each moment at which something happened, so that no two rows of a join tie."""
+    weights = {event.name: event.weight if feature.aggregate == "weight" else 1 for event in market.events}
+    weight = " ".join(f"WHEN {text(name)} THEN {weights[name]!r}" for name in feature.events)
+    names, columns = ", ".join(map(text, feature.events)), ", ".join(_KEYS[feature.by])
+    weighed = f"sum(CASE _event {weight} END) AS _sum"
+    moments = f"SELECT {columns}, _at, {weighed} FROM events WHERE _event IN ({names}) GROUP BY ALL"
+    return f"SELECT {columns}, _at, sum(_sum) OVER (PARTITION BY {columns} ORDER BY _at) AS _sum FROM ({moments})"
+
+
+def _before(sums: str, alias: str, keys: tuple[str, ...], moment: str) -> str:
+    same = " AND ".join(f"r.{key} = {alias}.{key}" for key in keys)
+    return f"ASOF LEFT JOIN {sums} {alias} ON {same} AND {moment} > {alias}._at"
+
+
+def _with_pairs(market: Market, table: pa.Table) -> pa.Table:
+    """The table with the columns of pairs behind those of products."""
+    place = 4 + len(market.columns) + sum(side.time_to_live is not None for side in (market.users, market.products))
+    for pair in market.pairs:
+        sides = ({name: _values(market.by_name[name], table[name])} for name in (pair.user, pair.product))
+        values = pa.array(pair_values(market, pair, *sides), from_pandas=True)
+        table = table.add_column(place, pair.name, values)
+        place += 1
+    return table
+
+
+def _values(column: Column, cells: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Numbers as they are, categories as codes, NaN where missing."""
+    codes = pc.index_in(cells, pa.array(column.values, pa.string())) if column.type == "category" else cells
+    return np.asarray(pc.cast(codes, pa.float64()).to_numpy(), np.float64)
