@@ -5,12 +5,14 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
 from offers.errors import ServiceError
 
 ANSWER_BYTES = 1 << 20
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Peer:
         """Send a body, and read the answer whole; raises as `get` does."""
         return await self._ask(client, "POST", content, headers)
 
-    async def get(self, client: httpx.AsyncClient) -> httpx.Response:
+    async def get(self, client: httpx.AsyncClient, headers: Mapping[str, str] = NO_HEADERS) -> httpx.Response:
         """Read what is at the address.
 
         Raises
@@ -59,7 +61,7 @@ class Peer:
         httpx.HTTPError
             there is no answer by the deadline, none of HTTP, or one of more than `ANSWER_BYTES`
         """
-        return await self._ask(client, "GET", None, {})
+        return await self._ask(client, "GET", None, headers)
 
     async def _ask(
         self, client: httpx.AsyncClient, method: str, content: bytes | None, headers: Mapping[str, str]

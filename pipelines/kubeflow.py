@@ -1,5 +1,6 @@
 """Runs on a cluster: submit, schedule and follow them through the API of Kubeflow Pipelines."""
 
+import asyncio
 import io
 import json
 import os
@@ -18,6 +19,8 @@ import urllib3
 from kfp import Client
 
 from offers.errors import ServiceError
+from offers.http_client import Peer
+from offers.http_pool import Pool
 from pipelines import progress
 from pipelines.progress import RunState, Step, moment
 
@@ -28,7 +31,7 @@ KEPT = timedelta(days=8)
 """After so long the last run of a schedule that has ended is over, and its workflow gone."""
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"
 """As kfp's own client calls it."""
-_HEALTH = "/apis/v2beta1/healthz"
+_HEALTH, _HEALTH_SECONDS = "/apis/v2beta1/healthz", 5.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ class Kubeflow:
         _check(self.url, token)
         with self._calls(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._client = Client(host=self.url, existing_token=token or None)
+            self._client = _Client(host=self.url, existing_token=token or None)
+            self._client.bound()
 
     def submit(self, package: Path, arguments: Mapping[str, Any], name: str) -> ClusterRun:
         """Start a run of a compiled pipeline, or find the one that has this name already."""
@@ -181,12 +185,25 @@ class Kubeflow:
             raise ServiceError(f"{what}: Kubeflow at {self.url} has gone away: {_short(error)}") from None
 
 
+class _Client(Client):
+    """Kubeflow's client over our connections: its own wait for ever, follow redirects, and read without end."""
+
+    def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
+        # The constructor itself may ask for it, and would sleep and try five times; `_check` has seen it answer.
+        self.bound()
+        return self._healthz_api.healthz_service_get_healthz()
+
+    def bound(self) -> None:
+        rest = self._run_api.api_client.rest_client
+        rest.pool_manager = Pool(self._existing_config.host.startswith("https://"))
+
+
 def _check(url: str, token: str) -> None:
     """Ask for its health first: the client itself would try for half a minute and print each failure."""
     remedy = "set OFFERS_KUBEFLOW_URL, or name it with --kubeflow"
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        answer = httpx.get(url + _HEALTH, headers=headers, timeout=5, trust_env=False)
+        answer = asyncio.run(_health(Peer(httpx.URL(url + _HEALTH), _HEALTH_SECONDS), headers))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServiceError(f"no Kubeflow Pipelines answers at {url}: {_short(error)}; {remedy}") from None
     if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -195,6 +212,11 @@ def _check(url: str, token: str) -> None:
         )
     if answer.status_code != HTTPStatus.OK or not answer.headers.get("content-type", "").startswith("application/json"):
         raise ServiceError(f"{url} is not Kubeflow Pipelines: {_HEALTH} answers {answer.status_code}; {remedy}")
+
+
+async def _health(kubeflow: Peer, headers: Mapping[str, str]) -> httpx.Response:
+    async with kubeflow.client() as client:
+        return await kubeflow.get(client, headers)
 
 
 def _token() -> str:

@@ -4,17 +4,14 @@ from http import HTTPStatus
 from typing import Any
 from xml.etree.ElementTree import ParseError, fromstring
 
-import urllib3
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import Provider, StaticProvider, WebIdentityProvider
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from offers.errors import StorageError
+from offers.http_pool import Pool
 from offers.settings import S3Settings
-
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 20.0
 
 
 def credentials(settings: S3Settings) -> Provider | None:
@@ -36,7 +33,7 @@ class _AssumedRole(WebIdentityProvider):
             sts_endpoint=sts,
             role_arn=settings.role_arn,
             role_session_name="offers",
-            http_client=pool(not sts.startswith("http://"), _Sts),
+            http_client=_Sts(not sts.startswith("http://")),
         )
 
     def retrieve(self) -> Credentials:
@@ -60,7 +57,7 @@ class _AssumedRole(WebIdentityProvider):
             ) from None
 
 
-class _Sts(urllib3.PoolManager):
+class _Sts(Pool):
     """Asks in the body what the minio client asks in the address: addresses are logged, and the token is a secret."""
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> BaseHTTPResponse:  # type: ignore[override]
@@ -109,15 +106,3 @@ def _no_credentials(settings: S3Settings) -> StorageError:
         f"credentials of the object store: expected {key} and {secret}, or {role} and {token}, which EKS sets for "
         f"an annotated service account; got only {present}"
     )
-
-
-def pool(secure: bool, kind: type[urllib3.PoolManager] = urllib3.PoolManager) -> urllib3.PoolManager:
-    """Connections that are tried again, and given up within seconds."""
-    timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
-    retries = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False)
-    ssl_context = None
-    if secure:
-        from httpx import create_ssl_context
-
-        ssl_context = create_ssl_context()
-    return kind(timeout=timeout, retries=retries, ssl_context=ssl_context)

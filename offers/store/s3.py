@@ -17,14 +17,17 @@ from urllib3.response import BaseHTTPResponse
 
 from offers.errors import StorageError
 from offers.files import os_errors, sync
+from offers.http_pool import Pool
 from offers.settings import S3Settings
-from offers.store.credentials import cause, credentials, pool
+from offers.store.credentials import cause, credentials
 from offers.store.directory import MANIFEST, checked, digests, new_directory, not_whole, refuse_difference, whole
 from offers.wording import some
 
 _PROBE = "probe"
 _WRITER = "x-amz-meta-writer"
 _CREATE_ATTEMPTS = 5
+OBJECT_BYTES = 256 << 20
+"""Of an object that is read into memory."""
 
 _KEYS = (
     "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the role AWS_ROLE_ARN,"
@@ -85,7 +88,10 @@ class S3Store:
 
     def read_bytes(self, key: str) -> bytes:
         with self._opened(key) as response:
-            return response.read()
+            content = response.read(OBJECT_BYTES + 1)
+        if len(content) > OBJECT_BYTES:
+            raise StorageError(f"{self.uri}/{key}: expected at most {OBJECT_BYTES} bytes, got more")
+        return content
 
     def write_bytes(self, key: str, content: bytes) -> None:
         with errors(f"{self.uri}/{key}"):
@@ -191,7 +197,7 @@ def connect(settings: S3Settings) -> Minio:
             credentials=credentials(settings),
             secure=settings.secure,
             region=settings.region or None,
-            http_client=pool(settings.secure),
+            http_client=Pool(settings.secure),
         )
     except ValueError as error:
         raise StorageError(

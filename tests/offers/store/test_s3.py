@@ -9,10 +9,10 @@ from threading import Thread
 import pytest
 from pydantic import SecretStr
 
+from offers import http_pool
 from offers.data.sources import fetch, ingest
 from offers.errors import SourceError, StorageError
 from offers.settings import S3Settings, Settings
-from offers.store import credentials
 from offers.store.store import Store, open_store
 from tests.support.s3_double import Request, S3Double
 from tests.support.small import LARGE, SMALL, contract, sha256
@@ -178,7 +178,7 @@ def test_an_endpoint_where_nobody_listens(secure: bool) -> None:
 
 
 def test_an_endpoint_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(http_pool, "READ_SECONDS", 0.05)
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as listening:
         settings = Settings(s3=keyed(f"127.0.0.1:{listening.server_port}"))
         with pytest.raises(StorageError, match=r"no answer from 127\.0\.0\.1:\d+ \(.*timed out"):

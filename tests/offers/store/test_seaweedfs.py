@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from offers import http_pool
 from offers.errors import StorageError
 from offers.settings import S3Settings, Settings
-from offers.store import credentials
 from offers.store.s3 import make_bucket
 from offers.store.store import Store, open_store
 from tests.support.creating import assert_one_creates
@@ -74,7 +74,7 @@ def test_what_is_not_there_is_told(server: S3Settings, store: Store) -> None:
 @pytest.mark.slow
 def test_a_bucket_without_room_is_refused_when_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a disk with fewer free GiB than the buckets before it take, the bucket is made, and takes nothing."""
-    monkeypatch.setattr(credentials, "READ_SECONDS", 3.0)
+    monkeypatch.setattr(http_pool, "READ_SECONDS", 3.0)
     with seaweedfs(tmp_path, "-volume.max=7") as settings:
         make_bucket("mlpipeline", settings)
         with pytest.raises(StorageError, match=r"^s3://offers: "):
