@@ -95,10 +95,11 @@ def listen(
     from offers.retraining.signature import VARIABLE, key_of
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns, LocalRuns
-    from pipelines.trigger import Authority, announce
+    from pipelines.trigger import Authority, announce, warn
 
     settings, chores = Settings.from_env(), list[tuple[float, Callable[[], None]]]()
     journal = _journal(contract, store, settings)
+    journal.told = warn
     arguments = _arguments(contract, source, publish, settings)
     limits, seconds = Limits(cool_down=span(cool_down), runs_a_day=runs_a_day), span(look_every).total_seconds()
     if kubeflow:

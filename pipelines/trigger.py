@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from offers.errors import OffersError, RequestError
 from offers.retraining import alarm
-from offers.retraining.journal import Action, Decision, Request
+from offers.retraining.journal import Action, Decision, Request, Unreadable
 from offers.retraining.retrainer import Retrainer
 from offers.retraining.signature import HEADER, refusal
 from offers.wording import shown
@@ -83,6 +83,11 @@ def announce(decision: Decision) -> None:
     print(f"retraining: {decision.request.cause}: {begun}: {decision.reason}", file=sys.stderr, flush=True)
 
 
+def warn(entry: Unreadable) -> None:
+    """Tell an entry of the journal that can't be read in a line of the log."""
+    print(f"retraining: {entry.reason}", file=sys.stderr, flush=True)
+
+
 def run(edge: Edge, listener: socket.socket, chores: Sequence[tuple[float, Chore]] = ()) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -126,6 +131,10 @@ class _Trigger:
         self.last = Gauge(
             "offers_retraining_last_request_timestamp_seconds", "When one was last asked for", registry=self.registry
         )
+        unreadable = Gauge(
+            "offers_retraining_unreadable_entries", "Entries of the journal that were changed", registry=self.registry
+        )
+        unreadable.set_function(lambda: len(retrainer.journal.unreadable))
         for collector in (REQUESTS, LATENCY):
             self.registry.register(collector)
 

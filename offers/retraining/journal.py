@@ -64,17 +64,38 @@ class Outcome(Record):
     lost: bool = False
 
 
-Entry = Annotated[Decision | Outcome, Field(discriminator="kind")]
-_ENTRY: TypeAdapter[Decision | Outcome] = TypeAdapter(Entry)
+class Unreadable(Record):
+    """Stands for an entry that other hands have changed: its object stays where it is, and all others count."""
+
+    kind: Literal["unreadable"] = "unreadable"
+    key: str
+    reason: str
+
+
+Entry = Decision | Outcome | Unreadable
+_ENTRY: TypeAdapter[Decision | Outcome] = TypeAdapter(Annotated[Decision | Outcome, Field(discriminator="kind")])
 
 
 class Journal:
-    """Entries of one contract in the object store, a numbered object each, which is created once and never changed."""
+    """Entries of one contract in the object store, a numbered object each, which is created once and never changed.
 
-    def __init__(self, store: Store, contract: str, clock: Callable[[], datetime] = now) -> None:
+    Parameters
+    ----------
+    told : takes every entry that can't be read, once
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        contract: str,
+        clock: Callable[[], datetime] = now,
+        told: Callable[[Unreadable], None] = lambda entry: None,
+    ) -> None:
         self.store = store
         self.contract = contract
         self.clock = clock
+        self.told = told
+        self.unreadable: set[str] = set()
 
     def append(self, entry: Decision | Outcome) -> None:
         """Write an entry after all others.
@@ -108,15 +129,21 @@ class Journal:
         """Write what has come of a run."""
         self.append(Outcome(at=self.clock(), run=run, succeeded=succeeded, bundle=bundle, note=note, lost=lost))
 
-    def entries(self) -> list[Decision | Outcome]:
+    def entries(self) -> list[Entry]:
         """All entries, the oldest first.
 
         Raises
         ------
         StorageError
-            the store is away, or an entry was changed or taken away by other hands
+            the store is away, or an entry was taken away by other hands
         """
-        return [self._read(key) for key in self._keys()]
+        entries = [self._read(key) for key in self._keys()]
+        unreadable = [entry for entry in entries if isinstance(entry, Unreadable)]
+        for entry in unreadable:
+            if entry.key not in self.unreadable:
+                self.told(entry)
+        self.unreadable = {entry.key for entry in unreadable}
+        return entries
 
     def running(self) -> list[str]:
         """Runs that were started and have not ended."""
@@ -129,7 +156,11 @@ class Journal:
         """Every decision as people read it, the oldest first: moment, cause, run or why none, and what came of it."""
         entries = self.entries()
         outcomes = {entry.run: entry for entry in entries if isinstance(entry, Outcome)}
-        return [_line(entry, outcomes.get(entry.run)) for entry in entries if isinstance(entry, Decision)]
+        return [
+            entry.reason if isinstance(entry, Unreadable) else _line(entry, outcomes.get(entry.run))
+            for entry in entries
+            if not isinstance(entry, Outcome)
+        ]
 
     @property
     def _prefix(self) -> str:
@@ -147,15 +178,16 @@ class Journal:
     def _key(self, number: int) -> str:
         return f"{self._prefix}{number:09}.json"
 
-    def _read(self, key: str) -> Decision | Outcome:
+    def _read(self, key: str) -> Entry:
         try:
             return _ENTRY.validate_json(self.store.read_bytes(key))
         except ValidationError as error:
             detail = error.errors()[0]
-            raise StorageError(
+            reason = (
                 f"{self.store.uri}/{key}: expected an entry of the journal,"
                 f" but {'.'.join(map(str, detail['loc'])) or 'it'}: {detail['msg']}; restore it from a backup"
-            ) from None
+            )
+            return Unreadable(key=key, reason=reason)
 
 
 def _line(decision: Decision, outcome: Outcome | None) -> str:

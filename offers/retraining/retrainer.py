@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from offers.retraining.journal import Decision, Journal, Outcome, Request
+from offers.retraining.journal import Decision, Entry, Journal, Outcome, Request
 from offers.wording import spoken
 
 TRIES = 2
@@ -92,7 +92,7 @@ class Retrainer:
             raise
 
 
-def decide(request: Request, history: Sequence[Decision | Outcome], limits: Limits, moment: datetime) -> Decision:
+def decide(request: Request, history: Sequence[Entry], limits: Limits, moment: datetime) -> Decision:
     """Judge a new request by what has happened so far.
 
     Parameters
@@ -126,7 +126,7 @@ def decide(request: Request, history: Sequence[Decision | Outcome], limits: Limi
 
 
 def scheduled(
-    contract: str, history: Sequence[Decision | Outcome], every: timedelta, since: datetime, moment: datetime
+    contract: str, history: Sequence[Entry], every: timedelta, since: datetime, moment: datetime
 ) -> Request | None:
     """Ask for a new model where none was begun for a while; asks once a day at most.
 
@@ -150,7 +150,7 @@ def grown(contract: str, rows: int, trained_on: int, at_least: int, moment: date
     return Request(id=f"new-data-{rows}-{moment:%Y-%m-%d}", contract=contract, cause="new data", evidence=evidence)
 
 
-def again(history: Sequence[Decision | Outcome], moment: datetime) -> Request | None:
+def again(history: Sequence[Entry], moment: datetime) -> Request | None:
     """Ask for the newest run once more where it was lost; twice at most, after one minute, then after two."""
     started = [entry for entry in history if isinstance(entry, Decision) and entry.started]
     if not started:

@@ -148,14 +148,19 @@ def test_a_body_beyond_the_limit_is_refused(client: httpx.Client) -> None:
     assert answer.status_code == 413
 
 
-def test_a_journal_that_is_damaged_answers_503(client: httpx.Client, tmp_path: Path) -> None:
+def test_an_entry_of_the_journal_that_was_changed_is_passed_over(
+    client: httpx.Client, tmp_path: Path, starts: Starts
+) -> None:
     path = tmp_path / "journal/shop/000000000.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"kind": "decision"}))
     headers, body = to_structured(event())
-    answer = client.post("/", headers=headers, content=body)
-    assert answer.status_code == 503
-    assert "expected an entry of the journal" in answer.json()["error"]
+    assert client.post("/", headers=headers, content=body).json()["started"]
+    assert len(starts) == 1
+    assert client.get("/journal").text.count("expected an entry of the journal") == 1
+    kinds = [entry["kind"] for entry in client.get("/journal?format=json").json()["entries"]]
+    assert kinds == ["unreadable", "decision"]
+    assert "offers_retraining_unreadable_entries 1.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize("depth", [300, 900, 20_000])

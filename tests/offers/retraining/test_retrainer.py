@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offers.errors import ServiceError, StorageError
-from offers.retraining.journal import Decision, Journal, Outcome, Request
+from offers.retraining.journal import Decision, Journal, Outcome, Request, Unreadable
 from offers.retraining.retrainer import Limits, Retrainer, again, decide, grown, run_name, scheduled
 from offers.store.directory import DirectoryStore
 
@@ -187,11 +187,19 @@ def test_an_entry_is_never_written_over(journal: Journal) -> None:
 
 
 def test_an_entry_that_was_changed_is_named(journal: Journal, tmp_path: Path) -> None:
+    changed = list[Unreadable]()
+    journal.told = changed.append
     journal.append(Outcome(at=NOON, run="retrain-shop-1", succeeded=True))
     path = next(tmp_path.rglob("*.json"))
     path.write_text(path.read_text().replace("succeeded", "success"))
-    with pytest.raises(StorageError, match=r"000000000\.json: expected an entry of the journal, but outcome"):
-        journal.entries()
+    decision = Retrainer(journal, lambda request, run: None).ask(request())
+    assert decision.started
+    entry, *others = journal.entries()
+    assert others == [decision]
+    assert changed == [entry]
+    assert "000000000.json: expected an entry of the journal, but outcome" in changed[0].reason
+    assert journal.lines()[0] == changed[0].reason
+    assert journal.unreadable == {"journal/shop/000000000.json"}
 
 
 def test_an_entry_that_was_taken_away_is_told(journal: Journal, tmp_path: Path) -> None:

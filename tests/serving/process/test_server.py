@@ -486,6 +486,18 @@ def test_two_servers_do_not_share_a_port() -> None:
     run(test)
 
 
+def test_of_two_that_took_a_port_before_either_listened_one_is_told() -> None:
+    async def run() -> None:
+        with bound("127.0.0.1", 0) as first, bound("127.0.0.1", first.getsockname()[1]) as second:
+            server = HttpServer(build({}, {}), linger=0.01)
+            server.start(first)
+            with pytest.raises(ServiceError, match="can't listen on port .*; name another port, or 0"):
+                HttpServer(build({}, {})).start(second)
+            await server.stop()
+
+    asyncio.run(run())
+
+
 def test_an_address_of_another_machine() -> None:
     with pytest.raises(ServiceError, match=r"can't listen on port 0 of 192\.0\.2\.1"):
         asyncio.run(Server([Echo()]).start(Address("192.0.2.1", 0, 0)))
