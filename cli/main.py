@@ -20,6 +20,7 @@ from cli import (
     data,
     decisions,
     demo,
+    experiment,
     key,
     market,
     model,
@@ -72,6 +73,7 @@ app.add_typer(retrain.app, name="retrain")
 app.add_typer(policy.app, name="policy")
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(outcomes.app, name="outcomes")
+app.add_typer(experiment.app, name="experiment")
 
 
 def _print_version(flag: bool) -> None:

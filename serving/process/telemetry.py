@@ -37,6 +37,10 @@ LAYER_LABELS = Gauge("offers_layer_labels", "Labels that the layer has learnt.",
 LAYER_LAG = Gauge("offers_layer_lag_rows", "Rows between the layer's newest label and the model's making.", ["model"])
 VERSION = Gauge("offers_model_version_info", "Always 1; names what a model was made from.", ["model", "version"])
 RELEASE = Gauge("offers_release_info", "Always 1; names the release of each arm.", ["arm", "release", "bundle"])
+ARM_ROWS = Counter("offers_arm_rows", "Customers of each arm of an experiment.", ["experiment", "arm"])
+ARM_AWAY = Counter(
+    "offers_arm_away_rows", "Customers of an arm that what serves has answered in its place.", ["experiment", "arm"]
+)
 ROUTING_REFUSED = Gauge("offers_routing_refused", "1 while the routing file asks for what can't be served.")
 
 REQUEST_ID = "x-request-id"

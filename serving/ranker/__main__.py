@@ -68,14 +68,15 @@ def _follow(arguments: argparse.Namespace, address: server.Address) -> None:
     def build(arm: routing.Arm) -> Ranker:
         bundle = arm.directory / "bundle"
         contract = contracts.load(str(bundle / "contract.yaml"))
-        policy = Policy(catalogues.load(str(arm.directory / "catalogue.yaml"), contract), contract)
+        policy = Policy(catalogues.load(str(arm.policy), contract), contract)
         feeds = _feeds(arm.drift_url, arguments.scored_dir)
         return _ranker(arguments, policy, contract, arm.predictor, feeds, log, bundle)
 
     # One log for all that serve in turn.
     log, serving = decision_log(arguments), routing.read(arguments.routing)
     ranker = build(serving.arms[0])
-    board = Switchboard(arguments.routing, build, serving)
+    # Experiments begin at the first look, when their predictors have been proved.
+    board = Switchboard(arguments.routing, build, serving.model_copy(update={"experiments": ()}))
     server.run([ranker], address, *ranker.feeds, *_spool(log), following=board.following, door=server.door(arguments))
 
 

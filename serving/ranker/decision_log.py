@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,13 @@ from serving.ranker.predictor_client import PairScores
 from serving.ranker.question import Question
 
 WhenFull = Literal["refuse", "unlogged"]
+
+
+class Membership(NamedTuple):
+    """The arm of an experiment that customers belong to, whoever answered them."""
+
+    experiment: str
+    arm: str
 
 
 class LogFull(ServerNotReady):
@@ -53,8 +60,9 @@ class DecisionLog:
         answers: Sequence[bytes],
         policy: Policy,
         contract: Contract,
+        membership: Membership | None = None,
     ) -> None:
-        """Log the decisions of one request, from any thread; `answers` are as `offers.decisions.log.Answer` says.
+        """Log decisions of one request, from any thread; `answers` are as `offers.decisions.log.Answer` says.
 
         Raises
         ------
@@ -63,7 +71,7 @@ class DecisionLog:
         """
         try:
             self._keep(policy, contract)
-            self.spool.append(self._event(question, scores, answers, policy, contract))
+            self.spool.append(self._event(question, scores, answers, policy, contract, membership))
             LOGGED.inc(len(question))
         except (SpoolFull, StorageError) as error:
             UNLOGGED.inc(len(question))
@@ -89,6 +97,7 @@ class DecisionLog:
         answers: Sequence[bytes],
         policy: Policy,
         contract: Contract,
+        membership: Membership | None,
     ) -> bytes:
         catalogue = policy.catalogue
         answer = events.Answer(
@@ -106,6 +115,8 @@ class DecisionLog:
             policy=catalogue.policy.version,
             catalogue=f"{catalogue.name}-{catalogue.version}",
             contract=contract.name,
+            experiment=membership.experiment if membership else None,
+            arms=[membership.arm] * len(question) if membership else None,
         )
         return events.decided(answer, self.pseudonyms)
 

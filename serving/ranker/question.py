@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from serving.protocol.kserve import deserialize_bytes_tensor
 from serving.protocol.rows import RequestSchema, Rows, named
 from serving.protocol.tensor import Tensor
 
+T = TypeVar("T")
 REQUIRED, OPTIONAL = ("customer_id", "customer", "context"), ("offers", "k", "as_of")
 TENSORS = {"customer_id": "BYTES", "offers": "BYTES", "k": "INT64", "as_of": "BYTES"}
 """The tensors of a V2 request that are no columns, and the datatypes that they are declared with."""
@@ -54,6 +55,20 @@ class Question:
 
     def __len__(self) -> int:
         return len(self.customer_ids)
+
+    def part(self, customers: np.ndarray, policy: Policy) -> "Question":
+        """The question of some customers, put to a policy; offers that it does not have are not asked of it."""
+        there = {offer.id for offer in policy.offers}
+
+        def of(values: list[T]) -> list[T]:
+            return [values[row] for row in customers]
+
+        asked: list[Sequence[str] | None] = [
+            None if ids is None else [one for one in ids if one in there] for ids in of(self.asked)
+        ]
+        rows = {name: _rows(values, customers) for name, values in self.rows.items()}
+        own = (of(self.customer_ids), of(self.decision_ids), of(self.as_of), of(self.k))
+        return Question(*own, asked, rows, policy.expand(rows, asked))
 
 
 class QuestionSchema:
@@ -172,6 +187,10 @@ def example(contract: Contract) -> dict[str, Any]:
             {"customer_id": "example-1", "customer": values[Role.CUSTOMER], "context": values[Role.CONTEXT], "k": 3}
         ]
     }
+
+
+def _rows(values: np.ndarray | Coded, rows: np.ndarray) -> np.ndarray | Coded:
+    return Coded(values.places[rows]) if isinstance(values, Coded) else values[rows]
 
 
 def _is_id(value: Any) -> bool:

@@ -3,28 +3,28 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 
 from offers.contract.contract import Contract
-from offers.decisions.answer import addressed, written
+from offers.decisions.answer import addressed
 from offers.errors import ServiceError
 from offers.policy.arbitration import Policy
-from offers.policy.ranking import Ranking
 from offers.policy.selection import Selection
 from serving.process.logs import log
 from serving.process.telemetry import FALLBACKS, ROWS
 from serving.protocol.kserve import InferRequest, InferResponse, Model, PredictorConfig
 from serving.protocol.payload import Payload, answered, check_outputs, claimed_rows, tensors
 from serving.protocol.rows import MAX_ROWS
+from serving.ranker.arms import Arms
 from serving.ranker.breaker import Breaker
-from serving.ranker.decision_log import DecisionLog
+from serving.ranker.decision_log import DecisionLog, Membership
 from serving.ranker.feed import Feed, ScoredRows
 from serving.ranker.outcomes import PATH, OutcomesTaker
-from serving.ranker.predictor_client import PairScores, PredictorAway, PredictorClient
+from serving.ranker.part import Part
+from serving.ranker.predictor_client import PredictorAway, PredictorClient
 from serving.ranker.question import Question, QuestionSchema
 
 OUTPUT = "decision"
@@ -47,15 +47,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Scored:
-    """A question with its scores: None where the predictor is away, or where there was nothing to score."""
+    """A question and its parts, one for each arm among its customers."""
 
     asked: Asked
-    scores: PairScores | None
-    fallback: bool
-
-    @property
-    def question(self) -> Question:
-        return self.asked.question
+    parts: Sequence[Part]
 
 
 class Ranker(Model):
@@ -80,6 +75,7 @@ class Ranker(Model):
 
     Attributes
     ----------
+    arms : of experiments, None where there is none
     degraded : why it ranked by its fallback when it was last asked for its health; empty where it did not
     """
 
@@ -106,8 +102,8 @@ class Ranker(Model):
         self.decision_log = decision_log
         self.selection = selection
         self.takes: dict[str, Taker] = {PATH: OutcomesTaker(decision_log).take} if decision_log else {}
+        self.arms: Arms | None = None
         self.degraded, self._answered = "", False
-        self._places = {offer.id: place for place, offer in enumerate(policy.offers)}
         # Their series are there from the start, and not from the first row on.
         ROWS.labels(name), FALLBACKS.labels(name)
         self.ready = True
@@ -152,34 +148,48 @@ class Ranker(Model):
     async def predict(
         self, payload: Asked, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
     ) -> Scored:
-        """Score all pairs in one call; raises `PredictorAway` where the catalogue declares no fallback."""
-        pairs = payload.question.pairs
-        if not len(pairs):
-            return Scored(payload, None, fallback=False)
-        try:
-            self.breaker.check()
-            return Scored(payload, await self.predictor.score(pairs.columns), fallback=False)
-        except PredictorAway as away:
-            self.breaker.failed(away)
-            if not self.has_fallback:
-                raise
-            return Scored(payload, None, fallback=True)
+        """Score all pairs in one call of each arm; raises `PredictorAway` where the catalogue declares no fallback."""
+        question, arms = payload.question, self.arms
+        if arms is None:
+            return Scored(payload, [await self.score(question)])
+        groups = await _beside(len(question), lambda: arms.split(question))
+        return Scored(payload, await arms.score(question, groups))
+
+    async def score(
+        self,
+        question: Question,
+        membership: Membership | None = None,
+        customers: np.ndarray | None = None,
+        may_fall_back: bool = True,
+    ) -> Part:
+        """Score a question in one call; raises `PredictorAway` where there is no fallback, or it is not to be used."""
+        scores, fallback = None, False
+        if len(question.pairs):
+            try:
+                self.breaker.check()
+                scores = await self.predictor.score(question.pairs.columns)
+            except PredictorAway as away:
+                self.breaker.failed(away)
+                if not (self.has_fallback and may_fall_back):
+                    raise
+                fallback = True
+        return Part(self.policy, question, scores, fallback, self.feeds, self.selection, membership, customers)
 
     async def postprocess(
         self, result: Scored, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
     ) -> dict[str, Any] | InferResponse:
         """Arbitrate, write the answer, and tell the feeds."""
-        question = result.question
-        answer, first = await _beside(len(question), lambda: self._decide(result))
+        question = result.asked.question
+        answer, told = await _beside(len(question), lambda: self._decide(result))
         if self.decision_log:
             await self.decision_log.durable()
         ROWS.labels(self.name).inc(len(question))
-        if result.fallback:
-            FALLBACKS.labels(self.name).inc(len(question))
-        if first is not None:
-            for feed in self.feeds:
-                feed.offer(first)
-        fields = {"decision_ids": question.decision_ids, "pairs": len(question.pairs), "fallback": result.fallback}
+        by_value = sum(len(part.question) for part in result.parts if part.fallback)
+        FALLBACKS.labels(self.name).inc(by_value)
+        for feed, rows in told:
+            feed.offer(rows)
+        n_pairs = sum(len(part.question.pairs) for part in result.parts)
+        fields = {"decision_ids": question.decision_ids, "pairs": n_pairs, "fallback": by_value > 0}
         log.info("decisions", extra={"fields": fields})
         return answer
 
@@ -198,60 +208,23 @@ class Ranker(Model):
             return Asked(self.schema.read_tensors(tensors(payload)), payload)
         return Asked(self.schema.read(payload), None)
 
-    def _decide(self, scored: Scored) -> tuple[dict[str, Any] | InferResponse, ScoredRows | None]:
-        rankings = self._rankings(scored)
-        answers, question, request = self._answers(scored, rankings), scored.question, scored.asked.request
-        if self.decision_log:
-            self.decision_log.write(question, scored.scores, answers, self.policy, self.contract)
-        first = self._first(question, scored.scores, rankings) if self.feeds and scored.scores else None
+    def _decide(self, scored: Scored) -> tuple[dict[str, Any] | InferResponse, list[tuple[Feed, ScoredRows]]]:
+        question, request = scored.asked.question, scored.asked.request
+        answers, told = [b""] * len(question), list[tuple[Feed, ScoredRows]]()
+        for part in scored.parts:
+            rankings = part.rankings()
+            theirs = part.answers(rankings)
+            if self.decision_log:
+                self.decision_log.write(part.question, part.scores, theirs, part.policy, self.contract, part.membership)
+            places = range(len(theirs)) if part.customers is None else part.customers
+            for row, answer in zip(places, theirs, strict=True):
+                answers[row] = answer
+            if (first := part.first(rankings)) is not None:
+                told += [(feed, first) for feed in part.feeds]
         predictions = list(map(addressed, question.customer_ids, answers))
         if request is None:
-            return {"predictions": list(map(orjson.Fragment, predictions))}, first
-        return answered(request, self, OUTPUT, "BYTES", np.array(predictions, object)), first
-
-    def _answers(self, scored: Scored, rankings: Sequence[Ranking]) -> list[bytes]:
-        """The prediction for each customer, as JSON but for the customer's id."""
-        question = scored.question
-        versions, fallback = self._versions(scored.scores), scored.fallback
-        heads = zip(question.decision_ids, question.as_of, rankings, strict=True)
-        return [written(decision_id, as_of, versions, fallback, ranking) for decision_id, as_of, ranking in heads]
-
-    def _first(self, question: Question, scores: PairScores, rankings: Sequence[Ranking]) -> ScoredRows:
-        """One pair for each customer who was scored: the first in rank, or any where all offers were withheld.
-
-        Leaving those out would look like drift: they are not like the others.
-        """
-        eligible = question.pairs.eligible
-        customers = np.flatnonzero(eligible.any(axis=1))
-        places = eligible.argmax(axis=1)
-        for row, ranking in enumerate(rankings):
-            if ranking.ranked:
-                places[row] = self._places[ranking.ranked[0].offer.id]
-        pair = question.pairs.row[customers, places[customers]]
-        return ScoredRows(
-            scores.version,
-            [datetime.now(UTC)] * len(customers),
-            [question.decision_ids[row] for row in customers],
-            [question.customer_ids[row] for row in customers],
-            {name: values[pair] for name, values in question.pairs.columns.items()},
-            scores.propensity[pair],
-            self.selection.word if self.selection and self.selection.bundle == scores.version else "",
-        )
-
-    def _rankings(self, scored: Scored) -> list[Ranking]:
-        question = scored.question
-        if scored.fallback:
-            return self.policy.by_value(question.pairs, question.k)
-        propensity = scored.scores.propensity if scored.scores else np.empty(0)
-        return self.policy.arbitrate(question.pairs, propensity, question.k, question.decision_ids)
-
-    def _versions(self, scores: PairScores | None) -> dict[str, str | None]:
-        catalogue = self.policy.catalogue
-        return {
-            "model": scores.version if scores else None,
-            "policy": catalogue.policy.version,
-            "catalogue": self.version,
-        }
+            return {"predictions": list(map(orjson.Fragment, predictions))}, told
+        return answered(request, self, OUTPUT, "BYTES", np.array(predictions, object)), told
 
 
 def _most_customers(customers: int | None, offers: int) -> int:

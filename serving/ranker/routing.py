@@ -1,7 +1,8 @@
 """The routing file: which release the ranker serves, and where its predictor and its drift sidecar answer.
 
 `offers serve` writes it; the ranker looks at it several times a second, and switches between two requests. A file that
-can't be read, or names a predictor that does not answer as its bundle would, changes nothing.
+can't be read, or names a predictor that does not answer as its bundle would, changes nothing. `experiments` has
+some customers answered by other arms (`offers.experiments.experiment`); without it, or with none, nobody is.
 
     {"version": 1, "head": "42:6b86…", "arms": [{"name": "champion", "share": 1.0, "release": "shop-release-…",
      "bundle": "shop-…", "directory": "/…/releases/shop-release-…", "predictor": "127.0.0.1:43121", "drift_url": ""}]}
@@ -15,6 +16,7 @@ from uuid import uuid4
 from pydantic import Field, ValidationError, model_validator
 
 from offers.errors import ServiceError
+from offers.experiments.experiment import Experiment, ExperimentArm, conflict
 from offers.files import os_errors, sync
 from offers.record import Record
 
@@ -23,7 +25,7 @@ class Arm(Record):
     """A release that answers a share of the customers.
 
     `directory` is the release's, `predictor` host and port of its predictor's gRPC, `drift_url` where its sidecar
-    takes events; without one its rows are not watched.
+    takes events; without one its rows are not watched. `catalogue` decides in place of the release's.
     """
 
     name: str
@@ -33,21 +35,42 @@ class Arm(Record):
     directory: Path
     predictor: Annotated[str, Field(pattern=r"^[^\s/]+:\d+$")]
     drift_url: str = ""
+    catalogue: Path | None = None
+
+    @property
+    def policy(self) -> Path:
+        """The catalogue that decides."""
+        return self.catalogue or self.directory / "catalogue.yaml"
+
+    def beside(self, arm: ExperimentArm) -> "Arm":
+        """An arm of an experiment: what it does not name is this one's, and its rows are not watched."""
+        own = {"name": arm.name, "share": arm.share, "drift_url": "", "catalogue": arm.catalogue}
+        own |= {key: value for key in ("predictor", "bundle", "directory") if (value := getattr(arm, key)) is not None}
+        own |= {"release": arm.directory.name} if arm.directory else {}
+        return self.model_copy(update=own)
 
 
 class Routing(Record):
-    """The arms in force. `head` is the end of the ledger that they come from."""
+    """The arm in force, and experiments beside it. `head` is the end of the ledger that the arm comes from."""
 
     version: Literal[1] = 1
     head: str = ""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=1)]
+    experiments: tuple[Experiment, ...] = ()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         total = sum(arm.share for arm in self.arms)
         if abs(total - 1) > 1e-9:
             raise ValueError(f"the shares of the arms: expected 1 in all, got {total:g}")
+        if reason := conflict(self.experiments):
+            raise ValueError(reason)
         return self
+
+    def written(self) -> str:
+        """The file's content, without what says nothing."""
+        absent = set() if self.experiments else {"experiments"}
+        return self.model_dump_json(indent=1, exclude_none=True, exclude=absent) + "\n"
 
 
 def read(path: Path) -> Routing:
@@ -73,7 +96,7 @@ def write(path: Path, routing: Routing) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
     with os_errors(path):
         try:
-            temporary.write_text(routing.model_dump_json(indent=1) + "\n", "utf-8")
+            temporary.write_text(routing.written(), "utf-8")
             sync(temporary)
             os.replace(temporary, path)
         finally:

@@ -17,6 +17,8 @@ from serving.process.logs import log
 from serving.process.telemetry import RELEASE, ROUTING_REFUSED, VERSION
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import ServerNotReady
+from serving.ranker.arms import Arms
+from serving.ranker.decision_log import Membership
 from serving.ranker.feed import Feed
 from serving.ranker.predictor_client import PredictorClient
 from serving.ranker.ranker import Ranker
@@ -70,7 +72,7 @@ class Switchboard:
             await self._close_retired(asyncio.get_running_loop().time())
             try:
                 routing = read(self.path)
-                if routing.arms != self.serving.arms:
+                if (routing.arms, routing.experiments) != (self.serving.arms, self.serving.experiments):
                     await self._switch(plane, routing)
             except (OffersError, ServerNotReady) as error:
                 self._refuse(getattr(error, "error_msg", "") or str(error))
@@ -80,8 +82,14 @@ class Switchboard:
 
     async def _switch(self, plane: ServicePlane, routing: Routing) -> None:
         (arm,) = routing.arms
-        ranker = await asyncio.to_thread(self._build, arm)
-        await prove(ranker.predictor, ranker.contract, arm)
+        ranker = await self._proved(arm)
+        if routing.experiments:
+            rankers = {
+                Membership(experiment.name, one.name): await self._proved(arm.beside(one))
+                for experiment in routing.experiments
+                for one in experiment.arms
+            }
+            ranker.arms = Arms(ranker, routing.experiments, rankers)
         await self._replace_feeds(ranker.feeds)
         former = plane.model_registry.get_model(ranker.name)
         plane.model_registry.update(ranker)
@@ -90,7 +98,13 @@ class Switchboard:
         VERSION.labels(ranker.name, ranker.version).set(1)
         self.serving = routing
         _tell(routing)
-        log.info("switched", extra={"fields": {"release": arm.release, "bundle": arm.bundle}})
+        names = [experiment.name for experiment in routing.experiments]
+        log.info("switched", extra={"fields": {"release": arm.release, "bundle": arm.bundle, "experiments": names}})
+
+    async def _proved(self, arm: Arm) -> Ranker:
+        ranker = await asyncio.to_thread(self._build, arm)
+        await prove(ranker.predictor, ranker.contract, arm)
+        return ranker
 
     async def _replace_feeds(self, feeds: Sequence[Feed]) -> None:
         """Open the feeds of a ranker; those of the one before are closed when its last request is over."""
@@ -143,3 +157,6 @@ def _tell(routing: Routing) -> None:
     RELEASE.clear()
     for arm in routing.arms:
         RELEASE.labels(arm.name, arm.release, arm.bundle).set(1)
+        for experiment in routing.experiments:
+            for one in map(arm.beside, experiment.arms):
+                RELEASE.labels(f"{experiment.name}/{one.name}", one.release, one.bundle).set(1)
