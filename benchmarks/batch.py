@@ -28,12 +28,12 @@ def main(material: Material) -> None:
     _simulate(material, customers)
     seconds, mib = _scored(material, customers, output)
     raw, pairs_a_customer = _raw(material)
-    found = table(f"{CUSTOMERS:,} customers x {pairs_a_customer} offers, one core", "", "pairs/s", "seconds", "MiB")
+    figures = table(f"{CUSTOMERS:,} customers x {pairs_a_customer} offers, one core", "", "pairs/s", "seconds", "MiB")
     pairs = CUSTOMERS * pairs_a_customer
-    found.add_row("raw inplace_predict on all pairs", f"{raw:,.0f}", f"{pairs / raw:,.0f}", "")
-    found.add_row("offers score, file to file", f"{pairs / seconds:,.0f}", f"{seconds:,.0f}", f"{mib:,.0f}")
-    found.add_row("ratio", f"{pairs / seconds / raw:.2f}", "", "")
-    console.print(found)
+    figures.add_row("raw inplace_predict on all pairs", f"{raw:,.0f}", f"{pairs / raw:,.0f}", "")
+    figures.add_row("offers score, file to file", f"{pairs / seconds:,.0f}", f"{seconds:,.0f}", f"{mib:,.0f}")
+    figures.add_row("ratio", f"{pairs / seconds / raw:.2f}", "", "")
+    console.print(figures)
     console.print("to reach: a ratio of 1.5, 500 MiB at most\n")
 
 

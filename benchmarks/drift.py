@@ -93,13 +93,13 @@ def false_alarms(world: Stillness, references: int, windows: int, seed: int = 0)
 
 def power(world: Stillness, shift: Regime, references: int, runs: int, seed: int = 0) -> float:
     """Share of the runs in which the data's drift is an alarm within `WITHIN` windows; `runs` for each reference."""
-    rng, shifted, found = np.random.default_rng(seed), world.rows(1, shift), 0
+    rng, shifted, alarms = np.random.default_rng(seed), world.rows(1, shift), 0
     for _ in range(references):
         reference, _ = world.reference(rng)
         for _ in range(runs):
             streaks = islice(world.streaks(reference, shifted, rng), WITHIN)
-            found += any(streak.signals["data"] for streak in streaks)
-    return found / (references * runs)
+            alarms += any(streak.signals["data"] for streak in streaks)
+    return alarms / (references * runs)
 
 
 def rows() -> Iterator[tuple[str, str, str]]:

@@ -18,10 +18,10 @@ def main(material: Material) -> None:
         console.print("[bold yellow]NO CONTAINER ENGINE ANSWERS: images are not measured[/bold yellow]\n")
         return
     images = built()
-    found = table("The images, uncompressed", "image", "MB", "to reach, MB")
+    figures = table("The images, uncompressed", "image", "MB", "to reach, MB")
     for name, image in images.items():
-        found.add_row(name, f"{described(image)['Size'] / 1e6:.0f}", f"<= {MOST_MEGABYTES[name]}")
-    console.print(found)
+        figures.add_row(name, f"{described(image)['Size'] / 1e6:.0f}", f"<= {MOST_MEGABYTES[name]}")
+    console.print(figures)
     seconds = [_until_ready(images, material.bundle) for _ in range(ROUNDS)]
     console.print(
         f"Predictor, drift sidecar and ranker, started one after another from images that are there: the pod is ready "

@@ -144,7 +144,7 @@ def _columns(frame: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def table(title: str, *headings: str) -> Table:
     """A table whose first column holds words, and the others figures."""
-    made = Table(title=title)
+    figures = Table(title=title)
     for place, heading in enumerate(headings):
-        made.add_column(heading, justify="right" if place else "left")
-    return made
+        figures.add_column(heading, justify="right" if place else "left")
+    return figures

@@ -29,11 +29,11 @@ def _resident(processes: list[psutil.Process]) -> list[float]:
 
 
 def _show(held: np.ndarray, errors: int) -> None:
-    found = table(f"Resident memory after so many requests, MiB; {errors} errors", "requests", "ranker", "predictor")
+    figures = table(f"Resident memory after so many requests, MiB; {errors} errors", "requests", "ranker", "predictor")
     for number, row in enumerate(held):
-        found.add_row(f"{number * BLOCK:,}", *(f"{mib:.1f}" for mib in row))
+        figures.add_row(f"{number * BLOCK:,}", *(f"{mib:.1f}" for mib in row))
     slopes = np.polyfit(np.arange(len(held)), held, 1)[0]
-    found.add_section()
-    found.add_row(f"slope, MiB per {BLOCK:,}", *(f"{slope:+.2f}" for slope in slopes))
-    console.print(found)
+    figures.add_section()
+    figures.add_row(f"slope, MiB per {BLOCK:,}", *(f"{slope:+.2f}" for slope in slopes))
+    console.print(figures)
     console.print("to reach: a slope of 0.5 MiB at most\n")

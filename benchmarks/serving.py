@@ -105,15 +105,15 @@ def _one_customer(material: Material, ranker: Target, rounds: int = 8, seconds: 
         f"{RATE:g}/s, constant": lambda port: constant_rate(port, requests, RATE, seconds, connections=8),
     }
     title = "One customer with 12 offers: the ranker beside a KServe transformer and predictor that only carry"
-    found = table(title, "load", "service", *HEADINGS, "requests/s", "errors")
+    figures = table(title, "load", "service", *HEADINGS, "requests/s", "errors")
     with _floor(material, answer(ranker.port, requests[0])) as floor:
         for name, spell in loads.items():
             carrying, ranking = _by_turns(spell, floor, ranker, rounds)
-            _add(found, carrying, name, "floor")
-            _add(found, ranking, "", "ranker")
+            _add(figures, carrying, name, "floor")
+            _add(figures, ranking, "", "ranker")
             pairs = zip(ranking.figures(), carrying.figures(), strict=True)
-            found.add_row("", "times", *(f"{ours / theirs:.2f}" for ours, theirs in pairs), end_section=True)
-    console.print(found)
+            figures.add_row("", "times", *(f"{ours / theirs:.2f}" for ours, theirs in pairs), end_section=True)
+    console.print(figures)
     console.print("to reach: p50 <= 2 times the floor's, p99 <= 3 times\n")
 
 
@@ -137,16 +137,16 @@ def _many_customers(material: Material, ranker: Target, rounds: int = 3, seconds
         f"{n} at a time": lambda port, n=n: closed_loop(port, requests, n, seconds) for n in (1, 2)
     }
     title = f"{CUSTOMERS} customers with 12 offers in one request: the ranker beside the usual way"
-    found = table(title, "load", "service", *HEADINGS, "customers/s", "errors")
+    figures = table(title, "load", "service", *HEADINGS, "customers/s", "errors")
     for trees in LIBRARIES:
         with _usual_way(material, trees) as usual:
             for name, spell in loads.items():
                 plain, ranking = _by_turns(spell, usual, ranker, rounds)
-                _add(found, plain, name, f"usual way, {trees}", customers=CUSTOMERS)
-                _add(found, ranking, "", "ranker", customers=CUSTOMERS)
+                _add(figures, plain, name, f"usual way, {trees}", customers=CUSTOMERS)
+                _add(figures, ranking, "", "ranker", customers=CUSTOMERS)
                 times = f"{ranking.load.rate / plain.load.rate:.1f}"
-                found.add_row("", "times", *[""] * len(HEADINGS), times, end_section=True)
-    console.print(found)
+                figures.add_row("", "times", *[""] * len(HEADINGS), times, end_section=True)
+    console.print(figures)
     console.print("to reach: >= 5 times the customers/s of the usual way\n")
 
 
@@ -182,12 +182,12 @@ def _predictor_alone(material: Material) -> None:
         "booster alone, encoded matrix": lambda: model.booster.inplace_predict(matrix),
     }
     seconds = np.array([[_seconds(step) for step in steps.values()] for _ in range(CALLS)])
-    found = table(
+    figures = table(
         f"The predictor's work on {len(matrix)} rows, in process: {CALLS} calls", "step", "p50, ms", "p99, ms"
     )
     for name, (half, most) in zip(steps, np.percentile(seconds * 1e3, (50, 99), axis=0).T, strict=True):
-        found.add_row(name, f"{half:.3f}", f"{most:.3f}")
-    console.print(found)
+        figures.add_row(name, f"{half:.3f}", f"{most:.3f}")
+    console.print(figures)
     console.print("to reach: encode, score, calibrate <= 1.0 ms\n")
 
 
@@ -199,21 +199,21 @@ def _capacity(material: Material, ranker: Target, seconds: float = 5.0, long: fl
     """
     requests, rate = material.requests(1, 1000), 0.0
     title = f"One customer with 12 offers: the ranker's capacity, and 80 % of it for {long:g} s"
-    found = table(title, "load", *HEADINGS, "requests/s", "errors")
+    figures = table(title, "load", *HEADINGS, "requests/s", "errors")
     for n in CONCURRENCIES:
         met = ranker.meet(lambda port, n=n: closed_loop(port, requests, n, seconds))
         rate = max(rate, met.load.rate)
-        _add(found, met, f"{n} at a time")
+        _add(figures, met, f"{n} at a time")
     while True:
         met = _offered(ranker, requests, rate, 4 * seconds)
         if met.load.ms(99) <= CARRIED:
             break
-        _add(found, met, f"{rate:.0f}/s, constant: queues")
+        _add(figures, met, f"{rate:.0f}/s, constant: queues")
         rate *= 0.95
-    _add(found, met, f"{rate:.0f}/s, constant: capacity")
+    _add(figures, met, f"{rate:.0f}/s, constant: capacity")
     rate *= 0.8
-    _add(found, _offered(ranker, requests, rate, long), f"{rate:.0f}/s, constant: 80 %")
-    console.print(found)
+    _add(figures, _offered(ranker, requests, rate, long), f"{rate:.0f}/s, constant: 80 %")
+    console.print(figures)
     console.print("to reach at the constant rate, waiting to be sent included: no error, p99 <= 50 ms\n")
 
 

@@ -51,11 +51,11 @@ def _pipeline(material: Material, runs: int) -> None:
         direct.append(_direct(material, material.scratch / f"direct-{number}"))
         peaks.append(peak)
     title = f"Training pipeline, {CONTRACT}, search off: medians of {runs} runs"
-    found = table(title, "step", "pipeline, s", "library calls, s", "peak memory, MiB")
+    figures = table(title, "step", "pipeline, s", "library calls, s", "peak memory, MiB")
     for step in (*STEPS, "total"):
         memory = statistics.median(max(peak.values()) if step == "total" else peak.get(step, 0) for peak in peaks)
-        found.add_row(step, f"{_median(through_kfp, step):.1f}", f"{_median(direct, step):.1f}", f"{memory:.0f}")
-    console.print(found)
+        figures.add_row(step, f"{_median(through_kfp, step):.1f}", f"{_median(direct, step):.1f}", f"{memory:.0f}")
+    console.print(figures)
     console.print("to reach: total <= 90 s, every step <= 1024 MiB\n")
 
 
@@ -107,7 +107,7 @@ def _quality(contract: Contract, dataset: Dataset) -> None:
             rolling_propensity(learner, matrix, labels, contract, alignment) for alignment in (0, 100, 200, 300, 400)
         ],
     }
-    found = table("Quality, by how it is measured", "measured", "AUC", "range", "AUC within a month", "ECE")
+    figures = table("Quality, by how it is measured", "measured", "AUC", "range", "AUC within a month", "ECE")
     for name, propensities in readings.items():
         whole = len(propensities[0]) == len(labels)
         true, period = (labels, dataset.periods) if whole else (known, months)
@@ -118,8 +118,8 @@ def _quality(contract: Contract, dataset: Dataset) -> None:
         spread = f"{min(auc):.3f}-{max(auc):.3f}" if len(auc) > 1 else ""
         means = (f"{statistics.mean(values):.3f}" for values in (auc, within, ece))
         mean_auc, mean_within, mean_ece = means
-        found.add_row(name, mean_auc, spread, mean_within, mean_ece)
-    console.print(found)
+        figures.add_row(name, mean_auc, spread, mean_within, mean_ece)
+    console.print(figures)
 
 
 def _scoring(contract: Contract, dataset: Dataset, runs: int) -> None:
@@ -139,14 +139,14 @@ def _scoring(contract: Contract, dataset: Dataset, runs: int) -> None:
     grown = (psutil.Process().memory_info().rss - before) / 2**20
 
     title = f"Encoding and scoring {ROWS:,} rows of {len(encoder.features)} columns: medians of {runs} runs"
-    found = table(title, "what", "measured", "to reach")
-    found.add_row("encode typed columns", f"{typed_rate:,.0f} rows/s", ">= 5,000,000")
-    found.add_row("encode plain strings", f"{words_rate:,.0f} rows/s", ">= 1,500,000")
-    found.add_row("bundle: encode, predict, calibrate", f"{ROWS / whole:,.0f} rows/s", "")
-    found.add_row(f"xgboost {xgb.__version__} alone, prepared matrix", f"{ROWS / alone:,.0f} rows/s", "")
-    found.add_row("bundle beside xgboost alone", f"{alone / whole:.2f}", ">= 0.80")
-    found.add_row("memory left behind by scoring", f"{grown:.0f} MiB", "bounded")
-    console.print(found)
+    figures = table(title, "what", "measured", "to reach")
+    figures.add_row("encode typed columns", f"{typed_rate:,.0f} rows/s", ">= 5,000,000")
+    figures.add_row("encode plain strings", f"{words_rate:,.0f} rows/s", ">= 1,500,000")
+    figures.add_row("bundle: encode, predict, calibrate", f"{ROWS / whole:,.0f} rows/s", "")
+    figures.add_row(f"xgboost {xgb.__version__} alone, prepared matrix", f"{ROWS / alone:,.0f} rows/s", "")
+    figures.add_row("bundle beside xgboost alone", f"{alone / whole:.2f}", ">= 0.80")
+    figures.add_row("memory left behind by scoring", f"{grown:.0f} MiB", "bounded")
+    console.print(figures)
 
 
 def _alternating(first: Callable[[], object], second: Callable[[], object], runs: int) -> tuple[float, float]:

@@ -68,10 +68,10 @@ def _history(contract_name: str, source: str, seed: int, boosters: Path) -> "tup
 
     contract = contracts.load(contract_name)
     ingested = training_rows.ingest(contract, Settings.from_env(), source)
-    checked = validation.validate(ingested.frame, contract)
-    if checked.violations:
-        raise validation.broken_contract(contract.name, checked.violations)
-    return History(contract, Dataset.prepare(checked.frame, contract), boosters, seed), ingested.origin
+    result = validation.validate(ingested.frame, contract)
+    if result.violations:
+        raise validation.broken_contract(contract.name, result.violations)
+    return History(contract, Dataset.prepare(result.frame, contract), boosters, seed), ingested.origin
 
 
 def _draw(results: "Sequence[ReplayResult]", lines: "Sequence[SummaryLine]", picture: Path) -> None:

@@ -50,11 +50,11 @@ def init(
     path = output or Path(f"{name}.yaml")
     text = draft.contract_text(table, source, name, target)
     contract = contracts.parse(text, str(path))
-    checked = validation.validate(table.frame, contract)
+    result = validation.validate(table.frame, contract)
     new_text(path, text)
-    if checked.violations:
+    if result.violations:
         raise ContractError(
-            f"{path} is written, but needs your hand: {validation.broken_contract(contract.name, checked.violations)}"
+            f"{path} is written, but needs your hand: {validation.broken_contract(contract.name, result.violations)}"
         )
     guesses = text.count("  # ")
     typer.echo(

@@ -138,9 +138,9 @@ def tidy(
     from offers.decisions import upkeep
 
     log, _ = _log(tables)
-    for found in upkeep.tidy(log, keep):
-        said = f"{found.table}: {found.files_before} files are now {found.files_after}"
-        typer.echo(f"{said}; {found.deleted} rows were too old" if keep is not None else said)
+    for change in upkeep.tidy(log, keep):
+        line = f"{change.table}: {change.files_before} files are now {change.files_after}"
+        typer.echo(f"{line}; {change.deleted} rows were too old" if keep is not None else line)
 
 
 def _log(tables: str) -> "tuple[DeltaTables, Settings]":

@@ -88,12 +88,12 @@ def finish(outcome: "LocalRun") -> None:
         raise typer.Exit(1)
     verdict = outcome.artifact("judge", "verdict")
     assert verdict is not None
-    judged = monitoring.verdict_of(verdict)
-    console.print(f"\n{headline(judged)}", style="bold")
-    for reason in judged.reasons:
+    verdict_record = monitoring.verdict_of(verdict)
+    console.print(f"\n{headline(verdict_record)}", style="bold")
+    for reason in verdict_record.reasons:
         console.print(f"- {reason}")
     console.print(f"\nreport  {report}")
-    if not judged.quiet:
+    if not verdict_record.quiet:
         raise typer.Exit(3)
 
 

@@ -109,14 +109,14 @@ def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings
     evaluation, verdict = outcome.artifact("evaluate", "evaluation"), outcome.artifact("gate", "verdict")
     assert evaluation is not None
     assert verdict is not None
-    decided = GateVerdict.model_validate_json(verdict.read_text("utf-8"))
+    decision = GateVerdict.model_validate_json(verdict.read_text("utf-8"))
     console.print(results_table(Evaluation.model_validate_json((evaluation / "evaluation.json").read_text("utf-8"))))
-    console.print(gate_table(decided))
-    for note in gate_notes(decided):
-        console.print(note, style="dim" if decided.passed else "red")
+    console.print(gate_table(decision))
+    for note in gate_notes(decision):
+        console.print(note, style="dim" if decision.passed else "red")
     console.print()
     console.print(f"report  {report}")
-    if not decided.passed:
+    if not decision.passed:
         register_refusal(verdict, contract, settings)
         console.print("The gate refused this model; no bundle was made.", style="bold red")
         raise typer.Exit(3)

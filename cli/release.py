@@ -18,9 +18,9 @@ def register_bundle(ledger: "Ledger", signer: "Signer", bundle: str, catalogue: 
     from offers.governance.registration import register
     from offers.policy import catalogue as catalogues
 
-    opened = open_bundle(bundle, settings)
-    text = catalogues.text(catalogue or opened.contract.name)
-    return register(ledger, signer, releases.make(settings.home.resolve() / "releases", opened.path, text))
+    model = open_bundle(bundle, settings)
+    text = catalogues.text(catalogue or model.contract.name)
+    return register(ledger, signer, releases.make(settings.home.resolve() / "releases", model.path, text))
 
 
 def register_run(bundle: str, settings: "Settings", report: Path | None = None) -> str:

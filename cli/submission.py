@@ -69,8 +69,8 @@ def schedule(
     name, arguments = _arguments(pipeline, contract, options, more)
     client = connected(kubeflow)
     with _package(pipeline) as package:
-        begun = client.schedule(package, arguments, name, cron)
-    typer.echo(f"{begun}  {name}  {cron}")
+        identity = client.schedule(package, arguments, name, cron)
+    typer.echo(f"{identity}  {name}  {cron}")
 
 
 def schedules(kubeflow: KubeflowOption = "") -> None:

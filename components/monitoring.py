@@ -29,8 +29,10 @@ def inspect(bundle: str, decisions: Input[Dataset], findings: Output[Artifact], 
     from offers.steps import monitoring
     from offers.steps.execution import execute, say
 
-    found = execute(monitoring.inspect, bundle, Path(decisions.path), Path(findings.path), Settings.from_env(), say)
-    for name, value in monitoring.figures(found).items():
+    findings_record = execute(
+        monitoring.inspect, bundle, Path(decisions.path), Path(findings.path), Settings.from_env(), say
+    )
+    for name, value in monitoring.figures(findings_record).items():
         figures.log_metric(name, value)
 
 
@@ -51,8 +53,8 @@ def judge(
     from offers.steps.execution import execute, say
 
     paths = Path(decisions.path), Path(findings.path), Path(verdict.path), Path(report.path)
-    judged = execute(monitoring.judge, bundle, *paths, store, Settings.from_env(), say)
-    return judged.action == "retrain"
+    judgement = execute(monitoring.judge, bundle, *paths, store, Settings.from_env(), say)
+    return judgement.action == "retrain"
 
 
 @step

@@ -32,8 +32,8 @@ def ingest(contract: str, source: str, raw: Output[Dataset]) -> None:
     from offers.steps import data as ingestion
     from offers.steps.execution import execute, say
 
-    found = execute(ingestion.ingest, contract, source, Path(raw.path), Settings.from_env(), say)
-    raw.metadata.update(found.model_dump())
+    provenance = execute(ingestion.ingest, contract, source, Path(raw.path), Settings.from_env(), say)
+    raw.metadata.update(provenance.model_dump())
 
 
 @step
@@ -101,8 +101,8 @@ def evaluate(
     from offers.steps.execution import execute, say
 
     paths = Path(gold.path), Path(model.path), champion, Path(evaluation.path)
-    found, points = execute(training.evaluate, contract, *paths, Settings.from_env(), say)
-    for name, figure in found.model.figures.items():
+    evaluated, points = execute(training.evaluate, contract, *paths, Settings.from_env(), say)
+    for name, figure in evaluated.model.figures.items():
         figures.log_metric(name, figure.value)
     curves.log_roc_curve(points.false_positive, points.true_positive, points.thresholds)
     curves.log_confusion_matrix(["declined", "accepted"], points.confusion)
@@ -126,9 +126,9 @@ def gate(
     from offers.steps.execution import execute, say
 
     measured = Path(gold.path), Path(model.path), Path(evaluation.path)
-    decided = execute(training.gate, contract, *measured, Path(verdict.path), Path(report.path), say)
-    Path(rules.path).write_text(markdown_gate(decided))
-    return decided.passed
+    decision = execute(training.gate, contract, *measured, Path(verdict.path), Path(report.path), say)
+    Path(rules.path).write_text(markdown_gate(decision))
+    return decision.passed
 
 
 @step

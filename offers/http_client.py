@@ -94,6 +94,6 @@ def peer(name: str, url: str, seconds: float, authorities: Path | None = None) -
     except httpx.InvalidURL:
         parsed = httpx.URL("")
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
-        shown = url.rpartition("@")[2][:80]
-        raise ServiceError(f"{name}: expected http://host:port/path, without a password, got {shown!r}")
+        address = url.rpartition("@")[2][:80]
+        raise ServiceError(f"{name}: expected http://host:port/path, without a password, got {address!r}")
     return Peer(parsed, seconds, authorities)

@@ -31,8 +31,8 @@ def _shown_float(value: float) -> str:
 
 def some(names: Sequence[str]) -> str:
     """The first dozen of many names, for a message."""
-    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:12])
-    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    head = ", ".join(name if name.isprintable() else repr(name) for name in names[:12])
+    return head + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def spoken(span: timedelta) -> str:

@@ -92,10 +92,10 @@ class Kubeflow:
             if same := self.find(name):
                 return same
             experiment = self._client.create_experiment(EXPERIMENT)
-            begun = self._client.create_run_from_pipeline_package(
+            answer = self._client.create_run_from_pipeline_package(
                 str(package), dict(arguments), run_name=name, experiment_id=experiment.experiment_id
             )
-            return _run(begun.run_info)
+            return _run(answer.run_info)
 
     def find(self, name: str) -> ClusterRun | None:
         """How the newest run of a name stands, step by step; None where there is none."""
@@ -126,7 +126,7 @@ class Kubeflow:
         with self._calls(f"schedule {name!r}"):
             old = self._schedules(name)
             experiment = self._client.create_experiment(EXPERIMENT)
-            begun = self._client.create_recurring_run(
+            answer = self._client.create_recurring_run(
                 experiment.experiment_id,
                 name,
                 cron_expression=cron,
@@ -136,7 +136,7 @@ class Kubeflow:
                 pipeline_package_path=str(package),
             )
             self._end(old)
-            return str(begun.recurring_run_id)
+            return str(answer.recurring_run_id)
 
     def unschedule(self, name: str) -> None:
         """End a schedule: no further run begins; one that is under way goes on, and what runs have said stays."""

@@ -41,18 +41,18 @@ def monitoring(
     bool
         whether a new model is wanted
     """
-    read = steps.collect(bundle=bundle, scored=scored, outcomes=outcomes, since=since, until=until, as_of=as_of)
-    decisions = read.outputs["decisions"]
-    found = steps.inspect(bundle=bundle, decisions=decisions)
-    judged = steps.judge(
+    collection = steps.collect(bundle=bundle, scored=scored, outcomes=outcomes, since=since, until=until, as_of=as_of)
+    decisions = collection.outputs["decisions"]
+    inspection = steps.inspect(bundle=bundle, decisions=decisions)
+    judgement = steps.judge(
         bundle=bundle,
         decisions=decisions,
-        findings=found.outputs["findings"],
+        findings=inspection.outputs["findings"],
         store=store,
     )
-    with dsl.If(judged.outputs["Output"] == True, name="retraining-wanted"):  # noqa: E712 - builds a condition
-        asked = steps.request_retraining(verdict=judged.outputs["verdict"], trigger=trigger)
-    for task in (read, found, judged, asked):
+    with dsl.If(judgement.outputs["Output"] == True, name="retraining-wanted"):  # noqa: E712 - builds a condition
+        request = steps.request_retraining(verdict=judgement.outputs["verdict"], trigger=trigger)
+    for task in (collection, inspection, judgement, request):
         placed(task)
-    signing(asked)
-    return judged.outputs["Output"]
+    signing(request)
+    return judgement.outputs["Output"]

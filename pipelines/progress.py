@@ -159,9 +159,9 @@ def _graph(run: Any, component: str = "root", branch: str = "") -> Iterator[tupl
 
 def _ordered(tasks: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each task after those that it depends on; where that leaves a choice, by name."""
-    left = dict(sorted(tasks.items()))
-    while left:
-        ready = [name for name, task in left.items() if not left.keys() & set(task.get("dependentTasks", ()))]
+    rest = dict(sorted(tasks.items()))
+    while rest:
+        ready = [name for name, task in rest.items() if not rest.keys() & set(task.get("dependentTasks", ()))]
         # Only a graph that is damaged has a circle.
-        for name in ready or list(left):
-            yield name, left.pop(name)
+        for name in ready or list(rest):
+            yield name, rest.pop(name)

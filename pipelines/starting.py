@@ -50,16 +50,16 @@ class LocalRuns:
 
     def _run(self, request: Request, run: str) -> None:
         try:
-            done = self._pipeline(request, run)
+            outcome = self._pipeline(request, run)
         except Exception as error:
             self.ended(run, False, "", f"{type(error).__name__}: {error}")
             raise
-        if not done.succeeded:
-            self.ended(run, False, "", done.mistake or f"a fault of ours; see {done.log}")
-        elif done.bundle is None:
+        if not outcome.succeeded:
+            self.ended(run, False, "", outcome.mistake or f"a fault of ours; see {outcome.log}")
+        elif outcome.bundle is None:
             self.ended(run, True, "", "the gate refused the new model; the present one stays")
         else:
-            self.ended(run, True, _published(self.arguments, done.bundle.name), "")
+            self.ended(run, True, _published(self.arguments, outcome.bundle.name), "")
 
     def _pipeline(self, request: Request, run: str) -> local.LocalRun:
         directory = self.directory / run

@@ -79,8 +79,8 @@ def application(retrainer: Retrainer, authority: Authority | None = None) -> Edg
 
 def announce(decision: Decision) -> None:
     """Tell a decision in a line of the log."""
-    begun = f"started {decision.run}" if decision.started else "no run"
-    print(f"retraining: {decision.request.cause}: {begun}: {decision.reason}", file=sys.stderr, flush=True)
+    start = f"started {decision.run}" if decision.started else "no run"
+    print(f"retraining: {decision.request.cause}: {start}: {decision.reason}", file=sys.stderr, flush=True)
 
 
 def warn(entry: Unreadable) -> None:
@@ -147,9 +147,9 @@ class _Trigger:
         self.last.set_to_current_time()
         return Response(decision.model_dump_json(), 202, media_type="application/json")
 
-    def _decided(self, asked: Request) -> Decision:
-        self.authority.check_bundle(asked.evidence["bundle"])
-        return self.retrainer.ask(asked)
+    def _decided(self, request: Request) -> Decision:
+        self.authority.check_bundle(request.evidence["bundle"])
+        return self.retrainer.ask(request)
 
     async def journal(self, request: HttpRequest) -> Response:
         form = request.query_params.get("format", "text")

@@ -128,11 +128,11 @@ def _begun(directory: Path, manifest: Manifest) -> Iterator[None]:
 
 def _check_manifest(directory: Path, manifest: Manifest) -> None:
     try:
-        begun = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+        earlier = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
     except ValidationError:
         raise StorageError(f"{directory / MANIFEST}: is none of ours, or damaged; name an empty directory") from None
     for name, value in manifest.model_dump().items():
-        if (before := getattr(begun, name)) != value:
+        if (before := getattr(earlier, name)) != value:
             raise StorageError(
                 f"{directory}: was begun with {name} {before!r}, and this run has {value!r}: go on with the same, or"
                 " name an empty directory"

@@ -56,7 +56,7 @@ def difference_of(bundle: "Bundle", contract: "Contract") -> str | None:
         return f"it knows {some(changed)} with other values"
     if list(ours) != list(theirs):
         return "its columns have another order"
-    outcomes = {(known.target.column, known.target.positive) for known in (bundle.contract, contract)}
+    outcomes = {(one.target.column, one.target.positive) for one in (bundle.contract, contract)}
     return None if len(outcomes) == 1 else "its outcome is another"
 
 
@@ -68,11 +68,11 @@ def bundle_path(where: str, settings: Settings) -> Path:
 
         prefix, _, name = where.rstrip("/").rpartition("/")
         local = settings.home / "fetched" / name
-        opened = store.open_store(prefix, settings)
+        place = store.open_store(prefix, settings)
         if not local.is_dir():
-            opened.get_directory(name, local)
-        if settings.signers and opened.exists(f"{name}.sig"):
-            beside(local).write_bytes(opened.read_bytes(f"{name}.sig"))
+            place.get_directory(name, local)
+        if settings.signers and place.exists(f"{name}.sig"):
+            beside(local).write_bytes(place.read_bytes(f"{name}.sig"))
         return local
     path = Path(where)
     if not path.exists() and (settings.home / "bundles" / where).is_dir():

@@ -111,8 +111,8 @@ def _write_samples(path: Path, contract: Contract, model: PropensityModel, datas
     watch = watch_json(watched_columns(contract), Watch.of(contract), importance)
     (path / WATCH).write_text(watch, "utf-8")
 
-    chosen = evenly(len(dataset), GOLDEN_ROWS)
-    rows = json.loads(dataset.frame[names].iloc[chosen].to_json(orient="records", double_precision=15))
+    golden = evenly(len(dataset), GOLDEN_ROWS)
+    rows = json.loads(dataset.frame[names].iloc[golden].to_json(orient="records", double_precision=15))
     propensity = model.propensity(typed(pd.DataFrame(rows), model.encoder))
     content = {"rows": rows, "propensity": [float(value) for value in propensity]}
     (path / "golden.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")

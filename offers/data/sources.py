@@ -116,12 +116,12 @@ def _locate(contract: Contract, settings: Settings, source: str) -> _Place:
     secret.refuse_literal(source, "the source")
     if source and source != own.uri:
         return _Place(source)
-    held = settings.data_dir / own.file if settings.data_dir else None
-    if not source and held and os.path.lexists(held):
-        return _Place(str(held), own=True, sha256=own.sha256)
+    local = settings.data_dir / own.file if settings.data_dir else None
+    if not source and local and os.path.lexists(local):
+        return _Place(str(local), own=True, sha256=own.sha256)
     if own.uri:
         return _Place(own.uri, own=True, zipped=own.member is not None, sha256=own.sha256)
-    absent = f", which {held} is not" if held else ""
+    absent = f", which {local} is not" if local else ""
     raise SourceError(f"contract {contract.name} needs {own.file}{absent}: {_remedy(contract)}")
 
 

@@ -123,6 +123,6 @@ def _errors(url: sqlalchemy.URL, origin: str) -> Iterator[None]:
     else:
         return
     first_line = reason.partition("\n")[0]
-    shown = first_line.replace(str(url.password), "***") if url.password else first_line
+    cause = first_line.replace(str(url.password), "***") if url.password else first_line
     # A traceback would show the driver's words, password and all.
-    raise SourceError(f"{origin}: {shown}", passes) from None
+    raise SourceError(f"{origin}: {cause}", passes) from None

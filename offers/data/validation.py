@@ -96,10 +96,10 @@ def broken_contract(contract: str, violations: Sequence[Violation]) -> DataError
     """Build the one sentence that a user sees when rows break the contract."""
     rows = len(np.unique(np.concatenate([violation.rows for violation in violations])))
     who = f"{rows} row{' breaks' if rows == 1 else 's break'}" if rows else "the rows as a whole break"
-    shown = "; ".join(str(violation) for violation in violations[:3])
+    examples = "; ".join(str(violation) for violation in violations[:3])
     others = len(violations) - 3
     more = f"; and {others} more rule{'s' if others > 1 else ''}" if others > 0 else ""
-    return DataError(f"{who} contract {contract}: {shown}{more}. Mend the data, or the contract")
+    return DataError(f"{who} contract {contract}: {examples}{more}. Mend the data, or the contract")
 
 
 def schema(contract: Contract) -> pa.DataFrameSchema:

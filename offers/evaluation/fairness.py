@@ -18,7 +18,7 @@ from offers.evaluation.segments import groups
 
 
 def fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, contract: Contract) -> Iterator[Fairness]:
-    chosen = metrics.contacted(propensity, contract.evaluation.contact_share)
+    contacts = metrics.contacted(propensity, contract.evaluation.contact_share)
     for column in contract.protected:
         cut = groups(rows[column.name], column).to_numpy()
         sizes = dict(zip(*np.unique(cut, return_counts=True), strict=True))
@@ -35,7 +35,7 @@ def fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, con
                 "recall": partial(recall_score, zero_division=np.nan),
             },
             y_true=labels[large],
-            y_pred=chosen[large].astype(int),
+            y_pred=contacts[large].astype(int),
             sensitive_features=cut[large],
         )
         measured = tuple(

@@ -37,9 +37,9 @@ def kolmogorov_smirnov(labels: np.ndarray, propensity: np.ndarray) -> float:
 
 def contacted(propensity: np.ndarray, share: float) -> np.ndarray:
     """Mark the `share` of rows with the highest propensity; among equals the earlier row is taken."""
-    chosen = np.zeros(len(propensity), bool)
-    chosen[np.argsort(-propensity, kind="stable")[: max(1, round(share * len(propensity)))]] = True
-    return chosen
+    contacts = np.zeros(len(propensity), bool)
+    contacts[np.argsort(-propensity, kind="stable")[: max(1, round(share * len(propensity)))]] = True
+    return contacts
 
 
 def lift_ceiling(positive_rate: float, share: float) -> float:
@@ -48,9 +48,9 @@ def lift_ceiling(positive_rate: float, share: float) -> float:
 
 
 def _operating_point(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[str, float]:
-    chosen = contacted(propensity, share)
-    precision = float(labels[chosen].mean())
-    recall = float(labels[chosen].sum() / labels.sum())
+    contacts = contacted(propensity, share)
+    precision = float(labels[contacts].mean())
+    recall = float(labels[contacts].sum() / labels.sum())
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {"lift": precision / float(labels.mean()), "precision": precision, "recall": recall, "f1": f1}
 

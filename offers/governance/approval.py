@@ -69,11 +69,11 @@ def begin_back(ledger: Ledger, signer: Signer, contract: str, reason: str) -> En
     return _written(ledger.write(signer, decide))
 
 
-def finish(ledger: Ledger, signer: Signer, begun: Entry) -> Entry:
+def finish(ledger: Ledger, signer: Signer, promoting: Entry) -> Entry:
     """Write that the release of a promotion or rollback serves."""
 
     def decide(state: State) -> Act:
-        act = _of(begun)
+        act = _of(promoting)
         champion = state.champion(state.release(act.release).act.contract)
         if not act.back:
             return Promoted(release=act.release)
@@ -82,14 +82,14 @@ def finish(ledger: Ledger, signer: Signer, begun: Entry) -> Entry:
     return _written(ledger.write(signer, decide))
 
 
-def give_up(ledger: Ledger, signer: Signer, begun: Entry, reason: str) -> Entry:
+def give_up(ledger: Ledger, signer: Signer, promoting: Entry, reason: str) -> Entry:
     """Write that the release of a promotion or rollback does not serve, and why."""
-    return _written(ledger.write(signer, lambda state: Returned(release=_of(begun).release, reason=reason[:2000])))
+    return _written(ledger.write(signer, lambda state: Returned(release=_of(promoting).release, reason=reason[:2000])))
 
 
-def _of(begun: Entry) -> Promoting:
-    assert isinstance(begun.act, Promoting)
-    return begun.act
+def _of(promoting: Entry) -> Promoting:
+    assert isinstance(promoting.act, Promoting)
+    return promoting.act
 
 
 def _written(entry: Entry | None) -> Entry:

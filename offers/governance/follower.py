@@ -39,20 +39,20 @@ class Follower:
             the ledger can't be read or written, or the champion does not come up; the next step tries again
         """
         state = self.ledger.state()
-        begun, champion = state.line(self.contract).promoting, state.champion(self.contract)
-        if begun is not None:
-            self._end(begun)
+        promoting, champion = state.line(self.contract).promoting, state.champion(self.contract)
+        if promoting is not None:
+            self._end(promoting)
         elif champion is not None:
             self._serve(champion.name)
 
-    def _end(self, begun: Entry) -> None:
-        assert isinstance(begun.act, Promoting)
+    def _end(self, promoting: Entry) -> None:
+        assert isinstance(promoting.act, Promoting)
         try:
-            self._serve(begun.act.release)
+            self._serve(promoting.act.release)
         except OffersError as error:
-            self._write(give_up, begun, str(error))
+            self._write(give_up, promoting, str(error))
         else:
-            self._write(finish, begun)
+            self._write(finish, promoting)
 
     def _write(self, end: Callable[..., Entry], *given: object) -> None:
         try:
@@ -70,7 +70,7 @@ class Follower:
 
 def first_to_serve(state: State, contract: str) -> str | None:
     """The release that a service begins with: the champion, or else the first one that is about to be."""
-    champion, begun = state.champion(contract), state.line(contract).promoting
+    champion, promoting = state.champion(contract), state.line(contract).promoting
     if champion is not None:
         return champion.name
-    return begun.act.release if begun is not None and isinstance(begun.act, Promoting) else None
+    return promoting.act.release if promoting is not None and isinstance(promoting.act, Promoting) else None

@@ -111,9 +111,9 @@ def _judging_problems(state: State, entry: Entry, act: Approved | Rejected) -> I
 
 
 def _in_use(state: State, contract: str) -> set[str]:
-    champion, begun = state.champion(contract), state.line(contract).promoting
+    champion, promoting = state.champion(contract), state.line(contract).promoting
     names = {champion.name} if champion else set()
-    return names | ({begun.act.release} if begun and isinstance(begun.act, Promoting) else set())
+    return names | ({promoting.act.release} if promoting and isinstance(promoting.act, Promoting) else set())
 
 
 def _promoting_problems(state: State, entry: Entry, act: Promoting) -> Iterator[str]:
@@ -137,12 +137,18 @@ def _promoting_problems(state: State, entry: Entry, act: Promoting) -> Iterator[
 
 def _settling_problems(state: State, act: Promoted | RolledBack | Returned) -> Iterator[str]:
     release = state.releases.get(act.release)
-    begun = state.line(release.act.contract).promoting if release else None
-    if release is None or begun is None or not isinstance(begun.act, Promoting) or begun.act.release != act.release:
+    promoting = state.line(release.act.contract).promoting if release else None
+    if (
+        release is None
+        or promoting is None
+        or not isinstance(promoting.act, Promoting)
+        or promoting.act.release != act.release
+    ):
         yield f"no promotion of release {act.release} is under way"
         return
-    if not isinstance(act, Returned) and begun.act.back != isinstance(act, RolledBack):
-        yield f"entry {begun.number} has begun a {'rollback' if begun.act.back else 'promotion'}, not what this ends"
+    if not isinstance(act, Returned) and promoting.act.back != isinstance(act, RolledBack):
+        way = "rollback" if promoting.act.back else "promotion"
+        yield f"entry {promoting.number} has begun a {way}, not what this ends"
     champion = state.champion(release.act.contract)
     if isinstance(act, RolledBack) and (champion is None or champion.name != act.withdrawn):
         yield f"release {act.withdrawn} is not the champion"

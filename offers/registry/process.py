@@ -35,11 +35,11 @@ def mirrored(settings: Settings, warn: Callable[[str], None], report: Path | Non
     try:
         yield
         try:
-            said = process.communicate(GO, _LONGEST_SECONDS)[0].decode(errors="replace").strip()
+            output = process.communicate(GO, _LONGEST_SECONDS)[0].decode(errors="replace").strip()
         except subprocess.TimeoutExpired:
-            said = f"it took more than {_LONGEST_SECONDS} s"
-        if said or process.returncode:
-            reason = said or f"its process ended with {process.returncode}"
+            output = f"it took more than {_LONGEST_SECONDS} s"
+        if output or process.returncode:
+            reason = output or f"its process ended with {process.returncode}"
             warn(f"MLflow does not show all of the ledger: {reason}; 'offers model sync' makes up for it")
     finally:
         process.kill()

@@ -191,13 +191,13 @@ class Journal:
 
 
 def _line(decision: Decision, outcome: Outcome | None) -> str:
-    begun = f"{decision.at:%Y-%m-%d %H:%M:%S}  {decision.request.cause:<8}"
+    start = f"{decision.at:%Y-%m-%d %H:%M:%S}  {decision.request.cause:<8}"
     if not decision.started:
-        return f"{begun}  no run: {decision.reason}"
+        return f"{start}  no run: {decision.reason}"
     if outcome is None:
         result = "under way"
     elif outcome.bundle:
         result = f"bundle {outcome.bundle.rpartition('/')[2]}"
     else:
         result = f"{'' if outcome.succeeded else 'failed: '}{outcome.note}"
-    return f"{begun}  {decision.run}  {result}  ({decision.reason})"
+    return f"{start}  {decision.run}  {result}  ({decision.reason})"

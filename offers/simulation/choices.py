@@ -89,11 +89,11 @@ def fit_funnel(events: tuple[Event, ...], utility: Floats, allowed: NDArray[np.b
     return Funnel(intercepts, funnel.centre, funnel.scale)
 
 
-def _intercept(margin: Floats, weight: Floats, wanted: float) -> float:
+def _intercept(margin: Floats, weight: Floats, rate: float) -> float:
     """The level at which so many of the weighted rows go on; where there are too few, all of them do."""
 
     def surplus(level: float) -> float:
-        return float(weight @ expit(level + margin)) - wanted
+        return float(weight @ expit(level + margin)) - rate
 
     return float(brentq(surplus, -_BOUND, _BOUND)) if surplus(_BOUND) > 0 else _BOUND
 

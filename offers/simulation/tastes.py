@@ -35,9 +35,9 @@ class Side:
 
     def values(self, rng: np.random.Generator, rows: int) -> Values:
         """Draw values of all columns: codes of categories, NaN where missing."""
-        drawn = rng.random((2, len(self.columns), rows))
+        draws = rng.random((2, len(self.columns), rows))
         values = {}
-        for column, uniform, missing in zip(self.columns, *drawn, strict=True):
+        for column, uniform, missing in zip(self.columns, *draws, strict=True):
             values[column.name] = self._marginals[column.name].at(uniform)
             if column.may_be_missing:
                 values[column.name][missing < MISSING] = np.nan
@@ -63,8 +63,8 @@ class Side:
         directions = {}
         for name, marginal in self._marginals.items():
             labels = 1 if isinstance(marginal, Range) else len(marginal.labels)
-            drawn = self.rng(f"directions of {name}").standard_normal((labels, DIMENSIONS))
-            directions[name] = drawn if isinstance(marginal, Range) else _standardised(drawn, marginal.shares)
+            draws = self.rng(f"directions of {name}").standard_normal((labels, DIMENSIONS))
+            directions[name] = draws if isinstance(marginal, Range) else _standardised(draws, marginal.shares)
         numbers = [directions[name] for name, marginal in self._marginals.items() if isinstance(marginal, Range)]
         # Each dimension has the variance of the others, so that a shift of some of them has a known size.
         sigma = np.sqrt(np.mean(np.square(numbers), axis=0)) if numbers else 1.0

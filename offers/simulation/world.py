@@ -158,10 +158,10 @@ class World:
         return values
 
     def _dated(self, rows: Rows, values: Values) -> Sample:
-        decided = self._climate.months.moments(rows / (rows[-1] + 1))
-        outcome = decided + (values.pop("_delay") * 86400).astype("timedelta64[s]")
-        frame = {column.name: self._cells(column, rows, values, decided, outcome) for column in self.contract.columns}
-        return Sample(pd.DataFrame(frame), values["_propensity"], decided, outcome)
+        moments = self._climate.months.moments(rows / (rows[-1] + 1))
+        outcome = moments + (values.pop("_delay") * 86400).astype("timedelta64[s]")
+        frame = {column.name: self._cells(column, rows, values, moments, outcome) for column in self.contract.columns}
+        return Sample(pd.DataFrame(frame), values["_propensity"], moments, outcome)
 
     def _cells(
         self, column: Column, rows: Rows, values: Values, decided: Times, outcome: Times

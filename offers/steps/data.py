@@ -50,17 +50,17 @@ def validate(contract_text: str, raw: Path, typed: Path, page: Path, say: Say = 
     from offers.reports import training as report
 
     contract, provenance = contracts.load(contract_text), files.read(raw, PROVENANCE, Provenance)
-    checked = validation.validate(pd.read_parquet(raw / ROWS), contract)
-    page.write_text(report.validation_report(contract, provenance.origin, provenance.rows, checked.violations), "utf-8")
-    files.save(typed, ROWS, checked.frame)
+    result = validation.validate(pd.read_parquet(raw / ROWS), contract)
+    page.write_text(report.validation_report(contract, provenance.origin, provenance.rows, result.violations), "utf-8")
+    files.save(typed, ROWS, result.frame)
     files.save(typed, PROVENANCE, provenance)
-    if checked.passed:
+    if result.passed:
         say(f"{provenance.rows} rows keep to contract {contract.name}")
     else:
-        refusal = str(validation.broken_contract(contract.name, checked.violations))
+        refusal = str(validation.broken_contract(contract.name, result.violations))
         (typed / REFUSAL).write_text(refusal, "utf-8")
         say(refusal)
-    return len(checked.violations)
+    return len(result.violations)
 
 
 def prepare(contract_text: str, typed: Path, gold: Path, say: Say = print) -> TrainingData:

@@ -167,10 +167,10 @@ def judge(
     from offers.reports.monitoring import monitoring_report
     from offers.store.store import open_store
 
-    bundle, found = open_bundle(bundle_uri, settings), files.read(findings, FINDINGS, Findings)
-    monitoring = decide(found, bundle.contract, bundle.model.layer is not None)
+    bundle, result = open_bundle(bundle_uri, settings), files.read(findings, FINDINGS, Findings)
+    monitoring = decide(result, bundle.contract, bundle.model.layer is not None)
     rows = _of_frame(pd.read_parquet(decisions / ROWS))
-    html = monitoring_report(bundle.contract, monitoring, bundle.evaluation, _learnt(rows), _facts(bundle, found))
+    html = monitoring_report(bundle.contract, monitoring, bundle.evaluation, _learnt(rows), _facts(bundle, result))
     page.write_text(html, "utf-8")
     files.save(verdict, VERDICT, monitoring)
     heartbeat.write(open_store(store, settings), _status(monitoring), html)
@@ -198,12 +198,12 @@ def decide(findings: Findings, contract: Contract, layered: bool = False) -> Mon
         since_training=findings.since_training,
         unlearnt=findings.labels.since_training if layered else None,
     )
-    decided = verdict.decide(signals, contract.retraining)
+    decision = verdict.decide(signals, contract.retraining)
     return Monitoring(
         findings=findings,
         signals={"data": signals.data, "score": signals.score, "performance": signals.performance},
-        action=decided.action,
-        reasons=(*decided.reasons, *findings.drift.reasons, *findings.promise.reasons),
+        action=decision.action,
+        reasons=(*decision.reasons, *findings.drift.reasons, *findings.promise.reasons),
     )
 
 

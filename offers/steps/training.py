@@ -63,17 +63,17 @@ def train(
 
     contract = contracts.load(contract_text)
     dataset = read_gold(gold, contract)
-    matrix, chosen = dataset.encode(contract), contract.model
+    matrix, model_settings = dataset.encode(contract), contract.model
     if trials:
         from offers.training import search
 
-        chosen = search.search(contract, matrix, dataset.labels, trials, seed, settings.home / "search", say)
-    fitted = learners.train(contract, chosen, matrix, dataset.labels, seed)
+        model_settings = search.search(contract, matrix, dataset.labels, trials, seed, settings.home / "search", say)
+    fitted = learners.train(contract, model_settings, matrix, dataset.labels, seed)
     writing.save_model(fitted, model)
-    files.save(model, PARAMETERS, Parameters(model=chosen, seed=seed, trials=trials))
+    files.save(model, PARAMETERS, Parameters(model=model_settings, seed=seed, trials=trials))
     calibrator = fitted.calibrator
     beside = f"slope {calibrator.slope:.3f}, intercept {calibrator.intercept:+.3f}"
-    say(f"{chosen.trees} trees; {f'layer: {fitted.layer}' if fitted.layer else f'calibration {beside}'}")
+    say(f"{model_settings.trees} trees; {f'layer: {fitted.layer}' if fitted.layer else f'calibration {beside}'}")
 
 
 def update(
@@ -146,14 +146,14 @@ def gate(
     from offers.reports import training as report
 
     contract, evaluated = contracts.load(contract_text), files.read(result, EVALUATION, Evaluation)
-    decided = gates.decide_update(evaluated, contract) if _lineage(model) else gates.decide(evaluated, contract)
-    verdict.write_text(decided.model_dump_json(indent=1) + "\n", "utf-8")
+    decision = gates.decide_update(evaluated, contract) if _lineage(model) else gates.decide(evaluated, contract)
+    verdict.write_text(decision.model_dump_json(indent=1) + "\n", "utf-8")
     facts = _facts(_origin(gold, model))
     scored = pd.read_parquet(result / PREDICTIONS)
-    page.write_text(report.training_report(contract, evaluated, scored, decided, facts), "utf-8")
-    failed = [rule.rule for rule in decided.rules if rule.passed is False]
-    say(f"failed: {'; '.join(failed)}" if failed else f"passed: {len(decided.rules)} rules")
-    return decided
+    page.write_text(report.training_report(contract, evaluated, scored, decision, facts), "utf-8")
+    failed = [rule.rule for rule in decision.rules if rule.passed is False]
+    say(f"failed: {'; '.join(failed)}" if failed else f"passed: {len(decision.rules)} rules")
+    return decision
 
 
 def package(
@@ -177,15 +177,15 @@ def package(
 
     text = contracts.text(contract_text)
     contract, evaluated = contracts.parse(text), files.read(candidate.result, EVALUATION, Evaluation)
-    decided = GateVerdict.model_validate_json(candidate.verdict.read_text("utf-8"))
-    if not decided.passed:
+    decision = GateVerdict.model_validate_json(candidate.verdict.read_text("utf-8"))
+    if not decision.passed:
         raise GateError(
             f"the gate did not pass this candidate of {contract.name}, so it is not packaged: see the report"
         )
     origin = _origin(candidate.gold, candidate.model)
-    card = report.model_card(contract, evaluated, decided, _facts(origin))
+    card = report.model_card(contract, evaluated, decision, _facts(origin))
     fitted, dataset = bundle.load_model(candidate.model), read_gold(candidate.gold, contract)
-    path = writing.write(directory, text, fitted, dataset, evaluated, decided, card, origin)
+    path = writing.write(directory, text, fitted, dataset, evaluated, decision, card, origin)
     if publish:
         store.open_store(publish, settings).put_directory(path, path.name)
     say(f"bundle {path.name}")
@@ -247,10 +247,10 @@ def _curves(scored: pd.DataFrame, share: float) -> Curves:
     labels, propensity = scored["label"].to_numpy(), scored["propensity"].to_numpy()
     false_positive, true_positive, thresholds = roc_curve(labels, propensity)
     places = np.unique(np.linspace(0, len(thresholds) - 1, _ROC_POINTS).astype(int))
-    chosen = metrics.contacted(propensity, share)
+    contacts = metrics.contacted(propensity, share)
     return Curves(
         false_positive[places].tolist(),
         true_positive[places].tolist(),
         np.minimum(thresholds[places], 1.0).tolist(),
-        confusion_matrix(labels, chosen).tolist(),
+        confusion_matrix(labels, contacts).tolist(),
     )

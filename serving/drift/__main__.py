@@ -68,9 +68,9 @@ def _monitor(arguments: argparse.Namespace) -> Monitor:
     return Monitor(Judge(watched), rows, ledger, state, sink)
 
 
-def _sink(given: argparse.Namespace) -> Sink:
-    taker = peer("--sink", given.sink, given.sink_timeout, given.sink_authorities)
-    return Sink(taker, given.sink_pause, key_of(os.environ.get(VARIABLE, "")))
+def _sink(arguments: argparse.Namespace) -> Sink:
+    taker = peer("--sink", arguments.sink, arguments.sink_timeout, arguments.sink_authorities)
+    return Sink(taker, arguments.sink_pause, key_of(os.environ.get(VARIABLE, "")))
 
 
 def _schema(reference: Reference) -> pa.Schema:

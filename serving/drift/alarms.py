@@ -93,11 +93,11 @@ class Sink:
 
     async def _round(self, waiting: list[Alarm], note: Callable[[Alarm], Awaitable[None]]) -> bool:
         """Try each once, but none after the sink was found to be away; say whether all were taken."""
-        taken = True
+        success = True
         for alarm in waiting:
             alarm.tries += 1
             alarm.failure, away = await self._post(alarm)
-            taken &= not alarm.failure
+            success &= not alarm.failure
             if not alarm.failure:
                 alarm.delivered, alarm.window = time.time(), None
             log_event(
@@ -108,7 +108,7 @@ class Sink:
             await note(alarm)
             if away:
                 break
-        return taken
+        return success
 
     async def _post(self, alarm: Alarm) -> tuple[str, bool]:
         """Why the sink did not take the alarm, empty where it did, and whether it would take no other either."""

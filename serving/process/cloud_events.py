@@ -58,8 +58,8 @@ def _checked(attributes: Mapping[str, Any], data: Any) -> Event:
 def _text(attributes: Mapping[str, Any], name: str) -> str:
     value = attributes.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= MOST_CHARACTERS:
-        got = f"{len(value)} characters" if isinstance(value, str) else _shown(value)
-        raise RequestError(f"the event's {name!r}: expected text of 1 to {MOST_CHARACTERS} characters, got {got}")
+        arrival = f"{len(value)} characters" if isinstance(value, str) else _shown(value)
+        raise RequestError(f"the event's {name!r}: expected text of 1 to {MOST_CHARACTERS} characters, got {arrival}")
     return value
 
 

@@ -147,8 +147,8 @@ class _Uvicorn(uvicorn.Server):
 def _descriptors() -> int:
     """How many files may be open: as many as the system lets us ask for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 65_536)
-    if soft != wanted:
+    limit = hard if hard != resource.RLIM_INFINITY else max(soft, 65_536)
+    if soft != limit:
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return max(2 * _RESERVE, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -143,7 +143,7 @@ def parser(name: str, description: str | None, grpc_port: int) -> argparse.Argum
     return service_parser
 
 
-def door(given: argparse.Namespace) -> Door:
+def door(arguments: argparse.Namespace) -> Door:
     """Build the door that the command line asks for.
 
     Raises
@@ -151,13 +151,13 @@ def door(given: argparse.Namespace) -> Door:
     ServiceError
         a file is missing or is not what it should be
     """
-    if bool(given.tls_certificate) != bool(given.tls_key):
+    if bool(arguments.tls_certificate) != bool(arguments.tls_key):
         raise ServiceError("--tls_certificate, --tls_key: expected both or none")
-    if given.quota and not given.jwks:
+    if arguments.quota and not arguments.jwks:
         raise ServiceError("--quota: expected --jwks, too: callers are told apart by their tokens")
-    tls = Tls(given.tls_certificate, given.tls_key, given.tls_authorities) if given.tls_key else None
-    terms = Terms(given.audience, given.issuer, given.caller_claim, given.quota)
-    return Door(Callers(Keys(given.jwks, given.tls_authorities), terms) if given.jwks else None, tls)
+    tls = Tls(arguments.tls_certificate, arguments.tls_key, arguments.tls_authorities) if arguments.tls_key else None
+    terms = Terms(arguments.audience, arguments.issuer, arguments.caller_claim, arguments.quota)
+    return Door(Callers(Keys(arguments.jwks, arguments.tls_authorities), terms) if arguments.jwks else None, tls)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

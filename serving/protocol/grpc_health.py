@@ -31,10 +31,10 @@ class Health(HealthServicer):
         return HealthCheckResponse(status=status)
 
     async def Watch(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:  # noqa: N802
-        told = None
+        last = None
         while not context.done():
-            if (status := await self._status(request.service)) != told:
-                told = status
+            if (status := await self._status(request.service)) != last:
+                last = status
                 yield HealthCheckResponse(status=status)
             await asyncio.sleep(WATCH_SECONDS)
 

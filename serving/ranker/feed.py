@@ -172,10 +172,10 @@ class Feed:
         return ScoredRows.joined(parts)
 
     async def _deliver(self, send: Send, rows: ScoredRows) -> None:
-        taken = False
+        success = False
         try:
             await send(rows, self.dropped)
-            taken = True
+            success = True
         except Exception as error:
             # Whatever befell this batch, the next one has a chance of its own.
             self._failures.inc()
@@ -183,7 +183,7 @@ class Feed:
             reason = str(error).splitlines()[0] if expected else type(error).__name__
             log.warning("feed failed", extra={"fields": {"feed": self.name, "rows": len(rows), "reason": reason}})
         finally:
-            if taken:
+            if success:
                 self._sent.inc(len(rows))
             else:
                 self._drop(len(rows))
