@@ -50,7 +50,7 @@ class Look:
 
 @dataclass
 class Replay:
-    """One policy's way through history.
+    """The replay of one policy.
 
     Attributes
     ----------
@@ -206,5 +206,6 @@ class Replay:
         return replace(serving, model=model, reference=reference, learnt=at - self.delay)
 
     def _reference(self, model: PropensityModel, rows: int, trained_at: int) -> Reference | None:
-        # Named by its trees: an update leaves the rows as far from the reference as they were.
+        # An updated model keeps its trees' name, so the drift streak goes on: an update does not change how far the
+        # rows are from the reference.
         return self.history.reference(model, rows, name=f"{trained_at}") if self.policy.looks else None

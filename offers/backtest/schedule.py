@@ -24,7 +24,7 @@ class Schedule:
 
     @property
     def looks(self) -> bool:
-        """Whether what it does depends on signals."""
+        """Whether signals decide when it trains."""
         return self.trigger in ("drift", "two of three")
 
 

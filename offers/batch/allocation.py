@@ -11,7 +11,7 @@ from offers.batch.prices import BLOCK, Pricing, blocks, chosen, price
 from offers.errors import CampaignError
 
 EXACT = 2_000
-"""Up to so many customers HiGHS solves the campaign as it stands."""
+"""Up to this number of customers HiGHS solves the campaign exactly."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _exchange(
         mine = np.flatnonzero(held[customer])
         dropped = int(mine[np.asarray(scores[customer])[mine].argmin()])
         use -= constraints.usage[:, dropped]
-    # What was short already may stay short; nothing else may become so.
+    # A limit that is broken already may stay so, but this must not break another, or break it further.
     if held[customer, offer] or ((left - use < -1e-9) & (use > 0)).any():
         return
     held[customer, offer] = True

@@ -28,7 +28,7 @@ Tell = Callable[[int], None]
 
 
 class Manifest(Record):
-    """What a directory of parts was begun with; a run that goes on must be begun with the same."""
+    """The arguments that a directory of parts was begun with. A run that resumes it must have the same."""
 
     contract: str
     bundle: str
