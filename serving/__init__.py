@@ -1,1 +1,1 @@
-"""What answers a bank's applications: the predictor and the ranker, as KServe models."""
+"""The services that answer a bank's applications: the predictor and the ranker, as KServe models."""

@@ -38,13 +38,13 @@ class Batch:
 
     @property
     def key(self) -> str:
-        """What tells events apart, after CloudEvents 1.0."""
+        """The identity of an event by CloudEvents 1.0: its source and id."""
         return f"{self.source} {self.id}"
 
 
 @dataclass(frozen=True)
 class BatchSchema:
-    """What the events of a bundle must hold."""
+    """The schema of a bundle's events."""
 
     bundle: str
     columns: tuple[WatchedColumn, ...]

@@ -33,13 +33,13 @@ class WindowJudgement:
     served_otherwise: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
+        """The record, ready for JSON."""
         histograms = {name: histogram.to_dict() for name, histogram in self.histograms.items()}
         return self.report.to_dict() | {"histograms": histograms, "served_otherwise": self.served_otherwise}
 
 
 class Judge:
-    """Knows the bundle, and nothing of windows that came before but the selection that held last."""
+    """Judges windows one by one. It keeps the bundle, and of earlier windows only the last selection."""
 
     def __init__(self, watched: Watched) -> None:
         self.watched = watched
