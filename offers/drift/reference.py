@@ -90,7 +90,7 @@ class WatchedColumn:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What its rows are counted by: its values, those never seen, and the missing ones."""
+        """The labels that its rows are counted by: its values, the unseen ones, and the missing ones."""
         return (*self.values, UNSEEN, MISSING)
 
     def encode(self, cells: "pd.Series[Any]") -> Floats:

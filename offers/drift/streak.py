@@ -31,14 +31,14 @@ class Run:
             return cls(1, finding.p_value or 0.0, finding.rises, finding.counts)
         counts = tuple(a + b for a, b in zip(before.counts, finding.counts, strict=True))
         together = _p_value(finding.test, finding.reference_counts, counts)
-        # What can't be added up is as certain as the least certain of its windows.
+        # A run whose counts can't be added up is as certain as its least certain window.
         p_value = max(before.p_value, finding.p_value or 0.0) if together is None else together
         return cls(before.windows + 1, p_value, finding.rises, counts)
 
 
 @dataclass(frozen=True)
 class Streak:
-    """How long each respect has been suspect without a break, and which signals are an alarm since the last window.
+    """The length of each tested quantity's run of suspect windows, and the signals that are an alarm after the last.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class Streak:
         return replace(self, bundle=report.bundle, runs=runs, alarms=alarms)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the thresholds, as JSON can hold it."""
+        """Everything except the thresholds, ready for JSON."""
         return {key: value for key, value in asdict(self).items() if key != "watch"}
 
     @classmethod

@@ -22,7 +22,7 @@ class Figure(_Result):
 
 
 class Scores(_Result):
-    """How propensities of some rows did. A figure that can't be computed (one class only) is absent."""
+    """Quality of the propensities of some rows. A figure that can't be computed (one class only) is absent."""
 
     rows: int
     positive_rate: float
@@ -51,7 +51,7 @@ class Segment(_Result):
 
 
 class Group(_Result):
-    """A protected group at the operating point. What it has no rows to measure by is None, which is not zero."""
+    """A protected group at the operating point. A figure without rows to measure it is None, which is not zero."""
 
     value: str
     rows: int

@@ -13,7 +13,7 @@ _INITIALS = ("auc", "ece", "ks", "f1")
 
 
 class RuleVerdict(Record, extra="ignore"):
-    """One line of the gate: what was asked, what was measured, and whether that will do.
+    """One line of the gate: the rule, the measured figure, and whether the rule holds.
 
     `passed` is None where the rule does not apply: there is no champion to compare with.
     """
@@ -58,7 +58,7 @@ def decide(evaluation: Evaluation, contract: Contract) -> GateVerdict:
 
 
 def decide_update(evaluation: Evaluation, contract: Contract) -> GateVerdict:
-    """Hold an update of the model that serves against that model: it has the same trees, so this is all there is."""
+    """Judge an update by comparing it with the model that serves. It has the same trees, so no other rule applies."""
     duel = evaluation.champion.newest if evaluation.champion else None
     rules = () if duel is None else challenge(duel, contract)
     return GateVerdict(contract=contract.name, passed=bool(rules) and all(rule.passed for rule in rules), rules=rules)

@@ -14,7 +14,7 @@ from offers.governance.state import State
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one entry."""
+    """A fault of one entry."""
 
     number: int
     sentence: str
@@ -101,5 +101,5 @@ def _parsed(content: bytes) -> Entry:
 
 
 def _unsigned(content: bytes) -> bytes:
-    """What was signed: in an entry's own form the signature stands last."""
+    """The signed part of an entry: everything before its signature, which stands last."""
     return content[: content.rindex(b',"signature":')] + b"}\n"

@@ -1,1 +1,1 @@
-"""What serves: the encoder and the calibrated trees. Safe for the sidecar: imports no contract."""
+"""The model that serves: the encoder and the calibrated trees. Safe for the sidecar: imports no contract."""

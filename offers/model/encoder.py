@@ -139,7 +139,7 @@ class _Numbers:
 
 
 class _Codes:
-    """Codes of other people's categories, looked up in a table of ours; code -1 finds its last entry, NaN."""
+    """Translate a caller's category codes by our table. Code -1 finds the table's last entry, NaN."""
 
     def __init__(self, codes: np.ndarray, table: np.ndarray) -> None:
         self.codes, self.table = codes, table

@@ -1,1 +1,1 @@
-"""What a period's decisions and outcomes say, and what follows from it."""
+"""A period's decisions and outcomes: measured, judged, reported."""

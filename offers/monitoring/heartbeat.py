@@ -14,7 +14,7 @@ _PREFIX = "monitoring"
 
 
 class Status(Record):
-    """What a run has come to: signals are None where they could not be judged, `report` is the key of its page."""
+    """The result of a run: signals are None if they could not be judged, `report` is the key of its page."""
 
     contract: str
     bundle: str

@@ -10,7 +10,7 @@ from offers.contract.sections import Retraining
 
 @dataclass(frozen=True)
 class PromiseCheck:
-    """What matured labels say of the scores given at the time.
+    """How well the matured labels fit the scores that were given at the time.
 
     `level` is the distance of the number of acceptances from what the propensities promise, `ranks` that of the AUC,
     both in standard deviations; None where labels are too few.

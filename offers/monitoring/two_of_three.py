@@ -22,7 +22,7 @@ Action = Literal["none", "update", "retrain"]
 
 @dataclass(frozen=True)
 class Signals:
-    """What is known of a serving model.
+    """The signals about a serving model, and the labels that a training would need.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ def decide(signals: Signals, settings: Retraining) -> RetrainingVerdict:
 
 
 def _update(signals: Signals, settings: Retraining, reasons: tuple[str, ...]) -> RetrainingVerdict:
-    """The cheap answer, where labels show harm and the layer has new ones to learn from."""
+    """The update, if labels show harm and the layer has new ones to learn from."""
     if signals.performance is None:
         return RetrainingVerdict("none", (*reasons, "an update waits for matured labels of this model's scores"))
     if not signals.performance:
@@ -94,7 +94,7 @@ def _update(signals: Signals, settings: Retraining, reasons: tuple[str, ...]) ->
 
 
 def _obstacle(signals: Signals, settings: Retraining) -> str:
-    """Why the model can't be trained now, or nothing."""
+    """The reasons why the model can't be trained now; empty if it can."""
     if signals.labels < settings.labels:
         return f"retraining waits for {settings.labels} new matured labels, there are {signals.labels}"
     wait, why = (

@@ -106,7 +106,7 @@ class Mirror:
                 self.client.set_model_version_tag(version.name, version.version, name, value)
 
     def _source(self, run: str, uri: str) -> str:
-        # A server takes no path of another machine.
+        # A server could not read a path of this machine.
         if "://" in uri or self.artifacts:
             return uri
         return f"{self.client.get_run(run).info.artifact_uri}/{_PAGES}"
@@ -196,7 +196,7 @@ def _tags(state: State, release: Release, moment: datetime) -> dict[str, str]:
 
 
 def _all(search: "Callable[[str | None], PagedList[Item]]") -> Iterator[Item]:
-    """What all pages of a search hold."""
+    """The results of all pages of a search."""
     page = search(None)
     yield from page
     while page.token:

@@ -37,7 +37,7 @@ _MOST_DAYS, _MOST_WINDOWS = 60, 12
 
 
 def headline(monitoring: Monitoring) -> str:
-    """Say what a verdict asks for in one sentence."""
+    """A verdict in one sentence."""
     return _WAITING if monitoring.action == "none" and not monitoring.quiet else _ACTIONS[monitoring.action]
 
 

@@ -39,7 +39,7 @@ class Request(Record):
 
 
 class Decision(Record):
-    """Whether a request started a run, and why; `run` is empty where it did not."""
+    """Whether a request started a run, and why. `run` is empty if it did not."""
 
     kind: Literal["decision"] = "decision"
     at: datetime
@@ -52,7 +52,7 @@ class Decision(Record):
 class Outcome(Record):
     """How a run ended: `bundle` is empty where the gate refused or the run failed.
 
-    `lost` is true where nothing of the run itself failed, but what runs it: begun anew it may well succeed.
+    `lost` is true if Kubeflow failed and not the run itself, which may succeed when it is started again.
     """
 
     kind: Literal["outcome"] = "outcome"
@@ -126,7 +126,7 @@ class Journal:
         return self.store.create(self._key(number), content)
 
     def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "", lost: bool = False) -> None:
-        """Write what has come of a run."""
+        """Write how a run has ended."""
         self.append(Outcome(at=self.clock(), run=run, succeeded=succeeded, bundle=bundle, note=note, lost=lost))
 
     def entries(self) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""What a simulated world's months do to everybody: levels of acceptance, and context columns that follow them."""
+"""The months of a simulated world: a level of acceptance for each, and context columns that follow it."""
 
 import math
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class Climate:
 
     @cached_property
     def levels(self) -> Floats:
-        """What each month adds to the logit."""
+        """The logits that each month adds."""
         spread = self.contract.simulation.period_spread if self.contract.time else 0.0
         return spread * self.path
 

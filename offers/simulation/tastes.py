@@ -18,7 +18,7 @@ MISSING = 0.05
 """Share of missing values in a column that may be missing."""
 
 FARTHEST = 3.0
-"""How many standard deviations a number counts at most, so that one rich user is no world of his own."""
+"""A number counts for at most this many standard deviations, so that one very rich user does not dominate."""
 
 
 @dataclass(frozen=True, eq=False)

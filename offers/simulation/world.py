@@ -50,7 +50,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """What is true of a contract's simulated customers and of their times; all of it follows from `seed`.
+    """A contract's simulated customers and months, with known truth; all of it follows from `seed`.
 
     The logit of acceptance is an intercept, which makes the mean propensity `simulation.base_rate`; plus a customer
     part, effects and interactions of input columns with standard deviation `customer_spread`; plus, for contracts with

@@ -1,1 +1,1 @@
-"""What the pipelines' components call, file to file."""
+"""The steps of the pipelines as functions from files to files; the components call them."""

@@ -48,7 +48,7 @@ def _patiently(step: Callable[[], Result], patience: float) -> Result:
             left = deadline - time.monotonic()
             if not error.passes or left <= 0:
                 raise
-            # Drawn, so that steps that lost the same store don't come back to it at once.
+            # The pause is random, so that steps that lost the same store don't come back to it all at once.
             pause = min(left, random.uniform(longest / 2, longest))
             say(f"{error}; tried again in {pause:.0f} s, for another {left:.0f} s at most")
             time.sleep(pause)

@@ -89,7 +89,7 @@ class DeltaTables:
         """
         with self.errors(name):
             for _ in range(_RACES):
-                # Being refused is no harm: whoever tries again is told of what was appended in between.
+                # A refused append does no harm: the next try sees what was appended in between.
                 with suppress(CommitFailedError):
                     return self._append_once(name, rows, writer, number, partition)
             return self._append_once(name, rows, writer, number, partition)
@@ -140,7 +140,7 @@ def _configuration(schema: pa.Schema) -> dict[str, str | None]:
 
 
 def _s3_options(s3: S3Settings) -> dict[str, str]:
-    """As delta-rs names them; commits are conditional puts, so that of two writers of one version one wins."""
+    """The options by delta-rs' names. Commits are conditional puts: of two writers of a version one wins."""
     options = {
         "aws_access_key_id": s3.access_key,
         "aws_secret_access_key": s3.secret_key.get_secret_value(),

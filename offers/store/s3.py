@@ -103,7 +103,7 @@ class S3Store:
         for _ in range(_CREATE_ATTEMPTS):
             with errors(where):
                 try:
-                    # put_object takes no headers of a condition.
+                    # put_object has no argument for a conditional header.
                     self.client._put_object(self.bucket, self._name(key), content, headers=headers)
                 except S3Error as error:
                     if error.code == "PreconditionFailed":
