@@ -25,7 +25,7 @@ CHANGED_ROWS = 2500
 """Drifted customers to send; an alarm must come within them. A multiple of 2 500 keeps the evaluation's 500-row blocks
 aligned with the first run's: misaligned blocks alone move the AUC by more than the new rows do."""
 LOOK_SECONDS = 2.0
-"""To wait for what a batch brings about, before the next one."""
+"""Seconds to wait for the effect of a batch before the next one."""
 
 
 def demo() -> None:
@@ -44,7 +44,7 @@ def demo() -> None:
     bundle = Path(run(contract.name, source))
     changed = traffic.shifted(open_bundle(str(bundle), settings), CHANGED_ROWS)
     contacts = traffic.contacts(contract, settings, source, changed)
-    # Not where 'offers serve' runs, which may be up.
+    # Other ports than those of 'offers serve', which may be running.
     directory = contacts.parent / "serve"
     with _trigger(contract, settings, contacts, bundle) as trigger:
         console.print("\nPredictor, ranker and drift sidecar answer on loopback", style="bold")
@@ -163,7 +163,7 @@ def _trigger(contract: "Contract", settings: "Settings", contacts: Path, bundle:
     from pipelines.trigger import application
     from serving.process.listening import bound
 
-    # A journal of its own: the cool-down of an earlier demo must not hold this one up.
+    # The demo has its own journal: the cool-down of an earlier demo must not delay this one.
     journal = Journal(DirectoryStore(contacts.parent), contract.name)
     display = RunDisplay()
     arguments = training_arguments(contract.name, str(contacts), str(bundle.parent))

@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.2
 
 
 def contract_to_follow(ledger: "Ledger") -> str | None:
-    """The contract of which a release was promoted last, or is about to be; None where none ever was."""
+    """The contract whose release was promoted last, or is about to be; None before the first promotion."""
     from offers.governance.entries import Promoting
 
     state = ledger.state()

@@ -24,7 +24,7 @@ def register_bundle(ledger: "Ledger", signer: "Signer", bundle: str, catalogue: 
 
 
 def register_run(bundle: str, settings: "Settings", report: Path | None = None) -> str:
-    """Register the bundle of a run, of which `report` is the page; says in one line what came of it."""
+    """Register the bundle of a run, whose page is `report`; return the result in one line."""
     with mirrored(settings, report):
         return _registered(bundle, settings)
 

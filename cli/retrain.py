@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipelines.trigger import Authority
 
 _SETTLE_SECONDS = 60.0
-"""Between two looks at how runs on a cluster have ended."""
+"""Seconds between two looks at the runs on the cluster."""
 
 app = typer.Typer(no_args_is_help=True, help="Ask for a new model, wait for alarms, read what was decided.")
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: its steps as they go, its figures, and the gate's verdict."""
+"""A run on the terminal: its steps as they go, its figures, and the gate's verdict."""
 
 import time
 from collections.abc import Iterator

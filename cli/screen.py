@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 from rich.text import Text
 
-# What a cell of somebody's data holds is text: no markup, no emoji, and nothing that is cut to a narrow screen.
+# Cells of data are printed as they are: no markup, no emoji, and not cut to a narrow screen.
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 

@@ -66,7 +66,7 @@ def serve(
             follow(settings, contract_name, SidecarOptions(sidecar_python(), sink), port, _introduce, log)
         return
     path = _bundle(bundle, settings)
-    # Bundle and catalogue are verified by the services; what is wrong with the given names is told at once.
+    # The services verify bundle and catalogue; a wrong name is refused here at once.
     contract = contracts.load(str(path / "contract.yaml"))
     catalogues.load(catalogue or contract.name, contract)
     Pseudonyms.at(log.key)
@@ -181,14 +181,14 @@ def _introduce(running: "Services", request: Path) -> None:
 
 
 class _Told(BaseException):
-    """We were told to stop."""
+    """A signal has asked us to stop."""
 
 
 @contextmanager
 def _until_told() -> Iterator[None]:
     """Leave the block at SIGTERM, Ctrl-C or when the terminal closes, whatever it waits for; leave it in peace then."""
     numbers = [signal.SIGTERM, signal.SIGINT]
-    # Else nohup asks to outlive the terminal.
+    # Otherwise nohup has asked that we outlive the terminal.
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
 
     def leave(*_: object) -> None:

@@ -63,7 +63,7 @@ def shifted(bundle: "Bundle", rows: int) -> pd.DataFrame:
 
 
 def contacts(contract: Contract, settings: "Settings", source: str, newest: pd.DataFrame) -> Path:
-    """Write a file, in a directory of its own, of all contacts so far and behind them the newest ones."""
+    """Write a file with all contacts so far, followed by the newest ones, into a directory of its own."""
     from offers.data import sources, validation
     from offers.data.csv_writer import write_csv
 

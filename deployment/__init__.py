@@ -1,1 +1,1 @@
-"""What knows an InferenceService: how a bundle is put on a cluster, proved there and taken back."""
+"""Everything about the InferenceService: how a bundle is rolled out on a cluster, checked and taken back."""

@@ -62,7 +62,7 @@ def _return(
     """Go back to the bundle before; a sentence of how that went."""
     try:
         generation = rollout.seen(service.apply(before))
-        # A change that was never seen can't be seen to be undone.
+        # If the controller never saw the change, it can't be waited for to see the return either.
         service.wait(seconds, generation + (generation >= since), patience)
     except ServiceError as error:
         return f"{service} has not returned to {before.uri}: {error}"

@@ -35,7 +35,7 @@ def forwarded(api: client.ApiClient, namespace: str, service: str, port: int, ex
         there is no such service, none of its pods is ready, or the account may not forward to them
     """
     way = _Way(api, namespace, service, port)
-    # What is refused is refused here, and not at the first question, which could only tell that nobody answers.
+    # Refuse here with the reason: the first question could only find that nobody answers.
     try:
         with way.connection():
             pass
@@ -98,7 +98,7 @@ class _Way:
         try:
             yield
         except client.ApiException as error:
-            # Of a web socket that is refused the client tells no status, but the server's line.
+            # For a refused web socket the client gives no status, only the server's status line.
             refused = error.status == 403 or "403" in str(error.reason)
             hint = (
                 "the account that asks may not: it needs to get services, list pods and create pods/portforward there"
@@ -123,7 +123,7 @@ def _number(pod: Any, target: Any) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep off the terminal how the client's own threads end where a pod goes away in mid-answer."""
+    """Keep the tracebacks of the client's threads off the terminal when a pod goes away in mid-answer."""
     before = threading.excepthook
 
     def hook(ended: threading.ExceptHookArgs) -> None:

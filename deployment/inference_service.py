@@ -100,7 +100,7 @@ class InferenceService:
                     heard = True
                     yield service
             except CallError:
-                # An API server that restarts is away for a while, and then refuses until it has read its Roles.
+                # A restarting API server is away at first, and then refuses everybody until it has read its Roles.
                 if not heard or left <= PAUSE:
                     raise
             time.sleep(max(0.0, min(PAUSE, ends - time.monotonic())))

@@ -118,7 +118,7 @@ def state(service: Mapping[str, Any], since: int) -> tuple[State, str]:
 
 
 class RolloutProgress:
-    """How far a service has come that is waited for: its failure may pass, or be that of a pod of before.
+    """Follows a roll-out. A failure is believed only if it lasts: it may pass, or be of a pod from before.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class RolloutProgress:
         self._failed_at: float | None = None
 
     def update(self, service: Mapping[str, Any], moment: float) -> tuple[State, str]:
-        """What `state` tells, but "waiting" where a failure is not believed yet.
+        """The answer of `state`, with "waiting" for a failure that is not believed yet.
 
         Parameters
         ----------
@@ -140,11 +140,11 @@ class RolloutProgress:
         """
         state_name, reason = state(service, self._since)
         if state_name != "failed":
-            # KServe tells of the newest pod: where none can be made for the change, that is one of before.
+            # KServe reports the newest pod: if none can be made for the change, that is one from before.
             self._begun = state_name == "waiting"
             self._failed_at = None
             return state_name, reason
-        # A failure that was there before anything has begun is that of the bundle before.
+        # A failure that was there before the roll-out began belongs to the bundle before.
         if not self._begun:
             return "waiting", reason
         self._failed_at = moment if self._failed_at is None else self._failed_at

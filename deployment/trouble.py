@@ -133,7 +133,7 @@ def _crashed(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
         ended = _ended(status)
         if status["ready"] or not ended:
             continue
-        # So the kubelet writes what had run when its node went down, and what a node that comes back begins anew.
+        # The kubelet writes this for containers that ran when their node went down and are started again.
         if ended.get("reason") == "Unknown":
             return Trouble("its node was restarted, and the pod begins anew", "wait, and ask again in a minute", True)
         if ended.get("reason") == "OOMKilled":
@@ -183,7 +183,7 @@ def _last(text: str) -> str:
 
 
 def _sentence(line: str) -> str:
-    """What a line of a log says: of one in JSON its message, if it has one."""
+    """The text of a log line; for a line of JSON its message, if it has one."""
     try:
         content = json.loads(line)
     except ValueError:

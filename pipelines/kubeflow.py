@@ -28,7 +28,7 @@ EXPERIMENT = "offers"
 ROOT = "s3://mlpipeline/v2/artifacts"
 """Where Kubeflow keeps what steps leave, if a run names no other place."""
 KEPT = timedelta(days=8)
-"""After so long the last run of a schedule that has ended is over, and its workflow gone."""
+"""By this age the last run of a deleted schedule is over, and its workflow is gone."""
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"
 """As kfp's own client calls it."""
 _HEALTH, _HEALTH_SECONDS = "/apis/v2beta1/healthz", 5.0
@@ -112,7 +112,7 @@ class Kubeflow:
         """The newest runs, the newest first."""
         with self._calls():
             newest = self._client.list_runs(page_size=number, sort_by="created_at desc").runs or []
-            # Only its steps tell whether a run that has ended well has made a model.
+            # Only the steps of a successful run show whether it has made a model.
             return [_run(self._client.get_run(run.run_id) if run.state == "SUCCEEDED" else run) for run in newest]
 
     def schedule(self, package: Path, arguments: Mapping[str, Any], name: str, cron: str) -> str:
@@ -174,7 +174,7 @@ class Kubeflow:
     @contextmanager
     def _calls(self, what: str = "the request") -> Iterator[None]:
         try:
-            # The client prints lines of its own for notebooks.
+            # The client prints links for notebooks.
             with redirect_stdout(io.StringIO()):
                 yield
         except kfp_server_api.ApiException as error:

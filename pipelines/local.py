@@ -133,7 +133,7 @@ def _main(package: str, directory: str) -> None:
     arguments = json.loads(Path(directory, "arguments.json").read_text("utf-8"))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(Path(directory, "root")))
     components.load_component_from_text(_without_waits(Path(package).read_text("utf-8")))(**arguments)
-    # kfp leaves threads of its executors behind that would hold the process for nothing.
+    # kfp leaves threads of its executors behind, which would keep the process alive.
     sys.stdout.flush()
     os._exit(0)
 
