@@ -1,12 +1,17 @@
-"""offers experiment: have some customers answered by other arms, and stop that."""
+"""offers experiment: have some customers answered by other arms, tell what came of it, and stop that."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.outcomes import TablesOption
+
 if TYPE_CHECKING:
+    from rich.table import Table as Shown
+
     from offers.experiments.experiment import Experiment
+    from offers.reports.tables import Table
     from serving.ranker.routing import Routing
 
 app = typer.Typer(no_args_is_help=True, help="Experiments: arms that answer a share of the customers.")
@@ -48,6 +53,53 @@ def stop(name: Annotated[str, typer.Argument(help="The experiment.")], routing: 
         raise PolicyError(f"{path}: expected one of {', '.join(names) or 'no experiments'}, got {name!r}")
     _write(path, present, tuple(one for one in present.experiments if one.name != name))
     typer.echo(f"{name} has ended")
+
+
+@app.command()
+def report(
+    file: FileArgument,
+    tables: TablesOption = "",
+    since: Annotated[str, typer.Option(help="A moment in UTC, or a span before --until such as 30d.")] = "",
+    until: Annotated[str, typer.Option(help="A moment in UTC; by default that of --as-of.")] = "",
+    as_of: Annotated[str, typer.Option(help="Outcomes that came later don't count; by default now.")] = "",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="An HTML page to write, too.")] = None,
+) -> None:
+    """Compare the arms, customer by customer. Exit code 3: customers are missing from an arm."""
+    from cli.screen import console
+    from offers.decisions.period import Period
+    from offers.experiments import experiment as experiments
+    from offers.experiments.comparison import compare
+    from offers.experiments.members import members
+    from offers.files import os_errors
+    from offers.reports import experiment as reports
+    from offers.settings import Settings
+    from offers.store.delta import DeltaTables
+
+    settings, experiment, period = Settings.from_env(), experiments.load(file), Period.parse(since, until, as_of)
+    log = DeltaTables.at(tables or str(settings.home / "tables"), settings)
+    customers = members(log, experiment.name, period)
+    comparison = compare(customers.customers, experiment.shares, customers.protected)
+    console.print(reports.headline(comparison), style="bold", markup=False, highlight=False)
+    console.print(_shown(reports.outcome_table(comparison, experiment.shares)))
+    console.print(_shown(reports.guardrail_table(comparison)))
+    for note in reports.notes(customers, comparison):
+        console.print(f"- {note}", markup=False, highlight=False)
+    if output is not None:
+        with os_errors(output):
+            output.write_text(reports.experiment_report(experiment, customers, comparison, period), "utf-8")
+        console.print(f"report  {output}", markup=False, highlight=False, soft_wrap=True)
+    if comparison.mismatched:
+        raise typer.Exit(3)
+
+
+def _shown(table: "Table") -> "Shown":
+    from rich.table import Table as Shown
+    from rich.text import Text
+
+    shown = Shown(*(cell.text for cell in table.head), box=None, pad_edge=False)
+    for row in table.rows:
+        shown.add_row(*(Text(f"{cell.text}\n{cell.note}" if cell.note else cell.text) for cell in row))
+    return shown
 
 
 def _present(path: Path | None) -> "tuple[Path, Routing]":

@@ -70,6 +70,11 @@ def of_decision(decision_id: str) -> dataset.Expression:
     return _text("decision_id") == decision_id
 
 
+def of_experiment(name: str) -> dataset.Expression:
+    """The condition that a decision is about a member of an experiment."""
+    return _text("experiment") == name
+
+
 def _text(column: str) -> dataset.Expression:
     """A column of text; in files that an erasure has written it has a type that compares with no other."""
     return dataset.field(column).cast(pa.string())

@@ -1,0 +1,184 @@
+"""The arms of an experiment, compared customer by customer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from offers.experiments.assignment import CONTROL
+from offers.experiments.confidence import radius
+
+FEWEST = 200
+"""Customers of an arm, or of a group, below which nothing is concluded."""
+MISMATCH = 0.001
+"""p-value below which arms do not have the customers that they should have, or are not alike before the experiment."""
+MORE_FALLBACKS, LEAST_EXPOSURE = 0.01, 0.8
+"""Limits of the guardrails: by how much an arm's share of answers without its predictor may be above the control's; the
+exposure of the group that is least exposed against the one that is most, as far as the control keeps to it."""
+
+Verdict = Literal["better", "worse", "open", "too few"]
+Passage = Literal["passes", "fails", "too few"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its interval, which holds at every look."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Guardrail:
+    """Something that an arm must not worsen; figures are NaN where there are too few customers."""
+
+    name: str
+    arm: float
+    control: float
+    verdict: Passage
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """An arm against the control.
+
+    Attributes
+    ----------
+    customers : whose outcomes are known
+    conversion : share of them who accepted
+    earned : EUR per customer
+    conversion_more : difference to the control's share
+    earned_more : EUR per customer that the arm earns more, by CUPED where `spared` is above 0
+    lift : relative difference of conversion, NaN without a conversion of the control
+    spared : share of the variance that the covariate explains
+    """
+
+    name: str
+    customers: int
+    conversion: float
+    earned: float
+    conversion_more: Interval
+    earned_more: Interval
+    lift: Interval
+    spared: float
+    verdict: Verdict
+    guardrails: tuple[Guardrail, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All arms. `mismatch` is the p-value of each arm having its share of customers; `counts` are these."""
+
+    counts: Mapping[str, int]
+    mismatch: float
+    control: tuple[int, float, float]
+    arms: tuple[ArmResult, ...]
+
+    @property
+    def mismatched(self) -> bool:
+        """Whether customers are missing from an arm, so that nothing else can be believed."""
+        return self.mismatch < MISMATCH
+
+
+def compare(customers: pd.DataFrame, shares: Mapping[str, float], protected: Sequence[str] = ()) -> Comparison:
+    """Compare each arm with the control.
+
+    Parameters
+    ----------
+    customers : one row each, with `arm`, `converted` (0, 1, NaN not known yet), `earned` (EUR), `covariate` (NaN where
+        there is none), `decisions`, `fallbacks`, `exposed`, and a column of groups for each of `protected`
+    shares : of each arm, the control's among them
+    """
+    counts = {name: int((customers["arm"] == name).sum()) for name in shares}
+    ripe = customers[customers["converted"].notna()]
+    control = ripe[ripe["arm"] == CONTROL]
+    arms = tuple(_arm(name, customers, control, protected) for name in shares if name != CONTROL)
+    told = (len(control), _mean(control["converted"]), _mean(control["earned"]))
+    return Comparison(counts, mismatch(list(counts.values()), list(shares.values())), told, arms)
+
+
+def mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
+    """The p-value of a chi-squared test that customers fall to arms by their shares; 1 where there is nobody."""
+    expected = np.array(shares) / sum(shares) * sum(counts)
+    there = expected > 0
+    if not there.any():
+        return 1.0
+    chi2 = float(((np.array(counts) - expected)[there] ** 2 / expected[there]).sum())
+    return float(stats.chi2.sf(chi2, int(there.sum()) - 1)) if there.sum() > 1 else 1.0
+
+
+def adjusted(values: np.ndarray, covariate: np.ndarray, is_arm: np.ndarray) -> tuple[np.ndarray, float]:
+    """Take out of values what a covariate from before the experiment explains (CUPED, Deng et al. 2013).
+
+    Returns
+    -------
+    ndarray, float
+        the values, and the share of their variance that is spared; 0 where there is no covariate, or where arms differ
+        in it, since then the arm has moved it
+    """
+    if np.isnan(covariate).all():
+        return values, 0.0
+    centred = np.nan_to_num(covariate - np.nanmean(covariate))
+    here, there = centred[is_arm], centred[~is_arm]
+    error = np.sqrt(here.var() / len(here) + there.var() / len(there))
+    if error == 0 or 2 * stats.norm.sf(abs(here.mean() - there.mean()) / error) < MISMATCH:
+        return values, 0.0
+    within = centred - np.where(is_arm, here.mean(), there.mean())
+    left = values - (within @ values) / (within @ within) * centred
+    before = values[is_arm].var() + values[~is_arm].var()
+    spared = 1 - (left[is_arm].var() + left[~is_arm].var()) / before if before else 0.0
+    return (left, float(spared)) if spared > 0 else (values, 0.0)
+
+
+def _arm(name: str, everybody: pd.DataFrame, control: pd.DataFrame, protected: Sequence[str]) -> ArmResult:
+    arm = everybody[(everybody["arm"] == name) & everybody["converted"].notna()]
+    both = pd.concat([arm, control])
+    is_arm = np.arange(len(both)) < len(arm)
+    few = min(len(arm), len(control)) < FEWEST
+    earned, spared = (both["earned"].to_numpy(np.float64), 0.0)
+    if not few:
+        earned, spared = adjusted(earned, both["covariate"].to_numpy(np.float64), is_arm)
+    converted = _difference(both["converted"].to_numpy(np.float64), is_arm)
+    more, base = _difference(earned, is_arm), _mean(control["converted"])
+    lift = Interval(*(np.array([converted.value, converted.low, converted.high]) / (base or np.nan)).tolist())
+    verdict: Verdict = "too few" if few else "better" if more.low > 0 else "worse" if more.high < 0 else "open"
+    rails = (_fallbacks(everybody, name), *(_exposure(everybody, name, column) for column in protected))
+    means = (_mean(arm["converted"]), _mean(arm["earned"]))
+    return ArmResult(name, len(arm), *means, converted, more, lift, spared, verdict, rails)
+
+
+def _difference(values: np.ndarray, is_arm: np.ndarray) -> Interval:
+    here, there = values[is_arm], values[~is_arm]
+    if min(len(here), len(there)) < 2:
+        return Interval(np.nan, np.nan, np.nan)
+    value = float(here.mean() - there.mean())
+    width = float(radius(here.var(ddof=1) / len(here) + there.var(ddof=1) / len(there), len(values)))
+    return Interval(value, value - width, value + width)
+
+
+def _fallbacks(everybody: pd.DataFrame, name: str) -> Guardrail:
+    title, parts = "answers without its predictor", [everybody[everybody["arm"] == one] for one in (name, CONTROL)]
+    if min(map(len, parts)) < FEWEST:
+        return Guardrail(title, np.nan, np.nan, "too few")
+    arm, control = (float(part["fallbacks"].sum() / part["decisions"].sum()) for part in parts)
+    return Guardrail(title, arm, control, "fails" if arm > control + MORE_FALLBACKS else "passes")
+
+
+def _exposure(everybody: pd.DataFrame, name: str, column: str) -> Guardrail:
+    title, ratios = f"exposure by {column}", list[float]()
+    for one in (name, CONTROL):
+        groups = everybody[everybody["arm"] == one].groupby(column)["exposed"].agg(["mean", "size"])
+        large = groups[groups["size"] >= FEWEST]["mean"]
+        if len(large) < 2:
+            return Guardrail(title, np.nan, np.nan, "too few")
+        ratios.append(float(large.min() / large.max()) if large.max() else 1.0)
+    arm, control = ratios
+    return Guardrail(title, arm, control, "fails" if arm < min(LEAST_EXPOSURE, control) else "passes")
+
+
+def _mean(values: pd.Series) -> float:
+    return float(values.mean()) if len(values) else np.nan

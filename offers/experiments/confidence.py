@@ -1,0 +1,36 @@
+"""Intervals that hold at every look: an asymptotic confidence sequence (Waudby-Smith et al. 2024).
+
+Whoever looks at a plain interval again and again, and stops when it leaves zero, stops in a third of experiments in
+which nothing differs. These intervals are wider, and hold at all looks together.
+"""
+
+import numpy as np
+
+LEVEL = 0.95
+TUNED = 5000
+"""Customers at which the intervals are narrowest for their level; they hold at any number."""
+
+
+def radius(variance: np.ndarray | float, n_customers: np.ndarray | float, level: float = LEVEL) -> np.ndarray:
+    """Half the width of the interval around an estimate.
+
+    Parameters
+    ----------
+    variance : of the estimate, as a plain interval takes it
+    n_customers : that it is made from, those of both arms together
+
+    Returns
+    -------
+    ndarray
+        the paper's theorem 2.2: sqrt(n variance) sqrt(2 (n r + 1) / (n² r) log(sqrt(n r + 1) / alpha)), with r such
+        that it is narrowest at `TUNED`
+
+    Examples
+    --------
+    >>> float(radius(1e-4, 5000).round(4))  # a plain interval has 0.0196
+    0.0304
+    """
+    alpha, n = 1 - level, np.asarray(n_customers, np.float64)
+    rate = (-2 * np.log(alpha) + np.log(-2 * np.log(alpha) + 1)) / TUNED
+    grown = n * rate + 1
+    return np.asarray(np.sqrt(n * variance) * np.sqrt(2 * grown / (n**2 * rate) * np.log(np.sqrt(grown) / alpha)))

@@ -1,0 +1,58 @@
+"""The members of an experiment, read back from the log of what was decided about them."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from offers.contract.contract import Contract
+from offers.decisions import log
+from offers.decisions.period import Period
+from offers.decisions.shipping import ship
+from offers.decisions.spool import Spool, SpoolLimits
+from offers.errors import DataError
+from offers.experiments.members import members
+from offers.settings import Settings
+from offers.store.delta import DeltaTables
+from tests.support.decision_log import KEY, NOON, answered, outcome, policy_event
+from tests.support.rankers import CROWD, policy_of
+from tests.support.warranties import WARRANTIES
+
+LATER = NOON + timedelta(days=90)
+
+
+def test_each_customer_is_one_row_with_what_came_of_all_decisions(shop_contract: Contract, tmp_path: Path) -> None:
+    target = shop_contract.target.model_copy(update={"matures_after_days": 30})
+    contract = shop_contract.model_copy(update={"target": target})
+    tables, spool = DeltaTables.at(str(tmp_path / "tables"), Settings()), Spool(tmp_path / "s", "pod", SpoolLimits())
+    spool.append(policy_event(contract))
+    answers = [answered(contract, CROWD, 100 * day, NOON + timedelta(days=day), seed=day) for day in range(2)]
+    # F is in the control first and then in the arm.
+    arms = [["a", "control", "a", "a", "control", "control"], ["a", "control", "a", "a", "control", "a"]]
+    for answer, names in zip(answers, arms, strict=True):
+        spool.append(log.decided(replace(answer, experiment="e", arms=names), KEY))
+    spool.append(log.decided(answered(contract, CROWD, 200), KEY))
+    told = [outcome(f"{0:032x}"), outcome(f"{100:032x}", after=timedelta(days=2)), outcome(f"{201:032x}")]
+    spool.append(log.observed(told, NOON + timedelta(days=3), "r"))
+    spool.seal()
+    assert not [one for one in ship(spool.directory, tables) if one.refusal]
+    found = members(tables, "e", Period(None, LATER, LATER))
+    assert (found.decisions, found.moved, found.erased) == (12, 1, 0)
+    rows = found.customers.set_index("customer")
+    assert {KEY.of(name) for name in "ABCDE"} == set(rows.index)
+    a, d = rows.loc[KEY.of("A")], rows.loc[KEY.of("D")]
+    assert (a["arm"], a["converted"], a["decisions"]) == ("a", 1, 2)
+    offers = {offer.id: offer for offer in policy_of(contract, WARRANTIES).offers}
+    firsts = [offers[orjson.loads(answer.answers[0])["offers"][0]["offer_id"]] for answer in answers]
+    assert a["earned"] == sum(offer.value - offer.cost for offer in firsts)
+    first = answers[0].propensity[0]
+    assert a["covariate"] == pytest.approx(np.nanmean(first))
+    # D gets no offer: that is known at once, and earns nothing.
+    assert (d["converted"], d["earned"], d["exposed"]) == (0, 0, 0)
+    early = members(tables, "e", Period(None, LATER, NOON + timedelta(days=10))).customers
+    assert early["converted"].isna().all()
+    with pytest.raises(DataError, match="experiment 'f': expected decisions"):
+        members(tables, "f", Period(None, LATER, LATER))
