@@ -84,6 +84,8 @@ def results_table(evaluation: Evaluation) -> Table:
         _scores_row(table, "champion", evaluation.champion.scores)
     if evaluation.windows:
         _scores_row(table, "random split: optimistic", evaluation.random_split, "dim")
+        if evaluation.random_baseline:
+            _scores_row(table, "logistic baseline there", evaluation.random_baseline, "dim")
     return table
 
 

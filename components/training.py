@@ -104,7 +104,8 @@ def evaluate(
     evaluated, points = execute(training.evaluate, contract, *paths, Settings.from_env(), say)
     for name, figure in evaluated.model.figures.items():
         figures.log_metric(name, figure.value)
-    curves.log_roc_curve(points.false_positive, points.true_positive, points.thresholds)
+    if points.thresholds:
+        curves.log_roc_curve(points.false_positive, points.true_positive, points.thresholds)
     curves.log_confusion_matrix(["declined", "accepted"], points.confusion)
 
 

@@ -73,17 +73,17 @@ def evaluate(
             here = contract if name == "propensity" else contract.without_layer
             scored[name] = rolling_propensity(learner, matrix, labels, here, progress=progress_of)
     if contract.time is None:
-        random_split = scored["propensity"]
+        split = [scored["propensity"], scored["baseline"]]
     else:
         progress("random split, for comparison")
-        random_split = folded_propensity(trees, matrix, labels, contract, seed)
+        split = [folded_propensity(learner, matrix, labels, contract, seed) for learner in (trees, logistic)]
 
     progress("bootstrap intervals")
     judged_labels, period = labels[first:], dataset.periods[first:]
     predictions = pd.DataFrame(
         {"row": np.arange(first, len(labels)), "period": period, "window": "", "label": judged_labels, **scored}
     )
-    random = metrics.score(labels, random_split, share)
+    random = [metrics.score(labels, propensity, share) for propensity in split]
     return _figures(dataset, contract, booster, matrix, predictions, random, champion, seed), predictions
 
 
@@ -93,11 +93,14 @@ def _figures(
     booster: xgb.Booster,
     matrix: np.ndarray,
     predictions: pd.DataFrame,
-    random_split: Scores,
+    random_split: Sequence[Scores],
     champion: Champion | None,
     seed: int,
 ) -> Evaluation:
-    """Measure predictions that are made; names the window of each of their rows."""
+    """Measure predictions that are made; names the window of each of their rows.
+
+    `random_split` are the scores of model and baseline there.
+    """
     share, labels, period = contract.evaluation.contact_share, predictions["label"].to_numpy(), predictions["period"]
     measure = partial(metrics.score, share=share, bootstrap=contract.evaluation.bootstrap, seed=seed)
     first = len(dataset) - len(predictions)
@@ -120,7 +123,8 @@ def _figures(
             if contract.time is not None
             else None
         ),
-        random_split=random_split,
+        random_split=random_split[0],
+        random_baseline=random_split[1],
         segments=tuple(_segments(rows, labels, propensity, contract)),
         fairness=tuple(fairness(rows, labels, propensity, contract)),
         drift=tuple(_drift(dataset.frame, first, spans, contract)),

@@ -56,7 +56,7 @@ def fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, con
             groups=measured,
             left_out=small,
             without_recall=tuple(group.value for group in measured if group.recall is None),
-            selection_ratio=rounded(float(frame.ratio()["selection_rate"])),
+            selection_ratio=rounded(float(frame.ratio()["selection_rate"])) if len(measured) > 1 else None,
             recall_difference=rounded(max(recalls) - min(recalls)) if len(recalls) > 1 else None,
         )
 

@@ -115,7 +115,10 @@ class Comparison(_Result):
 
 
 class Evaluation(_Result):
-    """Everything the gate, the report and the model card need to know."""
+    """Everything the gate, the report and the model card need to know.
+
+    `random_baseline` is the logistic baseline on the random split; older versions did not measure it.
+    """
 
     contract: str
     scheme: str
@@ -125,6 +128,7 @@ class Evaluation(_Result):
     windows: tuple[Window, ...]
     within_period_auc: float | None
     random_split: Scores
+    random_baseline: Scores | None = None
     segments: tuple[Segment, ...]
     fairness: tuple[Fairness, ...]
     drift: tuple[ColumnDrift, ...]

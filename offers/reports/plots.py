@@ -55,12 +55,22 @@ def curves(predictions: pd.DataFrame, evaluation: Evaluation, share: float) -> l
 
 def over_time(predictions: pd.DataFrame, smallest: int) -> list[Plot]:
     """Draw quality by period; empty where fewer than two periods have `smallest` rows and both outcomes."""
-    parts = [
+    parts = _telling(predictions, smallest)
+    return [_auc_by_period(parts), _rate_by_period(parts)] if len(parts) > 1 else []
+
+
+def left_out(predictions: pd.DataFrame, smallest: int) -> int:
+    """Number of periods that `over_time` leaves out."""
+    return int(predictions["period"].nunique()) - len(_telling(predictions, smallest))
+
+
+def _telling(predictions: pd.DataFrame, smallest: int) -> list[tuple[str, pd.DataFrame]]:
+    """The periods with `smallest` rows and both outcomes."""
+    return [
         (str(period), part)
         for period, part in predictions.groupby("period")
         if len(part) >= smallest and part["label"].nunique() == 2
     ]
-    return [_auc_by_period(parts), _rate_by_period(parts)] if len(parts) > 1 else []
 
 
 def _roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Plot:

@@ -89,6 +89,9 @@ def quality(evaluation: Evaluation, contract: Contract) -> Table:
         ]
     if contract.time is not None:
         columns.append(scores(Cell("Model", "optimistic: random split", "optimistic"), evaluation.random_split))
+        if evaluation.random_baseline is not None:
+            beside = Cell("Logistic baseline", "optimistic: random split", "optimistic")
+            columns.append(scores(beside, evaluation.random_baseline))
     head, *rows = zip(*columns, strict=True)
     return Table(head, tuple(rows))
 

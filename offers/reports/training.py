@@ -45,6 +45,7 @@ def training_report(
         windows=tables.windows(evaluation, _within(predictions, smallest)),
         curves=plots.curves(predictions, evaluation, contract.evaluation.contact_share),
         over_time=plots.over_time(predictions, smallest),
+        months_left_out=plots.left_out(predictions, smallest),
     )
 
 
@@ -109,12 +110,26 @@ def context(
         "shifted": [column.column for column in watched if max(column.psi) >= tables.SHIFTED],
         "chance_psi": _chance_psi(evaluation),
         "power": tables.power(evaluation.columns),
+        "left_out": _left_out(evaluation, contract),
         "strongest": max(evaluation.columns, key=lambda column: column.auc or 0.0),
         "base_rates": [window.model.positive_rate for window in evaluation.windows],
         "leakage": [column.name for column in contract.columns if column.role == Role.LEAKAGE],
         "protected_inputs": [column.name for column in contract.protected if column.is_input],
         "top": f"{100 * contract.evaluation.contact_share:g}%",
     }
+
+
+def _left_out(evaluation: Evaluation, contract: Contract) -> dict[str, str]:
+    """What a segment's table leaves out, and of which of its groups a figure can't be computed, by segment."""
+    said = {}
+    for name in contract.segments:
+        shown = [segment for segment in evaluation.segments if segment.column == name]
+        rows = evaluation.model.rows - sum(segment.scores.rows for segment in shown)
+        one_sided = [segment.value for segment in shown if not segment.scores.figures]
+        small = f"Left out, in smaller groups: {tables.count(rows)} of {tables.count(evaluation.model.rows)} rows."
+        single = f"One outcome alone, so that nothing can be ranked: {', '.join(one_sided)}."
+        said[name] = " ".join([*([small] if rows else []), *([single] if one_sided else [])])
+    return said
 
 
 def _within(predictions: pd.DataFrame, smallest: int) -> dict[str, float | None]:

@@ -36,7 +36,10 @@ EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
 
 @dataclass(frozen=True)
 class Curves:
-    """Points of the ROC curve, and the confusion matrix at the operating point (rows: actual no, yes)."""
+    """Points of the ROC curve, and the confusion matrix at the operating point (rows: actual no, yes).
+
+    There are no points where only one outcome occurs.
+    """
 
     false_positive: list[float]
     true_positive: list[float]
@@ -136,7 +139,7 @@ def evaluate(
     files.save(result, EVALUATION, evaluated)
     files.save(result, PREDICTIONS, scored)
     say(f"AUC {evaluated.model.figures.get('auc', 'not measured')}")
-    return evaluated, _curves(scored, contract.evaluation.contact_share)
+    return evaluated, curves(scored, contract.evaluation.contact_share)
 
 
 def gate(
@@ -239,18 +242,23 @@ def _facts(origin: Origin) -> dict[str, str]:
     }
 
 
-def _curves(scored: pd.DataFrame, share: float) -> Curves:
+def curves(scored: pd.DataFrame, share: float) -> Curves:
+    """Draw predictions as Kubeflow's page shows them."""
     from sklearn.metrics import confusion_matrix, roc_curve
 
     from offers.evaluation import metrics
 
     labels, propensity = scored["label"].to_numpy(), scored["propensity"].to_numpy()
+    contacts = metrics.contacted(propensity, share)
+    confusion = confusion_matrix(labels, contacts, labels=[0, 1]).tolist()
+    if labels.min() == labels.max():
+        # Of one outcome alone there is no rate of the other, and Kubeflow takes no NaN.
+        return Curves([], [], [], confusion)
     false_positive, true_positive, thresholds = roc_curve(labels, propensity)
     places = np.unique(np.linspace(0, len(thresholds) - 1, _ROC_POINTS).astype(int))
-    contacts = metrics.contacted(propensity, share)
     return Curves(
         false_positive[places].tolist(),
         true_positive[places].tolist(),
         np.minimum(thresholds[places], 1.0).tolist(),
-        confusion_matrix(labels, contacts).tolist(),
+        confusion,
     )

@@ -34,3 +34,11 @@ def test_the_precision_of_a_group_that_nobody_is_chosen_from_is_not_measured() -
     assert {group.value: group.precision for group in fair.groups} == {"f": 0.5, "m": None}
     assert {group.value: group.recall for group in fair.groups} == {"f": 0.2, "m": 0.0}
     assert (fair.recall_difference, fair.without_recall) == (0.2, ())
+
+
+def test_a_group_that_stands_alone_is_compared_with_none() -> None:
+    contract = contracts.load(str(CASES / "recall-zero.yaml"))
+    labels = np.tile([0, 1], 200)
+    (fair,) = fairness(pd.DataFrame({"g": ["f"] * 400}), labels, np.full(400, 0.3), contract)
+    assert (fair.selection_ratio, fair.recall_difference) == (None, None)
+    assert fair.groups[0].recall == 0.1

@@ -90,6 +90,7 @@ def evaluation(predictions: pd.DataFrame) -> Evaluation:
         windows=tuple(window(name, part) for name, part in predictions.groupby("window")),
         within_period_auc=0.61234,
         random_split=scores(predictions.iloc[:900], "propensity"),
+        random_baseline=scores(predictions.iloc[:900], "baseline"),
         segments=tuple(
             Segment(column=column, value=value, scores=scores(predictions.iloc[:100], "propensity"))
             for column, value in (("age", "25 to <60"), ("age", "<25"), ("paper", HOSTILE))
@@ -223,8 +224,9 @@ def test_quality_shows_each_figure_with_its_interval_and_the_random_split_beside
 ) -> None:
     heading = "How good is it, honestly?"
     head, *rows = page.tables[heading]
-    assert head == ["Figure", "Model out of time", "Logistic baseline out of time", "Model optimistic: random split"]
-    assert page.row(heading, "Rows")[1:] == ["1,200", "1,200", "900"]
+    optimistic = [f"{name} optimistic: random split" for name in ("Model", "Logistic baseline")]
+    assert head == ["Figure", "Model out of time", "Logistic baseline out of time", *optimistic]
+    assert page.row(heading, "Rows")[1:] == ["1,200", "1,200", "900", "900"]
     labels = [
         "AUC",
         "Average precision",
@@ -239,10 +241,40 @@ def test_quality_shows_each_figure_with_its_interval_and_the_random_split_beside
     ]
     assert len(rows) == 3 + len(labels)
     for label, (name, found) in zip(labels, evaluation.model.figures.items(), strict=True):
-        _, model, baseline, split = page.row(heading, label)
+        _, model, baseline, split, baselines_split = page.row(heading, label)
         assert model == shown(found)
         assert baseline == f"{evaluation.baseline[name].value:.3f}"
         assert split == f"{evaluation.random_split[name].value:.3f}"
+        assert evaluation.random_baseline is not None
+        assert baselines_split == f"{evaluation.random_baseline[name].value:.3f}"
+
+
+def test_what_can_not_be_computed_is_a_dash_and_what_is_left_out_is_counted(
+    kiosk: Contract, evaluation: Evaluation, predictions: pd.DataFrame, verdict: GateVerdict
+) -> None:
+    refused = predictions.assign(label=0)
+    segments = tuple(
+        Segment(column="age", value=value, scores=scores(refused.iloc[:rows], "propensity"))
+        for value, rows in (("25 to <60", 100), ("<25", 1), (">=60", 1000))
+    )
+    columns = tuple(column.model_copy(update={"auc": None}) for column in evaluation.columns)
+    update = {
+        "model": scores(refused, "propensity", bootstrap=50),
+        "baseline": scores(refused, "baseline"),
+        "windows": tuple(window(name, part) for name, part in refused.groupby("window")),
+        "within_period_auc": None,
+        "segments": segments,
+        "columns": columns,
+    }
+    degenerate = Page(report.training_report(kiosk, evaluation.model_copy(update=update), refused, verdict))
+    assert degenerate.row("How good is it, honestly?", "AUC")[1:3] == ["–", "–"]
+    assert degenerate.row("Window by window", "w1")[3:] == ["–"] * 7
+    assert degenerate.row("age", "<25")[1:] == ["1", "0.0%", f"{refused['propensity'].iloc[0]:.1%}", *"––––", "10.00"]
+    assert "Left out, in smaller groups: 99 of 1,200 rows." in degenerate.text
+    assert "One outcome alone, so that nothing can be ranked: 25 to <60, <25, >=60." in degenerate.text
+    said = " ".join(degenerate.text.split())
+    assert "No month has enough rows of both outcomes to measure a column alone." in said
+    assert "nan" not in degenerate.text.lower().replace("finance", "")
 
 
 def test_windows_show_periods_base_rate_and_lift_with_its_ceiling(page: Page, evaluation: Evaluation) -> None:
