@@ -1,11 +1,14 @@
-"""offers market: check the contract of a market, simulate one, and join its features."""
+"""offers market: check the contract of a market, simulate one, join its features, and put users online."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Check the contract of a market, simulate one, join features.")
+if TYPE_CHECKING:
+    import numpy as np
+
+app = typer.Typer(no_args_is_help=True, help="Check, simulate and join a market; put its users online.")
 
 MarketOption = Annotated[str, typer.Option("--market", "-m", help="Name of a shipped market, or a YAML file.")]
 
@@ -76,3 +79,69 @@ def features(
     typer.echo(f"{joined.rows} rows: {output}")
     for name, count in joined.stale.items():
         typer.echo(f"{name}: beyond the time to live in {count} rows")
+
+
+@app.command()
+def load(
+    directory: Annotated[Path, typer.Argument(help="Where the market's tables are.")],
+    store: Annotated[Path, typer.Argument(help="The online store, an SQLite file; made where it is not there.")],
+    market: MarketOption = "fintech",
+    as_of: Annotated[
+        str, typer.Option(help="A moment in UTC; the second after the newest interaction by default.")
+    ] = "",
+) -> None:
+    """Put the rows of all users, as of a moment, into the online store."""
+    from offers.contract import market as markets
+    from offers.data.online import OnlineUsers
+    from offers.store.online import SqliteOnlineStore
+
+    content, moment = markets.load(market), _moment(as_of, "--as-of") if as_of else None
+    with SqliteOnlineStore(store, new=True) as online:
+        count, moment = OnlineUsers(content).load(directory, online, moment)
+    typer.echo(f"{count} users as of {moment}: {store}")
+
+
+@app.command()
+def user(
+    user_id: Annotated[str, typer.Argument(help="The user's id.")],
+    store: Annotated[Path, typer.Argument(help="The online store.")],
+    market: MarketOption = "fintech",
+    now: Annotated[str, typer.Option(help="The moment of asking, in UTC; this one by default.")] = "",
+) -> None:
+    """Show what the models would see of a user now."""
+    from datetime import UTC, datetime
+
+    import numpy as np
+
+    from cli.screen import console, facts_table
+    from offers.contract import market as markets
+    from offers.data.online import OnlineUsers
+    from offers.store.online import SqliteOnlineStore
+
+    users = OnlineUsers(markets.load(market))
+    moment = _moment(now or datetime.now(UTC).isoformat(), "--now")
+    with SqliteOnlineStore(store) as online:
+        rows = users.read(online, [user_id], moment)
+    facts = {"row of": "no row" if str(rows.moments[0]) == "NaT" else str(rows.moments[0])}
+    facts |= {"other contract": "the row is of another contract: load the store anew"} if rows.foreign else {}
+    for feature, value in zip(users.encoder.features, rows.matrix[0], strict=True):
+        cell = "missing" if np.isnan(value) else feature.values[int(value)] if feature.values else f"{value:g}"
+        facts[feature.name] = cell
+    console.print(facts_table(facts))
+    for name in (name for name, count in rows.stale.items() if count):
+        console.print(f"{name}: beyond the time to live")
+
+
+def _moment(text: str, option: str) -> "np.datetime64":
+    """A moment of an option, in UTC where it names a zone."""
+    from datetime import UTC, datetime
+
+    import numpy as np
+
+    from offers.errors import SourceError
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SourceError(f"{option}: expected a moment such as 2025-12-31T12:00, got {text!r}") from None
+    return np.datetime64((moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None), "us")

@@ -1,7 +1,6 @@
 """Features of a market as they were at a moment: DuckDB joins what was known before it, and nothing later."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,6 +21,9 @@ from offers.files import os_errors
 
 BATCH = 100_000
 """Rows that are held at once."""
+
+END = "_until "
+"""What the names of columns begin with that say until when a value holds."""
 
 _KEYS = {"user": ("_user",), "product": ("_product",), "pair": ("_user", "_product")}
 
@@ -55,92 +57,117 @@ def write_features(market: Market, directory: Path, event: str, output: Path) ->
     part = output.with_name(f"{output.name}.part")
     with os_errors(output), opened(market, directory, output.parent) as connection:
         try:
-            joined = _write(market, connection, f"SELECT * FROM events WHERE _event = {text(event)}", part)
+            counts = _write(market, connection, f"SELECT * FROM events WHERE _event = {text(event)}", part)
             part.replace(output)
         finally:
             part.unlink(missing_ok=True)
-    return joined
+    return counts
 
 
 def _write(market: Market, connection: duckdb.DuckDBPyConnection, rows: str, path: Path) -> Joined:
-    with _errors_of_joins():
-        for place, feature in enumerate(market.features):
-            connection.execute(f"CREATE TEMP TABLE f{place} AS {_running_sums(market, feature)}")
-        reader: pa.RecordBatchReader = connection.sql(_query(market, rows)).to_arrow_reader(BATCH)
-        stale = [name for name in reader.schema.names if name.startswith("_stale ")]
-        counts, number = dict.fromkeys(stale, 0), 0
-        writer: parquet.ParquetWriter | None = None
-        for batch in reader:
-            table = _with_pairs(market, pa.Table.from_batches([batch]))
-            number += len(table)
-            counts = {name: count + (pc.sum(table[name]).as_py() or 0) for name, count in counts.items()}
-            table = table.drop_columns(stale)
-            writer = writer or parquet.ParquetWriter(path, table.schema)
-            writer.write_table(table)
-        if writer is None:
-            raise SourceError("there are no interactions of this kind, so there is nothing to join")
-        writer.close()
-    return Joined(number, {name.removeprefix("_stale "): count for name, count in counts.items()})
+    counts, number = dict[str, int](), 0
+    moment = market.interactions.time
+    writer: parquet.ParquetWriter | None = None
+    for table in joined(market, connection, rows, ("user", "product", "pair")):
+        number += len(table)
+        ends = [name for name in table.column_names if name.startswith(END)]
+        for name in ends:
+            stale = pc.sum(pc.less(table[name], table[moment])).as_py() or 0
+            counts[name.removeprefix(END)] = counts.get(name.removeprefix(END), 0) + stale
+        plain = _with_pairs(market, table.drop_columns(ends))
+        writer = writer or parquet.ParquetWriter(path, plain.schema)
+        writer.write_table(plain)
+    if writer is None:
+        raise SourceError("there are no interactions of this kind, so there is nothing to join")
+    writer.close()
+    return Joined(number, counts)
 
 
-@contextmanager
-def _errors_of_joins() -> Iterator[None]:
+def joined(market: Market, connection: duckdb.DuckDBPyConnection, rows: str, by: Sequence[str]) -> Iterator[pa.Table]:
+    """Join what was known at the moment of each row, and give the rows in order of moment, user and product.
+
+    Parameters
+    ----------
+    connection : one of `market_tables.opened`
+    rows : SQL text whose rows have `_user`, `_product`, `_at` and `_position`
+    by : of `user`, `product` and `pair`: whose columns and features are joined
+
+    Returns
+    -------
+    tables of at most BATCH rows: ids, moment and position; columns and features; and in a column of the prefix END the
+    moment until which each value holds that has a time to live
+
+    Raises
+    ------
+    SourceError
+        the tables can't be joined
+    """
+    features = [feature for feature in market.features if feature.by in by]
     try:
-        yield
+        for place, feature in enumerate(features):
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE f{place} AS {_running_sums(market, feature)}")
+        reader: pa.RecordBatchReader = connection.sql(_query(market, features, rows, by)).to_arrow_reader(BATCH)
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
     except duckdb.Error as error:
         raise SourceError(f"the tables can't be joined: {str(error).splitlines()[0]}") from None
 
 
-def _query(market: Market, rows: str) -> str:
-    """The SQL text that joins `rows`, which have `_user`, `_product`, `_at` and `_position`."""
-    sides = [_side("users", "_user", market.users, market.user_columns)]
-    sides += [_side("products", "_product", market.products, market.product_columns)]
-    features = [_feature(feature, f"f{place}") for place, feature in enumerate(market.features)]
+def _query(market: Market, features: Sequence[Feature], rows: str, by: Sequence[str]) -> str:
+    sides = [_side("users", "_user", market.users, market.user_columns)] if "user" in by else []
+    sides += [_side("products", "_product", market.products, market.product_columns)] if "product" in by else []
+    parts = [_feature(feature, f"f{place}") for place, feature in enumerate(features)]
     cells = [
         f"r._user AS {quoted(market.users.key)}",
         f"r._product AS {quoted(market.products.key)}",
         f"r._at AS {quoted(market.interactions.time)}",
         f"r._position AS {quoted(market.interactions.position)}",
     ]
-    cells += chain.from_iterable(columns for columns, _ in (*sides, *features))
+    cells += chain.from_iterable(columns for columns, _ in (*sides, *parts))
     # The wide rows of users and products come last, so that the other joins carry little.
-    joins = chain.from_iterable(joins for _, joins in (*features, *sides))
+    joins = chain.from_iterable(joins for _, joins in (*parts, *sides))
     return f"SELECT {', '.join(cells)} FROM ({rows}) r {' '.join(joins)} ORDER BY r._at, r._user, r._product"
 
 
 def _side(view: str, key: str, table: Table, columns: tuple[Column, ...]) -> tuple[list[str], list[str]]:
     """The cells of users or products, and the join that finds the row which holds."""
-    stale = _beyond(table.time_to_live, f"{view}._since")
+    end = _end(table.time_to_live, f"{view}._since")
     cells = [
-        f"CASE WHEN NOT {stale} THEN {view}.{quoted(column.name)} END AS {quoted(column.name)}" for column in columns
+        f"CASE WHEN NOT {_beyond(end)} THEN {view}.{quoted(column.name)} END AS {quoted(column.name)}"
+        for column in columns
     ]
-    if table.time_to_live is not None:
-        cells.append(f"{stale} AS {quoted(f'_stale {view}')}")
+    if end is not None:
+        cells.append(f"{end} AS {quoted(END + view)}")
     return cells, [f"ASOF LEFT JOIN {view} ON r.{key} = {view}._key AND r._at >= {view}._since"]
 
 
 def _feature(feature: Feature, sums: str) -> tuple[list[str], list[str]]:
     """The cells of a feature, and its joins: running sums up to the moment, less those up to a window's begin."""
     keys = _KEYS[feature.by]
-    stale = _beyond(feature.time_to_live, f"{sums}._at")
+    end = _end(feature.time_to_live, f"{sums}._at")
     joins, cells = [_before(sums, sums, keys, "r._at")], []
     for place, (name, window) in enumerate(feature.columns.items()):
-        value = f"date_diff('second', {sums}._at, r._at) / 86400"
+        value = f"(epoch_us(r._at) - epoch_us({sums}._at)) / 86400e6"
         if feature.aggregate != "recency":
             value = f"coalesce({sums}._sum, 0)" if feature.time_to_live is None else f"{sums}._sum"
             if window is not None:
                 earlier = f"{sums}_{place}"
                 joins.append(_before(sums, earlier, keys, f"r._at - to_seconds({window * 86400!r})"))
                 value = f"{value} - coalesce({earlier}._sum, 0)"
-        cells.append(f"CAST(CASE WHEN NOT {stale} THEN {value} END AS DOUBLE) AS {quoted(name)}")
-    if feature.time_to_live is not None:
-        cells.append(f"{stale} AS {quoted(f'_stale {feature.name}')}")
+        cells.append(f"CAST(CASE WHEN NOT {_beyond(end)} THEN {value} END AS DOUBLE) AS {quoted(name)}")
+    if end is not None:
+        cells.append(f"{end} AS {quoted(END + feature.name)}")
     return cells, joins
 
 
-def _beyond(days: float | None, since: str) -> str:
-    """Whether what holds since a moment is beyond its time to live; not, where there is none of either."""
-    return "false" if days is None else f"coalesce({since} < r._at - to_seconds({days * 86400!r}), false)"
+def _end(days: float | None, since: str) -> str | None:
+    """The moment until which a value holds that holds since a moment."""
+    return None if days is None else f"({since} + to_seconds({days * 86400!r}))"
+
+
+def _beyond(end: str | None) -> str:
+    """Whether a value is beyond its time to live; not, where there is none of either."""
+    return "false" if end is None else f"coalesce({end} < r._at, false)"
 
 
 def _running_sums(market: Market, feature: Feature) -> str:
@@ -160,7 +187,7 @@ def _before(sums: str, alias: str, keys: tuple[str, ...], moment: str) -> str:
 
 def _with_pairs(market: Market, table: pa.Table) -> pa.Table:
     """The table with the columns of pairs behind those of products."""
-    place = 4 + len(market.columns) + sum(side.time_to_live is not None for side in (market.users, market.products))
+    place = 4 + len(market.columns)
     for pair in market.pairs:
         sides = ({name: _values(market.by_name[name], table[name])} for name in (pair.user, pair.product))
         values = pa.array(pair_values(market, pair, *sides), from_pandas=True)

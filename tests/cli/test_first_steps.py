@@ -54,5 +54,11 @@ def test_a_market_is_checked_and_simulated(tmp_path: Path) -> None:
         offers(tmp_path, "market", "features", tmp_path / "market", tmp_path / "rows.parquet", "--event", "click")
     )
     assert "since_click: beyond the time to live in " in said
+    said = ok(offers(tmp_path, "market", "load", tmp_path / "market", tmp_path / "users.db", "--as-of", "2026-01-01"))
+    assert said.startswith("50 users as of 2026-01-01T00:00:00")
+    shown = ok(offers(tmp_path, "market", "user", "42", tmp_path / "users.db", "--now", "2026-01-02T01:00:00+01:00"))
+    assert "row of          2026-01-01T00:00:00" in shown
+    refused = offers(tmp_path, "market", "user", "42", tmp_path / "users.db", "--now", "noon")
+    assert (refused.returncode, "expected a moment such as" in refused.stderr) == (2, True)
     refused = offers(tmp_path, "market", "check", "bazaar")
     assert (refused.returncode, "expected one of fintech" in refused.stderr) == (2, True)
