@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-fast nightly lint docs images up platform deploy status rollback down e2e bench ui clean
+.PHONY: help setup demo serve test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ test: setup ## Run the tests, the slow ones included
 
 nightly: setup ## Run the tests that prove over hundreds of worlds what the others try on few
 	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m nightly
+
+FUZZ ?= 1000000
+fuzz: setup ## Send broken requests to predictor and ranker; FUZZ=50000 says how many
+	OFFERS_FUZZ=$(FUZZ) $(RUN) pytest tests/serving/test_mutations.py
 
 test-fast: setup ## Run the tests that take seconds
 	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not nightly"

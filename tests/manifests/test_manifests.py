@@ -47,7 +47,11 @@ VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34")
 OURS = {"offers-serving", "offers-drift", "offers-pipeline-python"}
 
 
-@pytest.fixture(params=["base", "overlays/kind", "overlays/aws"])
+ISSUERS_KEYS = "callers"
+"""A ConfigMap that the cluster's people write, as they write the Secrets."""
+
+
+@pytest.fixture(params=["base", "overlays/kind", "overlays/aws", "overlays/production"])
 def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
     return rendered(request.param)
 
@@ -241,7 +245,9 @@ def test_mounts_have_their_volumes(objects: tuple[Object, ...]) -> None:
         assert len(volumes) == len(pod["spec"]["volumes"])
         used = {mount["name"] for one in pod["spec"]["containers"] for mount in one["volumeMounts"]}
         assert used == set(volumes)
-        assert {volume["configMap"]["name"] for volume in volumes.values() if "configMap" in volume} <= maps
+        assert {volume["configMap"]["name"] for volume in volumes.values() if "configMap" in volume} <= maps | {
+            ISSUERS_KEYS
+        }
 
 
 def test_services_lead_to_ports_of_pods(objects: tuple[Object, ...]) -> None:
@@ -331,9 +337,27 @@ def test_secrets_are_named_and_never_written(objects: tuple[Object, ...]) -> Non
     for pod, container in containers(objects):
         for source in container.get("envFrom", []):
             if "secretRef" in source:
-                assert source["secretRef"]["name"] == "object-store"
+                assert source["secretRef"]["name"].startswith("object-store")
             else:
                 assert (pod["metadata"]["namespace"], source["configMapRef"]["name"]) in maps
+
+
+def test_in_production_each_pod_has_keys_of_its_own_and_callers_need_tokens() -> None:
+    objects = rendered("overlays/production")
+    secrets = {
+        container["name"]: [
+            source["secretRef"]["name"] for source in container.get("envFrom", []) if "secretRef" in source
+        ]
+        for _, container in containers(objects)
+    }
+    assert secrets["transformer-container"] == ["object-store-serving"]
+    assert secrets["trigger"] == ["object-store-retraining-trigger"]
+    assert secrets["bucket"] == ["object-store"]
+    (account,) = of(objects, "ServiceAccount", "serving")
+    assert account["secrets"] == [{"name": "object-store-serving"}]
+    ranker = next(one for _, one in containers(objects) if one["name"] == "transformer-container")
+    assert {"--jwks=/etc/callers/jwks.json", "--quota=100"} < set(ranker["args"])
+    assert {"name": "callers", "mountPath": "/etc/callers", "readOnly": True} in ranker["volumeMounts"]
 
 
 def test_the_services_take_the_arguments_that_they_are_given() -> None:
