@@ -67,6 +67,7 @@ def report(
     """Compare the arms, customer by customer. Exit code 3: customers are missing from an arm."""
     from cli.screen import console
     from offers.decisions.period import Period
+    from offers.errors import PolicyError
     from offers.experiments import experiment as experiments
     from offers.experiments.comparison import compare
     from offers.experiments.members import members
@@ -76,6 +77,8 @@ def report(
     from offers.store.delta import DeltaTables
 
     settings, experiment, period = Settings.from_env(), experiments.load(file), Period.parse(since, until, as_of)
+    if len(experiment.shares) < 2:
+        raise PolicyError(f"{file}: shadows answer nobody, so there is nothing to compare; /metrics counts them")
     log = DeltaTables.at(tables or str(settings.home / "tables"), settings)
     customers = members(log, experiment.name, period)
     comparison = compare(customers.customers, experiment.shares, customers.protected)

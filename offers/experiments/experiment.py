@@ -25,7 +25,8 @@ class ExperimentArm(Section):
 
     A share that grows takes customers from the control alone. `catalogue` is another policy for the model that serves;
     `predictor` (host and port of its gRPC), `bundle` and `directory` (of its release) name another model, whose
-    release's catalogue decides unless `catalogue` says otherwise.
+    release's catalogue decides unless `catalogue` says otherwise. A `shadow` is asked about its customers too, and its
+    answer goes to nobody: they stay where they are.
     """
 
     name: _Name
@@ -35,6 +36,7 @@ class ExperimentArm(Section):
     predictor: Annotated[str, form(r"^[^\s/]+:\d+$", "a host and a port, as in 127.0.0.1:8081")] | None = None
     bundle: str | None = None
     directory: Path | None = None
+    shadow: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -70,7 +72,7 @@ class Experiment(Section):
             yield ("layer",), f"expected a part such as [0, 0.5], got [{self.layer[0]:g}, {self.layer[1]:g}]"
         if len({arm.name for arm in self.arms}) < len(self.arms):
             yield ("arms",), "expected each name once"
-        for below, above in pairwise(sorted(self.arms, key=lambda arm: arm.start)):
+        for below, above in pairwise(sorted(self._answering, key=lambda arm: arm.start)):
             if below.start + below.share > above.start + 1e-9:
                 yield ("arms",), f"{below.name!r} and {above.name!r} share customers: set 'start' and 'share' apart"
         if (last := max(arm.start + arm.share for arm in self.arms)) > 1 + 1e-9:
@@ -87,11 +89,15 @@ class Experiment(Section):
         arm = np.full(len(pseudonyms), -1)
         where = positions(self.salt or self.name, pseudonyms)
         for place, one in enumerate(self.arms):
-            arm[(where >= one.start) & (where < one.start + one.share)] = place
-        if self.layer != (0.0, 1.0):
-            layer = layer_positions(pseudonyms)
-            arm[(layer < self.layer[0]) | (layer >= self.layer[1])] = OUTSIDE
+            if not one.shadow:
+                arm[_holds(one, where)] = place
+        arm[~self._takes_part(pseudonyms)] = OUTSIDE
         return arm
+
+    def shadowed(self, pseudonyms: Sequence[str]) -> dict[str, np.ndarray]:
+        """The customers of each shadow, by their places."""
+        where, part = positions(self.salt or self.name, pseudonyms), self._takes_part(pseudonyms)
+        return {one.name: np.flatnonzero(_holds(one, where) & part) for one in self.arms if one.shadow}
 
     def moved(self, former: Self) -> str:
         """Why customers of a former state would change arms, other than out of the control; empty where none does."""
@@ -99,7 +105,9 @@ class Experiment(Section):
             return "since salt or layer differ"
         own = {arm.name: arm for arm in self.arms}
         for arm in former.arms:
-            if arm.name not in own:
+            if arm.shadow:
+                continue
+            if arm.name not in own or own[arm.name].shadow:
                 return f"since arm {arm.name!r} is gone"
             if own[arm.name].start != arm.start or own[arm.name].share < arm.share:
                 return f"since arm {arm.name!r} begins elsewhere or shrinks"
@@ -112,8 +120,18 @@ class Experiment(Section):
     @property
     def shares(self) -> dict[str, float]:
         """The share of each arm among those who take part, the control first."""
-        shares = {arm.name: arm.share for arm in self.arms}
+        shares = {arm.name: arm.share for arm in self._answering}
         return {CONTROL: 1 - sum(shares.values())} | shares
+
+    @property
+    def _answering(self) -> list[ExperimentArm]:
+        return [arm for arm in self.arms if not arm.shadow]
+
+    def _takes_part(self, pseudonyms: Sequence[str]) -> np.ndarray:
+        if self.layer == (0.0, 1.0):
+            return np.ones(len(pseudonyms), bool)
+        layer = layer_positions(pseudonyms)
+        return (layer >= self.layer[0]) & (layer < self.layer[1])
 
 
 def load(where: str) -> Experiment:
@@ -139,6 +157,10 @@ def conflict(experiments: Sequence[Experiment]) -> str:
             return f"experiments {below.name!r} and {above.name!r} share customers: set their layers apart"
     names = [experiment.name for experiment in experiments]
     return next((f"experiment {name!r} stands twice" for name in names if names.count(name) > 1), "")
+
+
+def _holds(arm: ExperimentArm, where: np.ndarray) -> np.ndarray:
+    return (where >= arm.start) & (where < arm.start + arm.share)
 
 
 def _beside(arm: ExperimentArm, parent: Path) -> dict[str, Path]:

@@ -41,6 +41,11 @@ ARM_ROWS = Counter("offers_arm_rows", "Customers of each arm of an experiment.",
 ARM_AWAY = Counter(
     "offers_arm_away_rows", "Customers of an arm that what serves has answered in its place.", ["experiment", "arm"]
 )
+SHADOW_ROWS = Counter(
+    "offers_shadow_rows",
+    "Customers whom a shadow was asked about, by its first place: same, other, or away where it did not answer.",
+    ["experiment", "arm", "first"],
+)
 ROUTING_REFUSED = Gauge("offers_routing_refused", "1 while the routing file asks for what can't be served.")
 
 REQUEST_ID = "x-request-id"

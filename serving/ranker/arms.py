@@ -9,7 +9,7 @@ import numpy as np
 from offers.decisions.pseudonym import Pseudonyms
 from offers.errors import ServiceError
 from offers.experiments.experiment import OUTSIDE, Experiment
-from serving.process.telemetry import ARM_AWAY, ARM_ROWS
+from serving.process.telemetry import ARM_AWAY, ARM_ROWS, SHADOW_ROWS
 from serving.ranker.decision_log import Membership
 from serving.ranker.part import Part
 from serving.ranker.predictor_client import PredictorAway
@@ -49,6 +49,7 @@ class Arms:
             # Its rows are not those that the sidecar of what serves knows.
             ranker.feeds = ()
             ARM_ROWS.labels(*membership)
+        self._shadows = set[asyncio.Task[None]]()
 
     def split(self, question: Question) -> list[tuple[Membership | None, np.ndarray]]:
         """The members of each arm, by their places in the request; None stands for those in no experiment."""
@@ -62,6 +63,29 @@ class Arms:
                 membership = Membership(experiment.name, experiment.arm_name(int(place)))
                 groups.append((membership, np.flatnonzero(arm == place)))
         return [*groups, (None, np.flatnonzero(rest))] if rest.any() else groups
+
+    def shadow(self, question: Question, parts: Sequence[Part]) -> None:
+        """Ask the shadows about their customers, when the answer has been decided; nobody waits for them."""
+        pseudonyms = list(map(self._pseudonyms.of, question.customer_ids))
+        for experiment in self._experiments:
+            for name, customers in experiment.shadowed(pseudonyms).items():
+                if len(customers):
+                    task = asyncio.create_task(self._ask(Membership(experiment.name, name), question, customers, parts))
+                    self._shadows.add(task)
+                    task.add_done_callback(self._shadows.discard)
+
+    async def _ask(
+        self, membership: Membership, question: Question, customers: np.ndarray, parts: Sequence[Part]
+    ) -> None:
+        ranker = self._rankers[membership]
+        try:
+            theirs = await ranker.score(question.part(customers, ranker.policy), may_fall_back=False)
+        except PredictorAway:
+            SHADOW_ROWS.labels(*membership, "away").inc(len(customers))
+            return
+        same = await asyncio.to_thread(_agreements, theirs, parts)
+        SHADOW_ROWS.labels(*membership, "same").inc(same)
+        SHADOW_ROWS.labels(*membership, "other").inc(len(customers) - same)
 
     async def score(self, question: Question, groups: Sequence[tuple[Membership | None, np.ndarray]]) -> list[Part]:
         """Score each arm's customers by its own policy and predictor; raises what the control's `score` does."""
@@ -79,3 +103,15 @@ class Arms:
                 ARM_AWAY.labels(*membership).inc(len(customers))
         theirs = question.part(customers, self._control.policy)
         return await self._control.score(theirs, membership, customers)
+
+
+def _agreements(shadow: Part, parts: Sequence[Part]) -> int:
+    """Customers to whom a shadow would have made the offer that they got."""
+    answered = {key: offer for part in parts for key, offer in _firsts(part)}
+    return sum(answered[key] == offer for key, offer in _firsts(shadow))
+
+
+def _firsts(part: Part) -> list[tuple[str, str | None]]:
+    """Each customer's decision, and the offer in first place."""
+    firsts = [ranking.ranked[0].offer.id if ranking.ranked else None for ranking in part.rankings()]
+    return list(zip(part.question.decision_ids, firsts, strict=True))

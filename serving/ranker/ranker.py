@@ -188,6 +188,8 @@ class Ranker(Model):
         FALLBACKS.labels(self.name).inc(by_value)
         for feed, rows in told:
             feed.offer(rows)
+        if self.arms:
+            self.arms.shadow(question, result.parts)
         n_pairs = sum(len(part.question.pairs) for part in result.parts)
         fields = {"decision_ids": question.decision_ids, "pairs": n_pairs, "fallback": by_value > 0}
         log.info("decisions", extra={"fields": fields})

@@ -94,3 +94,10 @@ def test_the_report_tells_what_came_of_it(
     for words in ("Customers are missing from an arm",) if lost else whole:
         assert words in out
         assert words in html
+
+
+def test_shadows_alone_have_no_report(tmp_path: Path, offers: Callable[..., tuple[int, str, str]]) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text("name: e\narms: [{name: a, share: 0.5, catalogue: dearer.yaml, shadow: true}]\n")
+    code, _, err = offers("experiment", "report", str(file))
+    assert (code, "there is nothing to compare" in err) == (2, True)

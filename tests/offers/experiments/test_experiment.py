@@ -94,3 +94,13 @@ def test_experiments_with_common_customers_conflict() -> None:
     assert "'e' and 'f' share customers" in conflict([first, second])
     assert "'e' stands twice" in conflict([first, experiment({}, layer=(0.5, 1))])
     assert conflict([first, experiment({}, name="f", layer=(0.5, 1))]) == ""
+
+
+def test_customers_of_a_shadow_stay_where_they_are() -> None:
+    everybody = pseudonyms(2000)
+    plain, layer = experiment({"share": 0.5}), (0.0, 0.5)
+    one = experiment({"share": 0.5}, {"name": "b", "share": 1.0, "shadow": True}, layer=layer)
+    part = one.assign(everybody) != OUTSIDE
+    assert (one.assign(everybody)[part] == plain.assign(everybody)[part]).all()
+    assert one.shadowed(everybody)["b"].tolist() == np.flatnonzero(part).tolist()
+    assert plain.shadowed(everybody) == {}

@@ -142,6 +142,36 @@ def test_what_serves_answers_for_an_arm_that_is_away(shop_contract: Contract, tm
     asyncio.run(test())
 
 
+def test_a_shadow_is_counted_and_answers_nobody(shop_contract: Contract, tmp_path: Path) -> None:
+    async def test() -> None:
+        other = Scripted()
+        async with scripted(Scripted()) as port, scripted(other) as its_port:
+            model = {"predictor": f"127.0.0.1:{its_port}", "bundle": "scripted"}
+            one = experiment(tmp_path, 1.0, directory=release(tmp_path, "r2", DEARER), shadow=True, **model)
+            assert one.shares == {"control": 1}
+            bench = Bench(shop_contract, tmp_path, port)
+            async with bench.following() as client:
+                plain = await bench.versions(client)
+                bench.write(one)
+                await bench.until(one)
+                for script, first in (([], "same"), (["UNAVAILABLE"], "away")):
+                    other.script = script
+                    line = f'offers_shadow_rows_total{{arm="dearer",experiment="e",first="{first}"}}'
+                    before = await counted(client, line)
+                    assert await bench.versions(client) == plain
+                    async with asyncio.timeout(DEADLINE):
+                        while await counted(client, line) < before + len(CROWD):
+                            await asyncio.sleep(0.01)
+            assert {name for part in bench.events()[1:] for name in part["arms"]} == {"control"}
+
+    asyncio.run(test())
+
+
+async def counted(client: httpx.AsyncClient, series: str) -> float:
+    lines = (await client.get("/metrics")).text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(series))
+
+
 @pytest.mark.parametrize(
     ("logs", "changes"), [(False, {}), (True, {"catalogue": "absent.yaml"}), (True, {"predictor": "127.0.0.1:1"})]
 )
