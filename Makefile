@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui clean
+.PHONY: help setup demo night serve test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ setup: .venv/.installed .venv-drift/.installed ## Install the locked environment
 
 demo: setup ## Train on real bank contacts (simulated where there is no network), rank, see drift, train again
 	$(RUN) offers demo
+
+night: setup ## Score 100 000 simulated customers, allocate a week's calls, print value, bound and prices
+	$(RUN) offers night
 
 serve: setup ## Serve the newest bundle on loopback, with the drift sidecar, until Ctrl-C
 	$(RUN) offers serve

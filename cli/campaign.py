@@ -12,28 +12,48 @@ if TYPE_CHECKING:
 
 
 def campaign(
-    scored: Annotated[Path, typer.Argument(help="Directory that 'offers score' wrote, with --k as many as offers.")],
+    scored: Annotated[
+        str, typer.Argument(help="Directory or Delta table that 'offers score' wrote, with --k as many as offers.")
+    ],
     campaign: Annotated[str, typer.Argument(help="YAML file with capacity, budget and minimum.")],
     output: Annotated[Path, typer.Argument(help="Parquet file for the plan.")],
     catalogue: Annotated[str, typer.Option(help="The catalogue that scored: a shipped one, or a YAML file.")],
     contract: Annotated[str, typer.Option("--contract", "-c", help="A shipped contract, or a YAML file.")] = "",
+    page: Annotated[Path | None, typer.Option(help="HTML file for people: limits, exposure, who is left out.")] = None,
+    levers: Annotated[
+        Path | None, typer.Option(help="YAML file for the catalogue with the prices in its costs, for the ranker.")
+    ] = None,
 ) -> None:
     """Plan a campaign: the contacts that earn the most within its limits, beside a bound on any plan."""
     from cli.policy import _contract_of
     from offers.batch.allocation import allocate
     from offers.batch.campaign import load
+    from offers.batch.left_out import left_out
+    from offers.batch.levers import priced, write_catalogue
     from offers.batch.pairs import read_scored, write_plan
     from offers.contract import contract as contracts
+    from offers.files import os_errors, settle
     from offers.policy import catalogue as catalogues
+    from offers.reports.campaign import campaign_page
+    from offers.settings import Settings
 
     known = contracts.load(contract or _contract_of(catalogue))
     loaded = catalogues.load(catalogue, known)
-    _, constraints = load(campaign, loaded.offers)
-    with read_scored(scored, loaded) as pairs:
+    limits, constraints = load(campaign, loaded.offers)
+    with read_scored(scored, loaded, Settings.from_env(), output.absolute().parent) as pairs:
         plan = allocate(pairs.scores, constraints)
         write_plan(plan, pairs, loaded, output)
+        if page:
+            left = left_out(pairs.scores, constraints, plan)
+            content = campaign_page(limits, loaded, constraints, plan, len(pairs.scores), left)
+            with os_errors(page):
+                settle(page, lambda unfinished: unfinished.write_text(content, "utf-8"))
+        if levers:
+            write_catalogue(priced(loaded, constraints, plan.pricing.prices), levers)
     _show(plan, constraints, loaded.offers)
     typer.echo(f"{len(plan.customer)} contacts of {len(pairs.scores)} customers: {output}")
+    for file in filter(None, (page, levers)):
+        typer.echo(file)
 
 
 def _show(plan: "Plan", constraints: "Constraints", offers: "tuple[Offer, ...]") -> None:

@@ -25,6 +25,7 @@ from cli import (
     market,
     model,
     monitor,
+    night,
     outcomes,
     pipeline,
     policy,
@@ -42,6 +43,7 @@ app = typer.Typer(
     name="offers", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
 app.command("demo")(demo.demo)
+app.command("night")(night.night)
 app.command("serve")(serve.serve)
 app.command("rank")(serve.rank)
 app.command("score")(score.score)

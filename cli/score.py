@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,9 +11,17 @@ BundleOption = Annotated[str, typer.Option(help="A bundle's path, its name in th
 
 def score(
     customers: Annotated[
-        str, typer.Argument(help="Parquet or CSV file, http(s)://, s3:// or SQLAlchemy URL with a row per customer.")
+        str,
+        typer.Argument(
+            help="Delta table, Parquet or CSV file, http(s)://, s3:// or SQLAlchemy URL with a row per customer."
+        ),
     ],
-    output: Annotated[Path, typer.Argument(help="Directory for the Parquet parts; one that was begun goes on.")],
+    output: Annotated[
+        str,
+        typer.Argument(
+            help="Directory for Parquet parts, or a Delta table: NAME.delta or s3://; one that was begun goes on."
+        ),
+    ],
     bundle: BundleOption,
     catalogue: Annotated[
         str, typer.Option(help="A shipped catalogue, or a YAML file; the contract's by default.")
@@ -23,12 +30,19 @@ def score(
     query: Annotated[
         str, typer.Option(help="SQL text for a database, with an ORDER BY; the contract's source.query by default.")
     ] = "",
+    version: Annotated[
+        int | None, typer.Option(min=0, help="Version of a Delta table of customers; the newest by default.")
+    ] = None,
     k: Annotated[int | None, typer.Option(min=1, help="Places in an answer; the catalogue's by default.")] = None,
     withheld: Annotated[bool, typer.Option("--withheld", help="Write withheld offers and their reasons too.")] = False,
+    pairs: Annotated[
+        bool,
+        typer.Option("--pairs", help="Write all pairs that are worth their cost, beyond k and limits: for a campaign."),
+    ] = False,
     rows: Annotated[int, typer.Option(min=1, max=5_000_000, help="Customers in a part.")] = 100_000,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
 ) -> None:
-    """Score all customers, and write who would get which offer, in rank order, to Parquet.
+    """Score all customers, and write who would get which offer, in rank order, to Parquet or a Delta table.
 
     A run that was killed goes on when it is started again: no customer is doubled, and none is left out.
     """
@@ -37,6 +51,7 @@ def score(
     from cli.screen import download_progress
     from offers.batch import parts
     from offers.batch.customers import CustomerSchema
+    from offers.batch.places import open_parts
     from offers.batch.scoring import Scorer, Versions
     from offers.batch.source import open_customers
     from offers.bundle.location import open_bundle
@@ -47,15 +62,16 @@ def score(
     settings, began = Settings.from_env(), time.monotonic()
     opened = open_bundle(bundle, settings)
     contract = opened.contract
-    policy = Policy(catalogues.load(catalogue or contract.name, contract), contract)
+    chosen = catalogues.load(catalogue or contract.name, contract)
+    policy = Policy(chosen.unlimited() if pairs else chosen, contract)
     schema = CustomerSchema(contract, customer)
     with download_progress() as progress:
-        source = open_customers(customers, schema, settings, query or contract.source.query or "", progress)
-    versions = Versions.of(opened.name, policy)
+        source = open_customers(customers, schema, settings, query or contract.source.query or "", version, progress)
+    versions = Versions.of(opened.name, chosen)
     scorer = Scorer(opened.model, policy, schema, versions, k, withheld, threads)
-    manifest = parts.manifest_of(source, scorer, k or policy.catalogue.policy.k, withheld, rows)
+    manifest = parts.manifest_of(source, scorer, k or policy.catalogue.policy.k, withheld, rows, pairs)
     with _bar(source.total) as tell:
-        summary = parts.score(source, scorer, output, manifest, tell)
+        summary = parts.score(source, scorer, open_parts(output, settings), manifest, tell)
     people = f"{summary.customers} customers ({summary.earlier} of them by an earlier run)"
     place = f"{summary.parts} parts in {output}, {time.monotonic() - began:.1f} s"
     named = f"bundle {versions.bundle}, catalogue {versions.catalogue}, policy {versions.policy}"

@@ -1,4 +1,4 @@
-"""The update pipeline: the serving trees stay, and their layer learns the labels that have come since."""
+"""The update pipeline: the labels that have come since, learnt by the layer beside the trees that serve."""
 
 from kfp import dsl
 

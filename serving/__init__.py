@@ -1,1 +1,1 @@
-"""The services that answer a bank's applications: the predictor and the ranker, as KServe models."""
+"""What answers a bank's applications: the predictor and the ranker, as KServe models."""

@@ -63,7 +63,7 @@ class SidecarOptions:
     sink: str = ""
 
     def __post_init__(self) -> None:
-        # The sidecar makes the same check, but only after loading for seconds.
+        # The sidecar asks the same, but says so only after seconds.
         if self.sink and not _is_address(self.sink):
             expected = "expected http://host:port/path, without a password"
             raise ServiceError(f"--sink: {expected}, got {self.sink[:80]!r}")
@@ -83,7 +83,7 @@ class Log:
     key: Path
 
     def arguments(self, logs: Path) -> list[str]:
-        """The ranker's arguments for its log."""
+        """What the ranker is told of its log."""
         return ["--spool", str(logs / "spool"), "--pseudonym_key", str(self.key)]
 
 
@@ -137,7 +137,7 @@ def services(
     with ExitStack() as stack:
         lock = stack.enter_context(locked(logs))
         check_free(http_port)
-        # Each takes seconds to load, so both load at the same time.
+        # They load for seconds: both at the same time.
         predictor_start = stack.enter_context(started("predictor", logs, lock, "--bundle", bundle, *free))
         drift_start = stack.enter_context(sidecar(bundle, logs, lock, watch)) if watch else None
         shipper_start = stack.enter_context(shipper(logs, lock, decisions)) if decisions else None
@@ -153,7 +153,7 @@ def services(
 
 
 def follows_ledger(directory: Path) -> bool:
-    """Whether services that follow the ledger run in this directory."""
+    """Whether services of this directory run that switch to what the ledger says."""
     if not (directory / ROUTING).exists():
         return False
     lock = os.open(directory, os.O_RDONLY)
@@ -186,7 +186,7 @@ def _lock(lock: int, directory: Path) -> None:
 
 
 def check_free(port: int) -> None:
-    """Make the ranker's check here: it would refuse only after loading for seconds."""
+    """Know now what the ranker would say after seconds."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

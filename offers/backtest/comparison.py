@@ -186,7 +186,7 @@ def _refuse(history: History, cases: Sequence[Case]) -> None:
 
 
 def _replayed(history: History, cases: Sequence[Case], results_directory: Path, workers: int) -> Iterator[str]:
-    """Replay cases in parallel. Each leaves its result in a file, and is reported by name."""
+    """Replay cases side by side; each leaves its result in a file, and its name is told."""
     if workers < 2 or len(cases) < 2:
         for case in cases:
             yield _keep(history, case, results_directory)
@@ -205,7 +205,7 @@ _worker: dict[str, tuple[History, Path]] = {}
 
 
 def _prepare(history: History, results_directory: Path) -> None:
-    # The processes fill the cores: more threads would only wait for each other.
+    # Processes run side by side: threads of their own would only wait for each other.
     threadpool_limits(1)
     _worker["here"] = history, results_directory
 

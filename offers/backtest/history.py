@@ -80,7 +80,7 @@ class History:
         return PropensityModel(self.encoder, self._booster(rows), calibrator)
 
     def fits(self, rows: int, learns: bool) -> int:
-        """Number of boosters that such a training fits: the final one, and without a layer those of the calibration."""
+        """Boosters that such a training fits: its own, and without a layer those that it is calibrated by."""
         contract = self.contract
         if learns and contract.learns:
             return 1
@@ -126,12 +126,12 @@ class History:
 
     @cached_property
     def _key(self) -> str:
-        """Everything that a booster depends on, except the number of rows."""
+        """What a booster depends on, but for the number of rows."""
         return self._digest([self.contract.model.model_dump(), self.seed, libraries()])
 
     @cached_property
     def _layer_key(self) -> str:
-        """Everything that a layer depends on, except the number of rows."""
+        """What a layer depends on, but for the number of rows."""
         return self._digest(
             ["layer", inspect.getsource(layer_module), self.contract.dynamics.model_dump(), libraries()]
         )
@@ -183,7 +183,7 @@ def _keep(path: Path, content: bytes | bytearray) -> None:
 
 @lru_cache(maxsize=KEPT)
 def _loaded(path: Path) -> xgb.Booster:
-    # Replays run side by side, one a core: more threads would only wait for each other.
+    # Replays run side by side: threads of their own would only wait for each other.
     booster = xgb.Booster({"nthread": 1})
     booster.load_model(bytearray(path.read_bytes()))
     return booster

@@ -50,7 +50,7 @@ class Look:
 
 @dataclass
 class Replay:
-    """The replay of one policy.
+    """One policy's way through history.
 
     Attributes
     ----------
@@ -206,6 +206,5 @@ class Replay:
         return replace(serving, model=model, reference=reference, learnt=at - self.delay)
 
     def _reference(self, model: PropensityModel, rows: int, trained_at: int) -> Reference | None:
-        # An updated model keeps its trees' name, so the drift streak goes on: an update does not change how far the
-        # rows are from the reference.
+        # Named by its trees: an update leaves the rows as far from the reference as they were.
         return self.history.reference(model, rows, name=f"{trained_at}") if self.policy.looks else None

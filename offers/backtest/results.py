@@ -1,4 +1,4 @@
-"""Results of replays as records, and their means over alignments."""
+"""What replays came to, as records, and their means over alignments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class AlarmAt(Record):
 
 
 class ReplayResult(Record):
-    """The result of one replay. Rows are counted from the first that is measured; `over_time` is by `SPAN` rows."""
+    """What a policy came to. Rows are counted from the first that is measured; `over_time` is by `SPAN` rows."""
 
     policy: str
     schedule: str

@@ -24,7 +24,7 @@ class Schedule:
 
     @property
     def looks(self) -> bool:
-        """Whether signals decide when it trains."""
+        """Whether what it does depends on signals."""
         return self.trigger in ("drift", "two of three")
 
 

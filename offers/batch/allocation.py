@@ -11,7 +11,7 @@ from offers.batch.prices import BLOCK, Pricing, blocks, chosen, price
 from offers.errors import CampaignError
 
 EXACT = 2_000
-"""Up to this number of customers HiGHS solves the campaign exactly."""
+"""Up to so many customers HiGHS solves the campaign as it stands."""
 
 
 @dataclass(frozen=True)
@@ -197,16 +197,20 @@ def _meet_minimums(
         members = np.flatnonzero(constraints.usage[place] < 0)
         if left[place] >= 0:
             continue
-        losses = []
+        # Some more than are short: an exchange may be refused by another limit.
+        wanted = int(4 * np.ceil(-left[place])) + 1_000
+        cheapest = np.empty((0, 3))
         for number, block in enumerate(blocks(scores)):
             mine = held[number * BLOCK : number * BLOCK + len(block)]
             own = np.where(mine, block - cost, np.inf).min(axis=1)
             given_up = np.where(mine.sum(axis=1) < constraints.per_customer, 0.0, own)
             loss = given_up[:, None] - (block - cost)[:, members]
             customer, member = np.nonzero(np.isfinite(loss) & ~mine[:, members])
-            losses.append(np.column_stack([customer + number * BLOCK, members[member], loss[customer, member]]))
-        candidates = np.concatenate(losses)
-        for customer, offer in candidates[np.argsort(candidates[:, 2], kind="stable"), :2].astype(np.intp).tolist():
+            more = np.column_stack([customer + number * BLOCK, members[member], loss[customer, member]])
+            cheapest = np.concatenate([cheapest, more])
+            if len(cheapest) > wanted:
+                cheapest = cheapest[np.sort(np.argpartition(cheapest[:, 2], wanted)[:wanted])]
+        for customer, offer in cheapest[np.argsort(cheapest[:, 2], kind="stable"), :2].astype(np.intp).tolist():
             if left[place] >= 0:
                 break
             _exchange(scores, constraints, held, count, left, (customer, offer))
@@ -227,7 +231,7 @@ def _exchange(
         mine = np.flatnonzero(held[customer])
         dropped = int(mine[np.asarray(scores[customer])[mine].argmin()])
         use -= constraints.usage[:, dropped]
-    # A limit that is broken already may stay so, but this must not break another, or break it further.
+    # What was short already may stay short; nothing else may become so.
     if held[customer, offer] or ((left - use < -1e-9) & (use > 0)).any():
         return
     held[customer, offer] = True

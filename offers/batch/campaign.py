@@ -33,7 +33,7 @@ class Minimum(Section):
 
 
 class Campaign(Section):
-    """The limits of a campaign; `budget` is what its contacts may cost, in EUR."""
+    """What a campaign has to keep to; `budget` is what its contacts may cost, in EUR."""
 
     name: Name
     per_customer: Annotated[int, Field(ge=1, le=100, strict=True)] = 1

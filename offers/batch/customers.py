@@ -119,7 +119,7 @@ def _numbers(values: pa.Array, column: Column, decimal: str, first_row: int) -> 
 
 
 def _parsed(words: pa.Array, column: Column, decimal: str) -> tuple[np.ndarray, np.ndarray]:
-    """Text cells as numbers, and a mask of the cells that are not numbers."""
+    """Numbers of text cells, and which cells are none."""
     words = words.dictionary_encode()
     table = words.dictionary.to_pylist()
     numbers = [np.nan if word in column.missing else _number(word, column, decimal) for word in table]

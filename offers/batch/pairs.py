@@ -13,9 +13,13 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from offers.batch.allocation import Plan
+from offers.batch.places import delta_table, is_delta
 from offers.errors import DataError, StorageError
-from offers.files import os_errors, sync
+from offers.files import os_errors, settle
 from offers.policy.catalogue import Catalogue
+from offers.settings import Settings
+
+_COLUMNS = ["customer", "rank", "offer", "score", "catalogue"]
 
 
 @dataclass(frozen=True)
@@ -27,37 +31,48 @@ class ScoredPairs:
 
 
 @contextmanager
-def read_scored(directory: Path, catalogue: Catalogue) -> Iterator[ScoredPairs]:
-    """Read what `offers score` wrote; the scores lie in a file beside it that goes afterwards.
+def read_scored(where: str, catalogue: Catalogue, settings: Settings, scratch: Path) -> Iterator[ScoredPairs]:
+    """Read what `offers score` wrote, to Parquet or Delta; the scores lie in a file in `scratch` that goes afterwards.
 
     Raises
     ------
     DataError
         it holds no complete part, is of another catalogue, or a customer stands in two parts
     """
+    files = _delta(where, settings) if is_delta(where) or "://" in where else _parts(Path(where))
+    with os_errors(scratch), tempfile.TemporaryFile(dir=scratch) as file:
+        names = [_append(file, origin, table, catalogue) for origin, table in files]
+        customers = pa.chunked_array(names, pa.string())
+        if not len(customers):
+            raise DataError(f"{where}: no customer there has an offer that is worth its cost")
+        shape = len(customers), len(catalogue.offers)
+        yield ScoredPairs(customers, np.memmap(file, np.float32, "r", shape=shape))
+
+
+def _parts(directory: Path) -> Iterator[tuple[str, pa.Table]]:
     with os_errors(directory):
         paths = sorted(directory.glob("part-*.parquet"))
-        if not paths:
-            raise DataError(f"{directory}: expected the parts that 'offers score' writes, got none")
-        with tempfile.TemporaryFile(dir=directory) as file:
-            names = [_append(file, path, catalogue) for path in paths]
-            customers = pa.chunked_array(names)
-            if not len(customers):
-                raise DataError(f"{directory}: no customer there has an offer that is worth its cost")
-            shape = len(customers), len(catalogue.offers)
-            yield ScoredPairs(customers, np.memmap(file, np.float32, "r", shape=shape))
+    if not paths:
+        raise DataError(f"{directory}: expected the parts that 'offers score' writes, got none")
+    for path in paths:
+        try:
+            table = parquet.read_table(path, columns=_COLUMNS)
+        except (pa.ArrowException, KeyError, ValueError):
+            raise DataError(f"{path}: expected a part that 'offers score' wrote, but it can't be read") from None
+        yield str(path), table
 
 
-def _append(file: IO[bytes], path: Path, catalogue: Catalogue) -> pa.Array:
-    columns = ["customer", "rank", "offer", "score", "catalogue"]
-    try:
-        table = parquet.read_table(path, columns=columns)
-    except (pa.ArrowException, KeyError, ValueError):
-        raise DataError(f"{path}: expected a part that 'offers score' wrote, but it can't be read") from None
+def _delta(where: str, settings: Settings) -> Iterator[tuple[str, pa.Table]]:
+    from offers.batch.delta import scored_files
+
+    return scored_files(*delta_table(where, settings), _COLUMNS)
+
+
+def _append(file: IO[bytes], origin: str, table: pa.Table, catalogue: Catalogue) -> pa.Array:
     table = table.filter(pc.is_valid(table["rank"]))
     version = f"{catalogue.name}-{catalogue.version}"
     if others := set(table["catalogue"].unique().to_pylist()) - {version}:
-        raise DataError(f"{path}: expected scores of catalogue {version}, got those of {sorted(others)[0]}")
+        raise DataError(f"{origin}: expected scores of catalogue {version}, got those of {sorted(others)[0]}")
     ids = table["customer"].combine_chunks().dictionary_encode()
     offer = pc.index_in(table["offer"].cast(pa.string()), pa.array([offer.id for offer in catalogue.offers]))
     scores = np.full((len(ids.dictionary), len(catalogue.offers)), -np.inf, np.float32)
@@ -81,11 +96,5 @@ def write_plan(plan: Plan, pairs: ScoredPairs, catalogue: Catalogue, output: Pat
             "cost": np.array([offer.cost for offer in catalogue.offers])[offer],
         }
     )
-    unfinished = output.with_name(f".{output.name}.unfinished")
     with os_errors(output):
-        try:
-            parquet.write_table(table, unfinished)
-            sync(unfinished)
-            unfinished.rename(output)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        settle(output, lambda unfinished: parquet.write_table(table, unfinished))

@@ -1,34 +1,27 @@
-"""A scored table as a directory of Parquet parts: each is there whole or not at all, so a killed run can go on."""
+"""A scored table that grows by parts: each is there whole or not at all, so a killed run can go on."""
 
-import fcntl
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
-from pydantic import ValidationError
 
 from offers.batch.customers import CustomerSchema
 from offers.batch.repeats import Repeats, hashes
 from offers.batch.scoring import Scorer
 from offers.batch.source import Source
 from offers.errors import DataError, StorageError
-from offers.files import os_errors, sync
 from offers.record import Record
-
-MANIFEST = "manifest.json"
-_IDS, _CUSTOMERS = b"offers.ids", b"offers.customers"
 
 Tell = Callable[[int], None]
 """Called with the number of customers that are done."""
 
 
 class Manifest(Record):
-    """The arguments that a directory of parts was begun with. A run that resumes it must have the same."""
+    """What a scored table was begun with; a run that goes on must be begun with the same."""
 
     contract: str
     bundle: str
@@ -40,7 +33,41 @@ class Manifest(Record):
     k: int
     withheld: bool
     rows: int
+    pairs: bool = False
     format: int = 1
+
+    def check(self, earlier: "Manifest", where: str) -> None:
+        """Raise `StorageError` where a table was begun with something else; names it."""
+        for name, value in self.model_dump().items():
+            if (before := getattr(earlier, name)) != value:
+                raise StorageError(
+                    f"{where}: was begun with {name} {before!r}, and this run has {value!r}: go on with the same, or"
+                    " name an empty place"
+                )
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which customers a part was made of: their number, and SHA-256 of their ids' hashes."""
+
+    customers: str
+    ids: str
+
+
+class Parts(Protocol):
+    """Where a scored table lies. Parts are numbered from 1; every method may raise `StorageError`."""
+
+    def hold(self, manifest: Manifest) -> AbstractContextManager[None]:
+        """Keep the place while a run writes to it; refuses one that was begun with another manifest."""
+        ...
+
+    def marks(self, part: int) -> Marks | None:
+        """What a part was made of; None where it is not there."""
+        ...
+
+    def write(self, part: int, rows: pa.Table, marks: Marks) -> None:
+        """Write a part that is not there."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +79,7 @@ class Summary:
     parts: int
 
 
-def manifest_of(source: Source, scorer: Scorer, k: int, withheld: bool, rows: int) -> Manifest:
+def manifest_of(source: Source, scorer: Scorer, k: int, withheld: bool, rows: int, pairs: bool) -> Manifest:
     """The manifest of a run."""
     schema = scorer.schema
     return Manifest(
@@ -64,39 +91,40 @@ def manifest_of(source: Source, scorer: Scorer, k: int, withheld: bool, rows: in
         k=k,
         withheld=withheld,
         rows=rows,
+        pairs=pairs,
     )
 
 
-def score(source: Source, scorer: Scorer, directory: Path, manifest: Manifest, tell: Tell) -> Summary:
-    """Score all customers into `directory`, or what an earlier run has left of them.
+def score(source: Source, scorer: Scorer, parts: Parts, manifest: Manifest, tell: Tell) -> Summary:
+    """Score all customers, or what an earlier run has left of them.
 
     Raises
     ------
     DataError
         a value breaks the contract, a customer comes twice, or the customers are not those of the earlier run
     StorageError
-        the directory holds something else, is in use, or can't be written; the parts that are there stay
+        the place holds something else, is in use, or can't be written; the parts that are there stay
     """
     repeats, customers, earlier, part = Repeats(), 0, 0, 0
-    with os_errors(directory), _begun(directory, manifest):
+    with parts.hold(manifest):
         for part, batch in enumerate(source.batches(manifest.rows), 1):
-            marks = _marks(batch, scorer.schema, repeats, customers)
-            path = directory / f"part-{part:06}.parquet"
-            if path.exists():
-                _check_same(path, marks, source.origin)
+            marks, before = _marks(batch, scorer.schema, repeats, customers), parts.marks(part)
+            if before is None:
+                parts.write(part, scorer(batch, customers + 1), marks)
+            elif before == marks:
                 earlier += len(batch)
             else:
-                _write(scorer(batch, customers + 1), path, marks)
+                raise _other_customers(part, source.origin)
             customers += len(batch)
             tell(customers)
         if not customers:
             raise DataError(f"{source.origin}: expected customers, got none")
-        if (directory / f"part-{part + 1:06}.parquet").exists():
-            raise _other_customers(directory / f"part-{part + 1:06}.parquet", source.origin)
+        if parts.marks(part + 1) is not None:
+            raise _other_customers(part + 1, source.origin)
     return Summary(customers, earlier, part)
 
 
-def _marks(batch: pa.RecordBatch, schema: CustomerSchema, repeats: Repeats, before: int) -> dict[bytes, bytes]:
+def _marks(batch: pa.RecordBatch, schema: CustomerSchema, repeats: Repeats, before: int) -> Marks:
     ids = schema.ids(batch, before + 1)
     bits = hashes(ids)
     again = repeats.add(bits)
@@ -105,68 +133,11 @@ def _marks(batch: pa.RecordBatch, schema: CustomerSchema, repeats: Repeats, befo
             f"column '{schema.key}', row {before + again + 1}: expected each customer once, got {ids[again].as_py()!r}"
             " again; leave repeats out"
         )
-    digest = hashlib.sha256(np.ascontiguousarray(bits).tobytes()).hexdigest()
-    return {_IDS: digest.encode(), _CUSTOMERS: str(len(batch)).encode()}
+    return Marks(str(len(batch)), hashlib.sha256(np.ascontiguousarray(bits).tobytes()).hexdigest())
 
 
-@contextmanager
-def _begun(directory: Path, manifest: Manifest) -> Iterator[None]:
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StorageError(f"{directory}: another process is writing here; wait for it") from None
-        if (directory / MANIFEST).exists():
-            _check_manifest(directory, manifest)
-        else:
-            if any(directory.glob("*.parquet")):
-                raise StorageError(f"{directory}: holds Parquet files of another origin; name an empty directory")
-            _settle(directory / MANIFEST, lambda path: path.write_text(manifest.model_dump_json(indent=1) + "\n"))
-        yield
-
-
-def _check_manifest(directory: Path, manifest: Manifest) -> None:
-    try:
-        earlier = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
-    except ValidationError:
-        raise StorageError(f"{directory / MANIFEST}: is none of ours, or damaged; name an empty directory") from None
-    for name, value in manifest.model_dump().items():
-        if (before := getattr(earlier, name)) != value:
-            raise StorageError(
-                f"{directory}: was begun with {name} {before!r}, and this run has {value!r}: go on with the same, or"
-                " name an empty directory"
-            )
-
-
-def _check_same(path: Path, marks: dict[bytes, bytes], origin: str) -> None:
-    try:
-        metadata = parquet.read_schema(path).metadata
-    except pa.ArrowException:
-        raise StorageError(f"{path}: is damaged; remove it, and run again") from None
-    if any(metadata.get(name) != value for name, value in marks.items()):
-        raise _other_customers(path, origin)
-
-
-def _other_customers(path: Path, origin: str) -> DataError:
+def _other_customers(part: int, origin: str) -> DataError:
     return DataError(
-        f"{origin}: expected the customers of {path.name} in its place, got others; give the same rows in the same"
-        " order (ORDER BY in a query), or name an empty directory"
+        f"{origin}: expected the customers of part {part} in its place, got others; give the same rows in the same"
+        " order (ORDER BY in a query), or name an empty place"
     )
-
-
-def _write(table: pa.Table, path: Path, marks: dict[bytes, bytes]) -> None:
-    marked = table.replace_schema_metadata(marks)
-    _settle(path, lambda unfinished: parquet.write_table(marked, unfinished, compression="zstd"))
-
-
-def _settle(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, and give it its own once it is on the disk."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        write(unfinished)
-        sync(unfinished)
-        unfinished.rename(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    sync(path.parent)

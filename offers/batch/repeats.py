@@ -1,4 +1,4 @@
-"""Finds customers that occur twice, at 8 bytes a customer."""
+"""Which customers came before, in 8 bytes each."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ class Repeats:
         self._runs: list[np.ndarray] = []
 
     def add(self, hashes: np.ndarray) -> int | None:
-        """Add a batch. Return the place of its first id that occurred before, or None."""
+        """Take the hashes of a batch; the place of the first id in it that came before, or None."""
         order = np.argsort(hashes, kind="stable")
         run = hashes[order]
         again = np.append(False, run[1:] == run[:-1])

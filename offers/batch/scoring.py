@@ -13,6 +13,7 @@ from offers.model.encoder import Coded
 from offers.model.propensity import PropensityModel
 from offers.policy.answers import rankings
 from offers.policy.arbitration import Policy
+from offers.policy.catalogue import Catalogue
 from offers.policy.decided import Decided
 from offers.policy.pairs import Standing
 
@@ -47,8 +48,7 @@ class Versions:
     catalogue: str
 
     @classmethod
-    def of(cls, bundle: str, policy: Policy) -> "Versions":
-        catalogue = policy.catalogue
+    def of(cls, bundle: str, catalogue: Catalogue) -> "Versions":
         return cls(bundle, catalogue.policy.version, f"{catalogue.name}-{catalogue.version}")
 
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from offers.batch.customers import CustomerSchema
+from offers.batch.places import delta_table, is_delta
+from offers.contract import secret
 from offers.data import sources, table_file
 from offers.data.download import ByteProgress
 from offers.errors import SourceError
@@ -40,14 +42,21 @@ class Source:
 
 
 def open_customers(
-    where: str, schema: CustomerSchema, settings: Settings, query: str = "", progress: ByteProgress | None = None
+    where: str,
+    schema: CustomerSchema,
+    settings: Settings,
+    query: str = "",
+    version: int | None = None,
+    progress: ByteProgress | None = None,
 ) -> Source:
     """Find the customers, and check that their columns are there.
 
     Parameters
     ----------
-    where : Parquet or CSV file (in the form that the contract declares), http(s)://, s3:// or SQLAlchemy URL
+    where : Delta table, Parquet or CSV file (in the form that the contract declares), http(s)://, s3:// or SQLAlchemy
+        URL
     query : what a database is asked; it should order its rows, or a run that is killed can't go on
+    version : of a Delta table, None for the newest
 
     Raises
     ------
@@ -56,14 +65,15 @@ def open_customers(
     DataError
         a column is missing or there twice
     """
-    scheme, is_url, _ = where.partition("://")
-    if is_url and scheme not in _FILES:
-        from offers.data import sql
+    if is_delta(where):
+        from offers.batch.delta import delta_customers
 
-        if not query:
-            raise SourceError(f"{sql.shown(where)}: expected its SQL text in --query, or in contract key source.query")
-        chosen = partial(schema.choose, origin=sql.shown(where))
-        return Source(sql.shown(where), "", None, lambda rows: sql.stream(where, query, chosen, rows))
+        return delta_customers(*delta_table(where, settings), schema, version)
+    if version is not None:
+        raise SourceError(f"{where}: expected a Delta table, which alone has versions; leave --version out")
+    scheme, is_url, _ = secret.opened(where).uri.partition("://")
+    if is_url and scheme not in _FILES:
+        return _asked(where, schema, query)
     path = sources.fetch(schema.contract, settings, where, progress)
     with os_errors(path, SourceError), path.open("rb") as file:
         is_parquet, status = file.read(4) == b"PAR1", path.stat()
@@ -75,6 +85,21 @@ def open_customers(
     form = schema.contract.source.format
     schema.choose(table_file.header(path, form, where), where)
     return Source(where, state, _lines(path) - 1, lambda _: table_file.stream(path, form, schema.names, where))
+
+
+def _asked(where: str, schema: CustomerSchema, query: str) -> Source:
+    from offers.data import sql
+
+    opened, origin = secret.opened(where), where if where.startswith("${") else sql.shown(where)
+    if not query:
+        raise SourceError(f"{origin}: expected its SQL text in --query, or in contract key source.query")
+    chosen = partial(schema.choose, origin=origin)
+
+    def read(rows: int) -> Iterator[pa.RecordBatch]:
+        with opened.errors():
+            yield from sql.stream(opened.uri, query, chosen, rows)
+
+    return Source(origin, "", None, read)
 
 
 def _lines(path: Path) -> int:

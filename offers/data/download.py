@@ -1,4 +1,4 @@
-"""A download that resumes where an earlier try stopped, and is skipped if the file has not changed."""
+"""A download that goes on where an earlier try stopped, and is spared where the file is still the same."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager

@@ -29,7 +29,7 @@ _TARGET = r"^(y|target|label|outcome|response|responded|accepted|bought|taken|co
 
 @dataclass(frozen=True)
 class Guess:
-    """A column of the drafted contract: its keys, and what a person should check."""
+    """A column of a contract to be: its keys, and what a person should check."""
 
     name: str
     role: Role

@@ -69,7 +69,7 @@ class HttpFile:
 
 
 def _version(headers: httpx.Headers) -> str:
-    """The strong ETag if there is one, otherwise the date: a weak ETag does not promise the same bytes."""
+    """The strong ETag, or else the date: a weak ETag does not promise the same bytes."""
     etag: str = headers.get("ETag", "")
     date: str = headers.get("Last-Modified", "")
     return etag if etag and not etag.startswith("W/") else date

@@ -18,7 +18,7 @@ _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def csv_format(path: Path) -> CsvFormat:
-    """Guess how a CSV file is written. `number_marks` finds the marks in its numbers."""
+    """Guess how a CSV file is written, but for the marks in its numbers, which `number_marks` reads from the cells."""
     encoding = _encoding(path)
     with path.open(encoding=encoding, newline="") as file:
         lines = [line for line in islice(file, _LINES) if line.strip()]
@@ -36,7 +36,7 @@ def number_marks(frame: pd.DataFrame, form: CsvFormat) -> CsvFormat:
 
 
 def _marks(separator: str) -> list[tuple[str, str | None]]:
-    """Pairs of decimal and thousands mark. If several explain equally many cells, the first is taken."""
+    """Pairs of decimal and thousands mark; of those that explain as many cells the first is taken."""
     marks: list[tuple[str, str | None]] = [(".", None), (".", ","), (",", "."), (",", None), (".", " "), (",", " ")]
     return [pair for pair in marks if separator not in pair]
 
@@ -47,7 +47,7 @@ def _pattern(decimal: str, thousands: str | None) -> str:
 
 
 def _fields(lines: Sequence[str], separator: str, quote: str) -> tuple[int, int]:
-    """How many lines have as many fields as the first line, and that number of fields, which is above one."""
+    """How many lines have as many fields as the first, which has more than one, and how many fields those are."""
     try:
         rows = [len(row) for row in csv.reader(lines, delimiter=separator, quotechar=quote)]
     except csv.Error:

@@ -53,7 +53,7 @@ def query(contract: Contract, uri: str) -> pd.DataFrame:
 
 
 def select(uri: str, text: str, choose: Select) -> pd.DataFrame:
-    """The rows of a query, with the columns that `wanted` chooses; raises what `query` does."""
+    """The columns that `wanted` takes, of the rows that a query gives; raises what `query` does."""
     url, origin = _url(uri), shown(uri)
     with _errors(url, origin):
         engine = sqlalchemy.create_engine(url, poolclass=NullPool)
@@ -85,7 +85,7 @@ def shown(uri: str) -> str:
 
 
 def _array(cells: Sequence[Any]) -> pa.Array:
-    """Cells in a type that holds them exactly, or as text if no type holds them all."""
+    """Cells in a type that holds them exactly; as words where no one type does."""
     try:
         return pa.array(cells)
     except (pa.ArrowException, OverflowError, ValueError):

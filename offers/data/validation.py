@@ -232,7 +232,7 @@ def _outcome_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Vio
 
 
 def _notes(frame: pd.DataFrame, contract: Contract) -> Iterator[str]:
-    """Notes on what breaks no rule but may be a mistake in the contract: categories that never occur."""
+    """What breaks no rule, and may be a slip of the contract: categories that never occur."""
     for column in contract.columns:
         values = set(frame[column.name].dropna().unique()) if column.values else set()
         absent = [value for value in column.values if value not in values]

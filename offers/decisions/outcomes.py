@@ -22,7 +22,7 @@ from offers.wording import some
 
 @dataclass(frozen=True)
 class Loaded:
-    """How many rows of a file were taken. `again` is true if the same file had been loaded before."""
+    """What became of the rows of a file; `again` where the same file had been loaded before."""
 
     outcomes: int
     quarantined: int
@@ -92,7 +92,7 @@ def load(path: Path, tables: DeltaTables) -> Loaded:
 
 
 def read(tables: DeltaTables) -> pd.DataFrame:
-    """All outcomes, in the order in which they were observed; an empty table before the first."""
+    """All outcomes, in the order in which they were observed; none where nothing was ever told."""
     if not tables.holds(OUTCOMES):
         empty: pd.DataFrame = SCHEMAS[OUTCOMES].empty_table().to_pandas()
         return empty
@@ -154,7 +154,7 @@ def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matu
 
 
 def _unusable(decisions: pd.DataFrame, outcomes: pd.DataFrame, matures_after: timedelta) -> dict[str, np.ndarray]:
-    """Mark the outcomes that can't be used, by the first reason that holds. Row n of both tables belongs together."""
+    """Outcomes that say nothing of their decision, a row of each table for each, by the first reason that holds."""
     decided_at, observed_at = decisions["decided_at"].to_numpy(), outcomes["observed_at"].to_numpy()
     offer = outcomes["offer_id"].to_numpy()
     early = observed_at < decided_at - pd.Timedelta(SKEW)

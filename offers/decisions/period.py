@@ -60,7 +60,7 @@ def span(text: str) -> timedelta:
     Raises
     ------
     DataError
-        it is not a span, or it is 0
+        it is none of these, or no time at all
     """
     match = _SPAN.fullmatch(text)
     if match is None or float(match[1]) == 0:

@@ -217,5 +217,5 @@ def _moment(text: str) -> datetime:
 
 
 def _shown(content: bytes) -> str:
-    """Bytes as text. Nothing is lost but what lies beyond a megabyte."""
+    """Bytes as text that loses nothing but what lies beyond a megabyte."""
     return content[: 2**20].decode("utf-8", "backslashreplace")

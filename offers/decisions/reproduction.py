@@ -99,7 +99,7 @@ def _differing(table: pa.Table, policy: Policy, pairs: Pairs, propensity: np.nda
     if fallback:
         rankings = policy.by_value(pairs, k)
     else:
-        # A pair without a logged propensity gets 0, so that its answer can't come out as it was.
+        # A pair that the log has no propensity for gets one that can't come out as it was.
         rankings = policy.arbitrate(pairs, np.nan_to_num(propensity, nan=0.0), k, ids)
     names = ("decision_id", "as_of", "model", "policy", "catalogue", "answer")
     rows = zip(*(table[name].to_pylist() for name in names), rankings, strict=True)

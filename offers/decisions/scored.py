@@ -139,7 +139,7 @@ def read_outcomes(where: str, settings: Settings, matures_after: timedelta = tim
 
 
 def no_outcomes() -> DistinctRows:
-    """The empty table of outcomes, for a look without any."""
+    """The table of outcomes where none are given."""
     kinds = {DECISION: "object", OUTCOME: "bool", OBSERVED_AT: "datetime64[us, UTC]"}
     return DistinctRows(pd.DataFrame(columns=list(kinds)).astype(kinds), 0)
 
@@ -186,14 +186,14 @@ def _files(where: str, what: str, settings: Settings, since: datetime | None = N
 
 
 def _recent(keys: list[str], since: datetime) -> list[str]:
-    """Leave out the folders of earlier days. The last file always stays, so that its columns can be read."""
-    # A batch that was written after midnight lies in the folder of its first row's day.
+    """Leave out the folders of days before; the last file stays, so that there is one to tell of its columns."""
+    # A batch that has waited over midnight lies in the folder of its first row's day.
     first = since.date() - timedelta(days=1)
     return [key for key in keys if _day(key) >= first] or keys[-1:]
 
 
 def _day(key: str) -> date:
-    """The day that names a file's folder. A folder without a day gets the last possible date, so that it is read."""
+    """The day that a file's folder is named by; of others the last day there is."""
     match = _DAY.search(key)
     try:
         return date.fromisoformat(match[1]) if match else date.max
@@ -202,7 +202,7 @@ def _day(key: str) -> date:
 
 
 def _table(content: bytes, expected: Sequence[str], what: str, origin: str, others: bool = False) -> pa.Table:
-    """The expected columns of a file. Only if `others` is true may it have more."""
+    """Just the expected columns of a file, which may have `others` or not."""
     try:
         with parquet.ParquetFile(pa.BufferReader(content)) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith(_KEPT_AS_INDEX)]

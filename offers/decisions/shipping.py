@@ -1,4 +1,4 @@
-"""Shipping: each sealed segment is appended to the log's tables exactly once, and then removed."""
+"""Shipping: sealed segments to the log's tables, each exactly once, then away with them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from offers.store.delta import DeltaTables
 
 @dataclass(frozen=True)
 class Shipped:
-    """The result of shipping one segment: rows by table, or the reason why it stays where it is."""
+    """What became of one segment: rows by table, or why it stays where it is."""
 
     segment: Sealed
     rows: dict[str, int]

@@ -139,7 +139,7 @@ class Spool:
         temporary = path.with_suffix(".tmp")
         with _refusals(path):
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-            # The file is locked before it gets its name. So nobody takes it for the segment of a writer that has ended.
+            # Locked before it has its name: nobody takes it for the segment of a writer that has ended.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             temporary.rename(path)
             if self.limits.durability == "power":
@@ -191,7 +191,7 @@ class Spool:
 
 @contextlib.contextmanager
 def _refusals(path: Path) -> Iterator[None]:
-    """Turn an OSError into `SpoolFull` if room is missing, otherwise into `StorageError`."""
+    """Turn what the disk says into `SpoolFull`, or `StorageError` where it is no matter of room."""
     try:
         with os_errors(path):
             yield

@@ -87,7 +87,7 @@ def observed(tables: DeltaTables, matures_after: timedelta) -> pd.DataFrame:
 
 
 def _first_pairs(table: pa.Table) -> tuple[list[str], np.ndarray]:
-    """The pair that stands for each decision: its offer and propensity."""
+    """Each decision's pair to tell of: its offer and propensity."""
     offers, propensities = list[str](), np.empty(len(table))
     for place, (first, pairs) in enumerate(zip(table["offer_id"].to_pylist(), table["pairs"].to_pylist(), strict=True)):
         pair = next((pair for pair in pairs if pair["offer_id"] == first), pairs[0])

@@ -184,5 +184,5 @@ def _known(pairs: Pairs, logged: Floats) -> Floats:
 
 def _with_nothing(shares: Floats) -> Floats:
     rest = (1 - shares.sum(axis=1, keepdims=True)).clip(0, 1)
-    # A remainder of rounding is not a choice.
+    # What is left by rounding is no choice.
     return np.hstack([shares, np.where(rest < 1e-9, 0.0, rest)])

@@ -88,7 +88,7 @@ class Difference:
 
     @property
     def verdict(self) -> Literal["better", "worse", "open"]:
-        """The interval in words."""
+        """What the interval says."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "open"
 
 
@@ -203,7 +203,7 @@ def _terms(logged: Logged, method: Method) -> tuple[float, Floats]:
         terms = (weight - 1) * reward
         return float(terms.mean()), terms
     if method == "snips":
-        # The candidate's probability on offers that the incumbent also makes: the weights sum to it.
+        # The mass of the candidate that weights can speak for, which is what they sum to.
         mass = np.where(logged.incumbent > 0, logged.candidate, 0).sum(axis=1)
         ratio = float((weight * reward).sum() / max(weight.sum(), 1e-300))
         value = float(mass.mean()) * ratio - float(reward.mean())

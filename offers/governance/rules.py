@@ -1,4 +1,4 @@
-"""The rules of the ledger: which entry may follow which, and whose key may write it."""
+"""The rules of the ledger: which entry may come after which, and whose key may write it."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -111,6 +111,12 @@ class Catalogue(Ruled):
         """The first digits of the SHA-256 of everything that the file says; comments and layout don't count."""
         return _version(self)
 
+    def unlimited(self) -> "Catalogue":
+        """The same without limits of families and with a place for every offer: a campaign has limits of its own."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        families = tuple(family.model_copy(update={"limit": None}) for family in self.families)
+        return Catalogue(**fields | {"families": families, "policy": PolicySettings(k=len(self.offers))})
+
 
 def shipped() -> list[str]:
     """Names of the catalogues that come with the package; each has the name of its contract."""

@@ -1,6 +1,6 @@
 """Delta tables below one root, a directory or s3://bucket/prefix: appended exactly once, read by any engine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
@@ -53,8 +53,8 @@ class DeltaTables:
         with self.errors(name):
             return DeltaTable.is_deltatable(self.uri(name), self.options)
 
-    def open(self, name: str) -> DeltaTable:
-        """Open a table at its newest version.
+    def open(self, name: str, version: int | None = None) -> DeltaTable:
+        """Open a table, by default at its newest version.
 
         Raises
         ------
@@ -65,17 +65,26 @@ class DeltaTables:
         """
         try:
             with self.errors(name):
-                return DeltaTable(self.uri(name), storage_options=self.options)
+                return DeltaTable(self.uri(name), version, storage_options=self.options)
         except TableNotFoundError:
             raise SourceError(f"{self.uri(name)}: expected a Delta table, found none") from None
 
-    def append(self, name: str, rows: pa.Table, writer: str, number: int, partition: Sequence[str] = ()) -> bool:
+    def append(
+        self,
+        name: str,
+        rows: pa.Table,
+        writer: str,
+        number: int,
+        partition: Sequence[str] = (),
+        note: Mapping[str, str] | None = None,
+    ) -> bool:
         """Append rows, once for each writer and number, whoever tries and however often.
 
         Parameters
         ----------
         number : rises with each append of `writer`; a number that is not above the last is not appended again
         partition : columns whose values name the folders of a table that is made now
+        note : what the table's history tells of this append
 
         Returns
         -------
@@ -91,15 +100,19 @@ class DeltaTables:
             for _ in range(_RACES):
                 # A refused append does no harm: the next try sees what was appended in between.
                 with suppress(CommitFailedError):
-                    return self._append_once(name, rows, writer, number, partition)
-            return self._append_once(name, rows, writer, number, partition)
+                    return self._append_once(self._made(name, rows.schema, partition), rows, writer, number, note)
+            return self._append_once(self._made(name, rows.schema, partition), rows, writer, number, note)
 
-    def _append_once(self, name: str, rows: pa.Table, writer: str, number: int, partition: Sequence[str]) -> bool:
-        table = self._made(name, rows.schema, partition)
+    @staticmethod
+    def _append_once(
+        table: DeltaTable, rows: pa.Table, writer: str, number: int, note: Mapping[str, str] | None
+    ) -> bool:
         last = table.transaction_version(writer)
         if last is not None and number <= last:
             return False
-        once = CommitProperties(app_transactions=[Transaction(writer, number)])
+        once = CommitProperties(
+            custom_metadata=dict(note) if note else None, app_transactions=[Transaction(writer, number)]
+        )
         write_deltalake(table, rows, mode="append", commit_properties=once)
         return True
 
@@ -126,7 +139,7 @@ class DeltaTables:
             yield
         except TableNotFoundError:
             raise
-        except (DeltaError, OSError) as error:
+        except (DeltaError, OSError, pa.ArrowException) as error:
             line = " ".join(str(error).split())[:300]
             raise StorageError(f"{self.uri(name)}: the table can't be read or written ({line})") from None
 

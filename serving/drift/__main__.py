@@ -24,7 +24,7 @@ from serving.process.logs import configure_logging, log_event
 from serving.process.waiting import WAIT, wait_for_bundle
 
 WAITING_WINDOWS, WAITING_ROWS = 4, 10_000
-"""The most that may wait while a window is judged: this many windows or rows, whichever is more."""
+"""What may wait at most while a window is judged: so many windows, or rows where that is more."""
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def _monitor(arguments: argparse.Namespace) -> Monitor:
     rows, ledger = _resumed(state, watched)
     # What can't be written now can't be written later either; better to know before the first event.
     state.save(rows.all(), ledger.to_json())
-    # This takes many seconds, so wrong arguments are refused before it.
+    # Takes many seconds: what was given wrongly has been told by now.
     from serving.drift.judge import Judge
 
     return Monitor(Judge(watched), rows, ledger, state, sink)
@@ -79,7 +79,7 @@ def _schema(reference: Reference) -> pa.Schema:
 
 
 def _resumed(state: StateFile, watched: bundles.Watched) -> tuple[Rows, WatchRecord]:
-    """Resume where the last process stopped, or begin afresh and log why."""
+    """Go on where the last process stopped, or begin afresh and say why."""
     reference = watched.reference
     window = reference.watch.window
     limit = window + max(WAITING_WINDOWS * window, WAITING_ROWS)

@@ -39,7 +39,7 @@ class Alarm:
     failure: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The alarm as the history shows it: everything except the window's whole report."""
+        """What a reader of the history wants to know: all but the window's whole report."""
         content = asdict(self)
         del content["window"]
         return content
@@ -65,7 +65,7 @@ class Alarm:
 
 
 class Sink:
-    """Delivers alarms, oldest first, until each is taken; signs them if there is a key."""
+    """Delivers alarms, oldest first, for as long as it takes; signs them where there is a key."""
 
     def __init__(self, peer: Peer, first_pause: float = 1.0, key: bytes = b"") -> None:
         self.peer, self.first_pause, self.key = peer, first_pause, key
@@ -92,7 +92,7 @@ class Sink:
         await self._client.aclose()
 
     async def _round(self, waiting: list[Alarm], note: Callable[[Alarm], Awaitable[None]]) -> bool:
-        """Try each once, and stop when the sink turns out to be away. Return whether all were taken."""
+        """Try each once, but none after the sink was found to be away; say whether all were taken."""
         success = True
         for alarm in waiting:
             alarm.tries += 1

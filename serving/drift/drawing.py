@@ -11,7 +11,7 @@ _EDGE = 3.0
 
 
 def bars(histogram: Histogram, drifted: bool) -> Markup:
-    """The window's shares as narrow bars in front of the reference's broad ones; a tooltip gives both."""
+    """The window's shares as narrow bars before the reference's broad ones; both are told on pointing at them."""
     top = max([*histogram.reference, *histogram.window, 1e-9])
     step = WIDTH / max(len(histogram.labels), 1)
     parts = zip(histogram.labels, histogram.reference, histogram.window, strict=True)
@@ -57,5 +57,5 @@ def _rule(kind: str, y: float) -> str:
 
 
 def _picture(parts: list[str]) -> Markup:
-    # Everything in `parts` is either a number that we computed or was escaped above.
+    # Everything in `parts` is a number of ours or was escaped above.
     return Markup(f'<svg viewBox="0 -1 {WIDTH:g} {HEIGHT + 2:g}" role="img">{"".join(parts)}</svg>')

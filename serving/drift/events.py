@@ -38,13 +38,13 @@ class Batch:
 
     @property
     def key(self) -> str:
-        """The identity of an event by CloudEvents 1.0: its source and id."""
+        """What tells events apart, after CloudEvents 1.0."""
         return f"{self.source} {self.id}"
 
 
 @dataclass(frozen=True)
 class BatchSchema:
-    """The schema of a bundle's events."""
+    """What the events of a bundle must hold."""
 
     bundle: str
     columns: tuple[WatchedColumn, ...]

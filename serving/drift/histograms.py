@@ -1,4 +1,4 @@
-"""Histograms of a window's cells and the reference's, in the same bars, for the page."""
+"""How a window's cells are spread beside the reference's, in bars that a page can draw."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass

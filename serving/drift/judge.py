@@ -33,13 +33,13 @@ class WindowJudgement:
     served_otherwise: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The record, ready for JSON."""
+        """Everything, as JSON can hold it."""
         histograms = {name: histogram.to_dict() for name, histogram in self.histograms.items()}
         return self.report.to_dict() | {"histograms": histograms, "served_otherwise": self.served_otherwise}
 
 
 class Judge:
-    """Judges windows one by one. It keeps the bundle, and of earlier windows only the last selection."""
+    """Knows the bundle, and nothing of windows that came before but the selection that held last."""
 
     def __init__(self, watched: Watched) -> None:
         self.watched = watched

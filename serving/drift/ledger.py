@@ -65,11 +65,11 @@ class WatchRecord:
         self.sender = dict([*self.sender.items(), (source, max(before, so_far))][-KEPT_SENDERS:])
 
     def remember(self, key: str) -> None:
-        """Remember an event, so that a repetition is noticed."""
+        """Know an event again when it is sent twice."""
         self.seen = [*self.seen[-KEPT_EVENTS + 1 :], key]
 
     def add_alarm(self, alarm: Alarm) -> None:
-        """Keep an alarm; if there are too many, drop the oldest."""
+        """Keep an alarm, at the cost of the oldest where there are too many."""
         self.raised += 1
         self.last_alarm = self.windows
         self.lost_alarms += sum(old.delivered is None for old in self.alarms[: -KEPT_ALARMS + 1])

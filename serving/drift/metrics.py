@@ -44,7 +44,7 @@ class Figures(Collector):
         yield _gauge("info", "Always 1; names the bundle that is watched.", {monitor.bundle: 1}, "bundle")
         yield _gauge("waiting_rows", "Rows that wait for their window to be full or judged.", len(monitor.rows))
         yield _gauge("window_rows", "Rows of a full window.", monitor.watch.window)
-        # Before the first window this is when the wait began. Either way its age is the length of the silence.
+        # Before the first window it tells since when one is waited for: either way, its age is how long it was silent.
         last_seen = ledger.last_window or ledger.since
         yield _gauge("last_window_timestamp_seconds", "When a window was judged, or the watch began.", last_seen)
         yield _gauge(

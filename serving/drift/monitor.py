@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from serving.drift.judge import Judge, WindowJudgement
 
 SAVE_EVERY = 1.0
-"""Seconds between saves: a crash loses at most the rows that arrived in this time."""
+"""Seconds; what a crash may lose at most is what arrived in these."""
 REMIND_AFTER = 20
 """Windows after which an alarm that still holds is raised again."""
 
@@ -90,7 +90,7 @@ class Monitor:
         return "accepted"
 
     def report(self) -> dict[str, Any]:
-        """The whole report, ready for JSON."""
+        """Everything that is known, as JSON can hold it."""
         ledger = self.ledger
         return {
             "bundle": self.bundle,
@@ -175,7 +175,7 @@ class Monitor:
             self._raise_alarm(report)
 
     def _line(self, report: WindowReport) -> dict[str, Any]:
-        """The line that the history keeps of a window."""
+        """What is kept of every window."""
         return {
             "window": self.ledger.windows,
             "time": self.ledger.last_window,
@@ -225,7 +225,7 @@ class Monitor:
             self.save_failures += 1
             log_event("state not saved", logging.ERROR, reason=str(error))
         except Exception as error:
-            # One failure to save must not end the watch: the next save may succeed.
+            # Whatever befell this state, the next one has a chance of its own; the watch goes on.
             self.save_failures += 1
             log_fault(error)
 

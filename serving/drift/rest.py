@@ -68,6 +68,6 @@ class _Endpoints:
 
 
 def _preferred(accept: str) -> str:
-    """JSON, unless the caller prefers HTML, as browsers do."""
+    """JSON unless the caller asks for HTML before it, as browsers do."""
     html, json = accept.find("text/html"), accept.find("application/json")
     return "html" if html >= 0 and (json < 0 or html < json) else "json"

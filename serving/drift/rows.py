@@ -17,7 +17,7 @@ class Rows:
 
     @property
     def room(self) -> int:
-        """How many more rows fit."""
+        """How many more rows there is place for."""
         return max(0, self.limit - len(self))
 
     def add(self, frame: pd.DataFrame) -> None:

@@ -38,7 +38,7 @@ class Predictor(Model):
         self.bundle = bundle
         self.schema = RequestSchema(bundle.contract.inputs, max_rows)
         self.explained = RequestSchema(bundle.contract.inputs, min(max_rows, MAX_EXPLAINED))
-        # For a dozen rows more threads cost more than they save, and they starve the event loop.
+        # More threads cost a request of a dozen rows more than they bring, and starve the event loop.
         bundle.model.booster.set_param({"nthread": 1})
         self._pool = ThreadPoolExecutor(2, "scoring")
         ROWS.labels(name)

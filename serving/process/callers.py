@@ -72,7 +72,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Terms:
-    """The claims that a token must have, and the quota of its caller.
+    """What a token has to say, and what its caller may do.
 
     Attributes
     ----------

@@ -108,7 +108,7 @@ class Connection(H11Protocol):
         if self.conn.their_state is h11.IDLE:
             self.waiting.idle[self] = None
         elif self.cycle.response_complete:
-            # The answer came before the whole body: nobody reads the rest, and a caller must not send it for ever.
+            # The answer came before the body was there: nobody reads the rest, and none may send it for ever.
             self._discarding = True
             self._within(_DISCARD_SECONDS)
 
@@ -125,7 +125,7 @@ class Connection(H11Protocol):
         self._refuse(HTTPStatus(status), f"the request: {sentence}")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Ignore a request to upgrade and go on in HTTP/1.1, as the standard allows every server."""
+        """Go on in HTTP/1.1 without a word, as every server may: asking is a caller's right."""
 
     def abort(self) -> None:
         """Close at once."""
@@ -134,7 +134,7 @@ class Connection(H11Protocol):
         self.transport.abort()
 
     def _follow(self) -> None:
-        """Track whether a request is under way, and set the time limit for the head of the next."""
+        """Keep in mind whether a request is under way, and how long the head of the next may take."""
         if self.conn.their_state is not h11.IDLE:
             self.waiting.remove(self)
             if not (self._discarding and self.cycle.response_complete):

@@ -33,7 +33,7 @@ Admit = Callable[[str], Awaitable[str]]
 """Names the caller by the header `Authorization`; raises `Refused`."""
 
 OPEN = frozenset({"/", "/metrics", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
-"""Paths that probes and scrapers ask without a token."""
+"""What probes and scrapers ask without a token."""
 
 KINDS: Kinds = {RequestTooLarge: 413, RequestError: 400, ClientDisconnect: 499}
 
@@ -47,7 +47,7 @@ class Refused(Exception):  # noqa: N818
 
 
 class Bodies:
-    """Reads bodies, and gives up those that stall: otherwise a caller who sends half of one delays the shutdown.
+    """Reads bodies, and gives up those that stall: else a caller who sends half of one holds up the service's end.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def _route(path: str, endpoint: Endpoint, method: str, kinds: Kinds) -> Route:
 
 
 def _foreign(method: str, headers: Mapping[bytes, bytes]) -> str:
-    """The reason why a browser's page may not send this request: it is a page of another site."""
+    """Why a browser's page may not send this: it is one of another site."""
     if method in ("GET", "HEAD") or b"origin" not in headers:
         return ""
     origin = headers[b"origin"].decode("latin-1")

@@ -20,7 +20,7 @@ from serving.process.edge import Edge
 LINGER_SECONDS = 3.0
 LIMITS = Limits()
 _RESERVE = 100
-"""File descriptors kept for everything except the connections of callers."""
+"""File descriptors for all that is no connection of a caller."""
 _BACKLOG = 2048
 
 
@@ -145,7 +145,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _descriptors() -> int:
-    """Raise the limit of open files as far as the system allows, and return it."""
+    """How many files may be open: as many as the system lets us ask for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = hard if hard != resource.RLIM_INFINITY else max(soft, 65_536)
     if soft != limit:

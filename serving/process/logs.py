@@ -43,7 +43,7 @@ def configure_logging() -> None:
     logging.getLogger("uvicorn.access").disabled = True
     for name in _QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It warns of every malformed request, so whoever sends those could fill the log.
+    # It warns of every request that is none: whoever sends those would fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 

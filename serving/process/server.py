@@ -234,7 +234,7 @@ async def _until_signalled(
         models = server.plane.model_registry.get_models()
         versions = {name: model.version for name, model in models.items()}
         print(orjson.dumps(asdict(address) | {"models": versions}).decode(), flush=True)
-        # Objects that live as long as the process need no garbage collection, which would delay requests.
+        # What lives as long as the process need not be looked through by the collector, which would hold up requests.
         gc.collect()
         gc.freeze()
         await stop.wait()

@@ -54,7 +54,7 @@ _PLAIN_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 
 def touch(route: str) -> None:
-    """Create a route's series before its first request: a series that begins with a count gives no rate."""
+    """Let a route's series be there before its first request: of what appears with a count, no rate can be told."""
     LATENCY.labels(route)
     for status in ("200", "500"):
         REQUESTS.labels(route, status)

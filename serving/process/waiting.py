@@ -1,4 +1,4 @@
-"""A service before its first bundle: alive, not ready, and its answers say what it waits for.
+"""A service before its first bundle: alive, not ready, and saying for what it waits.
 
 The cluster replaces the process when a bundle is named, so nothing here looks for one.
 """

@@ -43,7 +43,7 @@ class ServicePlane(DataPlane):
 
     @property
     def degraded(self) -> str:
-        """Why a ready model answers worse than it should; empty if all is well."""
+        """Why a ready model answers otherwise than it should; empty where all is well."""
         return "; ".join(filter(None, (getattr(m, "degraded", "") for m in self.model_registry.get_models().values())))
 
     async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:

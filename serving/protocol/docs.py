@@ -9,7 +9,7 @@ PAGE = files("serving").joinpath("docs.html").read_text("utf-8")
 
 
 def _hashes(tag: str) -> str:
-    """The Content-Security-Policy source that allows the page's own inline `tag` and no injected one."""
+    """What allows the page's own inline `tag`, and none that anybody may have smuggled in."""
     texts = re.findall(f"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
     return " ".join(f"'sha256-{digest}'" for digest in digests)

@@ -55,7 +55,7 @@ def server(plane: ServicePlane, admit: Admit | None = None) -> Server:
     options = [
         ("grpc.max_receive_message_length", MESSAGE_LIMIT),
         ("grpc.max_send_message_length", MESSAGE_LIMIT),
-        # Otherwise two servers could share a port, and each would get half of the other's requests.
+        # Else two servers share a port, and each gets half of the other's requests.
         ("grpc.so_reuseport", 0),
         # Clients that keep an idle connection alive by pings, from the shortest pause that gRPC lets them have.
         ("grpc.keepalive_permit_without_calls", 1),

@@ -90,7 +90,7 @@ class _Rest:
         return Response(PAGE, headers=HEADERS, media_type="text/html")
 
     async def openapi(self, request: Request) -> Response:
-        # Built for each request: another model may be served by now.
+        # Made each time: another model may be served by now.
         return _json(document(self.plane.model_registry.get_models().values()))
 
     async def alive(self, request: Request) -> Response:

@@ -80,7 +80,7 @@ class DecisionLog:
                 raise LogFull from None
 
     async def durable(self) -> None:
-        """Wait until the written lines are as durable as the spool's `durability` asks."""
+        """Wait until what was written outlives what it is to outlive."""
         await self.spool.durable()
 
     def _keep(self, policy: Policy, contract: Contract) -> None:

@@ -26,7 +26,7 @@ _OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
-    # Otherwise a predictor that has come back goes unnoticed for up to two minutes.
+    # Else a predictor that has come back stays unknown for up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]

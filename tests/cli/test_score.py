@@ -7,13 +7,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import sqlalchemy
+from deltalake import DeltaTable, write_deltalake
 from pyarrow import parquet
 
+from offers.settings import S3Settings, Settings
+from offers.store.delta import DeltaTables
+from offers.store.s3 import connect
+from tests.support.s3_double import S3Double
+from tests.support.seaweedfs import seaweedfs
 from tests.support.warranties import WARRANTIES
 
 CUSTOMERS = 400
@@ -82,21 +89,119 @@ def test_parquet_csv_and_sql_are_scored_alike(
         pd.testing.assert_frame_equal(scored(tmp_path / other), first)
 
 
+def test_a_delta_table_holds_what_the_parts_hold_and_duckdb_reads_it(
+    offers: Callable[..., tuple[int, str, str]], tmp_path: Path, shop_bundle: Path, catalogue: Path, frame: pd.DataFrame
+) -> None:
+    table, again = tmp_path / "scored.delta", frame.iloc[::-1]
+    for rows in (frame[:150], frame[150:]):
+        write_deltalake(tmp_path / "customers", pa.Table.from_pandas(rows, preserve_index=False), mode="append")
+    asked = (*asking(shop_bundle, catalogue), "--withheld")
+    code, said, _ = offers("score", tmp_path / "customers", tmp_path / "parts", *asked)
+    assert (code, f"{CUSTOMERS} customers (0 of them" in said) == (0, True)
+    assert offers("score", tmp_path / "customers", table, *asked)[0] == 0
+    columns, files = "customer, rank, offer, score, reasons", DeltaTable(table).file_uris()
+    one, other = (
+        f"select {columns} from read_parquet({where!r})" for where in (files, f"{tmp_path}/parts/part-*.parquet")
+    )
+    for query in (f"({one}) except all ({other})", f"({other}) except all ({one})"):
+        assert duckdb.sql(query).fetchall() == []
+    assert duckdb.sql(f"select count(distinct customer) from ({one})").fetchall() == [(CUSTOMERS,)]
+    version = DeltaTable(table).version()
+    assert f"({CUSTOMERS} of them by an earlier run)" in offers("score", tmp_path / "customers", table, *asked)[1]
+    assert DeltaTable(table).version() == version
+    write_deltalake(tmp_path / "customers", pa.Table.from_pandas(again[:1], preserve_index=False), mode="append")
+    assert (
+        "was begun with state 'version 1', and this run has 'version 2'"
+        in (offers("score", tmp_path / "customers", table, *asked)[2])
+    )
+    assert offers("score", tmp_path / "customers", table, *asked, "--version", 1)[0] == 0
+    assert "holds rows of another origin" in offers("score", tmp_path / "customers", tmp_path / "customers", *asked)[2]
+    for name in ("other.delta", "absent.parquet"):
+        code, _, complaint = offers("score", tmp_path / name, table, *asked, "--version", 1)
+        assert (code, len(complaint.splitlines())) == (2, 1)
+
+
+def test_a_file_in_the_object_store_is_scored(
+    offers: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    shop_bundle: Path,
+    catalogue: Path,
+    customers: Path,
+    s3: S3Double,
+) -> None:
+    s3.buckets["bank"]["customers.parquet"] = customers.read_bytes()
+    for name, value in reaching(s3.settings).items():
+        monkeypatch.setenv(name, value)
+    asked = asking(shop_bundle, catalogue)
+    assert offers("score", "s3://bank/customers.parquet", tmp_path / "out", *asked)[0] == 0
+    assert offers("score", customers, tmp_path / "local", *asked)[0] == 0
+    pd.testing.assert_frame_equal(scored(tmp_path / "out"), scored(tmp_path / "local"))
+
+
+def test_delta_tables_of_an_object_store_at_both_ends(
+    offers: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    shop_bundle: Path,
+    catalogue: Path,
+    frame: pd.DataFrame,
+) -> None:
+    with seaweedfs(tmp_path) as store:
+        connect(store).make_bucket("bank")
+        for name, value in reaching(store).items():
+            monkeypatch.setenv(name, value)
+        tables = DeltaTables.at("s3://bank", Settings.from_env())
+        tables.append("customers.delta", pa.Table.from_pandas(frame, preserve_index=False), "test", 1)
+        asked = asking(shop_bundle, catalogue, 200)
+        code, said, _ = offers("score", "s3://bank/customers.delta", "s3://bank/scored.delta", *asked)
+        assert (code, f"{CUSTOMERS} customers" in said) == (0, True)
+        assert len(tables.open("scored.delta").to_pyarrow_table()["customer"].unique()) > 300
+    code, _, complaint = offers("score", "s3://bank/customers.delta", tmp_path / "out", *asked)
+    assert (code, len(complaint.splitlines())) == (2, 1)
+
+
+def reaching(store: S3Settings) -> dict[str, str]:
+    return {
+        "OFFERS_S3_ENDPOINT": f"http://{store.endpoint}",
+        "AWS_ACCESS_KEY_ID": store.access_key,
+        "AWS_SECRET_ACCESS_KEY": store.secret_key.get_secret_value(),
+        "AWS_REGION": "us-east-1",
+    }
+
+
+def test_a_password_of_a_database_stands_as_a_reference(
+    offers: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    shop_bundle: Path,
+    catalogue: Path,
+    frame: pd.DataFrame,
+) -> None:
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'bank.db'}")
+    frame.to_sql("customers", engine, index=False)
+    engine.dispose()
+    monkeypatch.setenv("WAREHOUSE", f"sqlite:///{tmp_path / 'bank.db'}")
+    asked = (*asking(shop_bundle, catalogue), "--query", "select * from customers order by rowid")
+    assert offers("score", "${WAREHOUSE}", tmp_path / "out", *asked)[0] == 0
+    assert "bank.db" not in (tmp_path / "out" / "manifest.json").read_text()
+
+
 def test_killed_anywhere_it_goes_on_to_the_same_table(
     offers: Callable[..., tuple[int, str, str]], tmp_path: Path, shop_bundle: Path, catalogue: Path, customers: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert offers("score", customers, whole, *asking(shop_bundle, catalogue))[0] == 0
     code = (
-        "import os, signal, sys\nfrom offers.batch import parts\nfrom cli.main import main\n"
-        "settle, left = parts._settle, [int(sys.argv.pop(1))]\n"
+        "import os, signal, sys\nfrom offers.batch import directory\nfrom cli.main import main\n"
+        "settle, left = directory.settle, [int(sys.argv.pop(1))]\n"
         "def stop(path, write):\n"
         "    left[0] -= 1\n"
         "    if left[0] == 0:\n"
         "        path.with_name(f'.{path.name}.unfinished').write_bytes(b'PAR1 half')\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    settle(path, write)\n"
-        "parts._settle = stop\nmain()\n"
+        "directory.settle = stop\nmain()\n"
     )
     arguments = ["score", customers, killed, *asking(shop_bundle, catalogue)]
     for writes in (1, 4):

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,16 @@ from scipy.optimize import linprog
 
 from offers.batch.allocation import allocate
 from offers.batch.campaign import Constraints, load
+from offers.batch.left_out import left_out
+from offers.batch.levers import priced, write_catalogue
 from offers.batch.prices import price
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.errors import CampaignError
 from offers.policy import catalogue as catalogues
+from offers.policy.arbitration import Policy
+from offers.policy.decided import SHOWN
+from offers.simulation.world import World
 from tests.support.warranties import WARRANTIES
 
 CATALOGUE = catalogues.load("bank-marketing", contracts.load("bank-marketing"))
@@ -118,6 +124,41 @@ def test_a_campaign_that_makes_no_sense_is_refused_by_line(text: str, complaint:
         load(text, OFFERS)
 
 
+def test_prices_as_levers_keep_the_ranker_near_the_capacity(tmp_path: Path) -> None:
+    contract, limits = contracts.load("bank-marketing"), {"cellular": 300, "telephone": 200}
+    rows = [f"  - {{name: {name}, where: {{contact: {name}}}, contacts: {most}}}" for name, most in limits.items()]
+    constraints = load("\n".join(["name: x", "capacity:", *rows]), OFFERS)[1]
+    policy, customers = Policy(CATALOGUE.unlimited(), contract), World(contract).sample(4000).frame
+    standing = policy.pairing.stand(customers)
+    generator = np.random.default_rng(0)
+    propensity = generator.beta(1, 8, 4000)[:, None] * generator.uniform(0.7, 1.3, standing.eligible.shape)
+    propensity[~standing.eligible] = np.nan
+    decided = policy.decide(standing, propensity)
+    scores = np.where(standing.eligible & (decided.fate == SHOWN), decided.score, -np.inf)
+    plan = allocate(scores[:, [policy.offers.index(offer) for offer in OFFERS]], constraints, exact=False)
+    catalogue = tmp_path / "priced.yaml"
+    write_catalogue(priced(CATALOGUE, constraints, plan.pricing.prices), catalogue)
+    ranker = Policy(catalogues.load(str(catalogue), contract), contract)
+    assert ranker.catalogue.version != CATALOGUE.version
+    for before, after in ((policy, False), (ranker, True)):
+        first = before.decide(before.pairing.stand(customers), propensity, 1)
+        used = Counter(before.offers[place].attributes["contact"] for place in first.offer.tolist())
+        assert all(abs(used[name] - most) <= 0.05 * most for name, most in limits.items()) == after
+
+
+def test_who_is_left_out_is_counted_by_the_limit_that_keeps_them_out() -> None:
+    scores = scores_of(3000)
+    constraints = load(WEEK.format(per_customer=1), OFFERS)[1]
+    plan = allocate(scores, constraints, exact=False)
+    groups = left_out(scores, constraints, plan)
+    had_an_offer = int(np.isfinite(scores).any(axis=1).sum())
+    assert sum(group.customers for group in groups) == had_an_offer - len(np.unique(plan.customer))
+    assert constraints.names[groups[0].limit or 0] == "EUR of budget"
+    earning = sum(group.customers * group.earning for group in groups)
+    without = np.delete(scores, np.unique(plan.customer), axis=0).max(axis=1)
+    assert earning == pytest.approx(float(without[np.isfinite(without)].astype(float).sum()), rel=1e-5)
+
+
 def test_the_command_plans_from_a_scored_table(
     offers: Callable[..., tuple[int, str, str]], tmp_path: Path, shop_bundle: Path, shop_contract: Contract
 ) -> None:
@@ -126,17 +167,29 @@ def test_the_command_plans_from_a_scored_table(
     customers = tmp_path / "customers.csv"
     rows = [f"c{n};{100 + 3 * n};5;north;1;4,5" for n in range(300)]
     customers.write_text("\n".join(["customer_id;spending;visits;region;member;rating", *rows]) + "\n")
-    asked = ("--bundle", shop_bundle, "--catalogue", catalogue, "--k", 3, "--rows", 70)
+    asked = ("--bundle", shop_bundle, "--catalogue", catalogue, "--pairs", "--rows", 70)
     assert offers("score", customers, tmp_path / "scored", *asked)[0] == 0
     campaign, plan = tmp_path / "campaign.yaml", tmp_path / "plan.parquet"
     campaign.write_text("name: x\ncapacity:\n  - {name: phone, where: {channel: phone}, contacts: 10}\n")
     where = ("--catalogue", catalogue, "--contract", contract)
-    code, said, _ = offers("campaign", tmp_path / "scored", campaign, plan, *where)
+    files = ("--page", tmp_path / "plan.html", "--levers", tmp_path / "priced.yaml")
+    code, said, _ = offers("campaign", tmp_path / "scored", campaign, plan, *where, *files)
     assert code == 0
+    assert "Who is left out, and why" in (tmp_path / "plan.html").read_text()
+    assert "one more is worth" in (tmp_path / "plan.html").read_text()
+    costs = {offer.id: offer.cost for offer in catalogues.load(str(tmp_path / "priced.yaml"), shop_contract).offers}
+    assert costs["full"] > 4
+    assert costs["basic"] == 1
     assert "one more contact of phone is worth" in said
     table = parquet.read_table(plan).to_pandas()
     assert (table["offer"] == "full").sum() == 10
     assert table["customer"].is_unique
+    assert offers("score", customers, tmp_path / "scored.delta", *asked)[0] == 0
+    assert offers("campaign", tmp_path / "scored.delta", campaign, tmp_path / "second.parquet", *where)[0] == 0
+    second = parquet.read_table(tmp_path / "second.parquet").to_pandas()
+    assert set(second.itertuples(index=False)) == set(table.itertuples(index=False))
+    code, _, complaint = offers("campaign", tmp_path / "absent.delta", campaign, plan, *where)
+    assert (code, "absent.delta: expected a Delta table, found none" in complaint) == (2, True)
     campaign.write_text("name: x\ncapacity:\n  - {name: phone, where: {channel: fax}, contacts: 10}\n")
     assert offers("campaign", tmp_path / "scored", campaign, plan, *where)[0] == 2
     assert len(parquet.read_table(plan)) == len(table)

@@ -25,7 +25,7 @@ EXPLORING = WARRANTIES.replace("{k: 2}", "{k: 2, exploration: {kind: softmax, te
 def scorer_of(bundle: bundles.Bundle, catalogue: str, **options: Any) -> Scorer:
     policy = Policy(catalogues.parse(catalogue, bundle.contract), bundle.contract)
     schema = CustomerSchema(bundle.contract, "customer_id")
-    return Scorer(bundle.model, policy, schema, Versions.of(bundle.name, policy), **options)
+    return Scorer(bundle.model, policy, schema, Versions.of(bundle.name, policy.catalogue), **options)
 
 
 def batch_of(customers: list[dict[str, Any]]) -> pa.RecordBatch:

@@ -1,0 +1,113 @@
+"""Delta tables at both ends of scoring: customers that are read from one, parts that are appended to one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from offers.batch.customers import CustomerSchema
+from offers.batch.parts import Manifest, Marks
+from offers.batch.scoring import SCHEMA
+from offers.batch.source import Source
+from offers.errors import DataError, StorageError
+from offers.store.delta import DeltaTables
+from offers.wording import some
+
+_WRITER = "offers-score"
+_PART, _MANIFEST, _IDS, _CUSTOMERS = "offers.part", "offers.manifest", "offers.ids", "offers.customers"
+_PLAIN = pa.schema([(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in SCHEMA])
+"""A scored table's columns without dictionaries, which Delta tables have not."""
+
+
+def delta_customers(tables: DeltaTables, name: str, schema: CustomerSchema, version: int | None) -> Source:
+    """Customers of a Delta table, in the order of its files' names.
+
+    Parameters
+    ----------
+    version : of the table; None for the newest
+
+    Raises
+    ------
+    SourceError
+        there is no such table
+    DataError
+        a column is missing or there twice
+    """
+    table, uri = tables.open(name, version), tables.uri(name)
+    with tables.errors(name):
+        rows = table.to_pyarrow_dataset()
+        schema.choose(rows.schema.names, uri)
+        total = rows.count_rows()
+
+    def read(count: int) -> Iterator[pa.RecordBatch]:
+        for file in sorted(rows.get_fragments(), key=lambda fragment: fragment.path):
+            scanner = file.scanner(schema=rows.schema, columns=schema.names, batch_size=count, use_threads=False)
+            batches = scanner.to_batches()
+            while True:
+                with tables.errors(name):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield batch
+
+    return Source(uri, f"version {table.version()}", total, read)
+
+
+def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of a scored table, a file at a time, with what to call it."""
+    table = tables.open(name)
+    with tables.errors(name):
+        rows = table.to_pyarrow_dataset()
+    if absent := [column for column in columns if column not in rows.schema.names]:
+        raise DataError(f"{tables.uri(name)}: expected a table that 'offers score' wrote; missing: {some(absent)}")
+    for file in sorted(rows.get_fragments(), key=lambda fragment: fragment.path):
+        with tables.errors(name):
+            yield f"{tables.uri(name)}/{file.path}", file.to_table(schema=rows.schema, columns=columns)
+
+
+@dataclass(frozen=True)
+class DeltaParts:
+    """Parts as appends, each with a number that Delta takes once; the table's history tells what a part was made of."""
+
+    tables: DeltaTables
+    name: str
+    _history: dict[int, dict[str, str]] = field(default_factory=dict)
+    _run: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def hold(self, manifest: Manifest) -> Iterator[None]:
+        self._run[_MANIFEST] = manifest.model_dump_json()
+        self._look(manifest)
+        yield
+
+    def _look(self, manifest: Manifest) -> None:
+        if not self.tables.holds(self.name):
+            return
+        uri, table = self.tables.uri(self.name), self.tables.open(self.name)
+        with self.tables.errors(self.name):
+            last = table.transaction_version(_WRITER) or 0
+            if not last and table.file_uris():
+                raise StorageError(f"{uri}: holds rows of another origin; name another table")
+            self._history.update({int(entry[_PART]): entry for entry in table.history() if _PART in entry})
+        if missing := [part for part in range(1, last + 1) if part not in self._history]:
+            raise StorageError(f"{uri}: its history no longer tells of part {missing[0]}; name another table")
+        for entry in self._history.values():
+            try:
+                manifest.check(Manifest.model_validate_json(entry[_MANIFEST]), uri)
+            except ValidationError:
+                raise StorageError(f"{uri}: was begun by another version of Offers; name another table") from None
+
+    def marks(self, part: int) -> Marks | None:
+        entry = self._history.get(part)
+        return Marks(entry[_CUSTOMERS], entry[_IDS]) if entry else None
+
+    def write(self, part: int, rows: pa.Table, marks: Marks) -> None:
+        note = self._run | {_PART: str(part), _IDS: marks.ids, _CUSTOMERS: marks.customers}
+        if self.tables.append(self.name, rows.cast(_PLAIN), _WRITER, part, note=note):
+            return
+        # Another process was quicker; what it wrote has to be what this one would have written.
+        self._look(Manifest.model_validate_json(self._run[_MANIFEST]))
+        if self.marks(part) != marks:
+            raise StorageError(f"{self.tables.uri(self.name)}: another process writes other customers; wait for it")

@@ -1,0 +1,52 @@
+"""Who of a campaign's customers is left out, and which limit keeps them out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from offers.batch.allocation import Plan
+from offers.batch.campaign import Constraints
+from offers.batch.prices import BLOCK, blocks
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Customers without a contact.
+
+    Attributes
+    ----------
+    limit : place of the constraint that costs most at their best offer; None where none has a price there
+    customers : how many
+    earning : mean of what their best offers are expected to earn, EUR
+    """
+
+    limit: int | None
+    customers: int
+    earning: float
+
+
+def left_out(scores: np.ndarray, constraints: Constraints, plan: Plan) -> list[LeftOut]:
+    """Customers whom a plan contacts not at all, by the limit that keeps them out; most customers first.
+
+    Parameters
+    ----------
+    scores : as `offers.batch.allocation.allocate` takes them
+    """
+    contacted = np.zeros(len(scores), bool)
+    contacted[plan.customer] = True
+    costs = plan.pricing.prices[:, None] * constraints.usage
+    dearest = np.where(costs.max(axis=0, initial=0) > 0, costs.argmax(axis=0) if len(costs) else 0, -1)
+    counts, sums = np.zeros(len(costs) + 1), np.zeros(len(costs) + 1)
+    for number, block in enumerate(blocks(scores)):
+        without = block[~contacted[number * BLOCK : number * BLOCK + len(block)]]
+        best = without.argmax(axis=1)
+        earning = without[np.arange(len(without)), best]
+        limit = dearest[best][np.isfinite(earning)]
+        np.add.at(counts, limit, 1)
+        np.add.at(sums, limit, earning[np.isfinite(earning)])
+    groups = [
+        LeftOut(place if place < len(costs) else None, int(count), float(total / count))
+        for place, (count, total) in enumerate(zip(counts, sums, strict=True))
+        if count
+    ]
+    return sorted(groups, key=lambda group: -group.customers)

@@ -1,0 +1,38 @@
+"""Where tables of customers and of scores lie: what of them is a Delta table, and how it is opened."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offers.files import path_of
+from offers.settings import Settings
+
+if TYPE_CHECKING:
+    from offers.batch.parts import Parts
+    from offers.store.delta import DeltaTables
+
+
+def is_delta(where: str) -> bool:
+    """Whether a name means a Delta table: it ends in .delta, or is a directory that holds a table's log."""
+    return where.rstrip("/").endswith(".delta") or ("://" not in where and (Path(where) / "_delta_log").is_dir())
+
+
+def delta_table(where: str, settings: Settings) -> "tuple[DeltaTables, str]":
+    """The root and the name of a Delta table; raises `StorageError` for another URI than a path, file:// or s3://."""
+    from offers.store.delta import DeltaTables
+
+    if "://" not in where or where.startswith("file://"):
+        path = path_of(where).absolute()
+        return DeltaTables.at(str(path.parent), settings), path.name
+    root, _, name = where.rstrip("/").rpartition("/")
+    return DeltaTables.at(root, settings), name
+
+
+def open_parts(where: str, settings: Settings) -> "Parts":
+    """Find where a scored table is to lie: a Delta table, in the object store or by its name, or else a directory."""
+    if is_delta(where) or "://" in where:
+        from offers.batch.delta import DeltaParts
+
+        return DeltaParts(*delta_table(where, settings))
+    from offers.batch.directory import Directory
+
+    return Directory(Path(where))

@@ -1,0 +1,91 @@
+"""The page of a campaign: what it earns beside the bound, capacity and prices, exposure, and who is left out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from offers.batch.allocation import Plan
+from offers.batch.campaign import Campaign, Constraints
+from offers.batch.left_out import LeftOut
+from offers.policy.catalogue import Catalogue, Offer
+from offers.reports.tables import Cell, Table, count, percent
+from offers.reports.training import HTML
+
+
+def campaign_page(
+    campaign: Campaign,
+    catalogue: Catalogue,
+    constraints: Constraints,
+    plan: Plan,
+    customers: int,
+    left: Sequence[LeftOut],
+) -> str:
+    """Write a plan as one HTML page that loads nothing.
+
+    Parameters
+    ----------
+    customers : how many had an offer to be had
+    left : from `offers.batch.left_out.left_out`
+    """
+    return HTML.get_template("campaign.html").render(
+        campaign=campaign,
+        catalogue=catalogue,
+        customers=customers,
+        contacted=len(np.unique(plan.customer)),
+        contacts=len(plan.customer),
+        value=plan.value,
+        bound=plan.pricing.bound,
+        gap=max(0.0, 1 - plan.value / plan.pricing.bound) if plan.pricing.bound else 0.0,
+        limits=_limits(constraints, plan),
+        exposures=_exposures(catalogue.offers, plan),
+        left=_left(constraints, left, customers),
+    )
+
+
+def _limits(constraints: Constraints, plan: Plan) -> Table:
+    used = constraints.usage @ plan.contacts
+    rows = []
+    for name, use, limit, price in zip(constraints.names, used, constraints.limit, plan.pricing.prices, strict=True):
+        worth = f"one more is worth {price:.2f} EUR" if limit >= 0 else f"the last one costs {price:.2f} EUR"
+        share = abs(use / limit) if limit else 0.0
+        cells = f"{abs(use):,.0f}", f"{abs(limit):,.0f}", percent(share), f"{price:.2f}"
+        shades = 0.0, 0.0, min(1.0, share), 0.0
+        rows.append(
+            (Cell(name, note=worth), *(Cell(text, shade=shade) for text, shade in zip(cells, shades, strict=True)))
+        )
+    head = Cell("Limit"), Cell("Used"), Cell("Of"), Cell("Share", mark="bar"), Cell("Price", note="EUR a unit")
+    return Table(head, tuple(rows))
+
+
+def _exposures(offers: Sequence[Offer], plan: Plan) -> list[tuple[str, Table]]:
+    """Contacts by offer, by family, and by each attribute that offers set."""
+    keys = {"offer": [offer.id for offer in offers], "family": [offer.family for offer in offers]}
+    for column in dict.fromkeys(name for offer in offers for name in offer.attributes):
+        keys[column] = [str(offer.attributes.get(column, "–")) for offer in offers]
+    return [(name, _exposure(name, values, plan.contacts)) for name, values in keys.items() if len(set(values)) > 1]
+
+
+def _exposure(name: str, values: Sequence[str], contacts: np.ndarray) -> Table:
+    total = max(1, int(contacts.sum()))
+    sums = dict.fromkeys(values, 0)
+    for value, number in zip(values, contacts.tolist(), strict=True):
+        sums[value] += number
+    head = Cell(name.capitalize()), Cell("Contacts"), Cell("Share", mark="bar")
+    rows = sorted(sums.items(), key=lambda item: -item[1])
+    return Table(
+        head,
+        tuple((Cell(value), Cell(count(n)), Cell(percent(n / total), shade=n / total)) for value, n in rows),
+    )
+
+
+def _left(constraints: Constraints, left: Sequence[LeftOut], customers: int) -> Table:
+    head = Cell("Why"), Cell("Customers"), Cell("Share", mark="bar"), Cell("Mean of their best offer", note="EUR")
+    rows = []
+    for group in left:
+        why = (
+            "No room was left" if group.limit is None else f"Others earn more by each {constraints.names[group.limit]}"
+        )
+        share = group.customers / customers
+        cells = Cell(count(group.customers)), Cell(percent(share), shade=share), Cell(f"{group.earning:.2f}")
+        rows.append((Cell(why), *cells))
+    return Table(head, tuple(rows))
