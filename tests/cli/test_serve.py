@@ -86,7 +86,9 @@ def unused_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
-def test_rank_goes_past_a_proxy(customer: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_rank_goes_past_a_proxy(
+    customer: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     with unused_port() as port, answering(PREDICTION) as (url, _):
@@ -96,7 +98,7 @@ def test_rank_goes_past_a_proxy(customer: Path, monkeypatch: pytest.MonkeyPatch,
     assert "decision d1" in capsys.readouterr().out
 
 
-def test_rank_prints_names_as_they_are(customer: Path, capsys: Any) -> None:
+def test_rank_prints_names_as_they_are(customer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = json.loads(json.dumps(PREDICTION))
     odd["customer_id"], odd["offers"][0]["offer_id"] = "[/bold]x :smile:", "[red]full"
     odd["withheld"][0]["reasons"][0]["text"] = "[/] not a member"

@@ -1,17 +1,20 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from offers.backtest import comparison as backtest
 from offers.backtest.baselines import Baseline, scores
 from offers.backtest.comparison import cases, compare, measure, policies
 from offers.backtest.history import History
-from offers.backtest.replay import Replay
+from offers.backtest.replay import Look, Replay
 from offers.backtest.results import Case, ReplayResult, summary
 from offers.backtest.schedule import Schedule
+from offers.contract.contract import Contract
 from offers.contract.sections import Challenge
 from offers.data.dataset import Dataset
 from offers.data.validation import validate
@@ -26,7 +29,7 @@ TWO_OF_THREE = Schedule("two of three", True)
 
 
 @pytest.fixture(scope="module")
-def contract(shop_contract):
+def contract(shop_contract: Contract) -> Contract:
     watch = shop_contract.watch.model_copy(update={"window": WINDOW})
     retraining = shop_contract.retraining.model_copy(
         update={"cool_down": 200, "patience": 600, "labels": 50, "surprise": 2.0}
@@ -36,7 +39,7 @@ def contract(shop_contract):
 
 
 @pytest.fixture(scope="module")
-def dataset(contract, shop_rows):
+def dataset(contract: Contract, shop_rows: Callable[..., pd.DataFrame]) -> Dataset:
     """Rows whose customers spend ever more, and whose acceptance falls to a tenth at row 1 500."""
     prepared = Dataset.prepare(validate(shop_rows(ROWS), contract).frame, contract)
     generator = np.random.default_rng(0)
@@ -47,17 +50,17 @@ def dataset(contract, shop_rows):
 
 
 @pytest.fixture
-def history(contract, dataset, tmp_path):
+def history(contract: Contract, dataset: Dataset, tmp_path: Path) -> History:
     return History(contract, dataset, tmp_path / "boosters")
 
 
 @pytest.fixture(scope="module")
-def kept(contract, dataset, tmp_path_factory):
+def kept(contract: Contract, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> History:
     """A history whose boosters are shared by the tests of this module."""
     return History(contract, dataset, tmp_path_factory.mktemp("boosters"))
 
 
-def test_a_schedule_is_what_the_gate_measures(kept: Any, contract: Any, dataset: Any) -> None:
+def test_a_schedule_is_what_the_gate_measures(kept: History, contract: Contract, dataset: Dataset) -> None:
     plain = contract.model_copy(update={"dynamics": contract.dynamics.model_copy(update={"share": 0})})
     learner = BoostedTrees(contract.model, tuple(Encoder.of(contract).feature_types))
     for shift in (0, 30):
@@ -67,7 +70,7 @@ def test_a_schedule_is_what_the_gate_measures(kept: Any, contract: Any, dataset:
         np.testing.assert_array_equal(run.propensity[kept.origin :], expected)
 
 
-def test_a_schedule_is_kept_between_windows(kept: Any, contract: Any, dataset: Any) -> None:
+def test_a_schedule_is_kept_between_windows(kept: History, contract: Contract, dataset: Dataset) -> None:
     wide = contract.model_copy(update={"watch": contract.watch.model_copy(update={"window": 250})})
     history = History(wide, dataset, kept.directory)
     run = Replay(history, Schedule("rows", True, 100), history.origin).run()
@@ -77,7 +80,7 @@ def test_a_schedule_is_kept_between_windows(kept: Any, contract: Any, dataset: A
     assert [at - history.origin for at in run.updated] == [250, 650, 1050]
 
 
-def test_trains_what_the_product_trains(kept: Any, contract: Any, dataset: Any) -> None:
+def test_trains_what_the_product_trains(kept: History, contract: Contract, dataset: Dataset) -> None:
     rows = 1234
     expected = learners.train(contract, contract.model, kept.matrix[:rows], dataset.labels[:rows])
     found = kept.train(rows, True, 0)
@@ -85,14 +88,14 @@ def test_trains_what_the_product_trains(kept: Any, contract: Any, dataset: Any) 
     np.testing.assert_allclose(found.propensity(dataset.frame), expected.propensity(dataset.frame), atol=1e-9)
 
 
-def mixed(dataset, since, seed=1):
+def mixed(dataset: Dataset, since: int, seed: int = 1) -> Dataset:
     """The same rows, with the labels from row `since` on in another order."""
     labels = dataset.labels.copy()
     labels[since:] = np.random.default_rng(seed).permutation(1 - labels[since:])
     return replace(dataset, labels=labels)
 
 
-def told(run, until):
+def scored_before(run: Replay, until: int) -> tuple[list[float], list[list[int]], list[Look]]:
     """Everything that was scored or decided before row `until`."""
     decided = [[at for at in what if at < until] for what in (run.retrained, run.updated)]
     return run.propensity[:until].tolist(), decided, [look for look in run.looks if look.at < until]
@@ -100,19 +103,19 @@ def told(run, until):
 
 @pytest.mark.parametrize(("at", "delay"), [(1400, 0), (1900, 150)])
 def test_labels_that_mature_later_change_nothing_before(
-    kept: Any, dataset: Any, contract: Any, tmp_path: Path, delay: int, at: int
+    kept: History, dataset: Dataset, contract: Contract, tmp_path: Path, delay: int, at: int
 ) -> None:
     other = History(contract, mixed(dataset, at - delay), tmp_path)
     for policy in policies(contract):
         runs = [Replay(history, policy, history.origin, delay).run() for history in (kept, other)]
         # What is decided at row `at` knows the labels before at - delay; it is the next window that knows more.
-        before, after = (np.nan_to_num(told(run, at + WINDOW)[0], nan=-1) for run in runs)
+        before, after = (np.nan_to_num(scored_before(run, at + WINDOW)[0], nan=-1) for run in runs)
         np.testing.assert_array_equal(before, after, err_msg=policy.name)
-        assert told(runs[0], at + 1)[1:] == told(runs[1], at + 1)[1:]
+        assert scored_before(runs[0], at + 1)[1:] == scored_before(runs[1], at + 1)[1:]
 
 
 def test_labels_that_have_matured_do_change_what_follows(
-    kept: Any, dataset: Any, contract: Any, tmp_path: Path
+    kept: History, dataset: Dataset, contract: Contract, tmp_path: Path
 ) -> None:
     other = History(contract, mixed(dataset, 1400), tmp_path)
     for policy in policies(contract):
@@ -123,19 +126,21 @@ def test_labels_that_have_matured_do_change_what_follows(
         ), policy.name
 
 
-def test_rows_that_come_later_change_nothing_before(kept: Any, dataset: Any, contract: Any, tmp_path: Path) -> None:
+def test_rows_that_come_later_change_nothing_before(
+    kept: History, dataset: Dataset, contract: Contract, tmp_path: Path
+) -> None:
     frame = dataset.frame.copy()
     frame.iloc[1700:] = frame.iloc[1700:].sample(frac=1, random_state=0).to_numpy()
     frame = frame.astype(dataset.frame.dtypes)
     other = History(contract, replace(dataset, frame=frame), tmp_path)
     runs = [Replay(history, TWO_OF_THREE, history.origin).run() for history in (kept, other)]
     np.testing.assert_array_equal(*[run.propensity[kept.origin : 1700] for run in runs])
-    assert told(runs[0], 1701)[1:] == told(runs[1], 1701)[1:]
+    assert scored_before(runs[0], 1701)[1:] == scored_before(runs[1], 1701)[1:]
     assert not np.array_equal(*[run.propensity[1700:] for run in runs])
 
 
 @pytest.mark.parametrize("delay", [0, 300])
-def test_labels_come_as_late_as_the_delay_says(kept: Any, delay: int) -> None:
+def test_labels_come_as_late_as_the_delay_says(kept: History, delay: int) -> None:
     drop, run = 1500, Replay(kept, Schedule("drift", False), kept.origin, delay).run()
     first = [look for look in run.looks if look.at <= min(run.retrained, default=ROWS)]
     assert all(look.signals.labels == look.at - kept.origin for look in first)
@@ -143,12 +148,12 @@ def test_labels_come_as_late_as_the_delay_says(kept: Any, delay: int) -> None:
     assert drop + delay < min(harmed) <= drop + delay + 3 * WINDOW
 
 
-def timeless(result):
+def timeless(result: ReplayResult) -> ReplayResult:
     """A result without the time that it took."""
     return result.model_copy(update={"seconds": 0})
 
 
-def test_the_loop_answers_a_change_and_is_the_better_for_it(kept: Any) -> None:
+def test_the_loop_answers_a_change_and_is_the_better_for_it(kept: History) -> None:
     never = measure(kept, Case(Schedule("never", False), 0, 0))
     watched = measure(kept, Case(TWO_OF_THREE, 0, 0))
     assert never.retrained == never.updated == never.alarms == ()
@@ -158,21 +163,21 @@ def test_the_loop_answers_a_change_and_is_the_better_for_it(kept: Any) -> None:
     assert watched.pooled.ece < never.pooled.ece / 2
 
 
-def test_a_policy_without_a_layer_makes_no_updates(kept: Any) -> None:
+def test_a_policy_without_a_layer_makes_no_updates(kept: History) -> None:
     for policy in policies(kept.contract):
         found = measure(kept, Case(policy, 0, 0))
         # A model that is trained anew for each window has no time to be updated.
         assert bool(found.updated) == (policy.learns and policy.every != WINDOW), policy.name
 
 
-def test_every_policy_alignment_and_delay_is_a_case_of_its_own(contract: Any) -> None:
+def test_every_policy_alignment_and_delay_is_a_case_of_its_own(contract: Contract) -> None:
     found = cases(contract, (0, 50), (0, 100, 200))
     assert len(found) == len({case.name for case in found}) == 14 * 2 * 3 + 3 * 3
     assert {policy.every for policy in policies(contract) if policy.trigger == "rows"} == {100, 200, 400}
 
 
 @pytest.mark.slow
-def test_results_are_the_same_by_one_process_or_two(contract: Any, history: Any, tmp_path: Path) -> None:
+def test_results_are_the_same_by_one_process_or_two(contract: Contract, history: History, tmp_path: Path) -> None:
     chosen = [Case(policy, shift, 50) for policy in policies(contract)[-2:] for shift in (0, 30)]
     one = compare(history, chosen, tmp_path / "one", workers=1)
     other = History(contract, history.dataset, tmp_path / "other boosters")
@@ -182,11 +187,11 @@ def test_results_are_the_same_by_one_process_or_two(contract: Any, history: Any,
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(
-    kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = [case for case in cases(kept.contract, (0,), (0,)) if isinstance(case.policy, Schedule)][:4]
 
-    def stop(n, total, name):
+    def stop(n: int, total: int, name: str) -> None:
         if n == 2:
             raise KeyboardInterrupt
 
@@ -195,7 +200,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     replayed = []
 
     class Counted(Replay):
-        def run(self):
+        def run(self) -> Replay:
             replayed.append(self.policy)
             return super().run()
 
@@ -206,7 +211,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
 
 
 def test_other_rows_labels_or_settings_have_results_of_their_own(
-    kept: Any, dataset: Any, contract: Any, tmp_path: Path
+    kept: History, dataset: Dataset, contract: Contract, tmp_path: Path
 ) -> None:
     retraining = contract.retraining.model_copy(update={"cool_down": 300})
     others = [
@@ -218,7 +223,7 @@ def test_other_rows_labels_or_settings_have_results_of_their_own(
     assert backtest.fingerprint(History(contract, dataset, tmp_path)) == backtest.fingerprint(kept)
 
 
-def test_summary_is_mean_and_range_over_alignments(kept: Any) -> None:
+def test_summary_is_mean_and_range_over_alignments(kept: History) -> None:
     results = [measure(kept, Case(TWO_OF_THREE, shift, 0)) for shift in (0, 30, 60)]
     (line,) = summary(results)
     aucs = [result.pooled.auc for result in results]
@@ -229,23 +234,25 @@ def test_summary_is_mean_and_range_over_alignments(kept: Any) -> None:
     assert len(line.windows) == kept.contract.evaluation.windows
 
 
-def test_results_survive_their_file(kept: Any) -> None:
+def test_results_survive_their_file(kept: History) -> None:
     found = measure(kept, Case(TWO_OF_THREE, 30, 0))
     assert ReplayResult.model_validate_json(found.model_dump_json()) == found
 
 
-def test_a_delay_that_leaves_no_labels_is_refused(kept: Any, tmp_path: Path) -> None:
+def test_a_delay_that_leaves_no_labels_is_refused(kept: History, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="label delay of 1150 rows"):
         compare(kept, [Case(TWO_OF_THREE, 0, 1150)], tmp_path)
 
 
-def test_rows_without_time_order_are_refused(kept: Any, dataset: Any, contract: Any, tmp_path: Path) -> None:
+def test_rows_without_time_order_are_refused(
+    kept: History, dataset: Dataset, contract: Contract, tmp_path: Path
+) -> None:
     timeless = History(contract.model_copy(update={"time": None}), dataset, tmp_path)
     with pytest.raises(DataError, match="expected rows in time order"):
         compare(timeless, [Case(TWO_OF_THREE, 0, 0)], tmp_path)
 
 
-def test_baselines_are_what_they_say(kept: Any, dataset: Any) -> None:
+def test_baselines_are_what_they_say(kept: History, dataset: Dataset) -> None:
     random, trailing, oracle = (measure(kept, Case(name, 0, 0)) for name in get_args(Baseline))
     assert random.pooled.auc == pytest.approx(0.5, abs=0.1)
     assert random.pooled.accepted[1] == pytest.approx(dataset.labels[kept.origin :].sum() * 0.3, rel=0.3)
@@ -254,14 +261,18 @@ def test_baselines_are_what_they_say(kept: Any, dataset: Any) -> None:
     assert trailing.pooled.within is None or trailing.pooled.within == pytest.approx(0.5, abs=0.1)
 
 
-def test_the_trailing_rate_knows_no_label_too_early(kept: Any, dataset: Any, contract: Any, tmp_path: Path) -> None:
+def test_the_trailing_rate_knows_no_label_too_early(
+    kept: History, dataset: Dataset, contract: Contract, tmp_path: Path
+) -> None:
     other = History(contract, mixed(dataset, 1700), tmp_path)
     ours, theirs = (scores("trailing rate", history, 100) for history in (kept, other))
     np.testing.assert_array_equal(ours[kept.origin : 1801], theirs[kept.origin : 1801])
     assert not np.array_equal(ours[1801:], theirs[1801:])
 
 
-def test_a_swap_that_the_gate_refuses_changes_nothing(kept: Any, dataset: Any, contract: Any, tmp_path: Path) -> None:
+def test_a_swap_that_the_gate_refuses_changes_nothing(
+    kept: History, dataset: Dataset, contract: Contract, tmp_path: Path
+) -> None:
     strict = contract.model_copy(update={"challenge": contract.challenge.model_copy(update={"fewest": 10**6})})
     run = Replay(History(strict, dataset, tmp_path), Schedule("rows", False, 400), kept.origin).run()
     never = Replay(kept, Schedule("never", False), kept.origin).run()

@@ -17,10 +17,10 @@ from offers.data.validation import Violation, broken_contract, periods, validate
 
 
 @pytest.fixture
-def changed(shop_rows):
+def changed(shop_rows: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
     """Six good raw rows of the shop, with some cells replaced: {column: {row from 1: cell}}."""
 
-    def rows(cells=None, **more):
+    def rows(cells: dict[str, dict[int, str]] | None = None, **more: dict[int, str]) -> pd.DataFrame:
         raw = shop_rows(6)
         raw["bought"] = pd.array(["ja", "nein"] * 3, "string[pyarrow]")
         for column, values in {**(cells or {}), **more}.items():
@@ -31,7 +31,7 @@ def changed(shop_rows):
     return rows
 
 
-def bank_rows(**columns):
+def bank_rows(**columns: list[str]) -> pd.DataFrame:
     """Raw rows of bank-marketing: one good row, repeated, with whole columns replaced."""
     row = {
         "age": "56",
@@ -61,7 +61,7 @@ def bank_rows(**columns):
     return pd.DataFrame({**row, **outcomes, **columns}, dtype="string[pyarrow]")
 
 
-def loan_rows(**columns):
+def loan_rows(**columns: list[str]) -> pd.DataFrame:
     """Raw rows of personal-loan, as `bank_rows` makes them."""
     row = {
         "ID": "1",
@@ -84,7 +84,7 @@ def loan_rows(**columns):
     return pd.DataFrame({**row, **outcomes, **columns}, dtype="string[pyarrow]")
 
 
-def test_good_rows_become_typed(shop_contract: Contract, changed: Any) -> None:
+def test_good_rows_become_typed(shop_contract: Contract, changed: Callable[..., pd.DataFrame]) -> None:
     raw = changed({"spending": {1: "0", 2: "12,5", 3: "10000"}, "member": {1: "1", 2: "no", 3: "TRUE"}})
     checked = validate(raw, shop_contract)
     assert checked.violations == ()
@@ -110,7 +110,9 @@ def test_good_rows_become_typed(shop_contract: Contract, changed: Any) -> None:
     assert frame["asked on"].iloc[0] == pd.Timestamp("2023-01-01")
 
 
-def test_rows_that_were_handed_in_stay_as_they_are(shop_contract: Contract, changed: Any) -> None:
+def test_rows_that_were_handed_in_stay_as_they_are(
+    shop_contract: Contract, changed: Callable[..., pd.DataFrame]
+) -> None:
     raw = changed(visits={2: "?"})
     before = raw.copy()
     validate(raw, shop_contract)
@@ -156,7 +158,9 @@ DIRT = {
 
 
 @pytest.mark.parametrize("dirt", DIRT)
-def test_dirt_is_listed_once_with_column_row_and_count(shop_contract: Contract, changed: Any, dirt: Any) -> None:
+def test_dirt_is_listed_once_with_column_row_and_count(
+    shop_contract: Contract, changed: Callable[..., pd.DataFrame], dirt: Any
+) -> None:
     column, cells, expected, shown = DIRT[dirt]
     checked = validate(changed({column: cells}), shop_contract)
     (violation,) = checked.violations
@@ -165,7 +169,7 @@ def test_dirt_is_listed_once_with_column_row_and_count(shop_contract: Contract, 
     assert violation.examples[0][1] == shown
 
 
-def test_every_rule_that_is_broken_is_listed(shop_contract: Contract, changed: Any) -> None:
+def test_every_rule_that_is_broken_is_listed(shop_contract: Contract, changed: Callable[..., pd.DataFrame]) -> None:
     raw = changed(spending={1: "-5", 2: "x"}, channel={2: "fax"}, member={6: "2"}, bought={4: "?"}, minutes={5: "1,5"})
     violations = validate(raw, shop_contract).violations
     assert {(v.column, v.expected, tuple(row for row, _ in v.examples)) for v in violations} == {
@@ -207,20 +211,22 @@ def test_years_below_zero_mean_not_known() -> None:
     assert (violation.column, violation.expected, violation.examples) == ("Experience", "at least 0", ((2, "-4"),))
 
 
-def test_words_may_stand_for_missing_numbers(shop_contract: Contract, changed: Any) -> None:
+def test_words_may_stand_for_missing_numbers(shop_contract: Contract, changed: Callable[..., pd.DataFrame]) -> None:
     checked = validate(changed(visits={1: "?", 2: "99", 3: "99,0", 4: "7"}), shop_contract)
     assert checked.passed
     np.testing.assert_array_equal(checked.frame["visits"][:4], [np.nan, np.nan, np.nan, 7])
 
 
 @pytest.mark.parametrize("column", ["visits", "rating", "region"])
-def test_column_that_may_be_missing_takes_an_empty_cell(shop_contract: Contract, changed: Any, column: str) -> None:
+def test_column_that_may_be_missing_takes_an_empty_cell(
+    shop_contract: Contract, changed: Callable[..., pd.DataFrame], column: str
+) -> None:
     checked = validate(changed({column: {2: None}}), shop_contract)
     assert checked.passed
     assert checked.frame[column].isna()[1]
 
 
-def test_missing_codes_of_booleans_and_dates_count(shop_yaml: str, changed: Any) -> None:
+def test_missing_codes_of_booleans_and_dates_count(shop_yaml: str, changed: Callable[..., pd.DataFrame]) -> None:
     text = shop_yaml.replace("type: boolean", "type: boolean, missing: [x]")
     text = text.replace("role: leakage, type: integer", "role: leakage, type: date, missing: ['0000-00-00']")
     raw = changed(member={1: "x", 2: "1"})
@@ -233,7 +239,7 @@ def test_missing_codes_of_booleans_and_dates_count(shop_yaml: str, changed: Any)
     assert checked.frame["minutes"][1] == pd.Timestamp("2024-05-31 10:30")
 
 
-def test_unknown_category_may_count_as_missing(shop_contract: Contract, changed: Any) -> None:
+def test_unknown_category_may_count_as_missing(shop_contract: Contract, changed: Callable[..., pd.DataFrame]) -> None:
     checked = validate(changed(region={2: "east", 3: "south"}), shop_contract)
     assert checked.passed
     assert checked.frame["region"].isna()[1]
@@ -327,7 +333,7 @@ def test_typed_cells_are_held_to_the_contract_too(
     }
 
 
-def test_date_that_goes_back_is_out_of_order(shop_contract: Contract, changed: Any) -> None:
+def test_date_that_goes_back_is_out_of_order(shop_contract: Contract, changed: Callable[..., pd.DataFrame]) -> None:
     dates = ["2024-01-01", "2024-01-02", "2024-01-02", "2024-01-01", "2024-02-01", "2024-01-31"]
     checked = validate(changed({"asked on": dict(enumerate(dates, 1))}), shop_contract)
     (violation,) = checked.violations
@@ -365,7 +371,7 @@ def test_months_out_of_order_are_refused(months: Any, row: int) -> None:
     assert violation.examples[0] == (row, repr(months[row - 1]))
 
 
-def test_periods_of_dates_are_months(shop_contract: Contract, changed: Any) -> None:
+def test_periods_of_dates_are_months(shop_contract: Contract, changed: Callable[..., pd.DataFrame]) -> None:
     dates = ["2023-12-31", "2024-01-01", "2024-01-31 23:59:59", "2024-02-29", "2024-02-29", "2025-02-01"]
     frame = validate(changed({"asked on": dict(enumerate(dates, 1))}), shop_contract).frame
     assert periods(frame, shop_contract).tolist() == ["2023-12", *["2024-01"] * 2, *["2024-02"] * 2, "2025-02"]
@@ -377,7 +383,9 @@ def test_without_time_there_is_one_period() -> None:
 
 
 @pytest.mark.parametrize(("only", "absent"), [("ja", "nein"), ("nein", "ja")])
-def test_one_outcome_only_is_refused(shop_contract: Contract, changed: Any, only: str, absent: str) -> None:
+def test_one_outcome_only_is_refused(
+    shop_contract: Contract, changed: Callable[..., pd.DataFrame], only: str, absent: str
+) -> None:
     (violation,) = validate(changed(bought=dict.fromkeys(range(1, 7), only)), shop_contract).violations
     assert violation == Violation("bought", f"both outcomes, 'ja' and 'nein'; '{absent}' never occurs", 6)
 
@@ -387,7 +395,7 @@ def test_no_rows_at_all_are_refused(shop_contract: Contract, shop_rows: Callable
     assert {violation.column for violation in violations} == {"bought"}
 
 
-def test_refusal_is_one_sentence(shop_contract: Contract, changed: Any) -> None:
+def test_refusal_is_one_sentence(shop_contract: Contract, changed: Callable[..., pd.DataFrame]) -> None:
     raw = changed(spending={1: "-5"}, channel={2: "fax", 3: "fax"}, member={6: "2"}, minutes={5: "1,5"})
     message = str(broken_contract("shop", validate(raw, shop_contract).violations))
     assert message.startswith("5 rows break contract shop: column '")

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,28 +7,32 @@ from sklearn.metrics import roc_auc_score
 
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
+from offers.contract.sections import ModelSettings
 from offers.data.dataset import Dataset, origin, windows
 from offers.evaluation import metrics
 from offers.evaluation.evaluate import evaluate
+from offers.evaluation.figures import Evaluation
 from offers.evaluation.refits import Champion, champion_propensity, folded_propensity, rolling_propensity
 from offers.evaluation.segments import groups
+from offers.model.propensity import PropensityModel
 from offers.steps.data import read_gold
 from offers.training import learners
 from offers.training.learners import BoostedTrees
+from tests.support.runs import ShopRun
 
 
 @pytest.fixture(scope="module")
-def shop(shop_run, shop_contract):
+def shop(shop_run: ShopRun, shop_contract: Contract) -> Dataset:
     return read_gold(shop_run.gold, shop_contract)
 
 
 @pytest.fixture(scope="module")
-def shop_model(shop, shop_contract):
+def shop_model(shop: Dataset, shop_contract: Contract) -> PropensityModel:
     return learners.train(shop_contract, shop_contract.model, shop.encode(shop_contract), shop.labels)
 
 
 @pytest.fixture(scope="module")
-def evaluated(shop, shop_contract, shop_model):
+def evaluated(shop: Dataset, shop_contract: Contract, shop_model: PropensityModel) -> tuple[Evaluation, pd.DataFrame]:
     return evaluate(shop, shop_contract, shop_contract.model, shop_model.booster)
 
 
@@ -41,7 +44,7 @@ def with_protected_spending(text: str) -> Contract:
     return contracts.parse(text.replace("    bands: [100, 1000]\n", "    bands: [100, 1000]\n    protected: true\n"))
 
 
-def champion_of(dataset, contract, settings, model):
+def champion_of(dataset: Dataset, contract: Contract, settings: ModelSettings, model: PropensityModel) -> Champion:
     return Champion("champion", model, settings, 0, len(dataset), dataset.fingerprint(contract))
 
 
@@ -52,7 +55,7 @@ def test_windows_are_successive_and_cover_what_comes_after_the_first_training_ro
     assert spans[-1].stop == 3001
 
 
-def test_figures_are_those_of_the_predictions(evaluated: Any) -> None:
+def test_figures_are_those_of_the_predictions(evaluated: tuple[Evaluation, pd.DataFrame]) -> None:
     evaluation, predictions = evaluated
     expected = roc_auc_score(predictions["label"], predictions["propensity"])
     assert evaluation.model["auc"].value == pytest.approx(expected, abs=1e-6)
@@ -66,7 +69,7 @@ def test_figures_are_those_of_the_predictions(evaluated: Any) -> None:
     assert sum(window.model.rows for window in evaluation.windows) == evaluation.model.rows
 
 
-def test_the_planted_signal_shows_in_the_columns(evaluated: Any) -> None:
+def test_the_planted_signal_shows_in_the_columns(evaluated: tuple[Evaluation, pd.DataFrame]) -> None:
     power = {column.column: column for column in evaluated[0].columns}
     assert "minutes" not in power
     assert max(power.values(), key=lambda column: column.gain_share).column == "spending"
@@ -75,7 +78,7 @@ def test_the_planted_signal_shows_in_the_columns(evaluated: Any) -> None:
 
 
 def test_groups_below_the_smallest_segment_are_left_out_of_segments(
-    shop: Any, shop_contract: Contract, shop_model: Any
+    shop: Dataset, shop_contract: Contract, shop_model: PropensityModel
 ) -> None:
     strict = shop_contract.evaluation.model_copy(update={"smallest_segment": 600, "bootstrap": 50})
     contract = shop_contract.model_copy(update={"evaluation": strict})
@@ -86,7 +89,9 @@ def test_groups_below_the_smallest_segment_are_left_out_of_segments(
     }
 
 
-def test_protected_groups_too_small_to_compare_are_named(shop_yaml: str, shop: Any, shop_model: Any) -> None:
+def test_protected_groups_too_small_to_compare_are_named(
+    shop_yaml: str, shop: Dataset, shop_model: PropensityModel
+) -> None:
     contract = with_protected_spending(shop_yaml)
     one, _ = evaluate(shop, contract, contract.model, shop_model.booster)
     assert one.fairness[0].left_out == ("<100",)
@@ -99,7 +104,7 @@ def test_protected_groups_too_small_to_compare_are_named(shop_yaml: str, shop: A
     assert empty.fairness[0].selection_ratio is None
 
 
-def test_fairness_by_hand(shop_yaml: str, shop: Any, shop_model: Any) -> None:
+def test_fairness_by_hand(shop_yaml: str, shop: Dataset, shop_model: PropensityModel) -> None:
     contract = with_protected_spending(shop_yaml)
     evaluation, predictions = evaluate(shop, contract, contract.model, shop_model.booster)
     cut = groups(
@@ -124,7 +129,7 @@ def test_bands_are_cut_at_their_lower_edge(shop_contract: Contract) -> None:
     ]
 
 
-def test_without_time_order_it_says_so(shop_yaml: str, shop: Any, shop_model: Any) -> None:
+def test_without_time_order_it_says_so(shop_yaml: str, shop: Dataset, shop_model: PropensityModel) -> None:
     text = shop_yaml.replace("time: {column: asked on}\n", "").replace("on: each_window, ", "")
     contract = contracts.parse(text)
     evaluation, predictions = evaluate(shop, contract, contract.model, shop_model.booster)
@@ -139,7 +144,7 @@ class TestChampion:
     """A champion never profits from rows that it was trained on."""
 
     def test_the_same_recipe_on_the_same_data_is_rolled_to_the_same_propensities(
-        self, shop: Any, shop_contract: Contract, shop_model: Any
+        self, shop: Dataset, shop_contract: Contract, shop_model: PropensityModel
     ) -> None:
         champion = champion_of(shop, shop_contract, shop_contract.model, shop_model)
         matrix = shop.encode(shop_contract)
@@ -148,7 +153,9 @@ class TestChampion:
         )
         np.testing.assert_array_equal(champion_propensity(champion, shop, matrix, shop_contract), rolled)
 
-    def test_on_rows_newer_than_its_training_data_it_scores_itself(self, shop: Any, shop_contract: Contract) -> None:
+    def test_on_rows_newer_than_its_training_data_it_scores_itself(
+        self, shop: Dataset, shop_contract: Contract
+    ) -> None:
         older = head(shop, 2300)
         model = learners.train(shop_contract, shop_contract.model, older.encode(shop_contract), older.labels)
         champion = champion_of(older, shop_contract, shop_contract.model, model)
@@ -158,7 +165,7 @@ class TestChampion:
         assert not np.allclose(got[: 2300 - first], model.propensity(shop.frame.iloc[first:2300]))
 
     def test_where_its_data_is_not_the_beginning_of_this_it_is_refitted_throughout(
-        self, shop: Any, shop_contract: Contract, shop_model: Any
+        self, shop: Dataset, shop_contract: Contract, shop_model: PropensityModel
     ) -> None:
         foreign = replace(
             champion_of(head(shop, 2300), shop_contract, shop_contract.model, shop_model), fingerprint="0" * 64
@@ -172,7 +179,7 @@ class TestChampion:
 
 
 @pytest.fixture(scope="module")
-def uci(uci_typed):
+def uci(uci_typed: pd.DataFrame) -> Dataset:
     contract = contracts.load("bank-marketing")
     dataset = Dataset.prepare(uci_typed, contract)
     kinds = tuple("c" if column.type == "category" else "q" for column in contract.inputs)
@@ -180,7 +187,7 @@ def uci(uci_typed):
 
 
 @pytest.mark.slow
-def test_uci_out_of_time_over_two_alignments(uci: Any) -> None:
+def test_uci_out_of_time_over_two_alignments(uci: Dataset) -> None:
     """Where blocks start moves the AUC by 0.02; these two come near the mean of the five that the benchmark takes."""
     contract, matrix, labels, learner = uci
     known = labels[origin(contract, len(labels)) :]
@@ -195,7 +202,7 @@ def test_uci_out_of_time_over_two_alignments(uci: Any) -> None:
 
 
 @pytest.mark.slow
-def test_uci_random_folds(uci: Any) -> None:
+def test_uci_random_folds(uci: Dataset) -> None:
     contract, matrix, labels, learner = uci
     propensity = folded_propensity(learner, matrix, labels, contract, seed=0)
     assert roc_auc_score(labels, propensity) >= 0.798

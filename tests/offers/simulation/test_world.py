@@ -2,6 +2,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,31 +67,31 @@ MADE_UP = contracts.parse(RENTAL)
 ALL = pytest.mark.parametrize("contract", [BANK, LOAN, MADE_UP], ids=lambda contract: contract.name)
 
 
-def changed(contract, **simulation):
+def changed(contract: Contract, **simulation: Any) -> Contract:
     return contract.model_copy(update={"simulation": contract.simulation.model_copy(update=simulation)})
 
 
-def with_column(contract, name, **keys):
+def with_column(contract: Contract, name: str, **keys: Any) -> Contract:
     """The contract with other keys for one column."""
     content = contract.model_dump()
     content["columns"] = [column | (keys if column["name"] == name else {}) for column in content["columns"]]
     return Contract.model_validate(content)
 
 
-def assert_same(left, right):
+def assert_same(left: simulate.Sample, right: simulate.Sample) -> None:
     assert_frame_equal(left.frame, right.frame)
     for name in ("propensity", "decided_at", "outcome_at"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
 
 
-def part(sample, rows):
+def part(sample: simulate.Sample, rows: Any) -> simulate.Sample:
     return simulate.Sample(
         sample.frame.iloc[rows].reset_index(drop=True),
         *(getattr(sample, name)[rows] for name in ("propensity", "decided_at", "outcome_at")),
     )
 
 
-def differing(left, right):
+def differing(left: pd.DataFrame, right: pd.DataFrame) -> set[str]:
     """Names of the columns in which two frames differ."""
     return {name for name in left.columns if not left[name].equals(right[name])}
 
@@ -99,12 +100,12 @@ def differing(left, right):
 
 
 @ALL
-def test_same_seeds_same_sample(contract: Any) -> None:
+def test_same_seeds_same_sample(contract: Contract) -> None:
     assert_same(World(contract, 3).sample(1000, seed=5), World(contract, 3).sample(1000, seed=5))
 
 
 @ALL
-def test_other_seeds_other_rows(contract: Any) -> None:
+def test_other_seeds_other_rows(contract: Contract) -> None:
     sample = World(contract, 3).sample(1000, seed=5)
     assert not sample.frame.equals(World(contract, 3).sample(1000, seed=6).frame)
     assert not sample.frame.equals(World(contract, 4).sample(1000, seed=5).frame)
@@ -139,7 +140,7 @@ def test_same_sample_in_another_process() -> None:
 
 
 @ALL
-def test_a_stream_can_be_entered_anywhere(contract: Any) -> None:
+def test_a_stream_can_be_entered_anywhere(contract: Contract) -> None:
     world = World(contract)
     start = BLOCK - 100
     assert_same(world.sample(500, start=start), part(world.sample(start + 500), slice(start, None)))
@@ -149,7 +150,7 @@ def test_a_stream_can_be_entered_anywhere(contract: Any) -> None:
 
 
 @ALL
-def test_frame_is_typed(contract: Any) -> None:
+def test_frame_is_typed(contract: Contract) -> None:
     frame = World(contract).sample(3000).frame
     assert list(frame.columns) == [column.name for column in contract.columns]
     for column in contract.columns:
@@ -169,7 +170,7 @@ def test_frame_is_typed(contract: Any) -> None:
 
 
 @ALL
-def test_values_keep_to_the_contract(contract: Any) -> None:
+def test_values_keep_to_the_contract(contract: Contract) -> None:
     frame = World(contract).sample(20_000).frame
     for column in contract.columns:
         cells = frame[column.name]
@@ -240,7 +241,7 @@ def test_leakage_of_any_type() -> None:
 
 
 @ALL
-def test_outcomes_agree_with_true_propensities(contract: Any) -> None:
+def test_outcomes_agree_with_true_propensities(contract: Contract) -> None:
     sample = World(contract).sample(60_000)
     accepted = sample.frame[contract.target.column].to_numpy()
     bins = np.array_split(np.argsort(sample.propensity, kind="stable"), 20)
@@ -254,7 +255,7 @@ def test_outcomes_agree_with_true_propensities(contract: Any) -> None:
 
 @ALL
 @pytest.mark.parametrize("base_rate", [0.02, 0.4])
-def test_mean_propensity_is_the_base_rate(contract: Any, base_rate: float) -> None:
+def test_mean_propensity_is_the_base_rate(contract: Contract, base_rate: float) -> None:
     rows = BLOCK * REFERENCE_BLOCKS
     propensity = World(changed(contract, base_rate=base_rate)).sample(rows).propensity
     # Both the world's reference customers, by whom it sets the intercept, and these ones are a sample.
@@ -264,7 +265,7 @@ def test_mean_propensity_is_the_base_rate(contract: Any, base_rate: float) -> No
 
 
 @ALL
-def test_customer_spread_is_in_logits(contract: Any) -> None:
+def test_customer_spread_is_in_logits(contract: Contract) -> None:
     propensity = World(changed(contract, customer_spread=0.8, period_spread=0.0)).sample(60_000).propensity
     assert logit(propensity).std() == pytest.approx(0.8, rel=0.03)
 
@@ -291,7 +292,7 @@ def test_a_world_without_customers_is_flat() -> None:
 # Time
 
 
-def months_of(sample):
+def months_of(sample: simulate.Sample) -> np.ndarray:
     return sample.decided_at.astype("datetime64[M]")
 
 
@@ -342,7 +343,7 @@ def test_dates_rise_from_the_first_of_2024() -> None:
 
 
 @pytest.mark.parametrize("contract", [BANK, MADE_UP], ids=lambda contract: contract.name)
-def test_context_is_constant_within_a_month_and_tells_months_apart(contract: Any) -> None:
+def test_context_is_constant_within_a_month_and_tells_months_apart(contract: Contract) -> None:
     sample = World(contract).sample(20_000)
     names = [column.name for column in contract.inputs if column.role == Role.CONTEXT]
     values = sample.frame[names].groupby(months_of(sample)).nunique()
@@ -352,7 +353,7 @@ def test_context_is_constant_within_a_month_and_tells_months_apart(contract: Any
 
 
 @ALL
-def test_delays_are_skewed_and_end_at_maturity(contract: Any) -> None:
+def test_delays_are_skewed_and_end_at_maturity(contract: Contract) -> None:
     sample = World(contract).sample(20_000)
     days = (sample.outcome_at - sample.decided_at) / np.timedelta64(1, "D")
     longest = contract.target.matures_after_days
@@ -497,7 +498,7 @@ def test_samples_that_can_not_be(arguments: dict[str, Any]) -> None:
 # Files
 
 
-def with_decimal_comma(contract):
+def with_decimal_comma(contract: Contract) -> Contract:
     form = contract.source.format.model_copy(update={"decimal": ","})
     return contract.model_copy(update={"source": contract.source.model_copy(update={"format": form})})
 
@@ -509,13 +510,13 @@ FILES = pytest.mark.parametrize(
 )
 
 
-def read(contract, path, **options):
+def read(contract: Contract, path: Path, **options: Any) -> pd.DataFrame:
     form = contract.source.format
     return pd.read_csv(path, sep=form.separator, quotechar=form.quote, encoding=form.encoding, **options)
 
 
 @FILES
-def test_a_file_holds_what_was_simulated(contract: Any, tmp_path: Path) -> None:
+def test_a_file_holds_what_was_simulated(contract: Contract, tmp_path: Path) -> None:
     frame = World(contract).sample(3000).frame
     write_csv(frame, contract, tmp_path / "rows.csv")
     words = [column.name for column in contract.columns if column.type in ("text", "category")]
@@ -545,7 +546,7 @@ def test_a_file_holds_what_was_simulated(contract: Any, tmp_path: Path) -> None:
 
 
 @FILES
-def test_a_file_can_be_ingested_like_the_real_one(contract: Any, tmp_path: Path) -> None:
+def test_a_file_can_be_ingested_like_the_real_one(contract: Contract, tmp_path: Path) -> None:
     frame = World(contract).sample(3000).frame
     write_csv(frame, contract, tmp_path / "rows.csv")
     raw = read(contract, tmp_path / "rows.csv", dtype="string[pyarrow]", keep_default_na=False, na_values=[""])
@@ -586,7 +587,9 @@ def test_a_file_that_can_not_be_written(tmp_path: Path) -> None:
 # What learners make of it
 
 
-def trees(contract, frame, labels, **parameters):
+def trees(
+    contract: Contract, frame: pd.DataFrame, labels: np.ndarray, **parameters: Any
+) -> Callable[[pd.DataFrame], np.ndarray]:
     """Fit XGBoost as a function from frames to propensities."""
     names = [column.name for column in contract.inputs]
     settings = {"n_estimators": 300, "max_depth": 4, "learning_rate": 0.03, "subsample": 0.8, "colsample_bytree": 0.3}
@@ -595,7 +598,7 @@ def trees(contract, frame, labels, **parameters):
     return lambda rows: fitted.predict_proba(rows[names])[:, 1]
 
 
-def regression(contract, frame, labels):
+def regression(contract: Contract, frame: pd.DataFrame, labels: np.ndarray) -> Callable[[pd.DataFrame], np.ndarray]:
     """Fit a logistic regression: one-hot categories, standardised numbers and marks of missing ones."""
     words = [column.name for column in contract.inputs if column.type == "category"]
     numbers = [column.name for column in contract.inputs if column.type != "category"]
@@ -609,7 +612,7 @@ def regression(contract, frame, labels):
     return lambda rows: fitted.predict_proba(rows)[:, 1]
 
 
-def calibration_error(truth, predicted, bins=10):
+def calibration_error(truth: np.ndarray, predicted: np.ndarray, bins: int = 10) -> float:
     """Mean distance of truth and prediction over bins of equal width, weighted by rows."""
     by_bin = pd.DataFrame({"truth": truth, "predicted": predicted}).groupby(np.minimum(predicted * bins, bins - 1) // 1)
     return float((by_bin.mean().diff(axis=1)["predicted"].abs() * by_bin.size()).sum() / len(truth))
