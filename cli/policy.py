@@ -53,8 +53,9 @@ def schema(
     from offers.contract.reference import json_schema
     from offers.files import new_text
     from offers.policy.catalogue import Catalogue
+    from offers.policy.words import CATALOGUE
 
-    new_text(output, json_schema(Catalogue, "A catalogue of Offers", {}))
+    new_text(output, json_schema(Catalogue, "A catalogue of Offers", CATALOGUE))
     typer.echo(f"{output}: let the first line of a catalogue be # yaml-language-server: $schema={output}")
 
 

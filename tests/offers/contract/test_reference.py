@@ -14,14 +14,37 @@ from offers.contract.reference import json_schema, sections_of, with_tables
 from offers.contract.words import CONTRACT
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Catalogue
-from offers.yaml_file import _Loader
+from offers.policy.words import CATALOGUE
+from offers.yaml_file import Section, _Loader
 
-PAGE = Path(__file__).parents[3] / "docs" / "contract.md"
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "contract.md"
 
 
 def test_every_key_has_words() -> None:
-    keys = {name: set(section.model_fields) for name, section in sections_of(Contract).items()}
-    assert keys == {name: set(words) for name, words in CONTRACT.items()}
+    documents: list[tuple[type[Section], dict[str, dict[str, str]]]] = [(Contract, CONTRACT), (Catalogue, CATALOGUE)]
+    for model, words_of_model in documents:
+        keys = {
+            name: {field.alias or key for key, field in section.model_fields.items()}
+            for name, section in sections_of(model).items()
+        }
+        assert keys == {name: set(words) for name, words in words_of_model.items()}
+
+
+@pytest.mark.parametrize(
+    ("noun", "directory", "schema"),
+    [
+        ("contract", "contract", json_schema(Contract, "A contract of Offers", CONTRACT)),
+        ("policy", "policy", json_schema(Catalogue, "A catalogue of Offers", CATALOGUE)),
+    ],
+)
+def test_shipped_files_point_to_a_schema_that_is_there(noun: str, directory: str, schema: str) -> None:
+    folder = ROOT / "offers" / directory / "shipped"
+    lines = {path.read_text("utf-8").splitlines()[0] for path in folder.glob("*.yaml")}
+    [(before, where)] = {tuple(line.split("$schema=")) for line in lines}
+    assert before == "# yaml-language-server: "
+    shipped = (folder / where).resolve()
+    assert shipped.read_text("utf-8") == schema, f"remove {shipped.name} and run offers {noun} schema {shipped}"
 
 
 def test_the_page_holds_the_tables_of_the_models() -> None:

@@ -423,7 +423,7 @@ def test_unknown_name_lists_the_shipped_catalogues(
 
 
 def test_catalogue_of_another_contract_is_refused() -> None:
-    with pytest.raises(CatalogueError, match=r"personal-loan.yaml, line 3: contract: it is for 'personal-loan', and"):
+    with pytest.raises(CatalogueError, match=r"personal-loan.yaml, line 4: contract: it is for 'personal-loan', and"):
         catalogues.load("personal-loan", contracts.load("bank-marketing"))
 
 
