@@ -67,8 +67,8 @@ def train_shop(directory: Path, text: str, rows: Callable[..., pd.DataFrame]) ->
     return train_file(directory, text, path)
 
 
-def train_file(directory: Path, text: str, csv: Path, parent: str = "") -> ShopRun:
-    """Run every step on the rows of a file; where a parent is named, its update takes the place of training."""
+def train_file(directory: Path, text: str, csv: Path | str, parent: str = "") -> ShopRun:
+    """Run every step on the rows of a source; where a parent is named, its update takes the place of training."""
     run = ShopRun(directory, text)
     run.contract_file.write_text(text)
     settings, said = Settings(home=directory), list[str]()

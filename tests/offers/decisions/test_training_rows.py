@@ -3,9 +3,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pandas as pd
 import pytest
 
+from offers.bundle import bundle as bundles
 from offers.contract import contract as contracts
 from offers.data.dataset import Dataset
 from offers.data.validation import PERIOD, periods, time_violations, validate
@@ -13,11 +15,13 @@ from offers.decisions import log, training_rows
 from offers.decisions.shipping import ship
 from offers.decisions.spool import Spool, SpoolLimits
 from offers.errors import DataError, SourceError
+from offers.evaluation.gate import GateVerdict
 from offers.settings import Settings
 from offers.steps import data as steps
 from offers.store.delta import DeltaTables
 from tests.support.decision_log import KEY, answered, outcome, policy_event
-from tests.support.rankers import CROWD
+from tests.support.rankers import CROWD, someone
+from tests.support.runs import train_file
 
 DAY = timedelta(days=1)
 FIRST = datetime(2025, 2, 27, 12, tzinfo=UTC)
@@ -152,3 +156,33 @@ def test_the_step_keeps_what_lasts_of_the_origin(patient: str, spool: Spool, tmp
         (f"{tmp_path}/orders.csv", "orders.csv"),
     ]:
         assert steps._lasting(source) == origin
+
+
+@pytest.mark.slow
+def test_a_model_of_history_and_decisions_passes_the_gate(
+    patient: str, shop_rows: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    contract, generator = contracts.parse(patient), np.random.default_rng(5)
+    shop_rows(3000).to_csv(tmp_path / "orders.csv", sep=";", index=False)
+    spool = Spool(tmp_path / "spool", "pod", SpoolLimits())
+    spool.append(policy_event(contract))
+    crowd = [someone(f"c{k}", spending=float(x), visits=3) for k, x in enumerate(generator.uniform(0, 2000, 1000))]
+    answer = answered(contract, crowd, decided_at=FIRST)
+    spool.append(log.decided(answer, KEY))
+    channels = {"basic": "mail", "full": "phone", "free": "web"}
+    accepted = list[dict[str, str]]()
+    for place, (someone_there, sent) in enumerate(zip(crowd, answer.answers, strict=True)):
+        offers = orjson.loads(sent)["offers"]
+        web = bool(offers) and channels[offers[0]["offer_id"]] == "web"
+        # The truth of the shop's rows.
+        propensity = 1 / (1 + np.exp(1 - someone_there["customer"]["spending"] / 1000 - web))
+        if offers and generator.random() < propensity:
+            accepted.append(told(place, "accepted", FIRST + DAY))
+    observe(spool, FIRST + 2 * DAY, *accepted)
+    where = shipped(spool, tmp_path / "tables")
+    run = train_file(tmp_path, patient, f"{tmp_path / 'orders.csv'} + decisions:{where}")
+    data = bundles.load(run.bundle).manifest.data
+    offered = sum(bool(orjson.loads(sent)["offers"]) for sent in answer.answers)
+    assert (data.rows, data.origin) == (3000 + offered, "orders.csv + decisions:tables")
+    assert data.last_period == "2025-02"
+    assert GateVerdict.model_validate_json(run.verdict.read_text()).passed
