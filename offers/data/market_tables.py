@@ -20,8 +20,9 @@ _TYPES = {"integer": "BIGINT", "number": "DOUBLE", "category": "VARCHAR", "boole
 
 
 @contextmanager
-def opened(market: Market, directory: Path, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the views `users`, `products` and `events`; what does not fit into memory goes to `scratch`.
+def opened(market: Market, directory: Path, scratch: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the views `users`, `products` and `events`; what does not fit into memory goes to `scratch`,
+    or to where the system keeps temporary files.
 
     `users` and `products` have `_key`, `_since` and the contract's columns; `events` has `_user`, `_product`, `_event`,
     `_at` and `_position`. Ids are text.
@@ -31,7 +32,7 @@ def opened(market: Market, directory: Path, scratch: Path) -> Iterator[duckdb.Du
     SourceError
         a table is missing, can't be read, or is not what the contract says it is
     """
-    with os_errors(scratch), TemporaryDirectory(prefix=".duckdb-", dir=scratch) as spill:
+    with os_errors(directory), TemporaryDirectory(prefix=".duckdb-", dir=scratch) as spill:
         # No extension is fetched from anywhere.
         settings = {"memory_limit": MEMORY, "temp_directory": spill, "autoinstall_known_extensions": "false"}
         with duckdb.connect(config={**settings}) as connection:

@@ -87,7 +87,7 @@ class OnlineUsers:
         StorageError
             the store can't be written
         """
-        with opened(self.market, directory, directory) as connection:
+        with opened(self.market, directory) as connection:
             if moment is None:
                 moment = _after_the_newest(connection, directory)
             at = f"TIMESTAMP '{str(moment.astype('datetime64[us]')).replace('T', ' ')}'"

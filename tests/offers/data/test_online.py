@@ -1,5 +1,6 @@
 """Online rows are the bytes of the training rows, age as they do, and are nobody else's."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,19 @@ def test_a_market_in_which_nothing_has_happened_needs_a_moment(fintech: tuple[Ma
         with pytest.raises(SourceError, match="use --as-of"):
             OnlineUsers(market).load(tmp_path, store)
         assert OnlineUsers(market).load(tmp_path, store, np.datetime64("2026-01-01", "us"))[0] == 300
+
+
+def test_a_load_writes_nothing_beside_the_tables_which_may_be_read_only(fintech: tuple[Market, Path]) -> None:
+    market, directory = fintech
+    before, seen = sorted(directory.iterdir()), []
+
+    class Watching(SqliteOnlineStore):
+        def __init__(self) -> None:
+            pass
+
+        def put(self, rows: Iterable[tuple[str, bytes]]) -> None:
+            assert len(list(rows)) == 300
+            seen.append(sorted(directory.iterdir()))
+
+    OnlineUsers(market).load(directory, Watching())
+    assert seen == [before]
