@@ -9,36 +9,42 @@ import typer
 BundleOption = Annotated[str, typer.Option(help="A bundle's path, its name in the local store, or its s3:// URI.")]
 
 
+CustomersArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Delta table, Parquet or CSV file, http(s)://, s3:// or SQLAlchemy URL with a row per customer."
+    ),
+]
+OutputArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Directory for Parquet parts, or a Delta table: NAME.delta or s3://; one that was begun goes on."
+    ),
+]
+CatalogueOption = Annotated[str, typer.Option(help="A shipped catalogue, or a YAML file; the contract's by default.")]
+QueryOption = Annotated[
+    str, typer.Option(help="SQL text for a database, with an ORDER BY; the contract's source.query by default.")
+]
+VersionOption = Annotated[
+    int | None, typer.Option(min=0, help="Version of a Delta table of customers; the newest by default.")
+]
+PairsOption = Annotated[
+    bool,
+    typer.Option("--pairs", help="Write all pairs that are worth their cost, beyond k and limits: for a campaign."),
+]
+
+
 def score(
-    customers: Annotated[
-        str,
-        typer.Argument(
-            help="Delta table, Parquet or CSV file, http(s)://, s3:// or SQLAlchemy URL with a row per customer."
-        ),
-    ],
-    output: Annotated[
-        str,
-        typer.Argument(
-            help="Directory for Parquet parts, or a Delta table: NAME.delta or s3://; one that was begun goes on."
-        ),
-    ],
+    customers: CustomersArgument,
+    output: OutputArgument,
     bundle: BundleOption,
-    catalogue: Annotated[
-        str, typer.Option(help="A shipped catalogue, or a YAML file; the contract's by default.")
-    ] = "",
+    catalogue: CatalogueOption = "",
     customer: Annotated[str, typer.Option(help="Column with the customers' ids.")] = "customer_id",
-    query: Annotated[
-        str, typer.Option(help="SQL text for a database, with an ORDER BY; the contract's source.query by default.")
-    ] = "",
-    version: Annotated[
-        int | None, typer.Option(min=0, help="Version of a Delta table of customers; the newest by default.")
-    ] = None,
+    query: QueryOption = "",
+    version: VersionOption = None,
     k: Annotated[int | None, typer.Option(min=1, help="Places in an answer; the catalogue's by default.")] = None,
     withheld: Annotated[bool, typer.Option("--withheld", help="Write withheld offers and their reasons too.")] = False,
-    pairs: Annotated[
-        bool,
-        typer.Option("--pairs", help="Write all pairs that are worth their cost, beyond k and limits: for a campaign."),
-    ] = False,
+    pairs: PairsOption = False,
     rows: Annotated[int, typer.Option(min=1, max=5_000_000, help="Customers in a part.")] = 100_000,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
 ) -> None:

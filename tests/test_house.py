@@ -50,6 +50,11 @@ def test_the_domain_names_no_platform_of_serving() -> None:
     assert named == []
 
 
+def test_what_tests_share_lies_in_support() -> None:
+    borrowed = re.compile(r"from tests\.(?!support\b|e2e\b)\S+ import")
+    assert [f"{path}: {match[0]}" for path, text in modules("tests") for match in borrowed.finditer(text)] == []
+
+
 def test_what_is_too_long_is_noticed() -> None:
     body = "    pass\n" * (FUNCTION + 1)
     names = ", ".join(f"a{n}" for n in range(PARAMETERS + 1))

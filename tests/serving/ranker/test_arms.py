@@ -26,8 +26,8 @@ from serving.ranker.decision_log import DecisionLog
 from serving.ranker.ranker import Ranker
 from serving.ranker.routing import Arm, Routing
 from serving.ranker.switching import Switchboard
-from tests.serving.ranker.test_switching import DEARER, arm, release
 from tests.support.rankers import MAX_CUSTOMERS, PREDICT, Scripted, scripted, someone
+from tests.support.releases import DEARER, arm, release
 from tests.support.services import DEADLINE
 from tests.support.warranties import WARRANTIES
 

@@ -19,25 +19,9 @@ from serving.ranker.ranker import Ranker
 from serving.ranker.routing import Arm, Routing
 from serving.ranker.switching import Switchboard
 from tests.support.rankers import GOOD, MAX_CUSTOMERS, PREDICT, Scripted, policy_of, scripted
+from tests.support.releases import DEARER, arm, release
 from tests.support.services import DEADLINE
 from tests.support.warranties import WARRANTIES
-
-DEARER = WARRANTIES.replace("value: 30", "value: 31", 1)
-ROW = {"spending": 1.0, "visits": 2, "channel": "web", "region": None, "member": True, "rating": None}
-
-
-def arm(directory: Path, port: int, **changes: Any) -> Arm:
-    fields = {"name": "champion", "share": 1.0, "release": directory.name, "bundle": "scripted"}
-    return Arm.model_validate(fields | {"directory": directory, "predictor": f"127.0.0.1:{port}"} | changes)
-
-
-def release(parent: Path, name: str, catalogue: str, propensity: float = 0.25) -> Path:
-    """What a ranker reads of a release; the scripted predictor gives every row 0.25."""
-    directory = parent / name
-    (directory / "bundle").mkdir(parents=True)
-    (directory / "bundle" / "golden.json").write_text(json.dumps({"rows": [ROW, ROW], "propensity": [propensity] * 2}))
-    (directory / "catalogue.yaml").write_text(catalogue)
-    return directory
 
 
 class Bench:
