@@ -35,6 +35,17 @@ def some(names: Sequence[str]) -> str:
     return head + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, whose plural ends in s.
+
+    Examples
+    --------
+    >>> counted(1, "rule"), counted(0, "rule")
+    ('1 rule', '0 rules')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def spoken(span: timedelta) -> str:
     """A span of time as people say it, cut to whole days, hours or minutes."""
     seconds = span.total_seconds()

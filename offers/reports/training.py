@@ -14,6 +14,7 @@ from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict, RuleVerdict
 from offers.reports import tables
 from offers.reports.tables import Table
+from offers.wording import counted
 
 _PSI_BINS = 10
 
@@ -79,7 +80,7 @@ def headline(verdict: GateVerdict | None) -> str:
     if not failed:
         return f"The gate passed this candidate: every rule that applies holds, {len(rules)} in all."
     broken = "; ".join(_broken(rule) for rule in failed)
-    return f"The gate refused this candidate, which breaks {len(failed)} of {len(rules)} rules: {broken}."
+    return f"The gate refused this candidate, which breaks {len(failed)} of {counted(len(rules), 'rule')}: {broken}."
 
 
 def _broken(rule: RuleVerdict) -> str:

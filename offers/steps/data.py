@@ -14,7 +14,7 @@ from offers.contract.contract import Contract
 from offers.data.dataset import Dataset, origin
 from offers.errors import DataError
 from offers.settings import Settings
-from offers.wording import Say
+from offers.wording import Say, counted
 
 # Names of the files in the directories that these steps hand on.
 ROWS, PROVENANCE, REFUSAL, DATA = "rows.parquet", "provenance.json", "refusal.txt", "data.json"
@@ -31,7 +31,7 @@ def ingest(contract_text: str, source: str, raw: Path, settings: Settings, say: 
     provenance = Provenance(origin=origin, source_sha256=ingested.sha256, rows=len(ingested.frame))
     files.save(raw, ROWS, ingested.frame)
     files.save(raw, PROVENANCE, provenance)
-    say(f"{provenance.rows} rows from {ingested.origin}")
+    say(f"{counted(provenance.rows, 'row')} from {ingested.origin}")
     return provenance
 
 
@@ -81,7 +81,7 @@ def prepare(contract_text: str, typed: Path, gold: Path, say: Say = print) -> Tr
     )
     files.save(gold, ROWS, dataset.to_frame())
     files.save(gold, DATA, data)
-    say(f"{data.rows} rows, {data.positives / data.rows:.1%} positive, {len(contract.inputs)} inputs")
+    say(f"{data.rows} rows, {data.positives / data.rows:.1%} positive, {counted(len(contract.inputs), 'input')}")
     return data
 
 

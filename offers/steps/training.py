@@ -21,7 +21,7 @@ from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict
 from offers.settings import Settings
 from offers.steps.data import DATA, read_gold
-from offers.wording import Say
+from offers.wording import Say, counted
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
@@ -75,8 +75,9 @@ def train(
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, Parameters(model=model_settings, seed=seed, trials=trials))
     calibrator = fitted.calibrator
-    beside = f"slope {calibrator.slope:.3f}, intercept {calibrator.intercept:+.3f}"
-    say(f"{model_settings.trees} trees; {f'layer: {fitted.layer}' if fitted.layer else f'calibration {beside}'}")
+    calibration = f"calibration slope {calibrator.slope:.3f}, intercept {calibrator.intercept:+.3f}"
+    beside = f"layer: {fitted.layer}" if fitted.layer else calibration
+    say(f"{counted(model_settings.trees, 'tree')}; {beside}")
 
 
 def update(
@@ -109,7 +110,7 @@ def update(
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, serving.manifest.parameters)
     files.save(model, UPDATE, lineage)
-    say(f"{lineage.labels} labels learnt; the layer is now {fitted.layer}")
+    say(f"{counted(lineage.labels, 'label')} learnt; the layer is now {fitted.layer}")
 
 
 def evaluate(
@@ -155,7 +156,7 @@ def gate(
     scored = pd.read_parquet(result / PREDICTIONS)
     page.write_text(report.training_report(contract, evaluated, scored, decision, facts), "utf-8")
     failed = [rule.rule for rule in decision.rules if rule.passed is False]
-    say(f"failed: {'; '.join(failed)}" if failed else f"passed: {len(decision.rules)} rules")
+    say(f"failed: {'; '.join(failed)}" if failed else f"passed: {counted(len(decision.rules), 'rule')}")
     return decision
 
 
@@ -225,7 +226,7 @@ def _parent(lineage: Update, champion: "Bundle | None") -> "Bundle":
 def _facts(origin: Origin) -> dict[str, str]:
     data, parameters, lineage = origin.data, origin.parameters, origin.update
     trees = f"those of {lineage.parent}, from the first {lineage.trained_rows} rows" if lineage else "trained anew"
-    learnt = f"updated by {lineage.labels} labels" if lineage else "as of this training"
+    learnt = f"updated by {counted(lineage.labels, 'label')}" if lineage else "as of this training"
     return {
         "trees": trees,
         "layer": learnt,
