@@ -16,7 +16,8 @@ from offers.contract.words import CONTRACT, MARKET
 from offers.errors import ContractError
 from offers.yaml_file import _Loader
 
-PAGE = Path(__file__).parents[3] / "docs" / "market.md"
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "market.md"
 LIBRARY = """\
 name: library
 title: Books for readers
@@ -57,6 +58,14 @@ def test_the_schema_takes_what_is_shipped(name: str) -> None:
     content = yaml.load(markets.text(name), Loader=_Loader)
     assert [error.message for error in validator.iter_errors(content)] == []
     assert not validator.is_valid(content | {"retreival": "none"})
+    path = ROOT / "offers" / "contract" / "markets" / f"{name}.yaml"
+    assert path.read_text("utf-8").startswith("# yaml-language-server: $schema=../market.schema.json\n")
+
+
+def test_the_shipped_schema_is_that_of_the_models() -> None:
+    path = ROOT / "offers" / "contract" / "market.schema.json"
+    schema = json_schema(Market, "A market of Offers", CONTRACT | MARKET)
+    assert path.read_text("utf-8") == schema, f"remove {path.name} and run offers market schema {path}"
 
 
 @pytest.mark.parametrize(
