@@ -105,12 +105,19 @@ def erase(
     """Delete what the log knows of a customer; what was offered and how it went stays, and tells of nobody."""
     from offers.decisions import erasure
     from offers.decisions.pseudonym import Pseudonyms
+    from offers.governance.access import open_to_write
+    from offers.governance.entries import CustomerErased
 
     log, settings = _log(tables)
     pseudonym = Pseudonyms.read(Path(key or settings.home / "pseudonym.key")).of(customer)
     _await_shipping(Path(spool or settings.home / "serve" / "spool"), log)
+    ledger, signer = open_to_write(settings)
     count = erasure.erase(log, pseudonym, reason)
     typer.echo(f"{count} decisions: question, answer and pseudonym are erased")
+    act = CustomerErased(decisions=count, log=str(log.root), reason=reason)
+    entry = ledger.write(signer, lambda state: act)
+    assert entry is not None
+    typer.echo(f"entry {entry.number}: {signer.name}: {act.kind}")
 
 
 @app.command()

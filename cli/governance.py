@@ -149,7 +149,7 @@ def _show(ledger: "Ledger", release: str, directory: Path) -> None:
     releases_table(state, ledger.clock())
     page = directory / f"{release}.html"
     opened = fetch(ledger.store, release, directory)
-    page.write_text(html(card_of(opened, state, ledger.entries(), ledger.clock())), "utf-8")
+    page.write_text(html(card_of(opened, state, ledger.entries(), ledger.head, ledger.clock())), "utf-8")
     console.print(f"card  {page}", soft_wrap=True)
 
 

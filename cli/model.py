@@ -181,7 +181,7 @@ def card(
     from offers.settings import Settings
 
     ledger, state, record = _find(release)
-    page = card_of(_open(ledger, record.name), state, ledger.entries(), ledger.clock())
+    page = card_of(_open(ledger, record.name), state, ledger.entries(), ledger.head, ledger.clock())
     target = directory or Settings.from_env().home / "cards"
     with os_errors(target):
         target.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from cli.data import ContractOption
 from cli.submission import DeployOption, SmokeOption
 
 if TYPE_CHECKING:
-    from offers.retraining.journal import Journal
+    from offers.retraining.journal import Decision, Journal
     from offers.retraining.retrainer import Retrainer
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns
@@ -60,7 +60,7 @@ def now(
     with RunDisplay() as display:
         arguments = _arguments(contract, source, publish, settings)
         runs = LocalRuns(arguments, settings.home.resolve() / "runs", _ended(journal, settings), display.update)
-        decision = Retrainer(journal, runs).ask(request)
+        decision = Retrainer(journal, runs, told=_told(settings)).ask(request)
         runs.wait()
     typer.echo(decision.reason)
     if not decision.started:
@@ -108,7 +108,7 @@ def listen(
         chores.append((_SETTLE_SECONDS, _settling(retrainer, runs)))
     else:
         local = LocalRuns(arguments, settings.home.resolve() / "runs", _ended(journal, settings))
-        retrainer = Retrainer(journal, local, limits, told=announce)
+        retrainer = Retrainer(journal, local, limits, told=_told(settings, announce))
     if every:
         chores.append((seconds, _by_schedule(retrainer, span(every))))
     if new_rows:
@@ -162,15 +162,35 @@ def _ended(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str
     """Register the bundle of a run that has ended, and write its end into the journal."""
     from cli.release import register_run
     from offers.errors import OffersError
+    from offers.governance.access import open_to_write
+    from offers.retraining import recording
 
     def ended(run: str, succeeded: bool, bundle: str, note: str) -> None:
         try:
             note = f"release {register_run(bundle, settings)}" if bundle else note
+            recording.ended(*open_to_write(settings), journal.contract, run, succeeded, bundle, note)
         except OffersError as error:
-            note = f"no release: {error}"
+            note = f"{note}; not in the ledger: {error}" if note else f"no release: {error}"
         journal.ended(run, succeeded, bundle, note)
 
     return ended
+
+
+def _told(settings: "Settings", announce: "Callable[[Decision], None] | None" = None) -> "Callable[[Decision], None]":
+    """Write a decision into the ledger; where that can't be, the run starts all the same, and a warning says so."""
+    from offers.errors import OffersError
+    from offers.governance.access import open_to_write
+    from offers.retraining import recording
+
+    def told(decision: "Decision") -> None:
+        if announce is not None:
+            announce(decision)
+        try:
+            recording.decided(*open_to_write(settings), decision)
+        except OffersError as error:
+            print(f"offers: this decision is in the journal, not in the ledger: {error}", file=sys.stderr, flush=True)
+
+    return told
 
 
 def _served(contract: str, settings: "Settings") -> str:

@@ -28,6 +28,15 @@ class S3Settings(Record):
     secure: bool = True
 
 
+class LineageSettings(Record):
+    """Where OpenLineage's events go: a file in the home of settings, or the server at `url`; nowhere where `off`."""
+
+    url: str = ""
+    key: SecretStr = SecretStr("")
+    namespace: str = "offers"
+    off: bool = False
+
+
 class Settings(Record):
     """Where things are.
 
@@ -49,12 +58,14 @@ class Settings(Record):
     signers: tuple[Path, ...] = ()
     patience: float = 0.0
     s3: S3Settings = S3Settings()
+    lineage: LineageSettings = LineageSettings()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
         """Read OFFERS_HOME, _DATA_DIR, _KUBEFLOW_URL, _LEDGER, _KEY, _MLFLOW, _SIGNERS, _PATIENCE, _S3_ENDPOINT.
 
-        The last is a URL. Of others' variables: AWS_*, MLFLOW_TRACKING_URI and MLFLOW_RUN_ID.
+        The last is a URL. Of others' variables: AWS_*, MLFLOW_TRACKING_URI, MLFLOW_RUN_ID, OPENLINEAGE_URL, _API_KEY,
+        _NAMESPACE and _DISABLED.
         """
         endpoint, token = env.get("OFFERS_S3_ENDPOINT", ""), env.get("AWS_WEB_IDENTITY_TOKEN_FILE", "")
         return cls(
@@ -67,6 +78,12 @@ class Settings(Record):
             tracking_run=env.get("MLFLOW_RUN_ID", ""),
             signers=tuple(map(Path, filter(None, env.get("OFFERS_SIGNERS", "").split(os.pathsep)))),
             patience=float(env.get("OFFERS_PATIENCE") or 0),
+            lineage=LineageSettings(
+                url=env.get("OPENLINEAGE_URL", ""),
+                key=SecretStr(env.get("OPENLINEAGE_API_KEY", "")),
+                namespace=env.get("OPENLINEAGE_NAMESPACE") or "offers",
+                off=env.get("OPENLINEAGE_DISABLED", "").lower() in ("true", "1"),
+            ),
             s3=S3Settings(
                 endpoint=endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"),
                 access_key=env.get("AWS_ACCESS_KEY_ID", ""),

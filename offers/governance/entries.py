@@ -112,6 +112,49 @@ class Returned(Record):
     reason: Text
 
 
+class DataRead(Record):
+    """A pipeline has read rows to train on; `fingerprint` is the SHA-256 of those that were trained on."""
+
+    kind: Literal["data read"] = "data read"
+    contract: str
+    bundle: str
+    origin: Text
+    rows: Annotated[int, Field(ge=0)]
+    fingerprint: Digest
+
+
+class RetrainingDecided(Record):
+    """Somebody or something asked for a new model; `request` is the SHA-256 of what it rests on."""
+
+    kind: Literal["retraining decided"] = "retraining decided"
+    contract: str
+    cause: Text
+    started: bool
+    run: str
+    reason: Text
+    request: Digest
+
+
+class RetrainingEnded(Record):
+    """A run that a retraining began has ended; `bundle` is empty where it made none."""
+
+    kind: Literal["retraining ended"] = "retraining ended"
+    contract: str
+    run: str
+    succeeded: bool
+    bundle: str
+    note: Text
+
+
+class CustomerErased(Record):
+    """What the decision log knew of a customer was deleted; nothing here tells of whom."""
+
+    kind: Literal["customer erased"] = "customer erased"
+    decisions: Annotated[int, Field(ge=1)]
+    log: Text
+    reason: Text
+
+
 Act = (
     KeyAdded
     | KeyWithdrawn
@@ -123,6 +166,10 @@ Act = (
     | Promoted
     | RolledBack
     | Returned
+    | DataRead
+    | RetrainingDecided
+    | RetrainingEnded
+    | CustomerErased
 )
 
 WHO: dict[str, tuple[Role, ...]] = {
@@ -136,6 +183,10 @@ WHO: dict[str, tuple[Role, ...]] = {
     "promoted": ("operator",),
     "rolled back": ("operator",),
     "returned": ("operator",),
+    "data read": ("trainer",),
+    "retraining decided": ("trainer", "operator"),
+    "retraining ended": ("trainer", "operator"),
+    "customer erased": ("operator",),
 }
 """The roles of which each kind of entry asks for one."""
 

@@ -2,7 +2,7 @@
 
 from offers.bundle.bundle import Bundle
 from offers.contract.sections import ApprovalSettings
-from offers.governance.entries import Act, ApprovalTerms, Entry, GateJudged, ReleaseMade
+from offers.governance.entries import Act, ApprovalTerms, DataRead, Entry, GateJudged, ReleaseMade
 from offers.governance.keys import Signer
 from offers.governance.ledger import Ledger
 from offers.governance.release import OpenRelease, store_release
@@ -12,7 +12,7 @@ _EVIDENCE = ("gate.json", "metrics.json", "model-card.md")
 
 
 def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
-    """Store a release, and write the gate's verdict and the release into the ledger; what is there already is left.
+    """Store a release; write into the ledger what was read, the gate's verdict, the release; what is there is left.
 
     Returns
     -------
@@ -27,12 +27,16 @@ def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
     store_release(ledger.store, release)
     bundle = release.bundle
 
+    def read(state: State) -> Act | None:
+        return None if bundle.name in state.gates else _read(bundle)
+
     def judged(state: State) -> Act | None:
         return None if bundle.name in state.gates else verdict_of(bundle)
 
     def made(state: State) -> Act | None:
         return None if release.name in state.releases else _made(release)
 
+    ledger.write(signer, read)
     ledger.write(signer, judged)
     ledger.write(signer, made)
     return release.name
@@ -48,6 +52,17 @@ def verdict_of(bundle: Bundle) -> GateJudged:
     """The gate's verdict on a bundle, as an entry."""
     passed = bundle.verdict.passed
     return GateJudged(contract=bundle.contract.name, bundle=bundle.name, passed=passed, evidence=_evidence(bundle))
+
+
+def _read(bundle: Bundle) -> DataRead:
+    data = bundle.manifest.data
+    return DataRead(
+        contract=bundle.contract.name,
+        bundle=bundle.name,
+        origin=data.origin[:2000],
+        rows=data.rows,
+        fingerprint=data.fingerprint,
+    )
 
 
 def terms_of(approval: ApprovalSettings) -> ApprovalTerms:

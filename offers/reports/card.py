@@ -8,7 +8,7 @@ from datetime import datetime
 from offers.bundle import bundle as bundles
 from offers.contract.contract import Contract
 from offers.drift.reference import WATCH
-from offers.governance.entries import Approved, Entry, Rejected, Returned, RolledBack
+from offers.governance.entries import Approved, Entry, Head, Rejected, Returned, RolledBack
 from offers.governance.release import OpenRelease
 from offers.governance.state import Release, State
 from offers.policy.catalogue import Catalogue
@@ -59,12 +59,13 @@ class Card:
     mapping: Table
 
 
-def card_of(release: OpenRelease, state: State, entries: Sequence[Entry], moment: datetime) -> Card:
+def card_of(release: OpenRelease, state: State, entries: Sequence[Entry], head: Head | None, moment: datetime) -> Card:
     """Gather the card of a release that the ledger knows.
 
     Parameters
     ----------
     state : what the entries come to
+    head : end of the ledger, so that whoever has the card can prove what came before it
     moment : now; an approval may have lapsed by then
     """
     governed, contract = state.releases[release.name], release.bundle.contract
@@ -80,6 +81,7 @@ def card_of(release: OpenRelease, state: State, entries: Sequence[Entry], moment
         "catalogue": release.manifest.catalogue,
         "approval": f"{people} people beside the gate" if people else "by the gate alone",
         "ledger": f"made by entry {governed.number}, of {len(entries)}",
+        "head of the ledger": str(head or "none"),
     }
     return Card(
         release,

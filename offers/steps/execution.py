@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from offers.errors import OffersError
+from offers.lineage.telling import followed
 from offers.settings import Settings
 
 Result = TypeVar("Result")
@@ -30,10 +31,11 @@ def execute(step: Callable[..., Result], *arguments: object) -> Result:
     """Carry out a step; exit with code 1 and one sentence where it fails by an error of ours.
 
     A fault that may pass, such as a store that is away, is waited out for the seconds of OFFERS_PATIENCE, and the step
-    begun again; any other ends the step at once.
+    begun again; any other ends the step at once. OpenLineage is told of each try.
     """
+    settings = Settings.from_env()
     try:
-        return _patiently(partial(step, *arguments), Settings.from_env().patience)
+        return _patiently(partial(followed, step, arguments, settings), settings.patience)
     except OffersError as error:
         print(STOPPED, error, file=sys.stderr, flush=True)
         sys.exit(1)

@@ -155,6 +155,8 @@ def test_the_card_tells_what_training_knew_and_what_people_decided(
     done("model", "approve", release, "--key", "ann", "--condition", "not by <phone> | mail")
     written = done("model", "card", release, "--directory", directory).split()
     assert written == [str(directory / f"{release}.{ending}") for ending in ("md", "html")]
+    for path in written:
+        assert "entries hold; the head is" in done("audit", "verify", "--head", path)
     card, html = (Path(path).read_text() for path in written)
     assert "- status: candidate" in card
     assert "- owner: not stated in the contract" in card

@@ -61,6 +61,9 @@ def test_a_source_that_is_not_there_is_written_down(shop_run: ShopRun, tmp_path:
     assert "Traceback" not in done.stderr
     _, outcome = entries(tmp_path, shop_run.contract_file)
     assert not outcome["succeeded"]
+    acts = [json.loads(line)["act"] for line in offers(tmp_path, "audit", "log").stdout.splitlines()]
+    assert [act["kind"] for act in acts] == ["key added", "retraining decided", "retraining ended"]
+    assert [act["run"] for act in acts[1:]] == [outcome["run"]] * 2
 
 
 def test_an_alarm_and_a_schedule_ask(shop_run: ShopRun, tmp_path: Path) -> None:

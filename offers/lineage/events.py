@@ -1,0 +1,187 @@
+"""Events of OpenLineage, spec 2-0-2: a step of a run has begun, has ended, or has failed; what it read and wrote."""
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from offers import __version__
+
+Kind = Literal["START", "COMPLETE", "FAIL"]
+PRODUCER = f"urn:offers:{__version__}"
+_SPEC = "https://openlineage.io/spec"
+_FACETS = {
+    "parent": "1-2-0/ParentRunFacet",
+    "errorMessage": "1-0-1/ErrorMessageRunFacet",
+    "jobType": "2-0-4/JobTypeJobFacet",
+    "schema": "1-2-0/SchemaDatasetFacet",
+    "version": "1-0-1/DatasetVersionDatasetFacet",
+    "dataQualityMetrics": "1-0-3/DataQualityMetricsInputDatasetFacet",
+    "outputStatistics": "1-0-2/OutputStatisticsOutputDatasetFacet",
+}
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ROWS = "rows.parquet"
+_VERSIONS = (("data.json", "fingerprint"), ("provenance.json", "source_sha256"))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The arguments of a step that are directories or files that it reads, and those that it writes."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+STEPS = {
+    "ingest": Traffic((), ("raw",)),
+    "validate": Traffic(("raw",), ("typed",)),
+    "prepare": Traffic(("typed",), ("gold",)),
+    "train": Traffic(("gold",), ("model",)),
+    "update": Traffic(("gold",), ("model",)),
+    "evaluate": Traffic(("gold", "model"), ("result",)),
+    "gate": Traffic(("gold", "model", "result"), ("verdict",)),
+    "package": Traffic(("gold", "model", "result", "verdict"), ()),
+    "collect": Traffic((), ("decisions",)),
+    "inspect": Traffic(("decisions",), ("findings",)),
+    "judge": Traffic(("decisions", "findings"), ("verdict",)),
+}
+"""The steps that are told of, by name."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of one run.
+
+    Attributes
+    ----------
+    name : one of `STEPS`
+    contract : of whose data
+    run : its own id
+    parent : id of the pipeline's run, which all of its steps share
+    paths : the step's arguments that are paths, by name
+    namespace : of jobs and data sets
+    """
+
+    name: str
+    contract: str
+    run: str
+    parent: str
+    paths: Mapping[str, Path]
+    namespace: str
+
+
+def step_of(name: str, arguments: Mapping[str, object], namespace: str) -> Step:
+    """Describe a step that is about to be carried out with the given arguments."""
+    paths = {key: value for key, value in arguments.items() if isinstance(value, Path)}
+    contract = _contract(arguments)
+    return Step(name, contract, str(uuid.uuid4()), _parent(contract, paths), paths, namespace)
+
+
+def event(step: Step, kind: Kind, origin: str = "", made: str = "", problem: str = "") -> dict[str, Any]:
+    """An event as it is sent.
+
+    Parameters
+    ----------
+    origin : where rows from outside came from, where the step read such
+    made : name of the bundle that the step made
+    problem : why it failed
+    """
+    pipeline = {"namespace": step.namespace, "name": step.contract, "facets": {}}
+    facets = {"parent": _facet("parent", run={"runId": step.parent, "facets": {}}, job=pipeline)}
+    if problem:
+        facets["errorMessage"] = _facet("errorMessage", message=problem[:2000], programmingLanguage="Python")
+    job = _facet("jobType", processingType="BATCH", integration="OFFERS", jobType="TASK")
+    traffic, whole = STEPS[step.name], kind == "COMPLETE"
+    inputs = [_input(step, name) for name in traffic.reads]
+    if origin:
+        inputs.append({"namespace": _place(origin), "name": origin, "facets": {}, "inputFacets": {}})
+    outputs = [_output(step, name) for name in traffic.writes] if whole else []
+    if made and whole:
+        version = _facet("version", datasetVersion=made)
+        name = f"{step.contract}.bundle"
+        outputs.append({"namespace": step.namespace, "name": name, "facets": {"version": version}, "outputFacets": {}})
+    return {
+        "eventType": kind,
+        "eventTime": datetime.now(UTC).isoformat(),
+        "producer": PRODUCER,
+        "schemaURL": f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent",
+        "run": {"runId": step.run, "facets": facets},
+        "job": {
+            "namespace": step.namespace,
+            "name": f"{step.contract}.{step.name}",
+            "facets": {"jobType": job},
+        },
+        "inputs": inputs,
+        "outputs": outputs,
+    }
+
+
+def _facet(name: str, **fields: Any) -> dict[str, Any]:
+    place = _FACETS[name]
+    schema = f"{_SPEC}/facets/{place}.json#/$defs/{place.partition('/')[2]}"
+    return {"_producer": PRODUCER, "_schemaURL": schema, **fields}
+
+
+def _input(step: Step, name: str) -> dict[str, Any]:
+    data = _dataset(step, name)
+    rows = _row_count(step.paths[name])
+    metrics = (
+        {} if rows is None else {"dataQualityMetrics": _facet("dataQualityMetrics", rowCount=rows, columnMetrics={})}
+    )
+    return data | {"inputFacets": metrics}
+
+
+def _output(step: Step, name: str) -> dict[str, Any]:
+    data, rows = _dataset(step, name), _row_count(step.paths[name])
+    statistics = {} if rows is None else {"outputStatistics": _facet("outputStatistics", rowCount=rows)}
+    return data | {"outputFacets": statistics}
+
+
+def _dataset(step: Step, name: str) -> dict[str, Any]:
+    facets, path = {}, step.paths[name]
+    if (path / _ROWS).is_file():
+        from pyarrow import parquet
+
+        columns = parquet.read_schema(path / _ROWS)
+        fields = [{"name": column.name, "type": str(column.type), "fields": []} for column in columns]
+        facets["schema"] = _facet("schema", fields=fields)
+    for file, key in _VERSIONS:
+        if (path / file).is_file() and (version := json.loads((path / file).read_bytes()).get(key)):
+            facets["version"] = _facet("version", datasetVersion=version)
+            break
+    return {"namespace": step.namespace, "name": f"{step.contract}.{name}", "facets": facets}
+
+
+def _row_count(path: Path) -> int | None:
+    if not (path / _ROWS).is_file():
+        return None
+    from pyarrow import parquet
+
+    return int(parquet.read_metadata(path / _ROWS).num_rows)
+
+
+def _contract(arguments: Mapping[str, object]) -> str:
+    """The contract's name, out of its text or of the name of its bundle; nothing is parsed for it."""
+    text = str(arguments.get("contract_text", ""))
+    if text:
+        named = re.search(r"^name:\s*[\"']?([a-z0-9-]+)", text, re.MULTILINE)
+        return named[1] if named else text.strip()[:200]
+    return str(arguments.get("bundle", "")).rstrip("/").rpartition("/")[2].rpartition("-")[0] or "offers"
+
+
+def _parent(contract: str, paths: Mapping[str, Path]) -> str:
+    """The id of the pipeline's run: Kubeflow's where a path holds it, else one of the directory that steps share."""
+    for path in paths.values():
+        if named := _UUID.search(str(path)):
+            return named[0]
+    shared = next((str(path.parent.parent) for path in paths.values()), contract)
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, shared))
+
+
+def _place(origin: str) -> str:
+    scheme, there, rest = origin.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}" if there else "file"

@@ -1,0 +1,38 @@
+"""A step that tells of itself: that it has begun, and how it ended."""
+
+import inspect
+from collections.abc import Callable
+from typing import TypeVar
+
+from offers.lineage import events
+from offers.lineage.events import STEPS, Kind, Step
+from offers.lineage.sink import Sink
+from offers.settings import Settings
+
+Result = TypeVar("Result")
+
+
+def followed(function: Callable[..., Result], arguments: tuple[object, ...], settings: Settings) -> Result:
+    """Carry out a step, and tell of it where `STEPS` names it; what can't be told never fails the step."""
+    if settings.lineage.off or function.__name__ not in STEPS:
+        return function(*arguments)
+    named = inspect.signature(function).bind(*arguments).arguments
+    step = events.step_of(function.__name__, named, settings.lineage.namespace)
+    sink = Sink(settings.home, settings.lineage)
+    _tell(sink, step, "START")
+    try:
+        result = function(*arguments)
+    except BaseException as error:
+        _tell(sink, step, "FAIL", problem=str(error) or type(error).__name__)
+        raise
+    made = result.rpartition("/")[2] if isinstance(result, str) else ""
+    _tell(sink, step, "COMPLETE", origin=str(getattr(result, "origin", "")) if step.name == "ingest" else "", made=made)
+    return result
+
+
+def _tell(sink: Sink, step: Step, kind: Kind, origin: str = "", made: str = "", problem: str = "") -> None:
+    try:
+        sink.send(events.event(step, kind, origin, made, problem))
+    # Files that a broken step has left may be of any form.
+    except Exception as error:
+        print(f"offers: lineage not told: {type(error).__name__}: {error}", flush=True)
