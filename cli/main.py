@@ -21,6 +21,7 @@ from cli import (
     decisions,
     demo,
     experiment,
+    inventory,
     key,
     market,
     model,
@@ -49,6 +50,7 @@ app.command("rank")(serve.rank)
 app.command("score")(score.score)
 app.command("campaign")(campaign.campaign)
 app.command("backtest")(backtest.backtest)
+app.command("catalogue")(inventory.catalogue)
 app.command("deploy")(cluster.deploy)
 app.command("rollback")(cluster.rollback)
 app.add_typer(contract.app, name="contract")

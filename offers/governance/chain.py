@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from offers.errors import LedgerError
 from offers.governance import rules
 from offers.governance.entries import FIRST, Act, Entry, Head, KeyAdded, canonical, digest_of
-from offers.governance.keys import PublicKey, Signer, public_key
+from offers.governance.keys import Signer, public_key
 from offers.governance.state import State
 
 
@@ -63,7 +63,7 @@ class Chain:
             raise LedgerError(f"it is entry {entry.number}, in the place of another")
         key = self.state.keys.get(entry.actor)
         if key is not None:
-            public = PublicKey(key.added.public)
+            public = key.public
         elif isinstance(entry.act, KeyAdded) and number == 0 and not self.state.keys:
             public = public_key(entry.act.public)
         else:

@@ -6,6 +6,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ class PublicKey:
 
     text: str
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The first 16 hex digits of the SHA-256 of the key."""
         return hashlib.sha256(base64.b64decode(self.text)).hexdigest()[:16]
@@ -38,7 +39,7 @@ class PublicKey:
             return False
         return True
 
-    @property
+    @cached_property
     def _key(self) -> Ed25519PublicKey:
         return Ed25519PublicKey.from_public_bytes(base64.b64decode(self.text))
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 from offers.errors import LedgerError
@@ -19,6 +20,7 @@ from offers.governance.entries import (
     Returned,
     RolledBack,
 )
+from offers.governance.keys import PublicKey
 
 Status = Literal["candidate", "approved", "lapsed", "champion", "former", "rejected", "withdrawn"]
 
@@ -29,6 +31,11 @@ class Key:
 
     added: KeyAdded
     withdrawn: int | None = None
+
+    @cached_property
+    def public(self) -> PublicKey:
+        """What its signatures are held against, read once for all of its entries."""
+        return PublicKey(self.added.public)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from offers.errors import LedgerError, ServiceError, StorageError
 from offers.governance import approval
 from offers.governance.audit import verify
-from offers.governance.entries import GateJudged, Rejected
+from offers.governance.entries import GateJudged, Rejected, RetrainingDecided
 from offers.governance.follower import Follower, first_to_serve
 from offers.governance.ledger import Ledger
 from tests.support.ledgers import Bank, signer
@@ -94,6 +94,7 @@ class Interleaving:
             self.promote: 6,
             self.roll_back: 3,
             self.refuse: 1,
+            self.retrain: 1,
             self.fail_next: 3,
             self.break_or_mend: 2,
             self.follow: 8,
@@ -167,6 +168,10 @@ class Interleaving:
 
     def refuse(self) -> None:
         self.bank.write("trainer", GateJudged(contract="shop", bundle="", passed=False, evidence={}))
+
+    def retrain(self) -> None:
+        evidence = {"contract": "shop", "cause": "alarm", "reason": "drift was seen", "request": "0" * 64}
+        self.bank.write("trainer", RetrainingDecided(started=True, run="retrain-shop-1", **evidence))
 
     def fail_next(self) -> None:
         FAILURES[:] = [self.random.choice(["away", "killed before", "killed after"])]
