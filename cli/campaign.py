@@ -28,6 +28,7 @@ def campaign(
     from cli.policy import _contract_of
     from offers.batch.allocation import allocate
     from offers.batch.campaign import load
+    from offers.batch.exposure import Segments
     from offers.batch.left_out import left_out
     from offers.batch.levers import priced, write_catalogue
     from offers.batch.pairs import read_scored, write_plan
@@ -39,8 +40,10 @@ def campaign(
 
     known = contracts.load(contract or _contract_of(catalogue))
     loaded = catalogues.load(catalogue, known)
-    limits, constraints = load(campaign, loaded.offers)
-    with read_scored(scored, loaded, Settings.from_env(), output.absolute().parent) as pairs:
+    limits, base = load(campaign, loaded.offers)
+    segments = Segments(limits.exposure)
+    with read_scored(scored, loaded, segments, Settings.from_env(), output.absolute().parent) as pairs:
+        constraints = segments.constraints(base, pairs.sizes)
         plan = allocate(pairs.scores, constraints)
         write_plan(plan, pairs, loaded, output)
         if page:
@@ -49,7 +52,7 @@ def campaign(
             with os_errors(page):
                 settle(page, lambda unfinished: unfinished.write_text(content, "utf-8"))
         if levers:
-            write_catalogue(priced(loaded, constraints, plan.pricing.prices), levers)
+            write_catalogue(priced(loaded, base, plan.pricing.prices[: len(base.names)]), levers)
     _show(plan, constraints, loaded.offers)
     typer.echo(f"{len(plan.customer)} contacts of {len(pairs.scores)} customers: {output}")
     for file in filter(None, (page, levers)):
@@ -62,7 +65,7 @@ def _show(plan: "Plan", constraints: "Constraints", offers: "tuple[Offer, ...]")
     from cli.screen import console
 
     table = Table("offer", "contacts", box=None, pad_edge=False)
-    for offer, contacts in zip(offers, plan.contacts, strict=True):
+    for offer, contacts in zip(offers, plan.by_offer(len(offers)), strict=True):
         table.add_row(offer.id, str(contacts))
     console.print(table)
     used = constraints.usage @ plan.contacts

@@ -32,6 +32,9 @@ PairsOption = Annotated[
     bool,
     typer.Option("--pairs", help="Write all pairs that are worth their cost, beyond k and limits: for a campaign."),
 ]
+GroupsOption = Annotated[
+    bool, typer.Option("--groups", help="Write each customer's group of every protected column, for a campaign.")
+]
 
 
 def score(
@@ -45,6 +48,7 @@ def score(
     k: Annotated[int | None, typer.Option(min=1, help="Places in an answer; the catalogue's by default.")] = None,
     withheld: Annotated[bool, typer.Option("--withheld", help="Write withheld offers and their reasons too.")] = False,
     pairs: PairsOption = False,
+    groups: GroupsOption = False,
     rows: Annotated[int, typer.Option(min=1, max=5_000_000, help="Customers in a part.")] = 100_000,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
 ) -> None:
@@ -74,8 +78,9 @@ def score(
     with download_progress() as progress:
         source = open_customers(customers, schema, settings, query or contract.source.query or "", version, progress)
     versions = Versions.of(opened.name, chosen)
-    scorer = Scorer(opened.model, policy, schema, versions, k, withheld, threads)
-    manifest = parts.manifest_of(source, scorer, k or policy.catalogue.policy.k, withheld, rows, pairs)
+    scorer = Scorer(opened.model, policy, schema, versions, k, withheld, threads, groups)
+    places, content = k or policy.catalogue.policy.k, {"withheld": withheld, "pairs": pairs, "groups": groups}
+    manifest = parts.manifest_of(source, scorer, places, rows, **content)
     with _bar(source.total) as tell:
         summary = parts.score(source, scorer, open_parts(output, settings), manifest, tell)
     people = f"{summary.customers} customers ({summary.earlier} of them by an earlier run)"

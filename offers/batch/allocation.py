@@ -32,6 +32,10 @@ class Plan:
     pricing: Pricing
     contacts: np.ndarray
 
+    def by_offer(self, n_offers: int) -> np.ndarray:
+        """Contacts of each offer, whatever the segment of customers; see `offers.batch.exposure`."""
+        return np.asarray(self.contacts.reshape(-1, n_offers).sum(axis=0))
+
 
 def allocate(scores: np.ndarray, constraints: Constraints, exact: bool | None = None) -> Plan:
     """Choose contacts that earn the most.

@@ -10,11 +10,11 @@ from pydantic import Field
 from offers.errors import CampaignError
 from offers.policy.catalogue import Name, Offer
 from offers.policy.rules import Value
-from offers.yaml_file import Kind, Problem, Section
+from offers.yaml_file import Kind, Problem, Section, Text
 
 Contacts = Annotated[int, Field(ge=0, le=10**9, strict=True)]
 
-_FILE = Kind("campaign", "offers.batch", "name, capacity, budget and minimum", CampaignError)
+_FILE = Kind("campaign", "offers.batch", "name, capacity, budget, minimum and exposure", CampaignError)
 
 
 class Capacity(Section):
@@ -32,6 +32,14 @@ class Minimum(Section):
     contacts: Contacts
 
 
+class Exposure(Section):
+    """At least so many contacts in a protected group, as a share of its customers who have an offer to be had."""
+
+    column: Annotated[str, Field(min_length=1)]
+    group: Text
+    share: Annotated[float, Field(ge=0, le=1, strict=True)]
+
+
 class Campaign(Section):
     """What a campaign has to keep to; `budget` is what its contacts may cost, in EUR."""
 
@@ -40,6 +48,7 @@ class Campaign(Section):
     budget: Annotated[float, Field(ge=0, le=1e12, strict=True)] | None = None
     capacity: tuple[Capacity, ...] = ()
     minimum: tuple[Minimum, ...] = ()
+    exposure: tuple[Exposure, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
 from offers.errors import DataError
+from offers.evaluation.segments import groups
 from offers.model.encoder import Coded
 from offers.wording import shown, some
 
@@ -26,6 +28,16 @@ class Customers:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def groups(self, column: Column) -> pa.Array:
+        """The group of each customer in a protected column, as evaluations name it."""
+        values = self.columns[column.name]
+        if isinstance(values, Coded):
+            places = np.where(np.isnan(values.places), len(column.values), values.places).astype(int)
+            return pa.array([*column.values, "missing"], pa.string()).take(pa.array(places))
+        if column.type == "boolean":
+            return pa.array(np.array(["False", "True", "missing"])[np.where(np.isnan(values), 2, values).astype(int)])
+        return pa.array(groups(pd.Series(values), column), pa.string())
+
 
 class CustomerSchema:
     """What a table of customers has to hold: an id, and the contract's customer and context columns.
@@ -37,11 +49,13 @@ class CustomerSchema:
     Attributes
     ----------
     names : the columns that are read; others are left alone
+    protected : those of them whose groups may not be disadvantaged
     """
 
     def __init__(self, contract: Contract, key: str) -> None:
         self.contract, self.key = contract, key
         self._columns = [column for column in contract.inputs if column.role != Role.OFFER]
+        self.protected = tuple(column for column in contract.protected if column in self._columns)
         self.names = list(dict.fromkeys([key, *(column.name for column in self._columns)]))
 
     def choose(self, names: Sequence[str], origin: str) -> list[str]:

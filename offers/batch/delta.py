@@ -9,16 +9,13 @@ from pydantic import ValidationError
 
 from offers.batch.customers import CustomerSchema
 from offers.batch.parts import Manifest, Marks
-from offers.batch.scoring import SCHEMA
+from offers.batch.scored_table import check_columns
 from offers.batch.source import Source
-from offers.errors import DataError, StorageError
+from offers.errors import StorageError
 from offers.store.delta import DeltaTables
-from offers.wording import some
 
 _WRITER = "offers-score"
 _PART, _MANIFEST, _IDS, _CUSTOMERS = "offers.part", "offers.manifest", "offers.ids", "offers.customers"
-_PLAIN = pa.schema([(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in SCHEMA])
-"""A scored table's columns without dictionaries, which Delta tables have not."""
 
 
 def delta_customers(tables: DeltaTables, name: str, schema: CustomerSchema, version: int | None) -> Source:
@@ -60,8 +57,7 @@ def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator
     table = tables.open(name)
     with tables.errors(name):
         rows = table.to_pyarrow_dataset()
-    if absent := [column for column in columns if column not in rows.schema.names]:
-        raise DataError(f"{tables.uri(name)}: expected a table that 'offers score' wrote; missing: {some(absent)}")
+    check_columns(rows.schema.names, columns, tables.uri(name))
     for file in sorted(rows.get_fragments(), key=lambda fragment: fragment.path):
         with tables.errors(name):
             yield f"{tables.uri(name)}/{file.path}", file.to_table(schema=rows.schema, columns=columns)
@@ -105,9 +101,15 @@ class DeltaParts:
 
     def write(self, part: int, rows: pa.Table, marks: Marks) -> None:
         note = self._run | {_PART: str(part), _IDS: marks.ids, _CUSTOMERS: marks.customers}
-        if self.tables.append(self.name, rows.cast(_PLAIN), _WRITER, part, note=note):
+        if self.tables.append(self.name, _plain(rows), _WRITER, part, note=note):
             return
         # Another process was quicker; what it wrote has to be what this one would have written.
         self._look(Manifest.model_validate_json(self._run[_MANIFEST]))
         if self.marks(part) != marks:
             raise StorageError(f"{self.tables.uri(self.name)}: another process writes other customers; wait for it")
+
+
+def _plain(rows: pa.Table) -> pa.Table:
+    """Rows without dictionaries, which Delta tables have not."""
+    kinds = [pa.string() if pa.types.is_dictionary(field.type) else field.type for field in rows.schema]
+    return rows.cast(pa.schema(list(zip(rows.column_names, kinds, strict=True))))

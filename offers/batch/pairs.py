@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from offers.batch.allocation import Plan
+from offers.batch.exposure import Segments
 from offers.batch.places import delta_table, is_delta
+from offers.batch.scored_table import check_columns, group_column
 from offers.errors import DataError, StorageError
 from offers.files import os_errors, settle
 from offers.policy.catalogue import Catalogue
@@ -24,14 +26,23 @@ _COLUMNS = ["customer", "rank", "offer", "score", "catalogue"]
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Customers, and what each offer is expected to earn from them in EUR: -inf where it is not to be had."""
+    """Customers, and what each offer is expected to earn from them in EUR: -inf where it is not to be had.
+
+    Attributes
+    ----------
+    scores : memmap, shape (n_customers, n_segments * n_offers); a customer has the offers of one segment
+    sizes : ndarray of int, shape (n_segments,), customers of each segment
+    """
 
     customers: pa.ChunkedArray
     scores: np.ndarray
+    sizes: np.ndarray
 
 
 @contextmanager
-def read_scored(where: str, catalogue: Catalogue, settings: Settings, scratch: Path) -> Iterator[ScoredPairs]:
+def read_scored(
+    where: str, catalogue: Catalogue, segments: Segments, settings: Settings, scratch: Path
+) -> Iterator[ScoredPairs]:
     """Read what `offers score` wrote, to Parquet or Delta; the scores lie in a file in `scratch` that goes afterwards.
 
     Raises
@@ -39,47 +50,61 @@ def read_scored(where: str, catalogue: Catalogue, settings: Settings, scratch: P
     DataError
         it holds no complete part, is of another catalogue, or a customer stands in two parts
     """
-    files = _delta(where, settings) if is_delta(where) or "://" in where else _parts(Path(where))
+    columns = [*_COLUMNS, *map(group_column, segments.columns)]
+    files = _delta(where, columns, settings) if is_delta(where) or "://" in where else _parts(Path(where), columns)
     with os_errors(scratch), tempfile.TemporaryFile(dir=scratch) as file:
-        names = [_append(file, origin, table, catalogue) for origin, table in files]
+        names, sizes = list[pa.Array](), np.zeros(len(segments), np.int64)
+        for origin, table in files:
+            ids, segment = _append(file, origin, table, catalogue, segments)
+            names.append(ids)
+            sizes += np.bincount(segment, minlength=len(sizes))
         customers = pa.chunked_array(names, pa.string())
         if not len(customers):
             raise DataError(f"{where}: no customer there has an offer that is worth its cost")
-        shape = len(customers), len(catalogue.offers)
-        yield ScoredPairs(customers, np.memmap(file, np.float32, "r", shape=shape))
+        shape = len(customers), len(segments) * len(catalogue.offers)
+        yield ScoredPairs(customers, np.memmap(file, np.float32, "r", shape=shape), sizes)
 
 
-def _parts(directory: Path) -> Iterator[tuple[str, pa.Table]]:
+def _parts(directory: Path, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
     with os_errors(directory):
         paths = sorted(directory.glob("part-*.parquet"))
     if not paths:
         raise DataError(f"{directory}: expected the parts that 'offers score' writes, got none")
     for path in paths:
         try:
-            table = parquet.read_table(path, columns=_COLUMNS)
+            check_columns(parquet.read_schema(path).names, columns, str(path))
+            table = parquet.read_table(path, columns=columns)
         except (pa.ArrowException, KeyError, ValueError):
             raise DataError(f"{path}: expected a part that 'offers score' wrote, but it can't be read") from None
         yield str(path), table
 
 
-def _delta(where: str, settings: Settings) -> Iterator[tuple[str, pa.Table]]:
+def _delta(where: str, columns: list[str], settings: Settings) -> Iterator[tuple[str, pa.Table]]:
     from offers.batch.delta import scored_files
 
-    return scored_files(*delta_table(where, settings), _COLUMNS)
+    return scored_files(*delta_table(where, settings), columns)
 
 
-def _append(file: IO[bytes], origin: str, table: pa.Table, catalogue: Catalogue) -> pa.Array:
+def _append(
+    file: IO[bytes], origin: str, table: pa.Table, catalogue: Catalogue, segments: Segments
+) -> tuple[pa.Array, np.ndarray]:
+    """Write the scores of a part's customers; their ids, and the segment of each."""
     table = table.filter(pc.is_valid(table["rank"]))
     version = f"{catalogue.name}-{catalogue.version}"
     if others := set(table["catalogue"].unique().to_pylist()) - {version}:
         raise DataError(f"{origin}: expected scores of catalogue {version}, got those of {sorted(others)[0]}")
     ids = table["customer"].combine_chunks().dictionary_encode()
-    offer = pc.index_in(table["offer"].cast(pa.string()), pa.array([offer.id for offer in catalogue.offers]))
-    scores = np.full((len(ids.dictionary), len(catalogue.offers)), -np.inf, np.float32)
-    scores[ids.indices.to_numpy(), offer.to_numpy()] = table["score"].to_numpy()
+    customer, n_offers = ids.indices.to_numpy(), len(catalogue.offers)
+    offer = pc.index_in(table["offer"].cast(pa.string()), pa.array([offer.id for offer in catalogue.offers])).to_numpy()
+    segment = np.zeros(len(ids.dictionary), np.intp)
+    if segments.columns:
+        words = [table[group_column(name)].cast(pa.string()).to_numpy() for name in segments.columns]
+        segment[customer] = segments.of(words)
+    scores = np.full((len(ids.dictionary), len(segments) * n_offers), -np.inf, np.float32)
+    scores[customer, segment[customer] * n_offers + offer] = table["score"].to_numpy()
     file.write(scores.tobytes())
     file.flush()
-    return ids.dictionary
+    return ids.dictionary, segment
 
 
 def write_plan(plan: Plan, pairs: ScoredPairs, catalogue: Catalogue, output: Path) -> None:
@@ -87,12 +112,13 @@ def write_plan(plan: Plan, pairs: ScoredPairs, catalogue: Catalogue, output: Pat
     if output.is_dir():
         raise StorageError(f"{output}: expected a file, got a directory; name the file in it")
     order = np.argsort(plan.customer, kind="stable")
-    customer, offer = plan.customer[order], plan.offer[order]
+    customer, column = plan.customer[order], plan.offer[order]
+    offer = column % len(catalogue.offers)
     table = pa.table(
         {
             "customer": pairs.customers.take(pa.array(customer)),
             "offer": pa.array([offer.id for offer in catalogue.offers]).take(pa.array(offer)),
-            "score": np.asarray(pairs.scores[customer, offer], np.float64),
+            "score": np.asarray(pairs.scores[customer, column], np.float64),
             "cost": np.array([offer.cost for offer in catalogue.offers])[offer],
         }
     )

@@ -34,6 +34,7 @@ class Manifest(Record):
     withheld: bool
     rows: int
     pairs: bool = False
+    groups: bool = False
     format: int = 1
 
     def check(self, earlier: "Manifest", where: str) -> None:
@@ -79,8 +80,8 @@ class Summary:
     parts: int
 
 
-def manifest_of(source: Source, scorer: Scorer, k: int, withheld: bool, rows: int, pairs: bool) -> Manifest:
-    """The manifest of a run."""
+def manifest_of(source: Source, scorer: Scorer, k: int, rows: int, **asked: bool) -> Manifest:
+    """The manifest of a run; `asked` says whether withheld offers, all pairs and groups are written."""
     schema = scorer.schema
     return Manifest(
         contract=schema.contract.name,
@@ -89,9 +90,8 @@ def manifest_of(source: Source, scorer: Scorer, k: int, withheld: bool, rows: in
         state=source.state,
         key=schema.key,
         k=k,
-        withheld=withheld,
         rows=rows,
-        pairs=pairs,
+        **asked,
     )
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 from scipy.special import expit
 
 from offers.batch.customers import Customers, CustomerSchema
+from offers.batch.scored_table import WORD, table_schema
 from offers.batch.trees import SortedTrees
 from offers.contract.contract import Contract
 from offers.model.encoder import Coded
@@ -19,24 +20,6 @@ from offers.policy.pairs import Standing
 
 BLOCK = 16_384
 """Customers that are scored at a time: their matrices stay small, whatever the batch."""
-
-WORD = pa.dictionary(pa.int32(), pa.string())
-SCHEMA = pa.schema(
-    [
-        ("customer", pa.string()),
-        ("rank", pa.int16()),
-        ("offer", WORD),
-        ("propensity", pa.float64()),
-        ("value", pa.float64()),
-        ("score", pa.float64()),
-        ("action_probability", pa.float64()),
-        ("reasons", pa.list_(pa.string())),
-        ("bundle", WORD),
-        ("policy", WORD),
-        ("catalogue", WORD),
-    ]
-)
-"""A scored table: an offer in a customer's answer, or one that is withheld, with null for its rank and its reasons."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +46,7 @@ class Scorer:
     k : places in an answer; None for the catalogue's
     withheld : whether to write the withheld offers too, with their reasons
     threads : cores to use
+    groups : whether to write each customer's group of every protected column
     """
 
     def __init__(
@@ -74,8 +58,11 @@ class Scorer:
         k: int | None = None,
         withheld: bool = False,
         threads: int = 2,
+        groups: bool = False,
     ) -> None:
         self.schema, self.versions = schema, versions
+        self._protected = schema.protected if groups else ()
+        self._table_schema = table_schema(column.name for column in self._protected)
         self._model, self._policy, self._k, self._withheld = model, policy, k, withheld
         self._threads = threads
         self._trees = _trees(model, policy, schema.contract, threads)
@@ -93,7 +80,7 @@ class Scorer:
         Returns
         -------
         pyarrow.Table
-            of `SCHEMA`, by customer in the order given, then by rank
+            of `table_schema`, by customer in the order given, then by rank
 
         Raises
         ------
@@ -102,7 +89,7 @@ class Scorer:
         """
         starts = range(0, len(batch), BLOCK)
         parts = [self._block(self.schema.typed(batch.slice(start, BLOCK), first_row + start)) for start in starts]
-        return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+        return pa.concat_tables(parts) if parts else self._table_schema.empty_table()
 
     def _block(self, customers: Customers) -> pa.Table:
         standing = self._policy.pairing.stand(customers.columns)
@@ -157,8 +144,9 @@ class Scorer:
             pa.array(decided.action_probability[pair]),
             reasons,
             *(_constant(name, len(customer)) for name in vars(self.versions).values()),
+            *(customers.groups(column).take(pa.array(customer)).cast(WORD) for column in self._protected),
         ]
-        return pa.Table.from_arrays(columns, schema=SCHEMA)
+        return pa.Table.from_arrays(columns, schema=self._table_schema)
 
 
 def _trees(model: PropensityModel, policy: Policy, contract: Contract, threads: int) -> SortedTrees:

@@ -62,7 +62,8 @@ def _exposures(offers: Sequence[Offer], plan: Plan) -> list[tuple[str, Table]]:
     keys = {"offer": [offer.id for offer in offers], "family": [offer.family for offer in offers]}
     for column in dict.fromkeys(name for offer in offers for name in offer.attributes):
         keys[column] = [str(offer.attributes.get(column, "–")) for offer in offers]
-    return [(name, _exposure(name, values, plan.contacts)) for name, values in keys.items() if len(set(values)) > 1]
+    contacts = plan.by_offer(len(offers))
+    return [(name, _exposure(name, values, contacts)) for name, values in keys.items() if len(set(values)) > 1]
 
 
 def _exposure(name: str, values: Sequence[str], contacts: np.ndarray) -> Table:

@@ -3,12 +3,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from scipy.optimize import linprog
 
 from offers.batch.allocation import allocate
 from offers.batch.campaign import Constraints, load
+from offers.batch.exposure import Segments
 from offers.batch.left_out import left_out
 from offers.batch.levers import priced, write_catalogue
 from offers.batch.prices import price
@@ -144,6 +146,79 @@ def test_prices_as_levers_keep_the_ranker_near_the_capacity(tmp_path: Path) -> N
         first = before.decide(before.pairing.stand(customers), propensity, 1)
         used = Counter(before.offers[place].attributes["contact"] for place in first.offer.tolist())
         assert all(abs(used[name] - most) <= 0.05 * most for name, most in limits.items()) == after
+
+
+def in_segments(scores: np.ndarray, segment: np.ndarray, count: int) -> np.ndarray:
+    """The scores as they are read where a campaign has floors of exposure."""
+    wide = np.full((len(scores), count, len(OFFERS)), -np.inf, np.float32)
+    wide[np.arange(len(scores)), segment] = scores
+    return wide.reshape(len(scores), -1)
+
+
+def test_protected_groups_get_their_floor_of_exposure() -> None:
+    scores = scores_of(2000, seed=3)
+    groups = np.random.default_rng(3).choice(["<30", "30 to <60", ">=60"], 2000, p=[0.3, 0.5, 0.2])
+    scores[groups == ">=60"] -= 8
+    scores[scores < 0] = -np.inf
+    floor = 'exposure:\n  - {column: age, group: ">=60", share: 0.06}\n'
+    campaign, base = load(WEEK.format(per_customer=1) + floor, OFFERS)
+    segments = Segments(campaign.exposure)
+    segment = segments.of([groups])
+    sizes = np.bincount(segment, minlength=len(segments))
+    assert len(segments) == 2
+    constraints, wide = segments.constraints(base, sizes), in_segments(scores, segment, 2)
+    free = allocate(scores, base, exact=False)
+    best, plan = (allocate(wide, constraints, exact) for exact in (True, False))
+    floored = int(np.ceil(0.06 * (groups == ">=60").sum()))
+    assert (groups[free.customer] == ">=60").sum() < floored
+    for one in (best, plan):
+        check(wide, constraints, one.customer, one.offer)
+        assert (groups[one.customer] == ">=60").sum() >= floored
+        assert one.by_offer(len(OFFERS)).sum() == len(one.customer)
+    assert plan.value >= best.value * 0.999
+    with pytest.raises(CampaignError, match="expected customers in group '>=60' of age, got none"):
+        segments.constraints(base, np.array([0, 2000]))
+
+
+def test_the_command_keeps_a_floor_of_exposure(
+    offers: Callable[..., tuple[int, str, str]], tmp_path: Path, shop_contract: Contract, shop_yaml: str
+) -> None:
+    paths = [tmp_path / name for name in ("warranties.yaml", "shop.yaml", "campaign.yaml", "plan.parquet")]
+    paths[0].write_text(WARRANTIES)
+    paths[1].write_text(shop_yaml)
+    catalogue = catalogues.load(str(paths[0]), shop_contract)
+    region = np.array(["north", "south"] * 100)
+    rows = {
+        "customer": [f"c{n}" for n in range(200)],
+        "rank": pa.array([1] * 200, pa.int16()),
+        "offer": ["full"] * 200,
+        "score": np.where(region == "north", 9.0, 2.0),
+        "catalogue": [f"{catalogue.name}-{catalogue.version}"] * 200,
+    }
+    (tmp_path / "scored").mkdir()
+    part = tmp_path / "scored" / "part-000001.parquet"
+    limits = "name: x\ncapacity:\n  - {name: phone, where: {channel: phone}, contacts: 50}\n"
+    paths[2].write_text(limits + "exposure:\n  - {column: region, group: south, share: 0.2}\n")
+    asked = (tmp_path / "scored", paths[2], paths[3], "--catalogue", paths[0], "--contract", paths[1])
+    parquet.write_table(pa.table(rows), part)
+    code, _, complaint = offers("campaign", *asked)
+    assert (code, "with --groups" in complaint) == (2, True)
+    parquet.write_table(pa.table(rows | {"group_region": region}), part)
+    code, said, _ = offers("campaign", *asked)
+    assert code == 0
+    assert "20 of 20 used: the last contact of at least 20.0% of region south costs 7.00 EUR" in said
+    plan = parquet.read_table(paths[3]).to_pandas()
+    assert (len(plan), int(plan["customer"].str[1:].astype(int).mod(2).sum())) == (50, 20)
+    assert set(plan["offer"]) == {"full"}
+
+
+def test_a_floor_that_cannot_hold_is_named_with_the_smallest_relaxation() -> None:
+    campaign, base = load('name: x\nexposure:\n  - {column: age, group: ">=60", share: 1.0}\n', OFFERS)
+    scores = scores_of(100)
+    scores[:3] = -np.inf
+    constraints = Segments(campaign.exposure).constraints(base, np.array([100, 0]))
+    with pytest.raises(CampaignError, match=r"lowers at least 100\.0% of age >=60 by"):
+        allocate(in_segments(scores, np.zeros(100, int), 2), constraints)
 
 
 def test_who_is_left_out_is_counted_by_the_limit_that_keeps_them_out() -> None:

@@ -12,6 +12,7 @@ from offers.batch.repeats import Repeats
 from offers.batch.scoring import Scorer, Versions
 from offers.batch.trees import SortedTrees
 from offers.bundle import bundle as bundles
+from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.errors import DataError
 from offers.policy import catalogue as catalogues
@@ -82,6 +83,21 @@ def test_every_row_names_what_scored(shop: bundles.Bundle) -> None:
     assert row["bundle"] == shop.name
     assert row["catalogue"].startswith("warranties-")
     assert row["reasons"] is None
+
+
+def test_groups_of_protected_columns_stand_beside_the_scores(shop: bundles.Bundle, shop_yaml: str) -> None:
+    text = shop_yaml.replace("values: [north, south], unknown", "values: [north, south], protected: true, unknown")
+    text = text.replace("name: member, role: customer", "name: member, role: customer, protected: true")
+    text = text.replace("bands: [100, 1000]", "bands: [100, 1000]\n    protected: true")
+    policy = Policy(catalogues.parse(WARRANTIES, shop.contract), shop.contract)
+    schema, versions = CustomerSchema(contracts.parse(text), "customer_id"), Versions.of(shop.name, policy.catalogue)
+    scorer = Scorer(shop.model, policy, schema, versions, k=1, groups=True)
+    batch = batch_of([SOMEONE, SOMEONE | {"region": None, "member": 0.0, "spending": 50.0}])
+    names = [f"group_{name}" for name in ("spending", "region", "member")]
+    assert [tuple(row[name] for name in names) for row in scorer(batch).to_pylist()] == [
+        ("100 to <1000", "north", "True"),
+        ("<100", "missing", "False"),
+    ]
 
 
 def test_margins_of_sorted_trees_are_the_boosters(shop: bundles.Bundle) -> None:
