@@ -20,6 +20,8 @@ _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEO
 
 
 def main(report: str = "") -> None:
+    # MLflow prints addresses of runs, and what stands on standard output is a warning to whoever has called.
+    sys.stdout = sys.stderr
     settings = Settings.from_env()
     remote = settings.tracking.startswith(("http://", "https://"))
     try:
@@ -33,14 +35,18 @@ def main(report: str = "") -> None:
             return
         if remote:
             _ended_after(left)
-            print("; ".join(_synced(settings, settings.tracking, "", report)))
+            _say("; ".join(_synced(settings, settings.tracking, "", report)))
         else:
             _to_file(settings, report)
     except OffersError as error:
-        print(error)
+        _say(str(error))
     # What MLflow raises has no common class: SQLAlchemy's, requests', its own.
     except Exception as error:
-        print(f"{settings.tracking or 'its file'}: {(str(error).splitlines() or [type(error).__name__])[0][:300]}")
+        _say(f"{settings.tracking or 'its file'}: {(str(error).splitlines() or [type(error).__name__])[0][:300]}")
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.__stdout__, flush=True)
 
 
 def _to_file(settings: Settings, report: str) -> None:
@@ -48,7 +54,7 @@ def _to_file(settings: Settings, report: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     tracking = settings.tracking or f"sqlite:///{directory / 'mlflow.db'}"
     with _alone(directory / ".lock"):
-        print("; ".join(_synced(settings, tracking, (directory / "artifacts").as_uri(), report)))
+        _say("; ".join(_synced(settings, tracking, (directory / "artifacts").as_uri(), report)))
 
 
 def _synced(settings: Settings, tracking: str, artifacts: str, report: str) -> list[str]:
@@ -95,7 +101,7 @@ def _answers(uri: str) -> float:
 
 def _ended_after(seconds: float) -> None:
     def end() -> None:
-        print(f"the server took more than {PATIENCE:g} s", flush=True)
+        _say(f"the server took more than {PATIENCE:g} s")
         os._exit(1)
 
     timer = Timer(seconds, end)
