@@ -1,5 +1,6 @@
 """A file to download over http or https."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from offers.data.download import Reply
 from offers.errors import SourceError
 
 PATIENCE = 20.0
+
+# At level INFO, which Kubeflow's executor shows, httpx writes each URL, with the secrets that are in it.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

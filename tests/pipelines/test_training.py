@@ -1,7 +1,9 @@
+import base64
 import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -9,7 +11,10 @@ import yaml
 from offers.bundle import bundle as bundles
 from pipelines import local
 from pipelines.compilation import compile_pipeline
+from tests.support.http_double import FileServer
 from tests.support.runs import ShopRun, offers
+
+CANARIES = ("c4nary/p@ss", "c4nary+sig=")
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("same_commit")]
 
@@ -60,12 +65,42 @@ def duel(shop_run: ShopRun, tmp_path: Path) -> Callable[[str], subprocess.Comple
     return duel
 
 
-def test_challenger_meets_champion(
-    duel: Callable[[str], subprocess.CompletedProcess[str]], shop_run: ShopRun, tmp_path: Path
+@pytest.fixture(scope="module")
+def challenged(
+    shop_run: ShopRun, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """A run of the shop's recipe against the shop's bundle, on rows of a server that asks for two secrets."""
+    home, secrets = tmp_path_factory.mktemp("challenged"), tmp_path_factory.mktemp("secrets")
+    (secrets / "sig").write_text(CANARIES[1] + "\n")
+    rival = "  - {metric: auc, not_worse_than_champion_by: 0.02}\n"
+    with FileServer(content=shop_run.csv.read_bytes()) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CANARY_PASSWORD", CANARIES[0])
+        uri = server.url.replace("//", "//me:${CANARY_PASSWORD}@") + f"?sig=${{file:{secrets}/sig}}"
+        (home / "shop.yaml").write_text(shop_run.text.replace("source:\n", f'source:\n  uri: "{uri}"\n') + rival)
+        done = offers(home, "pipeline", "run", "--contract", home / "shop.yaml", "--champion", shop_run.bundle)
+        assert server.seen[0]["Authorization"] == "Basic " + base64.b64encode(f"me:{CANARIES[0]}".encode()).decode()
+    return done, home
+
+
+def test_no_file_or_line_of_a_run_holds_the_secrets_of_its_source(
+    challenged: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
-    done = duel(shop_run.text)
+    done, home = challenged
+    texts = {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    texts |= {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
+    for name in ("report.html", "kfp.log", "model-card.md", "manifest.json", "pipeline.yaml", "provenance.json"):
+        assert any(path.endswith(name) for path in texts), name
+    forms = {form.encode() for canary in CANARIES for form in (canary, quote(canary, safe=""))}
+    assert [(path, form) for path, content in texts.items() for form in forms if form in content] == []
+    assert any(b"${CANARY_PASSWORD}" in content for content in texts.values())
+
+
+def test_challenger_meets_champion(
+    challenged: tuple[subprocess.CompletedProcess[str], Path], shop_run: ShopRun
+) -> None:
+    done, home = challenged
     assert done.returncode == 0, done.stdout + done.stderr
-    comparison = bundles.load(next((tmp_path / "bundles").iterdir())).evaluation.champion
+    comparison = bundles.load(next((home / "bundles").iterdir())).evaluation.champion
     assert comparison is not None
     assert comparison.champion == shop_run.bundle.name
     # The same recipe on the same rows: no difference at all.

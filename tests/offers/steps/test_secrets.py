@@ -17,8 +17,9 @@ CANARIES = ("c4nary/p@ss", "c4nary+sig=")
 
 @pytest.mark.parametrize("status", [200, 403])
 def test_no_artifact_or_line_of_the_data_steps_holds_the_secrets(
-    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG")
     monkeypatch.setenv("CANARY_PASSWORD", CANARIES[0])
     secrets, home, said = tmp_path / "secrets", tmp_path / "home", list[str]()
     secrets.mkdir()
@@ -34,7 +35,7 @@ def test_no_artifact_or_line_of_the_data_steps_holds_the_secrets(
             said.append(str(error))
         assert server.seen[0]["Authorization"] == "Basic " + base64.b64encode(f"me:{CANARIES[0]}".encode()).decode()
     texts = {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file()}
-    texts["said"] = " ".join(said).encode()
-    assert len(texts) >= (6 if status == 200 else 2)
+    texts |= {"said": " ".join(said).encode(), "log": caplog.text.encode()}
+    assert len(texts) >= (7 if status == 200 else 3)
     forms = [form.encode() for canary in CANARIES for form in (canary, quote(canary, safe=""))]
     assert [(where, form) for where, content in texts.items() for form in forms if form in content] == []
