@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import Counter, Gauge, start_http_server
 
@@ -99,7 +100,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def _metrics(port: int, host: str):  # type: ignore[no-untyped-def]
+def _metrics(port: int, host: str) -> tuple[WSGIServer, threading.Thread]:
     try:
         return start_http_server(port, host)
     except OSError as error:

@@ -172,7 +172,7 @@ def test_a_propensity_is_the_bundles_own(
 ) -> None:
     @settings(max_examples=examples)
     @given(rows)
-    def holds(body):
+    def holds(body: dict[str, Any]) -> None:
         expected = bundle.model.propensity(typed(body["instances"], bundle.contract)).tolist()
         assert ask(predictor, PREDICT, body) == {"predictions": expected}
         said = [plain(row) for row in body["instances"]]
@@ -188,7 +188,7 @@ def test_an_explanation_adds_up(
 ) -> None:
     @settings(max_examples=examples)
     @given(rows)
-    def holds(body):
+    def holds(body: dict[str, Any]) -> None:
         answer = ask(predictor, EXPLAIN, body)
         expected = bundle.model.propensity(typed(body["instances"], bundle.contract)).tolist()
         assert [one["propensity"] for one in answer["explanations"]] == expected
@@ -206,7 +206,7 @@ def test_a_ranking_is_whole_and_in_order(
 ) -> None:
     @settings(max_examples=examples)
     @given(questions)
-    def holds(body):
+    def holds(body: dict[str, Any]) -> None:
         answers = ask(ranker, PREDICT, body)["predictions"]
         assert [answer["customer_id"] for answer in answers] == [one["customer_id"] for one in body["instances"]]
         for customer, answer in zip(body["instances"], answers, strict=True):
@@ -234,7 +234,7 @@ def test_a_ranked_offer_has_the_bundles_propensity_and_its_score(
 
     @settings(max_examples=examples)
     @given(questions)
-    def holds(body):
+    def holds(body: dict[str, Any]) -> None:
         answers = zip(body["instances"], ask(ranker, PREDICT, body)["predictions"], strict=True)
         ranked = [(asked["customer"] | asked["context"], one) for asked, answer in answers for one in answer["offers"]]
         rows = [known | offers[one["offer_id"]].attributes for known, one in ranked]
@@ -260,7 +260,7 @@ def places(k: int | None) -> int | None:
 def test_v2_ranks_as_v1_does(examples: Any, ranker: httpx.Client, questions: st.SearchStrategy[dict[str, Any]]) -> None:
     @settings(max_examples=examples)
     @given(questions)
-    def holds(body):
+    def holds(body: dict[str, Any]) -> None:
         customers = body["instances"]
         known = [plain(customer["customer"] | customer["context"]) for customer in customers]
         fields = {

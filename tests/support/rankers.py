@@ -103,14 +103,20 @@ class Scripted(InferenceServicer):
         self.script, self.rows = list(script), list[int]()
         self.inputs = {column.name: datatype(column) for column in contracts.parse(SHOP).inputs}
 
-    async def ModelReady(self, request, context):  # noqa: N802
+    async def ModelReady(  # noqa: N802
+        self, request: messages.ModelReadyRequest, context: grpc.aio.ServicerContext
+    ) -> messages.ModelReadyResponse:
         return messages.ModelReadyResponse(ready=True)
 
-    async def ModelMetadata(self, request, context):  # noqa: N802
+    async def ModelMetadata(  # noqa: N802
+        self, request: messages.ModelMetadataRequest, context: grpc.aio.ServicerContext
+    ) -> messages.ModelMetadataResponse:
         inputs = [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in self.inputs.items()]
         return messages.ModelMetadataResponse(name=request.name, versions=["scripted"], inputs=inputs)
 
-    async def ModelInfer(self, request, context):  # noqa: N802
+    async def ModelInfer(  # noqa: N802
+        self, request: messages.ModelInferRequest, context: grpc.aio.ServicerContext
+    ) -> messages.ModelInferResponse:
         act = self.script.pop(0) if self.script else "answer"
         n_rows = request.inputs[0].shape[0]
         self.rows.append(n_rows)

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def batch_of(customers: list[dict[str, Any]]) -> pa.RecordBatch:
 
 
 @pytest.fixture(scope="session")
-def shop(shop_bundle) -> bundles.Bundle:
+def shop(shop_bundle: Path) -> bundles.Bundle:
     return bundles.load(shop_bundle)
 
 

@@ -31,6 +31,7 @@ from offers.drift.examination import (
     examine_labels,
     watched_columns,
 )
+from offers.drift.window import ColumnReport, ShareReport
 from offers.errors import BundleError, DataError
 from offers.simulation.shifts import CovariateShift, ShareShift
 
@@ -78,11 +79,11 @@ def examined(frame: pd.DataFrame, seed: int = 1, shift: float = 0.0, **more: obj
     return examine(BEFORE, frame, propensities(len(frame), seed, shift), **more)
 
 
-def column(report: WindowReport, name: str):
+def column(report: WindowReport, name: str) -> ColumnReport:
     return next(column for column in report.columns if column.name == name)
 
 
-def share(report: WindowReport, name: str, label: str):
+def share(report: WindowReport, name: str, label: str) -> ShareReport:
     return next(share for share in column(report, name).shares if share.label == label)
 
 

@@ -1,4 +1,5 @@
 import doctest
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from offers.drift.statistics import population_stability_index as psi
 FLOOR = 1e-4
 
 
-def by_hand(p, q):
+def by_hand(p: Sequence[float], q: Sequence[float]) -> float:
     """The definition, over bins that are given as shares."""
     return sum(
         (max(b, FLOOR) - max(a, FLOOR)) * np.log(max(b, FLOOR) / max(a, FLOOR)) for a, b in zip(p, q, strict=True)

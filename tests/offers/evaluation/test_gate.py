@@ -1,15 +1,17 @@
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from offers.contract import contract as contracts
 from offers.evaluation.figures import ColumnPower, Comparison, Evaluation, Figure, Scores, Window
-from offers.evaluation.gate import GateVerdict, decide
+from offers.evaluation.gate import GateVerdict, RuleVerdict, decide
 
+Ask = Callable[[str, Evaluation], RuleVerdict]
 GOOD = {"auc": 0.78, "log_loss": 0.27, "ece": 0.03, "ks": 0.5}
 
 
-def scores(**figures):
+def scores(**figures: float | None) -> Scores:
     return Scores(
         rows=1000,
         positive_rate=0.1,
@@ -19,12 +21,19 @@ def scores(**figures):
     )
 
 
-def window(name, **figures):
+def window(name: str, **figures: float | None) -> Window:
     model = scores(**{**GOOD, **figures})
     return Window(name=name, first_period="2024-01", last_period="2024-02", model=model, baseline=scores(**GOOD))
 
 
-def evaluation(windows=(), baseline=None, within=None, columns=(), champion=None, **figures):
+def evaluation(
+    windows: tuple[Window, ...] = (),
+    baseline: dict[str, float] | None = None,
+    within: float | None = None,
+    columns: Sequence[tuple[str, float, float]] = (),
+    champion: Comparison | None = None,
+    **figures: float | None,
+) -> Evaluation:
     return Evaluation(
         contract="shop",
         scheme="made by hand",
@@ -42,16 +51,16 @@ def evaluation(windows=(), baseline=None, within=None, columns=(), champion=None
     )
 
 
-def compared(**differences):
+def compared(**differences: tuple[float | None, float, float | None]) -> Comparison:
     figures = {name: Figure(value=value, low=low, high=high) for name, (low, value, high) in differences.items()}
     return Comparison(champion="shop-1", scores=scores(**GOOD), differences=figures)
 
 
 @pytest.fixture
-def verdict_of(shop_yaml):
+def verdict_of(shop_yaml: str) -> Ask:
     """Ask one rule, in YAML, of an evaluation."""
 
-    def ask(rule, measured):
+    def ask(rule: str, measured: Evaluation) -> RuleVerdict:
         contract = contracts.parse(shop_yaml[: shop_yaml.index("gate:")] + f"gate:\n  - {{{rule}}}\n")
         verdict = decide(measured, contract)
         (line,) = verdict.rules
@@ -91,7 +100,9 @@ WINDOWS = (window("w1", auc=0.70, ece=0.02), window("w2", auc=0.61, ece=0.06), w
         ("metric: log_loss, better_than_baseline: true", evaluation(log_loss=0.27, baseline={"log_loss": 0.2}), False),
     ],
 )
-def test_rule_holds_at_its_threshold_and_not_beyond(verdict_of: Any, rule: str, measured: Any, passed: bool) -> None:
+def test_rule_holds_at_its_threshold_and_not_beyond(
+    verdict_of: Ask, rule: str, measured: Evaluation, passed: bool
+) -> None:
     line = verdict_of(rule, measured)
     assert line.passed is passed
     assert line.word == ("passed" if passed else "FAILED")
@@ -105,7 +116,7 @@ def test_rule_holds_at_its_threshold_and_not_beyond(verdict_of: Any, rule: str, 
         ("metric: auc, on: each_window, at_most: 0.9", "w1", 0.70),
     ],
 )
-def test_window_that_decides_is_named(verdict_of: Any, rule: str, worst: str, measured: float) -> None:
+def test_window_that_decides_is_named(verdict_of: Ask, rule: str, worst: str, measured: float) -> None:
     line = verdict_of(rule, evaluation(WINDOWS))
     assert (line.measured, line.note) == (measured, worst)
 
@@ -127,13 +138,13 @@ def test_window_that_decides_is_named(verdict_of: Any, rule: str, worst: str, me
         ("metric: auc, not_worse_than_champion_by: 0.5", evaluation(champion=compared(auc=(None, 0, None)))),
     ],
 )
-def test_figure_that_was_not_measured_fails(verdict_of: Any, rule: str, measured: Any) -> None:
+def test_figure_that_was_not_measured_fails(verdict_of: Ask, rule: str, measured: Evaluation) -> None:
     line = verdict_of(rule, measured)
     assert (line.passed, line.measured) == (False, None)
     assert line.note.startswith("not measured")
 
 
-def test_line_says_rule_threshold_and_measured_value(verdict_of: Any) -> None:
+def test_line_says_rule_threshold_and_measured_value(verdict_of: Ask) -> None:
     windowed, folded = evaluation(WINDOWS, auc=0.78), evaluation(auc=0.78)
     line = verdict_of("metric: auc, at_least: 0.75", windowed)
     assert (line.rule, line.threshold, line.measured) == ("AUC, out of time", ">= 0.75", 0.78)
@@ -156,14 +167,14 @@ COLUMNS = [("age", 0.1, 0.55), ("leak", 0.6, 0.93), ("job", 0.15, 0.6), ("month"
         ("metric: auc, on: each_window, ceiling: 0.69", evaluation(WINDOWS, columns=COLUMNS)),
     ],
 )
-def test_figure_too_good_to_be_true_names_the_suspects(verdict_of: Any, rule: str, measured: Any) -> None:
+def test_figure_too_good_to_be_true_names_the_suspects(verdict_of: Ask, rule: str, measured: Evaluation) -> None:
     line = verdict_of(rule, measured)
     assert not line.passed
     assert line.note == "too good to be true: suspect leakage in leak, job, age"
     assert line.threshold.endswith("(ceiling)")
 
 
-def test_without_champion_the_comparison_does_not_apply(verdict_of: Any) -> None:
+def test_without_champion_the_comparison_does_not_apply(verdict_of: Ask) -> None:
     line = verdict_of("metric: auc, not_worse_than_champion_by: 0.01", evaluation())
     assert (line.passed, line.measured, line.word) == (None, None, "n/a")
     assert line.note == "there is no champion yet"
@@ -183,7 +194,7 @@ def test_without_champion_the_comparison_does_not_apply(verdict_of: Any) -> None
     ],
 )
 def test_challenger_may_lose_by_the_margin_at_the_worse_end(
-    verdict_of: Any, metric: str, interval: tuple[Any, ...], passed: bool
+    verdict_of: Ask, metric: str, interval: tuple[Any, ...], passed: bool
 ) -> None:
     measured = evaluation(champion=compared(**{metric: interval}))
     line = verdict_of(f"metric: {metric}, not_worse_than_champion_by: 0.01", measured)

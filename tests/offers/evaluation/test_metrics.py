@@ -13,7 +13,7 @@ LABELS = np.array([0, 0, 1, 0, 1, 0, 0, 1, 0, 0])
 PROPENSITY = np.array([0.05, 0.15, 0.9, 0.25, 0.35, 0.45, 0.1, 0.3, 0.5, 0.2])
 
 
-def simulated(n_rows, seed=0):
+def simulated(n_rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Labels drawn from known propensities, so that these are calibrated."""
     generator = np.random.default_rng(seed)
     propensity = expit(generator.normal(-1.5, 1.2, n_rows))

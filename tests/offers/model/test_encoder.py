@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ LENIENT = Encoder((Feature("size"), Feature("colour", COLOURS, unknown_is_missin
 NAN = np.nan
 
 
-def paint(sizes, colours):
+def paint(sizes: Sequence[float] | np.ndarray, colours: Sequence[str | None] | np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"size": sizes, "colour": pd.Series(colours, dtype=object)})
 
 

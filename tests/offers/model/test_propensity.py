@@ -1,8 +1,10 @@
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from scipy.optimize import minimize
@@ -21,12 +23,13 @@ from offers.model.propensity import Calibrator, margins
 from offers.training.calibration import calibrate, calibration_edges, fit_calibrator
 from offers.training.learners import BoostedTrees, Logistic, out_of_fold_margins, out_of_time_margins, train
 
+Encoded = tuple[pd.DataFrame, np.ndarray, np.ndarray]
 KINDS = ("q", "q", "c")
 SMALL = ModelSettings(trees=15, depth=3, learning_rate=0.3)
 EDGES = [300, 400, 600]
 
 
-def rows(n_rows, seed=0):
+def rows(n_rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Encoded rows and labels whose log-odds move over time."""
     generator = np.random.default_rng(seed)
     matrix = np.column_stack([generator.normal(size=(n_rows, 2)), generator.integers(0, 4, n_rows)])
@@ -37,13 +40,13 @@ def rows(n_rows, seed=0):
 
 
 @pytest.fixture(scope="module")
-def shop(shop_contract, shop_rows):
+def shop(shop_contract: Contract, shop_rows: Callable[..., pd.DataFrame]) -> Encoded:
     """Typed rows of the shop, encoded, with their labels."""
     frame = validate(shop_rows(1200), shop_contract).frame
     return frame, Encoder.of(shop_contract).encode(frame), frame["bought"].to_numpy(np.int8)
 
 
-def plain(contract):
+def plain(contract: Contract) -> Contract:
     """The contract without a layer, whose trees are calibrated."""
     return contract.model_copy(update={"dynamics": contract.dynamics.model_copy(update={"share": 0})})
 
@@ -72,7 +75,7 @@ def test_prior_is_the_penalty_it_says() -> None:
     margin = generator.normal(0, 1, 300)
     labels = (generator.random(300) < expit(0.3 * margin + 1)).astype(int)
 
-    def loss(weights):
+    def loss(weights: np.ndarray) -> float:
         propensity = expit(weights[0] * margin + weights[1])
         # 40 rows like these whose labels agree with the margins: their Fisher information at slope 1, intercept 0.
         chance = expit(margin)
@@ -188,7 +191,7 @@ def test_labels_of_a_block_and_after_never_reach_its_margins(learner: Any, first
 
 @pytest.mark.parametrize("changed", [600, 700, 1100])
 def test_labels_of_a_block_and_after_never_reach_its_propensities(
-    shop: Any, shop_contract: Contract, changed: int
+    shop: Encoded, shop_contract: Contract, changed: int
 ) -> None:
     _, matrix, labels = shop
     learner = BoostedTrees(shop_contract.model, tuple(Encoder.of(shop_contract).feature_types))
@@ -211,7 +214,7 @@ def test_labels_of_a_block_and_after_never_reach_its_propensities(
     ],
 )
 def test_rolling_is_what_training_anew_at_each_refit_gives(
-    shop: Any, shop_contract: Contract, n_rows: int, alignment: int, newest_rows: int | None, begins: list[Any]
+    shop: Encoded, shop_contract: Contract, n_rows: int, alignment: int, newest_rows: int | None, begins: list[Any]
 ) -> None:
     frame, matrix, labels = shop
     frame, matrix, labels, shop_contract = frame.iloc[:n_rows], matrix[:n_rows], labels[:n_rows], plain(shop_contract)
@@ -227,7 +230,7 @@ def test_rolling_is_what_training_anew_at_each_refit_gives(
         np.testing.assert_array_equal(rolled[start - first : end - first], trained.propensity(frame.iloc[start:end]))
 
 
-def test_first_block_can_be_scored_before_any_calibration(shop: Any, shop_contract: Contract) -> None:
+def test_first_block_can_be_scored_before_any_calibration(shop: Encoded, shop_contract: Contract) -> None:
     _, matrix, labels = shop
     shop_contract = plain(shop_contract)
     learner = BoostedTrees(shop_contract.model, tuple(Encoder.of(shop_contract).feature_types))
@@ -322,7 +325,7 @@ def test_logistic_takes_missing_and_unseen_values() -> None:
 
 
 def test_model_scores_frames_and_tables_in_blocks_alike(
-    shop: Any, shop_contract: Contract, monkeypatch: pytest.MonkeyPatch
+    shop: Encoded, shop_contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame, matrix, labels = shop
     trained = train(shop_contract, shop_contract.model, matrix[:600], labels[:600])
@@ -335,14 +338,14 @@ def test_model_scores_frames_and_tables_in_blocks_alike(
     assert trained.propensity(frame.iloc[:0]).shape == (0,)
 
 
-def test_training_is_repeatable(shop: Any, shop_contract: Contract) -> None:
+def test_training_is_repeatable(shop: Encoded, shop_contract: Contract) -> None:
     _, matrix, labels = shop
     first, again = (train(shop_contract, shop_contract.model, matrix, labels, seed=4) for _ in range(2))
     assert first.layer.to_json() == again.layer.to_json()
     assert first.booster.save_raw("ubj") == again.booster.save_raw("ubj")
 
 
-def test_without_time_the_calibrator_learns_from_folds(shop: Any, shop_contract: Contract) -> None:
+def test_without_time_the_calibrator_learns_from_folds(shop: Encoded, shop_contract: Contract) -> None:
     _, matrix, labels = shop
     contract = shop_contract.model_copy(update={"time": None})
     learner = BoostedTrees(contract.model, tuple(Encoder.of(contract).feature_types), seed=2)

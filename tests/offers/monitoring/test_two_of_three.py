@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from offers.contract.sections import Retraining
 from offers.monitoring.promise import judge, promised_auc
-from offers.monitoring.two_of_three import Signals, decide
+from offers.monitoring.two_of_three import Action, Signals, decide
 
 SETTINGS = Retraining(cool_down=500, patience=2000, labels=100, outcomes=5, newest=1000, surprise=2.5)
 QUIET = Signals(
@@ -24,7 +24,7 @@ QUIET = Signals(
 ANY = (True, False, None)
 
 
-def action(settings=SETTINGS, **known):
+def action(settings: Retraining = SETTINGS, **known: bool | int | None) -> Action:
     return decide(replace(QUIET, **known), settings).action
 
 
@@ -107,7 +107,7 @@ def test_reasons_name_what_is_breached_unknown_and_waited_for() -> None:
     assert "waits for 100 new matured labels, there are 7" in reasons
 
 
-def drawn(n_rows, seed=0, spread=1.0, rate=-2.0):
+def drawn(n_rows: int, seed: int = 0, spread: float = 1.0, rate: float = -2.0) -> tuple[np.ndarray, np.ndarray]:
     """Propensities, and labels drawn by them."""
     generator = np.random.default_rng(seed)
     propensity = expit(generator.normal(rate, spread, n_rows))

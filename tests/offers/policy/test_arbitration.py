@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -425,10 +426,12 @@ def told(condition: dict[str, Any], row: dict[str, Any]) -> bool | None:
     return value not in condition["is_not"] if "is_not" in condition else bool(value == condition["equals"])
 
 
-def by_the_book(catalogue, customer, propensity, first) -> tuple[list[tuple[str, float]], dict[str, set]]:
+def by_the_book(
+    catalogue: dict[str, Any], customer: dict[str, Any], propensity: dict[str, float], first: str | None
+) -> tuple[list[tuple[str, float]], dict[str, set[tuple[str, bool]]]]:
     """Ranked (offer, score) and reasons of the withheld, found the long way round."""
     families = {family["name"]: family for family in catalogue["families"]}
-    withheld: dict[str, set] = {}
+    withheld: dict[str, set[tuple[str, bool]]] = {}
     candidates = []
     for offer in catalogue["offers"]:
         row = customer | offer["attributes"]
@@ -456,7 +459,13 @@ def by_the_book(catalogue, customer, propensity, first) -> tuple[list[tuple[str,
     return ranked, withheld
 
 
-def rank(contract, catalogue, customers, propensity, offers=None) -> list[Ranking]:
+def rank(
+    contract: Contract,
+    catalogue: dict[str, Any],
+    customers: list[dict[str, Any]],
+    propensity: dict[str, float],
+    offers: Sequence[Collection[str]] | None = None,
+) -> list[Ranking]:
     policy = Policy(catalogues.parse(json.dumps(catalogue), contract), contract)
     pairs = policy.expand(columns(*customers), offers)
     keys = [f"decision-{n}" for n in range(len(customers))]
@@ -481,7 +490,7 @@ def test_ranking_is_the_one_by_the_book(
         assert {offer: set(why) for offer, why in reasons(ranking).items()} == expected[1]
 
 
-def by_variant(catalogue, propensity):
+def by_variant(catalogue: dict[str, Any], propensity: dict[str, float]) -> dict[str, float]:
     """Offers with the same attributes are one to a model: all get the propensity of the first."""
     first = {}
     for offer in sorted(catalogue["offers"], key=lambda offer: (-offer["value"], offer["id"])):

@@ -21,7 +21,7 @@ CUSTOMERS: dict[str, list[Any]] = {
 OFFERED = ["mail", "phone", "web"]
 
 
-def truths(contract, condition: dict[str, Any]) -> list[str]:
+def truths(contract: Contract, condition: dict[str, Any]) -> list[str]:
     """'yes', 'no' or '?' for each of the four customers; the offers' column is tried with the first offer."""
     columns = {name: codes(contract[name], np.array(values))[:, None] for name, values in CUSTOMERS.items()}
     attributes = {"channel": codes(contract["channel"], OFFERED[:1])[None]}
@@ -121,7 +121,7 @@ SOME = {
 }
 
 
-def answer(contract, condition, customer: dict[str, Any]) -> bool | None:
+def answer(contract: Contract, condition: dict[str, Any], customer: dict[str, Any]) -> bool | None:
     columns = {name: codes(contract[name], np.array([value]))[:, None] for name, value in customer.items()}
     holds, fails = compiled(Condition.model_validate(condition), contract, {})(columns)
     return True if holds[0, 0] else False if fails[0, 0] else None

@@ -25,7 +25,8 @@ from serving.predictor.__main__ import main
 from serving.predictor.model import INLINE_ROWS, Predictor
 from serving.protocol import rest
 from serving.protocol.dataplane import ServicePlane
-from serving.protocol.kserve import InferInput, InferOutput, InferRequest, messages
+from serving.protocol.kserve import InferInput, InferOutput, InferRequest, InferResponse, messages
+from serving.protocol.rows import Rows
 from serving.protocol.tensor import datatype
 from tests.support.services import DEADLINE, Service, command, serving
 from tests.support.shop import SHOP
@@ -140,7 +141,7 @@ def test_golden_rows_through_tritonclient(
     assert [item["datatype"] for item in metadata["inputs"]] == list(INPUTS.values())
 
 
-async def _through_kserve_rest(service, columns, binary):
+async def _through_kserve_rest(service: Service, columns: dict[str, Any], binary: bool) -> np.ndarray:
     from kserve import InferenceRESTClient, RESTConfig
 
     request = InferRequest("shop", inputs(columns, binary), parameters={"binary_data_output": binary})
@@ -161,7 +162,7 @@ def test_golden_rows_through_kserves_rest_client(service: Service, golden: dict,
 def test_golden_rows_through_kserves_v1_client(service: Service, golden: dict, protocol: str) -> None:
     from kserve import InferenceRESTClient, RESTConfig
 
-    async def ask():
+    async def ask() -> dict[str, Any]:
         async with InferenceRESTClient(RESTConfig(protocol="v1")) as client:
             ask = client.infer if protocol == "predict" else client.explain
             return await ask(service.url, data={"instances": golden["rows"]}, model_name="shop")
@@ -177,7 +178,7 @@ def test_golden_rows_through_kserves_grpc_client(
 ) -> None:
     from kserve import InferenceGRPCClient
 
-    async def ask():
+    async def ask() -> InferResponse:
         async with InferenceGRPCClient(f"127.0.0.1:{service.grpc_port}") as client:
             assert await client.is_server_ready()
             assert await client.is_model_ready("shop")
@@ -210,7 +211,7 @@ def test_contributions_sum_to_the_margin_and_calibrate_to_the_propensity(client:
 
 
 def test_contributions_are_the_effect_of_a_feature(client: httpx.Client) -> None:
-    def channel(name):
+    def channel(name: str) -> float:
         answer = client.post(EXPLAIN, json={"instances": [GOOD | {"channel": name}]}).json()
         return answer["explanations"][0]["contributions"]["channel"]
 
@@ -317,7 +318,7 @@ BAD_V2 = {
 }
 
 
-def _body(sent):
+def _body(sent: bytes | dict[str, Any]) -> bytes:
     if isinstance(sent, bytes):
         return sent
     return json.dumps({"instances": [GOOD | sent]} if "inputs" not in sent else sent).encode()
@@ -342,7 +343,7 @@ def test_a_malformed_v2_request(case: Any, client: httpx.Client) -> None:
     refused(client.post(INFER, content=_body(sent)), sentence)
 
 
-def refused(answer, sentence, status=400):
+def refused(answer: httpx.Response, sentence: str, status: int = 400) -> None:
     assert answer.status_code == status
     assert list(answer.json()) == ["error"]
     assert answer.json()["error"].startswith(sentence)
@@ -397,7 +398,7 @@ BAD_TENSORS = {
 CONTENTS = {"FP64": "fp64_contents", "BYTES": "bytes_contents", "BOOL": "bool_contents", "FP128": "fp64_contents"}
 
 
-def infer_by_grpc(service, request):
+def infer_by_grpc(service: Service, request: messages.ModelInferRequest) -> messages.ModelInferResponse:
     with grpc.insecure_channel(f"127.0.0.1:{service.grpc_port}") as channel:
         infer = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
@@ -407,7 +408,7 @@ def infer_by_grpc(service, request):
         return infer(request, timeout=DEADLINE)
 
 
-def grpc_request(changed, model="shop", **other):
+def grpc_request(changed: dict[str, Any], model: str = "shop", **other: str) -> messages.ModelInferRequest:
     good = {name: tensor(name, [value]) for name, value in GOOD.items()}
     good["rating"]["data"] = [math.nan]
     sent = []
@@ -418,7 +419,12 @@ def grpc_request(changed, model="shop", **other):
     return messages.ModelInferRequest(model_name=model, inputs=sent, **other)
 
 
-def refused_by_grpc(service, request, sentence, code=grpc.StatusCode.INVALID_ARGUMENT):
+def refused_by_grpc(
+    service: Service,
+    request: messages.ModelInferRequest,
+    sentence: str,
+    code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT,
+) -> None:
     with pytest.raises(grpc.RpcError) as error:
         infer_by_grpc(service, request)
     assert error.value.code() == code
@@ -492,7 +498,7 @@ def test_tritonclient_gets_the_same_sentence_by_grpc_and_http(service: Service, 
 
 
 def test_rows_and_the_bundle_are_counted(client: httpx.Client, shop_bundle: Path) -> None:
-    def rows():
+    def rows() -> float:
         lines = client.get("/metrics").text.splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith('offers_rows_total{model="shop"}'))
 
@@ -539,7 +545,7 @@ def test_a_model_can_be_asked_without_a_server(predictor: Predictor, golden: dic
 
 def test_many_rows_are_scored_beside_the_event_loop(shop_bundle: Path, golden: dict) -> None:
     class Watched(Predictor):
-        def _score(self, rows):
+        def _score(self, rows: Rows) -> np.ndarray:
             threads.append(threading.current_thread())
             return super()._score(rows)
 
@@ -585,7 +591,7 @@ REQUEST = st.fixed_dictionaries(
     declares=st.booleans(),
 )
 def test_no_body_is_a_fault_of_ours(path: Any, body: Any, tail: Any, declares: Any, application: ASGIApp) -> None:
-    async def post():
+    async def post() -> httpx.Response:
         transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             headers = {"inference-header-content-length": str(len(body))} if declares else {}

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from google.protobuf.message import Message
 
 from offers.errors import ServiceError
 from serving.process.edge import application as build
@@ -18,7 +19,7 @@ from serving.process.listening import HttpServer, bound
 from serving.process.logs import JsonLines
 from serving.process.server import Address, Server
 from serving.protocol.kserve import InferenceServicer, InferOutput, InferRequest, InferResponse, Model, messages
-from tests.support.http_double import FileServer
+from serving.protocol.payload import Payload
 from tests.support.services import DEADLINE, serving
 
 LOCAL = Address(http_port=0, grpc_port=0)
@@ -37,7 +38,9 @@ class Echo(Model):
         self.asked, self.release = asyncio.Event(), asyncio.Event()
         self.release.set()
 
-    async def predict(self, payload, headers=None, response_headers=None):
+    async def predict(
+        self, payload: Payload, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
+    ) -> dict[str, Any] | InferResponse:
         self.asked.set()
         await self.release.wait()
         if isinstance(payload, InferRequest):
@@ -73,23 +76,23 @@ def run(test: Callable[..., Awaitable[None]]) -> None:
     asyncio.run(call())
 
 
-def call(channel: grpc.aio.Channel, method: str, request, answer):
+def call(channel: grpc.aio.Channel, method: str, request: Message, answer: type[Message]) -> grpc.aio.UnaryUnaryCall:
     made = channel.unary_unary(CALL + method, request.SerializeToString, answer.FromString)
     return made(request, timeout=DEADLINE)
 
 
-def infer(channel: grpc.aio.Channel):
+def infer(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryCall:
     return call(channel, "ModelInfer", messages.ModelInferRequest(model_name="echo"), messages.ModelInferResponse)
 
 
-async def _status(awaited) -> tuple[grpc.StatusCode, str]:
+async def _status(awaited: Awaitable[Any]) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await awaited
     return error.value.code(), error.value.details()
 
 
 def test_addresses_of_both_protocols() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         expected = {
             "/": {"status": "alive"},
             "/v1/models": {"models": ["echo"]},
@@ -133,7 +136,7 @@ def test_addresses_of_both_protocols() -> None:
     ],
 )
 def test_what_is_not_there(method: str, path: Any, status: int) -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         answer = await client.request(method, path, content=b"" if method == "POST" else None)
         assert answer.status_code == status
         assert "location" not in answer.headers
@@ -144,7 +147,7 @@ def test_what_is_not_there(method: str, path: Any, status: int) -> None:
 
 
 def test_a_model_can_not_be_unloaded_by_grpc() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
             request, answer = getattr(messages, f"{method}Request"), getattr(messages, f"{method}Response")
             code, _ = await _status(call(channel, method, request(model_name="echo"), answer))
@@ -155,7 +158,7 @@ def test_a_model_can_not_be_unloaded_by_grpc() -> None:
 
 
 def test_a_model_that_is_not_ready() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         echo.ready = False
         for path in ("/v2/health/ready", "/v2/models/echo/ready", "/v1/models/echo"):
             answer = await client.get(path)
@@ -173,8 +176,8 @@ def test_a_model_that_is_not_ready() -> None:
 
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_of_8_mib_is_too_large(declared: bool) -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
-        async def chunks():
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
+        async def chunks() -> AsyncIterator[bytes]:
             for _ in range(128):
                 yield b"x" * 65536
 
@@ -187,7 +190,7 @@ def test_a_body_of_8_mib_is_too_large(declared: bool) -> None:
 
 
 def test_a_body_just_below_8_mib_is_read() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         text = "x" * (2**23 - 12)
         answer = await client.post(PREDICT, content=json.dumps({"a": text}).encode())
         assert answer.json() == {"a": text}
@@ -196,7 +199,7 @@ def test_a_body_just_below_8_mib_is_read() -> None:
 
 
 def test_a_packed_body_is_refused() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         answer = await client.post(PREDICT, content=b"...", headers={"content-encoding": "gzip"})
         assert answer.status_code == 415
         assert answer.json() == {"error": "the body: expected no content-encoding, got 'gzip'"}
@@ -206,7 +209,7 @@ def test_a_packed_body_is_refused() -> None:
 
 @pytest.mark.parametrize("encoding", ["identity", "IDENTITY", "Identity"])
 def test_a_body_that_is_not_packed_may_say_so(encoding: str) -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         answer = await client.post(PREDICT, content=b'{"a": 1}', headers={"content-encoding": encoding})
         assert answer.json() == {"a": 1}
 
@@ -214,7 +217,7 @@ def test_a_body_that_is_not_packed_may_say_so(encoding: str) -> None:
 
 
 def test_a_key_that_stands_twice_counts_as_it_stands_last() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         assert (await client.post(PREDICT, content=b'{"a": 1, "a": 2}')).json() == {"a": 2}
         assert "the last one counts" in (await client.get("/openapi.json")).json()["info"]["description"]
 
@@ -222,7 +225,7 @@ def test_a_key_that_stands_twice_counts_as_it_stands_last() -> None:
 
 
 def test_a_verb_that_a_model_lacks() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         answer = await client.post("/v1/models/echo:explain", json={})
         assert answer.status_code == 404
         assert answer.json() == {"error": "model 'echo' explains nothing: ask the predictor's :explain"}
@@ -231,7 +234,7 @@ def test_a_verb_that_a_model_lacks() -> None:
 
 
 def test_a_long_name_is_cut() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         for path in ("/v1/models/{}", "/v2/models/{}/ready", "/v2/models/echo/versions/{}", "/v9/{}"):
             answer = await client.get(path.format("x" * 6_000))
             assert answer.status_code == 404
@@ -250,7 +253,7 @@ def test_a_long_name_is_cut() -> None:
     ],
 )
 def test_metrics_in_a_form_that_there_is_not_are_plain_text(accept: str) -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         answer = await client.get("/metrics", headers={"accept": accept})
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert "offers_requests_in_flight 1.0" in answer.text.splitlines()
@@ -259,7 +262,7 @@ def test_metrics_in_a_form_that_there_is_not_are_plain_text(accept: str) -> None
 
 
 def test_metrics_as_openmetrics() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         answer = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
         assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
         assert answer.text.endswith("# EOF\n")
@@ -268,7 +271,7 @@ def test_metrics_as_openmetrics() -> None:
 
 
 def test_a_fault_tells_its_request_id_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         answer = await client.post(PREDICT, json={"fail": 1}, headers={"x-request-id": "abc-1"})
         assert answer.status_code == 500
         assert answer.json() == {"error": "a fault of ours, not of the request: report request id abc-1"}
@@ -284,12 +287,14 @@ def test_a_fault_tells_its_request_id_and_no_more(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_fault_by_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(self, request, context):
+    async def broken(
+        self: InferenceServicer, request: messages.ModelInferRequest, context: grpc.aio.ServicerContext
+    ) -> None:
         raise ValueError("Maria Example, born 1970")
 
     monkeypatch.setattr(InferenceServicer, "ModelInfer", broken)
 
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         code, sentence = await _status(infer(channel))
         assert code == grpc.StatusCode.INTERNAL
         assert sentence.startswith("a fault of ours, not of the request: report request id ")
@@ -299,7 +304,7 @@ def test_a_fault_by_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 129, '"quoted"'])
 def test_a_request_id_that_is_not_plain_is_replaced(given: str) -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         answer = await client.get("/v2", headers={"x-request-id": given} if given else {})
         assert len(answer.headers["x-request-id"]) == 32
 
@@ -307,7 +312,7 @@ def test_a_request_id_that_is_not_plain_is_replaced(given: str) -> None:
 
 
 def test_grpc_returns_the_request_id() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         request = messages.ModelReadyRequest(name="echo")
         made = channel.unary_unary(
             f"{CALL}ModelReady", request.SerializeToString, messages.ModelReadyResponse.FromString
@@ -320,8 +325,8 @@ def test_grpc_returns_the_request_id() -> None:
 
 
 def test_requests_are_counted_by_route_and_status_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
-        async def counted(route, status):
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
+        async def counted(route: str, status: str) -> float:
             sought = f'offers_requests_total{{route="{route}",status="{status}"}} '
             lines = (await client.get("/metrics")).text.splitlines()
             return next((float(line.split()[-1]) for line in lines if line.startswith(sought)), 0)
@@ -356,7 +361,7 @@ def test_requests_are_counted_by_route_and_status_and_logged(caplog: pytest.LogC
 
 
 def test_the_route_of_a_health_check_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         await client.get("/v2/health/ready")
 
     with caplog.at_level(logging.INFO, "offers.serving"):
@@ -365,7 +370,7 @@ def test_the_route_of_a_health_check_is_not_logged(caplog: pytest.LogCaptureFixt
 
 
 def test_requests_under_way_are_answered_when_it_stops() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         echo.release.clear()
         first = asyncio.create_task(client.post(PREDICT, json={"a": 1}))
         await echo.asked.wait()
@@ -397,7 +402,7 @@ def _given_up(answer: bytes, seconds: str) -> None:
 
 
 def test_a_body_that_stops_short_is_given_up() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
         writer.write(HALF)
         _given_up(await reader.read(), "0.05")
@@ -409,7 +414,7 @@ def test_a_body_that_stops_short_is_given_up() -> None:
 
 
 def test_a_body_that_stops_short_does_not_hold_up_the_end() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
         writer.write(HALF)
         # The scrape itself is the other request in flight.
@@ -423,7 +428,7 @@ def test_a_body_that_stops_short_does_not_hold_up_the_end() -> None:
     asyncio.run(_with_own_stop(test, body_seconds=10 * DEADLINE))
 
 
-async def _with_own_stop(test, body_seconds: float = DEADLINE) -> None:
+async def _with_own_stop(test: Callable[..., Awaitable[None]], body_seconds: float = DEADLINE) -> None:
     echo = Echo()
     server = Server([echo], DEADLINE, body_seconds)
     bound = await server.start(LOCAL)
@@ -444,7 +449,7 @@ async def _refused(port: int | None) -> bool:
 
 
 def test_it_is_unready_while_it_stops() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         server.plane.draining = True
         assert (await client.get("/v2/health/ready")).status_code == 503
         assert (await client.get("/v2/health/live")).status_code == 200
@@ -453,7 +458,7 @@ def test_it_is_unready_while_it_stops() -> None:
 
 
 def test_a_slow_model_holds_up_no_health_check() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         echo.release.clear()
         slow = asyncio.create_task(client.post(PREDICT, json={}))
         await echo.asked.wait()
@@ -466,7 +471,7 @@ def test_a_slow_model_holds_up_no_health_check() -> None:
 
 
 def test_a_port_that_is_taken() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             for wanted in (Address(http_port=port, grpc_port=0), Address(http_port=0, grpc_port=port)):
@@ -477,7 +482,7 @@ def test_a_port_that_is_taken() -> None:
 
 
 def test_two_servers_do_not_share_a_port() -> None:
-    async def test(echo: Any, server: FileServer, client: Any, channel: Any) -> None:
+    async def test(echo: Echo, server: Server, client: httpx.AsyncClient, channel: grpc.aio.Channel) -> None:
         port = client.base_url.port
         with pytest.raises(ServiceError, match=f"can't listen on port {port} "):
             await Server([Echo()]).start(Address(http_port=port, grpc_port=0))

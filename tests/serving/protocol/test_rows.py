@@ -1,6 +1,7 @@
 import json
 import math
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from offers.contract import contract as contracts
 from offers.contract.column import Column
 from offers.errors import RequestError, RequestTooLarge
 from offers.model.encoder import Coded
-from serving.protocol.rows import RequestSchema
+from serving.protocol.rows import RequestSchema, Rows
 from serving.protocol.tensor import NUMBERS, Tensor, datatype
 from tests.support.shop import SHOP
 
@@ -24,21 +25,21 @@ SCHEMA = RequestSchema(CONTRACT.inputs, max_rows=50)
 GOOD = {"spending": 12.5, "visits": 3, "channel": "web", "region": "south", "member": True, "rating": None}
 
 
-def of(**values):
+def of(**values: object) -> dict[str, list[float | None]]:
     """Check one row, GOOD but for `values`, as V1 would send it; the columns as lists."""
     return {name: plain(column) for name, column in SCHEMA.from_instances([GOOD | values]).items()}
 
 
-def plain(column):
+def plain(column: np.ndarray | Coded) -> list[float | None]:
     values = column.places if isinstance(column, Coded) else column
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
-def framed(*words):
+def framed(*words: bytes) -> bytes:
     return b"".join(struct.pack("<I", len(word)) + word for word in words)
 
 
-def tensors(n_rows=2, **changed):
+def tensors(n_rows: int = 2, **changed: Tensor | None) -> list[Tensor]:
     """GOOD as raw tensors, with some replaced or, where they are None, left out."""
     good = {
         "spending": Tensor("spending", "FP64", [n_rows], raw=struct.pack("<d", 12.5) * n_rows),
@@ -51,7 +52,7 @@ def tensors(n_rows=2, **changed):
     return [tensor for tensor in (good | changed).values() if tensor is not None]
 
 
-def column(schema_tensors, name):
+def column(schema_tensors: list[Tensor], name: str) -> list[float | None]:
     return plain(SCHEMA.from_tensors(schema_tensors)[name])
 
 
@@ -290,7 +291,7 @@ class Name(str):
     compared = 0
     __hash__ = str.__hash__
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         Name.compared += 1
         return str.__eq__(self, other)
 
@@ -360,7 +361,7 @@ DATA = st.none() | st.lists(VALUES | st.binary(max_size=4), max_size=3)
 
 
 @st.composite
-def any_tensors(draw):
+def any_tensors(draw: st.DrawFn) -> list[Tensor]:
     changed = draw(st.sets(st.sampled_from(list(GOOD)), max_size=2))
     sent = {}
     for name in changed:
@@ -380,7 +381,7 @@ def test_any_tensors_are_typed_or_refused_in_a_sentence(sent: Any) -> None:
     answered(lambda: SCHEMA.from_tensors(sent))
 
 
-def answered(check):
+def answered(check: Callable[[], Rows]) -> None:
     """Whatever comes, there are rows within the contract's limits, or one sentence."""
     try:
         rows = check()

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -319,7 +319,7 @@ def test_21_offers_are_served_to_as_many_customers_as_the_predictor_takes() -> N
 def test_kserves_own_client(service: Service) -> None:
     from kserve import InferenceRESTClient, RESTConfig
 
-    async def ask():
+    async def ask() -> dict[str, Any]:
         async with InferenceRESTClient(RESTConfig(protocol="v1")) as client:
             assert await client.is_model_ready(service.url, "offers")
             return await client.infer(service.url, data={"instances": [GOOD]}, model_name="offers")
@@ -544,7 +544,7 @@ REQUEST = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def application(shop_contract: Contract) -> ASGIApp:
-    async def score(columns):
+    async def score(columns: Mapping[str, np.ndarray]) -> PairScores:
         return PairScores(np.full(len(columns["visits"]), 0.25), "none")
 
     config = PredictorConfig("127.0.0.1:1", "grpc-v2")
@@ -555,7 +555,7 @@ def application(shop_contract: Contract) -> ASGIApp:
 
 @given(body=st.binary(max_size=30) | st.builds(json.dumps, REQUEST | JSON).map(str.encode))
 def test_no_body_is_a_fault_of_ours(body: Any, application: ASGIApp) -> None:
-    async def post():
+    async def post() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://test") as client:
             return await client.post(PREDICT, content=body)
 

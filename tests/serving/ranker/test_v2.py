@@ -1,7 +1,7 @@
 import asyncio
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -387,7 +387,7 @@ CHANGES = st.dictionaries(st.sampled_from(list(KINDS)), TENSOR, max_size=3)
 
 @pytest.fixture(scope="module")
 def application(shop_contract: Contract) -> ASGIApp:
-    async def score(columns):
+    async def score(columns: Mapping[str, np.ndarray]) -> PairScores:
         return PairScores(np.full(len(columns["visits"]), 0.25), "none")
 
     config = PredictorConfig("127.0.0.1:1", "grpc-v2")
