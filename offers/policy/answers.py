@@ -1,4 +1,4 @@
-"""Decisions in columns as the answers of a service: a ranking for each customer, with reasons in words."""
+"""Turn decisions in columns into the answers of a service: one ranking per customer, with reasons in words."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ _AFTER_RULES = {
 
 
 def rankings(decided: Decided, offers: Sequence[Offer], eligibility: Eligibility) -> list[Ranking]:
-    """A ranking for each customer, from what a policy of these offers and rules decided."""
+    """Build each customer's ranking from the decisions of a policy that has these offers and rules."""
     return list(map(Ranking, _ranked(decided, offers), _withheld(decided, offers, eligibility)))
 
 
@@ -64,5 +64,5 @@ def _floats(values: np.ndarray) -> list[float | None]:
 
 
 def _tuples(kind: Any, fields: Iterable[tuple[Any, ...]]) -> list[Any]:
-    # Thousands of them stand in one answer, and a named tuple's own constructor takes three times as long.
+    # One answer holds thousands of these tuples, and a named tuple's own constructor takes three times as long.
     return list(map(partial(tuple.__new__, kind), fields))

@@ -1,8 +1,9 @@
 """The arbitration policy: who may get which offer, and in which order.
 
-Rules first, with a reason for each offer that is withheld; then score = P * C * V * L - cost in EUR (propensity,
-context weight, value, lever); then the first place, drawn where the catalogue explores; then the limits.
-`Policy.decide` gives columns; `Policy.arbitrate` writes them as answers, one for each customer.
+Arbitration has four steps. The rules withhold offers, each with a reason. Every other offer gets a score in EUR,
+P * C * V * L - cost: propensity, context weight, value, lever. The best score gets the first place, or a draw gives it
+where the catalogue explores. Limits on families, then on places, cut the list.
+`Policy.decide` returns columns; `Policy.arbitrate` turns them into answers, one for each customer.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,7 +25,7 @@ Places = int | Sequence[int | None] | None
 
 @dataclass(frozen=True)
 class _Candidates:
-    """What may be shown, and by which preference; arrays of shape (n_customers, n_offers)."""
+    """The offers that may be shown, and the preference that orders them; arrays of shape (n_customers, n_offers)."""
 
     valid: np.ndarray
     preference: np.ndarray
@@ -72,7 +73,7 @@ class Policy:
         Returns
         -------
         Pairs
-            its `columns` are the input of one predictor call; without a pair there is nothing to call for
+            its `columns` are the input of one predictor call; without an eligible pair no call is needed
 
         Raises
         ------
@@ -86,9 +87,9 @@ class Policy:
     ) -> list[Ranking]:
         """Rank by expected margin, score = P * C * V * L - cost.
 
-        An offer with a score below 0 is withheld: to contact for it loses money. Ties of score go to the higher value,
-        then to the lower id. Where the catalogue explores, the first place is drawn among all offers that are eligible
-        and worth their cost, and the others follow by score. The limits of families, then k, hold in that order.
+        An offer with a score below 0 is withheld, because contacting the customer would lose money. Ties of score go to
+        the higher value, then to the lower id. Where the catalogue explores, the first place is drawn among all offers
+        that are eligible and worth their cost, and the others follow by score. The limits of families apply before k.
 
         Parameters
         ----------
@@ -119,25 +120,26 @@ class Policy:
         propensity : ndarray, shape (n_customers, n_offers), in [0, 1], calibrated; NaN where a pair is not eligible
         """
         score = propensity * standing.weight * self._value * self._lever - self._cost
-        valid = score >= 0
+        valid = score >= 0  # NaN, the score of a pair that is not eligible, compares as False.
         preference = np.where(valid, score, -np.inf)
         exploration = self.catalogue.policy.exploration
         probability = exploration.probabilities(preference)
         best, first = preference.argmax(axis=1), exploration.draw(probability, keys)
         why_here = self._why_here(propensity, standing.weight, valid, best, first)
+        # The drawn offer leads whatever its score. Where no offer is valid the draw means nothing, and none is shown.
         preference[np.arange(len(first)), first] = np.inf
         candidates = _Candidates(valid, preference, propensity, score, probability, why_here)
         return self._decided(standing, candidates, k)
 
     def first_place(self, pairs: Pairs, propensity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What `arbitrate` draws the first place by, without drawing.
+        """Compute the probabilities by which `arbitrate` draws the first place, without drawing.
 
         Returns
         -------
         probability : ndarray, shape (n_customers, n_offers)
             of each offer to be put first; a row sums to 1, or to 0 where nothing can be offered
         margin : ndarray, shape (n_customers, n_offers), EUR
-            P * value - cost, which a contact is expected to earn; NaN where the pair is not eligible
+            expected earnings of a contact, P * value - cost; NaN where the pair is not eligible
         """
         P = _dense(pairs, propensity)
         score = P * pairs.weight * self._value * self._lever - self._cost
@@ -145,7 +147,7 @@ class Policy:
         return self.catalogue.policy.exploration.probabilities(preference), P * self._value - self._cost
 
     def by_value(self, pairs: Pairs, k: Places = None) -> list[Ranking]:
-        """Rank eligible offers by value, then by id: the fallback while the predictor is away. Nothing is explored.
+        """Rank eligible offers by value, then by id, without exploring: the fallback while the predictor is away.
 
         Raises
         ------
@@ -194,6 +196,7 @@ class Policy:
         shown = free & (rank <= self._ks(k, len(rank)))
         fate = np.empty_like(order)
         fate[rows, order] = np.where(shown, SHOWN, np.where(self._crowded(shown, order), CROWDED, LATE))
+        # An earlier step overrules a later one: the answer gives the reason of the first step that withheld the offer.
         fate[~candidates.valid] = COSTLY
         fate[~standing.eligible] = RULED_OUT
         fate[~standing.asked] = SHOWN
@@ -218,7 +221,7 @@ class Policy:
         return free
 
     def _crowded(self, shown: np.ndarray, order: np.ndarray) -> np.ndarray:
-        """Offers before which as many of their family are shown as its limit lets be."""
+        """Mark the offers whose family already has as many shown ahead of them as its limit allows."""
         crowded = np.zeros_like(shown)
         for members, limit in self._limits:
             member = members[order]
@@ -247,7 +250,7 @@ def _dense(pairs: Pairs, propensity: np.ndarray) -> np.ndarray:
 
 
 def _stands_out(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Where a candidate has the highest of its customer's values that are not all the same."""
+    """Mark the candidates that have their customer's highest value; none where all candidates have the same value."""
     high = np.where(valid, values, -np.inf).max(axis=-1, keepdims=True)
     low = np.where(valid, values, np.inf).min(axis=-1, keepdims=True)
     return np.asarray((values == high) & (high > low))

@@ -17,7 +17,7 @@ from offers.policy.exploration import Exploration
 from offers.policy.rules import Condition, Rule, Value, misfit, problems
 from offers.yaml_file import Kind, Problem, Section, form
 
-# The answer's own reasons, which no rule may give.
+# Arbitration itself gives these reasons, so no rule may give a reason of the same name.
 NOT_WORTH_ITS_COST = "NOT_WORTH_ITS_COST"
 FAMILY_LIMIT = "FAMILY_LIMIT"
 BEYOND_K = "BEYOND_K"
@@ -46,23 +46,23 @@ class Ruled(Section):
     suitability: tuple[Rule, ...] = ()
 
     def rules(self) -> Iterator[tuple[RuleKind, int, Rule]]:
-        """Its rules, each with its kind and its place among them."""
+        """Yield each rule with its kind and its place among the rules of that kind."""
         yield from (("eligibility", place, rule) for place, rule in enumerate(self.eligibility))
         yield from (("suitability", place, rule) for place, rule in enumerate(self.suitability))
 
 
 class Weight(Section):
-    """A context weight that takes the place of the offer's own while a condition holds."""
+    """A context weight that replaces the offer's own where a condition holds."""
 
     when: Condition
     weight: Factor
 
 
 class Offer(Ruled):
-    """An offer. `value` is the margin of an acceptance and `cost` that of a contact, both in EUR.
+    """An offer. `value` is what an acceptance earns and `cost` what a contact costs, both in EUR.
 
-    `attributes` are what the bank sets: they overlay the contract's columns of role offer. The first of `weights`
-    that holds replaces `weight`, the context weight; `lever` is the business's own factor.
+    `attributes` are the values that the bank sets: they fill the contract's columns of role offer. The first of
+    `weights` whose condition holds replaces `weight`, the context weight. `lever` is the business's own factor.
     """
 
     id: Name
@@ -77,7 +77,7 @@ class Offer(Ruled):
 
 
 class Family(Ruled):
-    """Offers of one kind: no more than `limit` of them in one answer. Its rules hold for each of them."""
+    """A group of offers. An answer has at most `limit` of them, and the family's rules hold for each."""
 
     name: Name
     limit: Places | None = None
@@ -108,11 +108,11 @@ class Catalogue(Ruled):
 
     @cached_property
     def version(self) -> str:
-        """The first digits of the SHA-256 of everything that the file says; comments and layout don't count."""
+        """The first digits of the SHA-256 of the file's content; comments and layout don't count."""
         return _version(self)
 
     def unlimited(self) -> "Catalogue":
-        """The same without limits of families and with a place for every offer: a campaign has limits of its own."""
+        """Copy the catalogue without family limits and with a place for every offer; a campaign sets its own limits."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         families = tuple(family.model_copy(update={"limit": None}) for family in self.families)
         return Catalogue(**fields | {"families": families, "policy": PolicySettings(k=len(self.offers))})
@@ -142,7 +142,7 @@ def text(where: str) -> str:
 
 
 def contract_of(where: str) -> str:
-    """The name of the contract that a catalogue says it is for; raises `CatalogueError` where it names none."""
+    """Read the name of the contract that a catalogue is for; raises `CatalogueError` where it names none."""
     document = _FILE.read(*_FILE.find(where))
     name = document.content.get("contract")
     if not isinstance(name, str):

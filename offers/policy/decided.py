@@ -18,17 +18,17 @@ class Decided:
 
     Attributes
     ----------
-    standing : what was asked for, and what the rules say
+    standing : the offers that were asked for, and the verdicts of the rules
     customer, rank, offer : ndarray of int, shape (n_ranked,)
         the pairs in the answers, by customer, then by rank; `offer` is a place in `Policy.offers`
     propensity, score : ndarray, shape (n_customers, n_offers)
         score in EUR; both NaN where a pair was not scored
     action_probability : ndarray, shape (n_customers, n_offers)
-        with which each offer is put first, whatever its rank came to be
+        probability that an offer is put first, whatever rank it got in the end
     reasons : ndarray of int, shape (n_customers, n_offers)
         for a pair in the answer, bit i stands for `WHY_HERE[i]`
     fate : ndarray of int, shape (n_customers, n_offers)
-        `SHOWN` too where a pair was not asked for
+        why a pair is not in the answer; `SHOWN` where it is, and where it was not asked for
     """
 
     standing: Standing

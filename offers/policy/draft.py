@@ -1,4 +1,4 @@
-"""A first catalogue for a contract, its offers made up from the columns that offers set, for people to change."""
+"""A first catalogue for people to change: its offers are combinations of values of the contract's offer columns."""
 
 from collections.abc import Iterator
 from itertools import islice, product
@@ -15,7 +15,7 @@ _ADULT = 18
 
 
 def catalogue_text(contract: Contract) -> str:
-    """Write a catalogue of at most a dozen offers, which 'offers policy check' takes."""
+    """Write a catalogue of at most a dozen offers, which 'offers policy check' accepts."""
     settable = [column for column in contract.columns if column.role == Role.OFFER]
     combinations = list(islice(product(*map(_choices, settable)), _MOST_OFFERS))
     offers = [dict(zip((column.name for column in settable), chosen, strict=True)) for chosen in combinations]
@@ -36,7 +36,7 @@ def catalogue_text(contract: Contract) -> str:
 
 
 def _choices(column: Column) -> list[Any]:
-    """Values of a column that offers may have."""
+    """List values that an offer may have in a column."""
     if column.type == "category":
         return list(column.values)
     if column.type == "boolean":

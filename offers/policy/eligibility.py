@@ -1,4 +1,4 @@
-"""Who may get which offer: a catalogue's rules, compiled, and the reasons of each offer that they withhold."""
+"""A catalogue's rules, compiled: who may get which offer, and why each other offer is withheld."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from offers.policy.rules import Rule, Test, compiled
 
 @dataclass(frozen=True)
 class Judgement:
-    """Which rule withholds which offer from which customer, and whether because it can't be told.
+    """Which rule withholds which offer from which customer, and where it does so for want of a value.
 
     Both arrays are of bool, shape (n_rules, n_customers, n_offers).
     """
@@ -23,24 +23,24 @@ class Judgement:
 
     @property
     def allowed(self) -> np.ndarray:
-        """Where no rule withholds, shape (n_customers, n_offers)."""
+        """Mark the pairs that no rule withholds, shape (n_customers, n_offers)."""
         return np.asarray(~self.withheld.any(axis=0))
 
 
 @dataclass(frozen=True)
 class _Compiled:
-    """A rule, and its reasons: fails, can't be told."""
+    """A rule and its two reasons: for where it fails, and for where a missing value leaves it undecided."""
 
     test: Test
     reasons: tuple[Reason, Reason]
 
 
 class Eligibility:
-    """The rules of a catalogue for its offers, in the order given; eligibility before suitability.
+    """The rules of a catalogue for its offers, in the order of the file, eligibility before suitability.
 
     Attributes
     ----------
-    columns : names of the columns that the rules ask
+    columns : names of the columns that the rules test
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Eligibility:
         self._about = np.array([about for _, _, about in rules], bool).reshape(len(rules), 1, len(offers))
 
     def judge(self, columns: Mapping[str, np.ndarray], shape: tuple[int, int]) -> Judgement:
-        """Hold customers against every rule.
+        """Test customers against every rule.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class Eligibility:
         return Judgement(withheld, withheld & ~fails)
 
     def reasons(self, judgement: Judgement, asked: np.ndarray) -> Iterator[tuple[Reason, ...]]:
-        """Reasons of each pair that was asked for and is withheld, by customer, then by offer."""
+        """Yield the reasons of each withheld pair that was asked for, by customer, then by offer."""
         withheld = (judgement.withheld & asked).transpose(1, 2, 0)
         customer, offer, rule = np.nonzero(withheld)
         table = [reason for rule in self._rules for reason in rule.reasons]
@@ -76,7 +76,7 @@ class Eligibility:
 
 
 def _rules(catalogue: Catalogue, offers: Sequence[Offer]) -> list[tuple[Rule, RuleKind, np.ndarray]]:
-    """Every rule with the offers that it is about; the general before the particular."""
+    """List every rule with a mask of the offers that it covers: the catalogue's, then families', then offers'."""
     families = np.array([offer.family for offer in offers])
     owners: list[tuple[Ruled, np.ndarray]] = [(catalogue, np.ones(len(offers), bool))]
     owners += [(family, families == family.name) for family in catalogue.families]

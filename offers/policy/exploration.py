@@ -1,4 +1,4 @@
-"""Exploration: which offer is put first, with which exact probability, drawn so that it can be replayed."""
+"""Exploration: draws the first offer with exact probabilities, by a hash, so that the draw can be repeated."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,11 @@ from offers.yaml_file import Problem, Section, refuse
 
 
 class Exploration(Section):
-    """How the first place is given: to the best score, or drawn.
+    """How the first place is filled: by the best score, or by a draw.
 
-    `softmax` draws with probabilities proportional to exp(score / temperature), the temperature being in EUR;
-    `epsilon` takes any candidate with probability epsilon, else the best. `salt` makes the draws of policies differ.
+    `softmax` draws with probabilities proportional to exp(score / temperature), with the temperature in EUR.
+    `epsilon` draws among all candidates with probability epsilon, else takes the best. `salt` makes the draws of
+    policies differ.
     """
 
     kind: Literal["none", "softmax", "epsilon"] = "none"
@@ -36,7 +37,7 @@ class Exploration(Section):
                 yield (key,), f"'{key}' belongs to {kind}; this exploration is {self.kind}"
 
     def probabilities(self, score: np.ndarray) -> np.ndarray:
-        """Probability of each candidate to be put first.
+        """Compute the probability that each candidate is put first.
 
         Parameters
         ----------
@@ -56,17 +57,17 @@ class Exploration(Section):
         return np.asarray((1 - epsilon) * best + epsilon * _shares(candidates.astype(np.float64)))
 
     def draw(self, probabilities: np.ndarray, keys: Sequence[str] | None) -> np.ndarray:
-        """Draw the first place of each customer, the same for the same salt, key and probabilities.
+        """Draw each customer's first place; the same salt, key and probabilities give the same draw.
 
         Returns
         -------
         ndarray, shape (n_customers,)
-            columns of `probabilities`; without meaning in rows that hold zeros only
+            columns of `probabilities`; meaningless for rows that hold zeros only
 
         Raises
         ------
         PolicyError
-            there is something to draw, and not one key for each customer
+            the policy draws, and there is not exactly one key for each customer
         """
         if self.kind == "none":
             return np.asarray(probabilities.argmax(axis=1))
@@ -79,7 +80,7 @@ class Exploration(Section):
 
 
 def uniform(salt: str, key: str) -> float:
-    """A number in [0, 1) that follows from salt and key: the first 53 bits of SHA-256 of 'salt NUL key'."""
+    """Derive a number in [0, 1) from salt and key: the first 53 bits of the SHA-256 of 'salt NUL key'."""
     digest = hashlib.sha256(f"{salt}\0{key}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) * 2.0**-53
 

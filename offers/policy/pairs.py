@@ -25,12 +25,12 @@ class Columns(Protocol):
 
 @dataclass(frozen=True)
 class Standing:
-    """How customers stand to offers before anything is scored.
+    """Which offers each customer may get before anything is scored.
 
     Attributes
     ----------
     asked, eligible : ndarray of bool, shape (n_customers, n_offers)
-    judgement : what the rules say
+    judgement : verdicts of the rules
     weight : ndarray, shape (n_customers, n_offers)
         context weights
     """
@@ -45,7 +45,7 @@ class Standing:
 class Pairs(Standing):
     """The eligible (customer, offer) pairs of a request, by customer, ready for one predictor call.
 
-    Offers that differ in value or in rules alone are one to the model, so that such pairs share a row.
+    Offers that differ only in value or in rules look alike to the model, so their pairs share a row.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Pairs(Standing):
     customer, offer : ndarray of int, shape (n_rows,)
         the row's customer in the request, and the place in `Policy.offers` of the first offer that it stands for
     row : ndarray of int, shape (n_customers, n_offers)
-        the row of each pair; it means nothing where the pair is not eligible
+        the row of each pair; meaningless where the pair is not eligible
     """
 
     columns: dict[str, np.ndarray]
@@ -71,10 +71,10 @@ class Pairing:
     Attributes
     ----------
     eligibility : the rules
-    attributes : for each column of role offer what the offers set, shape (n_offers,); words as object, None or NaN
+    attributes : the offers' values in each column of role offer, shape (n_offers,); words as object, None or NaN
         where an offer sets nothing
     variant : ndarray of int, shape (n_offers,)
-        the number of each offer's variant: offers of one variant are one to the model
+        the number of each offer's variant; the model can't tell offers of one variant apart
     variants : ndarray of int, shape (n_variants,)
         the place of each variant's first offer
     """
@@ -98,11 +98,11 @@ class Pairing:
         self._coded = self.eligibility.columns.union(*in_weights) - set(self.attributes)
 
     def stand(self, columns: Columns, offers: Sequence[Collection[str] | None] | None = None) -> Standing:
-        """Ask the rules alone; parameters and errors are those of `Policy.expand`."""
+        """Apply the rules without making rows; parameters and errors are those of `Policy.expand`."""
         return self._stand(self._given(columns), offers)
 
     def join(self, columns: Columns, offers: Sequence[Collection[str] | None] | None = None) -> Pairs:
-        """Ask the rules, and make a row for each variant that a customer may get; see `Policy.expand`."""
+        """Apply the rules, and make a row for each variant that a customer may get; see `Policy.expand`."""
         inputs = self._given(columns)
         standing = self._stand(inputs, offers)
         needed = standing.eligible @ self._is_variant
@@ -134,7 +134,7 @@ class Pairing:
         return inputs
 
     def plain(self, columns: Mapping[str, np.ndarray | Coded]) -> dict[str, np.ndarray]:
-        """Customer and context columns with words for codes, None where one is missing."""
+        """Replace codes by words in customer and context columns; None stands for a missing value."""
         return {name: self._plain(name, values) for name, values in columns.items()}
 
     def _plain(self, name: str, values: np.ndarray | Coded) -> np.ndarray:
@@ -174,9 +174,9 @@ def _attribute(offers: Sequence[Offer], name: str, in_words: bool) -> np.ndarray
 
 
 def _alike(offers: Sequence[Offer], attributes: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """For each offer the number of its variant, and for each variant the place of its first offer."""
+    """Number the offers' variants: each offer's variant, and each variant's first offer by its place."""
     first: dict[tuple[object, ...], int] = {}
-    # A missing number is not equal to itself: as text it is.
+    # NaN does not equal itself, but its text does, so keys are texts.
     keys = [tuple(str(values[place]) for values in attributes.values()) for place in range(len(offers))]
     for place, key in enumerate(keys):
         first.setdefault(key, place)
@@ -187,7 +187,10 @@ def _alike(offers: Sequence[Offer], attributes: Mapping[str, np.ndarray]) -> tup
 def _context_weights(
     offers: Sequence[Offer], contract: Contract, attributes: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[int, Test, float]]:
-    """Place of the offer, condition and weight; the last that holds counts, which is the first of the catalogue."""
+    """Yield each weight with its offer's place and its condition, an offer's first weight last.
+
+    Whoever applies them in turn lets the last that holds win, so the catalogue's first one counts.
+    """
     for place, offer in enumerate(offers):
         own = {name: values[:, [place]] for name, values in attributes.items()}
         for weight in reversed(offer.weights):
@@ -195,6 +198,6 @@ def _context_weights(
 
 
 def one_each(name: str, values: Sized, n_customers: int) -> None:
-    """Refuse a list that has not one entry for each customer."""
+    """Refuse a list that does not have exactly one entry for each customer."""
     if len(values) != n_customers:
         raise PolicyError(f"{name}: expected one for each of {n_customers} customers, got {len(values)}")

@@ -1,4 +1,4 @@
-"""The answer for a customer: ranked offers with why they stand where they do, withheld offers with why they don't."""
+"""The answer for a customer: ranked offers and withheld offers, each with its reasons."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, TypeVar
@@ -26,7 +26,7 @@ WHY_HERE = (
 
 
 class Reason(NamedTuple):
-    """Why an offer is withheld. `evaluated` is False where a rule could not be told because a value is missing."""
+    """Why an offer is withheld. `evaluated` is False where a missing value left the rule undecided."""
 
     code: str
     kind: RuleKind | Literal["arbitration"]
@@ -37,8 +37,8 @@ class Reason(NamedTuple):
 class RankedOffer(NamedTuple):
     """An offer in its place.
 
-    `score` is in EUR. `action_probability` is the probability with which the policy puts this offer first, whatever
-    its rank came to be. Propensity and score are None where the ranking is the fallback by value.
+    `score` is in EUR. `action_probability` is the probability that the policy puts this offer first, whatever rank it
+    got in the end. Propensity and score are None where the ranking is the fallback by value.
     """
 
     offer: Offer
@@ -60,9 +60,9 @@ class WithheldOffer(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The answer for one customer: each offer that was asked for stands once, ranked or withheld.
+    """The answer for one customer: each offer that was asked for occurs once, ranked or withheld.
 
-    Their action probabilities sum to 1, or to 0 where nothing can be offered.
+    The offers' action probabilities sum to 1, or to 0 where nothing can be offered.
     """
 
     ranked: tuple[RankedOffer, ...]

@@ -1,7 +1,7 @@
-"""Rules over a contract's columns: a small declarative form, held against the contract, and run by numpy.
+"""Rules over a contract's columns: a small declarative language, checked against the contract and run by numpy.
 
-A condition holds, fails, or can't be told because a value is missing (Kleene's three-valued logic): `all` fails as
-soon as one part fails, `any` holds as soon as one part holds, and `not` of what can't be told can't be told either.
+A condition holds, fails, or stays undecided because a value is missing (Kleene's three-valued logic). `all` fails as
+soon as one part fails, `any` holds as soon as one part holds, and `not` of an undecided condition is undecided.
 """
 
 import math
@@ -50,9 +50,9 @@ Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
 class Condition(Section):
-    """Something to ask of one column, or `all`, `any` or `not` of other conditions.
+    """A test of one column, or `all`, `any` or `not` of other conditions.
 
-    Several operators on one column must all hold. A missing value makes it impossible to tell, but for `missing`.
+    Several operators on one column must all hold. A missing value leaves every operator undecided except `missing`.
     """
 
     column: str | None = None
@@ -78,14 +78,14 @@ class Condition(Section):
 
     @property
     def parts(self) -> list[tuple[tuple[str | int, ...], "Condition"]]:
-        """The conditions inside this one, each below its key."""
+        """The conditions inside this one, each with the keys that lead to it."""
         branch, inside = ("all", self.all_) if self.all_ else ("any", self.any_ or ())
         lone: list[tuple[tuple[str | int, ...], Condition]] = [(("not",), self.not_)] if self.not_ else []
         return lone + [((branch, place), part) for place, part in enumerate(inside)]
 
     @property
     def columns(self) -> frozenset[str]:
-        """The columns that it asks."""
+        """The columns that the condition tests, those of its parts included."""
         own = frozenset[str]() if self.column is None else frozenset({self.column})
         return own.union(*(part.columns for _, part in self.parts))
 
@@ -119,19 +119,19 @@ class Condition(Section):
 class Rule(Condition):
     """A condition that has to hold, and the code of the reason to give where it does not.
 
-    One that asks a protected column needs a `justification`, which the release's card prints.
+    A rule that tests a protected column needs a `justification`, which the release's card prints.
     """
 
     reason: Annotated[str, form(r"^[A-Z][A-Z0-9_]{1,60}$", "capitals, digits and _, such as AGE_BELOW_18")]
     justification: Annotated[str, Field(min_length=1)] | None = None
 
     def protected(self, contract: Contract) -> list[str]:
-        """The protected columns that it asks."""
+        """List the protected columns that the rule tests."""
         return [column.name for column in contract.protected if column.name in self.columns]
 
 
 def problems(condition: Condition, contract: Contract) -> Iterator[Problem]:
-    """Find what keeps a condition from being asked of a contract's columns."""
+    """Yield the reasons why a condition can't be tested on a contract's columns, each with its key."""
     for path, part in condition.parts:
         yield from (((*path, *key), problem) for key, problem in problems(part, contract))
     if condition.column is None:
@@ -164,7 +164,7 @@ def _operator_problems(condition: Condition, column: Column) -> Iterator[Problem
 
 
 def misfit(column: Column, value: str | float | bool) -> str | None:
-    """Say why a column can't hold a value; None if it can."""
+    """Explain why a column can't hold a value; None if it can."""
     if column.type == "boolean":
         return None if isinstance(value, bool) else f"expected true or false, got {value!r}"
     if column.type == "category":
@@ -179,7 +179,7 @@ def misfit(column: Column, value: str | float | bool) -> str | None:
 
 
 def codes(column: Column, values: Any) -> np.ndarray:
-    """Values of a column as the numbers that compiled conditions see; NaN where a value is missing.
+    """Turn values of a column into the numbers that compiled conditions test; NaN where a value is missing.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def compiled(condition: Condition, contract: Contract, constants: Mapping[str, n
 
     Parameters
     ----------
-    constants : columns whose codes are known already, shape (1, n_offers): the offers' attributes
+    constants : codes of the offers' attributes by column, shape (1, n_offers); other columns vary by customer
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which rows of a bundle's reference a catalogue's rules let pass, so that drift compares like with like."""
+"""Select the rows of a bundle's reference that a catalogue's rules let pass, so that drift compares like with like."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ from offers.policy.arbitration import Policy
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows of a bundle's reference that pass, as `offers.drift.selection` writes them."""
+    """The rows of a bundle's reference that pass, encoded by `offers.drift.selection`."""
 
     bundle: str
     word: str
 
 
 def select(policy: Policy, rows: pd.DataFrame) -> np.ndarray:
-    """Whether the rules let the customer of each row have one offer at least, shape (n_rows,).
+    """Mark the rows whose customer may have at least one offer by the rules, shape (n_rows,).
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ def select(policy: Policy, rows: pd.DataFrame) -> np.ndarray:
 
 
 def selection(policy: Policy, bundle: str, reference: Path) -> Selection:
-    """Select from a bundle's reference, the file that its manifest names."""
+    """Select from `reference`, the file of a bundle's reference rows."""
     return Selection(bundle, encoded(select(policy, pd.read_parquet(reference))))
 
 
 def _plain(cells: pd.Series) -> np.ndarray:
-    """Words as object with None where missing, other types as float64 with NaN."""
+    """Turn cells into words as object with None where missing, or into float64 with NaN for other types."""
     if cells.dtype in ("category", "object"):
         words = cells.to_numpy(object, copy=True)
         words[cells.isna()] = None

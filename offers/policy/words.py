@@ -1,4 +1,4 @@
-"""What the keys of a catalogue mean: the schema of editors is written from these words."""
+"""What the keys of a catalogue mean. The JSON Schema for editors is generated from these words."""
 
 _RULES = {
     "eligibility": "rules that law and the bank's own limits ask for; an offer that breaks one is withheld",
