@@ -1,4 +1,4 @@
-"""What a policy is held against: no order, scores that know no customer, and scores that have seen the future."""
+"""Baselines for a replay: random order, scores that ignore the customer, and scores that have seen the future."""
 
 from typing import Literal
 
@@ -17,11 +17,11 @@ _FOLDS = 5
 
 
 def scores(name: Baseline, history: History, delay: int) -> np.ndarray:
-    """Propensities of every row after the first training share, shape (n_rows,).
+    """Compute a baseline's propensities for every row after the first training share, shape (n_rows,).
 
-    - random: the rate of the labels that are known at first, and customers in no order
-    - trailing rate: the rate of the newest 200 known labels, the same for every customer; by the rule of succession
-    - oracle of the window: folds within each window; it sees the future, so it is a bound and no policy
+    - random: the acceptance rate of the labels known at the start, with customers in random order
+    - trailing rate: the rate of the newest 200 known labels, by the rule of succession; the same for every customer
+    - oracle of the window: out-of-fold scores within each window; they see the future, so this is a bound, not a policy
     """
     return {"random": _random, "trailing rate": _trailing, "oracle of the window": _oracle}[name](history, delay)
 

@@ -1,7 +1,7 @@
 """Policies of retraining side by side: each replayed at several block alignments and label delays.
 
-Results are kept, one file a case, below a directory named by what they depend on: a run that was stopped goes on where
-it was, and one that is repeated reads what is there.
+Each case's result is kept in a file, below a directory that is named by everything the result depends on. A run that
+was stopped therefore continues where it was, and a repeated run only reads the files.
 """
 
 import hashlib
@@ -70,7 +70,10 @@ _CODE: tuple[ModuleType, ...] = (
 
 
 def policies(contract: Contract) -> tuple[Schedule, ...]:
-    """Never, three schedules, every month, on drift, two of three: each without a layer and with it."""
+    """List the policies to compare, each without and with a layer.
+
+    They retrain never, by three schedules, every month, on drift, and by two of three signals.
+    """
     step = contract.evaluation.refit_every
     plain: list[tuple[Trigger, int]] = [("never", 0), *(("rows", step * factor) for factor in (4, 2, 1))]
     plain += [("month", 0), ("drift", 0), ("two of three", 0)]
@@ -84,18 +87,18 @@ def compare(
     workers: int = 2,
     done: Callable[[int, int, str], None] = lambda n, total, name: None,
 ) -> list[ReplayResult]:
-    """Replay every case, or read what an earlier run has left.
+    """Replay every case, or read the result that an earlier run left.
 
     Parameters
     ----------
     directory : where results are kept
     workers : processes side by side
-    done : is told how many cases of how many are finished, and the name of the last
+    done : called with the number of finished cases, the number of all cases, and the name of the latest
 
     Raises
     ------
     DataError
-        the contract has no time order, or too few rows are known when a replay begins
+        the contract has no time order, or too few labelled rows are known when a replay begins
     """
     _refuse(history, cases)
     results_directory = directory / fingerprint(history)
@@ -110,7 +113,7 @@ def compare(
 
 
 def fingerprint(history: History) -> str:
-    """Name of everything that a result depends on: code, libraries, contract, rows, seed."""
+    """Hash everything that a result depends on: code, libraries, contract, rows, seed."""
     identity = [
         [inspect.getsource(module) for module in _CODE],
         inspect.getsource(measure),
@@ -124,13 +127,13 @@ def fingerprint(history: History) -> str:
 
 
 def cases(contract: Contract, alignments: Sequence[int], delays: Sequence[int]) -> list[Case]:
-    """Every baseline at every delay, every policy at every alignment and delay."""
+    """List every baseline at every delay, and every policy at every alignment and delay."""
     baselines = [Case(*parts) for parts in product(get_args(Baseline), alignments[:1], delays)]
     return baselines + [Case(*parts) for parts in product(policies(contract), alignments, delays)]
 
 
 def measure(history: History, case: Case) -> ReplayResult:
-    """Replay one case, and measure the rows after the first training share."""
+    """Replay one case, and measure its propensities on the rows after the first training share."""
     started = time.process_time()
     if isinstance(case.policy, Schedule):
         run = Replay(history, case.policy, _start(history, case), case.delay).run()
@@ -166,7 +169,7 @@ def measure(history: History, case: Case) -> ReplayResult:
 
 
 def _start(history: History, case: Case) -> int:
-    """First row that is scored: a shifted block begins before the first row that is measured."""
+    """Find the first row to score. With shifted blocks it lies before the first row that is measured."""
     step = history.contract.evaluation.refit_every
     shift = case.alignment % step
     return history.origin + shift - (step if shift else 0)
@@ -186,12 +189,12 @@ def _refuse(history: History, cases: Sequence[Case]) -> None:
 
 
 def _replayed(history: History, cases: Sequence[Case], results_directory: Path, workers: int) -> Iterator[str]:
-    """Replay cases side by side; each leaves its result in a file, and its name is told."""
+    """Replay cases side by side; each leaves its result in a file. Yields each case's name once it is finished."""
     if workers < 2 or len(cases) < 2:
         for case in cases:
             yield _keep(history, case, results_directory)
         return
-    # Spawned, because a forked child inherits locks that threads of this process may hold.
+    # Workers are spawned, because a forked child inherits locks that threads of this process may hold.
     with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (history, results_directory)) as pool:
         futures: list[Future[str]] = [pool.submit(_in_worker, case) for case in cases]
         try:
@@ -205,7 +208,7 @@ _worker: dict[str, tuple[History, Path]] = {}
 
 
 def _prepare(history: History, results_directory: Path) -> None:
-    # Processes run side by side: threads of their own would only wait for each other.
+    # One thread each: the processes already fill the cores, so more threads would only wait for each other.
     threadpool_limits(1)
     _worker["here"] = history, results_directory
 

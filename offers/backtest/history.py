@@ -1,4 +1,4 @@
-"""The rows of a replay, and the models that were trained on their beginnings, kept between replays."""
+"""The rows of a replay, and the models trained on their first so many rows, kept between replays."""
 
 import hashlib
 import inspect
@@ -37,7 +37,7 @@ _KEPT_REFERENCES = 8
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """Rows in time order, and a directory where boosters are kept by the number of rows they were trained on."""
+    """Rows in time order, and a directory that keeps boosters by the number of rows they were trained on."""
 
     contract: Contract
     dataset: Dataset
@@ -63,10 +63,11 @@ class History:
 
     @cached_property
     def train(self) -> Callable[[int, bool, int], PropensityModel]:
-        """What `learners.train` makes of so many rows, the first ones, with boosters from the directory.
+        """Return a function that trains as `learners.train` does, but takes boosters from the directory.
 
-        The second argument says whether there is a layer, if the contract has one; without it the contract is taken
-        for one that says `dynamics: none`. The third is the layer's lag.
+        Its first argument is the number of rows, counted from the first. The second says whether the model gets a
+        layer, if the contract has one; without it the contract is read as if it said `dynamics: none`. The third is the
+        layer's lag, in rows.
         """
         return lru_cache(KEPT)(self._train)
 
@@ -80,7 +81,7 @@ class History:
         return PropensityModel(self.encoder, self._booster(rows), calibrator)
 
     def fits(self, rows: int, learns: bool) -> int:
-        """Boosters that such a training fits: its own, and without a layer those that it is calibrated by."""
+        """Count the boosters that a training fits: the final one and, without a layer, those for its calibration."""
         contract = self.contract
         if learns and contract.learns:
             return 1
@@ -99,7 +100,7 @@ class History:
         return Layer.from_json(path.read_text("utf-8"))
 
     def reference(self, model: PropensityModel, rows: int, name: str) -> Reference:
-        """What a bundle of this model, trained on the first `rows` rows, is watched by."""
+        """Build the drift reference of a bundle of this model, trained on the first `rows` rows."""
         trees, matrix, margin = self._reference(rows)
         log_odds = model.calibrator.log_odds(margin)
         propensity = expit(log_odds if model.layer is None else model.layer.mixed(log_odds, matrix))
@@ -110,7 +111,7 @@ class History:
         return lru_cache(_KEPT_REFERENCES)(self._uncalibrated_reference)
 
     def _uncalibrated_reference(self, rows: int) -> tuple[Reference, np.ndarray, np.ndarray]:
-        """The reference of the trees of the first `rows` rows, with encoded rows and margins, as of `at_mix`."""
+        """Build the reference of the trees alone; also return its encoded rows and margins, at `at_mix`'s offers."""
         places, watch = reference_places(rows), Watch.of(self.contract)
         booster = self._learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
         frame = self.frame.iloc[places]
@@ -126,12 +127,12 @@ class History:
 
     @cached_property
     def _key(self) -> str:
-        """What a booster depends on, but for the number of rows."""
+        """Hash everything that a booster depends on, except the number of rows."""
         return self._digest([self.contract.model.model_dump(), self.seed, libraries()])
 
     @cached_property
     def _layer_key(self) -> str:
-        """What a layer depends on, but for the number of rows."""
+        """Hash everything that a layer depends on, except the number of rows and the lag."""
         return self._digest(
             ["layer", inspect.getsource(layer_module), self.contract.dynamics.model_dump(), libraries()]
         )
@@ -143,7 +144,7 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class _Rescored(Reference):
-    """The reference of trees under another calibrator or layer: what is known of the columns stays as it was."""
+    """The reference of trees under another calibrator or layer; the columns' statistics are those of the trees'."""
 
     trees: Reference = field(kw_only=True)
 
@@ -157,7 +158,10 @@ class _Rescored(Reference):
 
 @dataclass(frozen=True)
 class _KeptTrees:
-    """A learner whose boosters are kept: the rows it is given are always the first of the same data set."""
+    """A learner that keeps its boosters by their number of rows.
+
+    It must always get the first rows of the same data set, so that the number of rows says which they are.
+    """
 
     learner: BoostedTrees
     directory: Path
@@ -174,7 +178,7 @@ class _KeptTrees:
 
 
 def _keep(path: Path, content: bytes | bytearray) -> None:
-    """Put a file in place whole: another process may be looking for it."""
+    """Write a file under another name and rename it, so that no other process ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(content)
@@ -183,7 +187,7 @@ def _keep(path: Path, content: bytes | bytearray) -> None:
 
 @lru_cache(maxsize=KEPT)
 def _loaded(path: Path) -> xgb.Booster:
-    # Replays run side by side: threads of their own would only wait for each other.
+    # One thread: replays run side by side and fill the cores already.
     booster = xgb.Booster({"nthread": 1})
     booster.load_model(bytearray(path.read_bytes()))
     return booster

@@ -1,7 +1,7 @@
-"""The loop over history: rows in time order are scored, logged, watched and learnt from, as they would have been.
+"""Replays the loop over history: rows in time order are scored, watched and learnt from, as they would have been.
 
-A replay uses the functions that the product uses, on rows and labels that were known at the time: at row t the rows
-before t, and the labels of rows before t - delay.
+A replay calls the product's own functions, and gives them only what was known at the time: at row t the rows before t,
+and the labels of rows before t - delay.
 """
 
 from dataclasses import dataclass, field, replace
@@ -26,9 +26,10 @@ from offers.training.dynamics import learn
 
 @dataclass(frozen=True)
 class Serving:
-    """The model that serves: trained at which row and on how many, how many its layer has learnt, its reference.
+    """The model that serves, and its history.
 
-    `before` are the propensities that it gave, when it was new, to rows whose labels were not known yet.
+    It was trained at row `trained_at` on the first `rows` rows, and its layer has learnt the first `learnt` rows.
+    `before` are its propensities for the rows between `rows` and `trained_at`, whose labels were not known yet.
     """
 
     model: PropensityModel
@@ -41,7 +42,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Look:
-    """What was known before row `at` was scored, and what was done then."""
+    """The signals before row `at` was scored, and the action that they led to."""
 
     at: int
     signals: Signals
@@ -50,14 +51,14 @@ class Look:
 
 @dataclass
 class Replay:
-    """One policy's way through history.
+    """The replay of one policy.
 
     Attributes
     ----------
     start : the first row that is scored
     delay : rows after which a label is known
-    propensity : ndarray, shape (n_rows,), as given at the time; NaN before `start`
-    looks : of a policy that looks, one for each whole window that a model's trees have scored
+    propensity : ndarray, shape (n_rows,), given by the model that served at the time; NaN before `start`
+    looks : one for each whole window that a model's trees have scored; empty for a policy that ignores signals
     """
 
     history: History
@@ -79,7 +80,7 @@ class Replay:
         self._settings = self.history.contract.retraining
 
     def run(self) -> "Replay":
-        """Score all rows, block by block; between blocks the model may be changed."""
+        """Score all rows, block by block; between blocks the policy may change the model."""
         self._tried_at = self.start
         serving = self._trained(self.start)
         for at in range(self.start, len(self.propensity), self._step):
@@ -130,7 +131,8 @@ class Replay:
 
     def _look(self, serving: Serving, at: int) -> Signals:
         self._streak = self._streak.after(self._examined(serving, at))
-        # Rows that the trees have not seen: as they were scored, or would have been by the new model.
+        # The trees have not seen these rows. Their propensities are the ones given at the time; for rows from before
+        # the training they are the new model's.
         span = slice(serving.rows, at - self.delay)
         labels = self.history.dataset.labels[span]
         propensity = np.concatenate([serving.before, self.propensity[serving.trained_at : at]])[: len(labels)]
@@ -148,7 +150,7 @@ class Replay:
         )
 
     def _examined(self, serving: Serving, at: int) -> WindowReport:
-        """Hold the newest window against the reference of the model that scored it."""
+        """Compare the newest window with the reference of the model that scored it."""
         assert serving.reference is not None
         frame = self.history.frame.iloc[at - self._watch.window : at]
         offered = at_reference_offers(serving.reference, frame)
@@ -161,10 +163,10 @@ class Replay:
         return Serving(model, self._reference(model, rows, at), at, rows, rows, before)
 
     def _accepted(self, at: int) -> bool:
-        """Whether the gate lets a new model take the place of what serves, by the newest rows with known labels.
+        """Whether the gate lets a new model replace the serving one, judged on the newest rows with known labels.
 
-        The new model has learnt these rows, so models of its kind stand for it, each trained on the rows before its
-        part of them; against them stands what was served.
+        The new model has learnt these rows, so it can't be judged on them itself. Models of the same kind stand in for
+        it: each is trained on the rows before the part that it scores. They meet the propensities that were served.
         """
         end, challenge = at - self.delay, self.history.contract.challenge
         first = max(self.start, end - challenge.rows)
@@ -178,7 +180,7 @@ class Replay:
         return all(rule.passed for rule in gate.challenge(duel, self.history.contract))
 
     def _prequential(self, at: int, end: int) -> np.ndarray:
-        """Propensities that a model trained at row `at` would have given to the rows from there on, up to `end`."""
+        """Score the rows from `at` up to `end`, or up to the next refit, as a model trained at row `at` would have."""
         model, end = self._fitted(at - self.delay), min(at + self.history.contract.evaluation.refit_every, end)
         parts = []
         for start in range(at, end, self._watch.window):
@@ -189,12 +191,12 @@ class Replay:
         return np.concatenate(parts)
 
     def _fitted(self, rows: int) -> PropensityModel:
-        """A model trained on the first `rows` rows; counts the boosters that it takes."""
+        """Train a model on the first `rows` rows, and count the boosters that this fits."""
         self.fits += self.history.fits(rows, self.policy.learns)
         return self.history.train(rows, self.policy.learns, self.delay)
 
     def _taught(self, model: PropensityModel, rows: slice) -> PropensityModel:
-        """The model after its layer, where it has one, has learnt these rows."""
+        """Return the model with these rows learnt by its layer; a model without a layer stays the same."""
         if model.layer is None:
             return model
         matrix, labels = self.history.matrix[rows], self.history.dataset.labels[rows]
@@ -206,5 +208,6 @@ class Replay:
         return replace(serving, model=model, reference=reference, learnt=at - self.delay)
 
     def _reference(self, model: PropensityModel, rows: int, trained_at: int) -> Reference | None:
-        # Named by its trees: an update leaves the rows as far from the reference as they were.
+        # The name stands for the trees, so that the drift streak goes on: an update of the layer does not change how
+        # far the rows are from the reference.
         return self.history.reference(model, rows, name=f"{trained_at}") if self.policy.looks else None

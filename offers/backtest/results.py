@@ -1,4 +1,4 @@
-"""What replays came to, as records, and their means over alignments."""
+"""The results of replays as records, and their means over alignments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _CONTACTED = 250
 
 @dataclass(frozen=True)
 class Case:
-    """One replay, or one baseline: blocks are shifted by `alignment` rows, labels known `delay` rows later."""
+    """One replay, or one baseline. Its blocks are shifted by `alignment` rows; labels are known `delay` rows later."""
 
     policy: Schedule | Baseline
     alignment: int
@@ -27,7 +27,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """What stands in the table."""
+        """The policy's or baseline's name in the table."""
         return self.policy.name if isinstance(self.policy, Schedule) else self.policy
 
     @property
@@ -37,10 +37,10 @@ class Case:
 
 
 class BlockFigures(Record):
-    """Figures of some rows; an AUC is None where they hold one outcome only.
+    """Figures of some rows; an AUC is None where the rows have only one outcome.
 
-    `within` is the AUC within periods; `accepted` are the acceptances won where only a tenth, or three tenths, of each
-    250 rows can be contacted.
+    `within` is the AUC within periods. `accepted` counts the acceptances among the contacted customers, where a tenth
+    or three tenths of each 250 rows can be contacted.
     """
 
     auc: float | None
@@ -62,14 +62,14 @@ class BlockFigures(Record):
 
 
 class AlarmAt(Record):
-    """Signals that were breached at row `at`, counted from the first row that is measured."""
+    """The signals that were breached at row `at`. Rows are counted from the first one that is measured."""
 
     at: int
     signals: tuple[str, ...]
 
 
 class ReplayResult(Record):
-    """What a policy came to. Rows are counted from the first that is measured; `over_time` is by `SPAN` rows."""
+    """The result of one replay. Rows are counted from the first one that is measured; `over_time` is by `SPAN` rows."""
 
     policy: str
     schedule: str
@@ -88,7 +88,7 @@ class ReplayResult(Record):
 
 
 class SummaryLine(Record):
-    """A policy's mean over its alignments, with the range of the pooled AUC."""
+    """A policy's mean figures over its alignments, with the range of the pooled AUC."""
 
     policy: str
     schedule: str
@@ -111,7 +111,7 @@ class SummaryLine(Record):
 
 
 def summary(results: Sequence[ReplayResult]) -> list[SummaryLine]:
-    """One line a policy and delay, in the order of the results."""
+    """Summarise results: one line for each policy and delay, in the order of the results."""
     groups: dict[tuple[str, int], list[ReplayResult]] = {}
     for result in results:
         groups.setdefault((result.policy, result.delay), []).append(result)
@@ -147,6 +147,6 @@ def _known(figure: float | None) -> float:
 
 
 def acceptances(labels: np.ndarray, propensity: np.ndarray, share: float) -> int:
-    """Acceptances among the best `share` of each 250 rows."""
+    """Count the acceptances among the best-scored `share` of each 250 rows."""
     parts = [slice(start, start + _CONTACTED) for start in range(0, len(labels), _CONTACTED)]
     return int(sum(labels[part][metrics.contacted(propensity[part], share)].sum() for part in parts))

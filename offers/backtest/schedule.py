@@ -8,7 +8,10 @@ Trigger = Literal["never", "rows", "month", "drift", "two of three"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a model is trained again: `every` rows where the trigger is rows; and whether a layer learns between."""
+    """When a model is trained again, and whether its layer learns in between.
+
+    With the trigger `rows` it is trained again after `every` rows.
+    """
 
     trigger: Trigger
     learns: bool
@@ -24,7 +27,7 @@ class Schedule:
 
     @property
     def looks(self) -> bool:
-        """Whether what it does depends on signals."""
+        """Whether the schedule acts on signals."""
         return self.trigger in ("drift", "two of three")
 
 
