@@ -1,1 +1,1 @@
-"""Many customers in one go: scores in a table, and a campaign that keeps to capacity."""
+"""Scoring of many customers into a table, and campaigns planned within their capacity."""

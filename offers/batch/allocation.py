@@ -1,4 +1,4 @@
-"""A plan for a campaign: which customer gets which offer, within every limit, beside the bound on any plan."""
+"""A plan for a campaign: which customer gets which offer within every limit, with an upper bound on any plan."""
 
 from dataclasses import dataclass
 
@@ -16,14 +16,14 @@ EXACT = 2_000
 
 @dataclass(frozen=True)
 class Plan:
-    """Who gets what.
+    """Which customer gets which offer.
 
     Attributes
     ----------
     customer, offer : ndarray of int, shape (n_contacts,)
-    value : what it is expected to earn, EUR
-    pricing : prices, and the bound on any plan
-    contacts : ndarray of int, shape (n_offers,)
+    value : expected earnings of the plan, EUR
+    pricing : shadow prices, and the upper bound on any plan
+    contacts : ndarray of int, shape (n_offers,), the number of contacts for each offer
     """
 
     customer: np.ndarray
@@ -33,22 +33,23 @@ class Plan:
     contacts: np.ndarray
 
     def by_offer(self, n_offers: int) -> np.ndarray:
-        """Contacts of each offer, whatever the segment of customers; see `offers.batch.exposure`."""
+        """Count each offer's contacts over all segments of customers; see `offers.batch.exposure`."""
         return np.asarray(self.contacts.reshape(-1, n_offers).sum(axis=0))
 
 
 def allocate(scores: np.ndarray, constraints: Constraints, exact: bool | None = None) -> Plan:
-    """Choose contacts that earn the most.
+    """Choose the contacts that earn the most within the constraints.
 
     Parameters
     ----------
-    scores : ndarray or memmap, shape (n_customers, n_offers), EUR; -inf where an offer is not to be had
-    exact : whether HiGHS solves it; by default where there are few customers
+    scores : ndarray or memmap, shape (n_customers, n_offers), EUR; -inf where the customer can't get the offer
+    exact : True solves the plan exactly by HiGHS, False rounds the prices' plan; by default exact up to `EXACT`
+        customers
 
     Raises
     ------
     CampaignError
-        the constraints can't all hold: names those to relax, and by how much at least
+        the constraints can't all hold: names the minimums to relax, and by how much at least
     """
     _check_feasible(scores, constraints)
     pricing = price(scores, constraints)
@@ -67,7 +68,10 @@ def allocate(scores: np.ndarray, constraints: Constraints, exact: bool | None = 
 
 
 def _check_feasible(scores: np.ndarray, constraints: Constraints) -> None:
-    """Ask HiGHS for the smallest relaxation of the minimums, over groups of customers who may have the same offers."""
+    """Refuse minimums that can't be met, with the smallest relaxation, which HiGHS finds.
+
+    Customers who may have the same offers count as one group, so the problem's size does not grow with their number.
+    """
     minimums = np.flatnonzero(constraints.is_minimum)
     if not len(minimums):
         return
@@ -127,7 +131,7 @@ def _solved(scores: np.ndarray, constraints: Constraints) -> np.ndarray:
 
 
 def _rounded(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -> np.ndarray:
-    """What customers take at these prices, less what is too much, and then what still fits."""
+    """Let customers take their best offers at these prices, drop contacts above a limit, then add what still fits."""
     parts = []
     for number, block in enumerate(blocks(scores)):
         taken, reduced = chosen(block, constraints, prices)
@@ -166,7 +170,7 @@ def _filled(scores: np.ndarray, constraints: Constraints, prices: np.ndarray, ta
 def _candidates(
     scores: np.ndarray, constraints: Constraints, prices: np.ndarray, held: np.ndarray, left: np.ndarray
 ) -> list[tuple[int, int]]:
-    """Pairs that could still be added, the best at these prices first: some more than there is room for."""
+    """List pairs that could still be added, the best at these prices first; a few more than there is room for."""
     fitting = (constraints.usage <= left[:, None] + 1e-9).all(axis=0)
     room = len(scores)
     for row, rest in zip(constraints.usage, left, strict=True):
@@ -195,13 +199,13 @@ def _meet_minimums(
     count: np.ndarray,
     left: np.ndarray,
 ) -> None:
-    """Bring every family up to its minimum: add a contact, or exchange one for another, where that costs least."""
+    """Bring every minimum about: add a contact, or exchange one for another, where that costs least."""
     cost = prices @ constraints.usage
     for place in np.flatnonzero(constraints.is_minimum):
         members = np.flatnonzero(constraints.usage[place] < 0)
         if left[place] >= 0:
             continue
-        # Some more than are short: an exchange may be refused by another limit.
+        # More candidates than are needed, because another limit may refuse some of the exchanges.
         wanted = int(4 * np.ceil(-left[place])) + 1_000
         cheapest = np.empty((0, 3))
         for number, block in enumerate(blocks(scores)):
@@ -235,7 +239,7 @@ def _exchange(
         mine = np.flatnonzero(held[customer])
         dropped = int(mine[np.asarray(scores[customer])[mine].argmin()])
         use -= constraints.usage[:, dropped]
-    # What was short already may stay short; nothing else may become so.
+    # A constraint that was broken before may stay broken; the exchange must not break another one.
     if held[customer, offer] or ((left - use < -1e-9) & (use > 0)).any():
         return
     held[customer, offer] = True

@@ -1,4 +1,4 @@
-"""A campaign: what it may spend, whom it may contact how often, and what it has to sell, as one YAML file."""
+"""A campaign as one YAML file: its budget, its capacities, its contacts per customer, its minimums and floors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _FILE = Kind("campaign", "offers.batch", "name, capacity, budget, minimum and ex
 
 
 class Capacity(Section):
-    """At most so many contacts with offers whose attributes are these: a channel, a channel on a day."""
+    """At most `contacts` contacts with offers that have the attributes in `where`: a channel, a channel on a day."""
 
     name: Name
     where: Annotated[dict[str, Value], Field(min_length=1)]
@@ -26,14 +26,14 @@ class Capacity(Section):
 
 
 class Minimum(Section):
-    """At least so many contacts with offers of a family."""
+    """At least `contacts` contacts with offers of a family."""
 
     family: Name
     contacts: Contacts
 
 
 class Exposure(Section):
-    """At least so many contacts in a protected group, as a share of its customers who have an offer to be had."""
+    """A floor for a protected group: contacts, as a share of those of its customers who can get an offer."""
 
     column: Annotated[str, Field(min_length=1)]
     group: Text
@@ -41,7 +41,7 @@ class Exposure(Section):
 
 
 class Campaign(Section):
-    """What a campaign has to keep to; `budget` is what its contacts may cost, in EUR."""
+    """The limits of a campaign; `budget` is the most that its contacts may cost, in EUR."""
 
     name: Name
     per_customer: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
@@ -53,11 +53,11 @@ class Campaign(Section):
 
 @dataclass(frozen=True)
 class Constraints:
-    """Rows of `usage @ contacts <= limit`, where `contacts` counts them by offer; a minimum is written negated.
+    """Rows of `usage @ contacts <= limit`, where `contacts` has the number for each offer; minimums are negated.
 
     Attributes
     ----------
-    names : what each row is, in words
+    names : each row's constraint in words
     usage : ndarray, shape (n_constraints, n_offers)
     limit : ndarray, shape (n_constraints,)
     per_customer : the most contacts of a customer
@@ -73,18 +73,18 @@ class Constraints:
         return np.asarray((self.usage < 0).any(axis=1))
 
     def keeps(self, contacts: np.ndarray) -> bool:
-        """Whether so many contacts by offer break nothing."""
+        """Whether these numbers of contacts by offer satisfy every constraint."""
         return bool((self.usage @ contacts <= self.limit + 1e-6).all())
 
 
 def load(where: str, offers: Sequence[Offer]) -> tuple[Campaign, Constraints]:
-    """Read a campaign from a YAML file or its text, and hold it against the offers of a catalogue.
+    """Read a campaign from a YAML file or its text, and check it against the offers of a catalogue.
 
     Raises
     ------
     CampaignError
-        not YAML, a key is unknown or has a wrong value (a negative capacity), or no offer has a channel or a family
-        that it names: names line and key
+        the text is not YAML, a key is unknown or has a wrong value (a negative capacity), or no offer has a channel or
+        a family that it names; the message names line and key
     """
     text, origin = _FILE.find(where)
     document = _FILE.read(text, origin)

@@ -1,4 +1,4 @@
-"""A batch of customers, typed by the contract: ids, and the columns that rules and model ask."""
+"""A batch of customers, typed by the contract: ids, and the columns that the rules and the model need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
 @dataclass(frozen=True)
 class Customers:
-    """Ids as text, and columns as `Policy.expand` takes them: categories as `Coded`, all else as float64."""
+    """Ids as text, and columns as `Policy.expand` takes them: categories as `Coded`, all others as float64."""
 
     ids: pa.Array
     columns: dict[str, Coded | np.ndarray]
@@ -29,7 +29,7 @@ class Customers:
         return len(self.ids)
 
     def groups(self, column: Column) -> pa.Array:
-        """The group of each customer in a protected column, as evaluations name it."""
+        """Name each customer's group in a protected column, as evaluations name it."""
         values = self.columns[column.name]
         if isinstance(values, Coded):
             places = np.where(np.isnan(values.places), len(column.values), values.places).astype(int)
@@ -40,7 +40,7 @@ class Customers:
 
 
 class CustomerSchema:
-    """What a table of customers has to hold: an id, and the contract's customer and context columns.
+    """The columns that a table of customers must have: an id, and the contract's customer and context columns.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ class CustomerSchema:
 
     Attributes
     ----------
-    names : the columns that are read; others are left alone
-    protected : those of them whose groups may not be disadvantaged
+    names : the columns that are read; others are ignored
+    protected : those of them that the contract protects against discrimination
     """
 
     def __init__(self, contract: Contract, key: str) -> None:
@@ -59,7 +59,7 @@ class CustomerSchema:
         self.names = list(dict.fromkeys([key, *(column.name for column in self._columns)]))
 
     def choose(self, names: Sequence[str], origin: str) -> list[str]:
-        """The columns to read of a table's; raises `DataError` where one is missing or there twice."""
+        """Choose the columns to read; raises `DataError` where one is missing or occurs twice."""
         if twice := [name for name in self.names if list(names).count(name) > 1]:
             raise DataError(f"{origin}: expected each column once, got {some(twice)} twice")
         if missing := [name for name in self.names if name not in names]:
@@ -133,7 +133,7 @@ def _numbers(values: pa.Array, column: Column, decimal: str, first_row: int) -> 
 
 
 def _parsed(words: pa.Array, column: Column, decimal: str) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of text cells, and which cells are none."""
+    """Parse text cells as numbers, and mark the cells that hold none."""
     words = words.dictionary_encode()
     table = words.dictionary.to_pylist()
     numbers = [np.nan if word in column.missing else _number(word, column, decimal) for word in table]

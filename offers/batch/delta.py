@@ -1,4 +1,4 @@
-"""Delta tables at both ends of scoring: customers that are read from one, parts that are appended to one."""
+"""Delta tables as input and output of scoring: customers are read from one, scored parts are appended to one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _PART, _MANIFEST, _IDS, _CUSTOMERS = "offers.part", "offers.manifest", "offers.i
 
 
 def delta_customers(tables: DeltaTables, name: str, schema: CustomerSchema, version: int | None) -> Source:
-    """Customers of a Delta table, in the order of its files' names.
+    """Stream the customers of a Delta table, in the order of its files' names.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def delta_customers(tables: DeltaTables, name: str, schema: CustomerSchema, vers
     SourceError
         there is no such table
     DataError
-        a column is missing or there twice
+        a column is missing or occurs twice
     """
     table, uri = tables.open(name, version), tables.uri(name)
     with tables.errors(name):
@@ -53,7 +53,7 @@ def delta_customers(tables: DeltaTables, name: str, schema: CustomerSchema, vers
 
 
 def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of a scored table, a file at a time, with what to call it."""
+    """Read a scored table a file at a time; yields each file's name for messages, and its rows."""
     table = tables.open(name)
     with tables.errors(name):
         rows = table.to_pyarrow_dataset()
@@ -65,7 +65,7 @@ def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator
 
 @dataclass(frozen=True)
 class DeltaParts:
-    """Parts as appends, each with a number that Delta takes once; the table's history tells what a part was made of."""
+    """Parts as numbered appends, which Delta accepts once each; the table's history records each part's customers."""
 
     tables: DeltaTables
     name: str
@@ -103,13 +103,13 @@ class DeltaParts:
         note = self._run | {_PART: str(part), _IDS: marks.ids, _CUSTOMERS: marks.customers}
         if self.tables.append(self.name, _plain(rows), _WRITER, part, note=note):
             return
-        # Another process was quicker; what it wrote has to be what this one would have written.
+        # Another process was faster; it must have written what this one would have written.
         self._look(Manifest.model_validate_json(self._run[_MANIFEST]))
         if self.marks(part) != marks:
             raise StorageError(f"{self.tables.uri(self.name)}: another process writes other customers; wait for it")
 
 
 def _plain(rows: pa.Table) -> pa.Table:
-    """Rows without dictionaries, which Delta tables have not."""
+    """Turn dictionary columns into plain text, because Delta tables have no dictionaries."""
     kinds = [pa.string() if pa.types.is_dictionary(field.type) else field.type for field in rows.schema]
     return rows.cast(pa.schema(list(zip(rows.column_names, kinds, strict=True))))

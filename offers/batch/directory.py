@@ -20,7 +20,7 @@ _IDS, _CUSTOMERS = b"offers.ids", b"offers.customers"
 
 @dataclass(frozen=True)
 class Directory:
-    """Parts as files, of which each gets its name once it is on the disk; one process at a time writes them."""
+    """Parts as files. Each gets its name once it is on the disk, and one process at a time writes them."""
 
     path: Path
 

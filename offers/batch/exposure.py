@@ -1,7 +1,7 @@
-"""Floors of exposure: contacts that protected groups get at least.
+"""Floors of exposure: the least number of contacts that protected groups get.
 
-A limit counts contacts by offer. So that it can count them by group too, each segment of customers has offers of its
-own: the columns of `n_segments * n_offers`, of which a customer has those of one segment.
+A constraint counts contacts by offer, not by group. Therefore each segment of customers gets its own copy of the
+offers: scores have `n_segments * n_offers` columns, and a customer can get only the copies of their own segment.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MOST_SEGMENTS = 16
 
 
 class Segments:
-    """Customers by the groups that floors name: one segment for each combination, `None` for any other group."""
+    """Segments of customers: one for each combination of the groups that floors name; `None` is any other group."""
 
     def __init__(self, exposures: Sequence[Exposure]) -> None:
         self.exposures = tuple(exposures)
@@ -34,7 +34,7 @@ class Segments:
         return len(self.combinations)
 
     def of(self, groups: Sequence[np.ndarray]) -> np.ndarray:
-        """The segment of each customer, by the group of each column."""
+        """Number each customer's segment, given their group in each column."""
         place = np.zeros(len(groups[0]) if groups else 0, np.intp)
         for column, names in zip(groups, self._groups, strict=True):
             own = np.full(len(column), len(names) - 1)
@@ -44,11 +44,11 @@ class Segments:
         return place
 
     def constraints(self, base: Constraints, customers: np.ndarray) -> Constraints:
-        """The limits over the offers of all segments, and a floor for each exposure.
+        """Spread the limits over the offers of all segments, and add a floor for each exposure.
 
         Parameters
         ----------
-        customers : ndarray of int, shape (n_segments,), how many each has
+        customers : ndarray of int, shape (n_segments,), the number of customers in each segment
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Who of a campaign's customers is left out, and which limit keeps them out."""
+"""The customers whom a campaign leaves out, and the limit that keeps them out."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ class LeftOut:
 
     Attributes
     ----------
-    limit : place of the constraint that costs most at their best offer; None where none has a price there
-    customers : how many
-    earning : mean of what their best offers are expected to earn, EUR
+    limit : place of the constraint with the highest price on their best offer; None where none has a price there
+    customers : number of customers
+    earning : mean expected earnings of their best offers, EUR
     """
 
     limit: int | None
@@ -26,7 +26,7 @@ class LeftOut:
 
 
 def left_out(scores: np.ndarray, constraints: Constraints, plan: Plan) -> list[LeftOut]:
-    """Customers whom a plan contacts not at all, by the limit that keeps them out; most customers first.
+    """Group the customers whom a plan does not contact by the limit that keeps them out, the largest group first.
 
     Parameters
     ----------

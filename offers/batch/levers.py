@@ -1,4 +1,4 @@
-"""Shadow prices as levers of a catalogue: the ranker then counts what a contact takes from others."""
+"""A campaign's shadow prices put into a catalogue, so that the ranker weighs what a contact takes from others."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from offers.policy.catalogue import Catalogue
 
 
 def priced(catalogue: Catalogue, constraints: Constraints, prices: np.ndarray) -> Catalogue:
-    """The catalogue with the price of each limit in the costs of the offers that use it.
+    """Add the price of each limit to the costs of the offers that use it.
 
-    A price is EUR a contact, so a cost says it exactly, where the factor `lever` could not. A minimum lowers the costs
-    of its family, to 0 at least.
+    A price is in EUR per contact, so a cost expresses it exactly, as the factor `lever` could not. A minimum lowers the
+    costs of its family, but not below 0.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def priced(catalogue: Catalogue, constraints: Constraints, prices: np.ndarray) -
 
 
 def write_catalogue(catalogue: Catalogue, path: Path) -> None:
-    """Write a catalogue as YAML, whole or not at all; raises `StorageError` where that can't be done."""
+    """Write a catalogue as YAML, whole or not at all; raises `StorageError` where the file can't be written."""
     content = catalogue.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     with os_errors(path):

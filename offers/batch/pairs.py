@@ -26,12 +26,12 @@ _COLUMNS = ["customer", "rank", "offer", "score", "catalogue"]
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Customers, and what each offer is expected to earn from them in EUR: -inf where it is not to be had.
+    """Customers, and the expected earnings of each offer to each of them, in EUR; -inf where they can't get it.
 
     Attributes
     ----------
-    scores : memmap, shape (n_customers, n_segments * n_offers); a customer has the offers of one segment
-    sizes : ndarray of int, shape (n_segments,), customers of each segment
+    scores : memmap, shape (n_customers, n_segments * n_offers); a customer can get the offers of one segment
+    sizes : ndarray of int, shape (n_segments,), the number of customers in each segment
     """
 
     customers: pa.ChunkedArray
@@ -43,12 +43,12 @@ class ScoredPairs:
 def read_scored(
     where: str, catalogue: Catalogue, segments: Segments, settings: Settings, scratch: Path
 ) -> Iterator[ScoredPairs]:
-    """Read what `offers score` wrote, to Parquet or Delta; the scores lie in a file in `scratch` that goes afterwards.
+    """Read the Parquet or Delta table that `offers score` wrote; a temporary file in `scratch` holds the scores.
 
     Raises
     ------
     DataError
-        it holds no complete part, is of another catalogue, or a customer stands in two parts
+        the table has no complete part or is of another catalogue, or a customer occurs in two parts
     """
     columns = [*_COLUMNS, *map(group_column, segments.columns)]
     files = _delta(where, columns, settings) if is_delta(where) or "://" in where else _parts(Path(where), columns)
@@ -88,7 +88,7 @@ def _delta(where: str, columns: list[str], settings: Settings) -> Iterator[tuple
 def _append(
     file: IO[bytes], origin: str, table: pa.Table, catalogue: Catalogue, segments: Segments
 ) -> tuple[pa.Array, np.ndarray]:
-    """Write the scores of a part's customers; their ids, and the segment of each."""
+    """Write the scores of a part's customers to `file`; returns their ids, and the segment of each."""
     table = table.filter(pc.is_valid(table["rank"]))
     version = f"{catalogue.name}-{catalogue.version}"
     if others := set(table["catalogue"].unique().to_pylist()) - {version}:
@@ -108,7 +108,7 @@ def _append(
 
 
 def write_plan(plan: Plan, pairs: ScoredPairs, catalogue: Catalogue, output: Path) -> None:
-    """Write customer, offer, score and cost of each contact; the file is there whole or not at all."""
+    """Write customer, offer, score and cost of each contact into a file, whole or not at all."""
     if output.is_dir():
         raise StorageError(f"{output}: expected a file, got a directory; name the file in it")
     order = np.argsort(plan.customer, kind="stable")

@@ -1,4 +1,4 @@
-"""A scored table that grows by parts: each is there whole or not at all, so a killed run can go on."""
+"""A scored table that grows by parts. Each part is written whole or not at all, so a killed run can be continued."""
 
 import hashlib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Tell = Callable[[int], None]
 
 
 class Manifest(Record):
-    """What a scored table was begun with; a run that goes on must be begun with the same."""
+    """The inputs with which a scored table was begun; a run that continues it must have the same."""
 
     contract: str
     bundle: str
@@ -38,7 +38,7 @@ class Manifest(Record):
     format: int = 1
 
     def check(self, earlier: "Manifest", where: str) -> None:
-        """Raise `StorageError` where a table was begun with something else; names it."""
+        """Raise `StorageError`, which names the difference, where the table was begun with other inputs."""
         for name, value in self.model_dump().items():
             if (before := getattr(earlier, name)) != value:
                 raise StorageError(
@@ -49,31 +49,31 @@ class Manifest(Record):
 
 @dataclass(frozen=True)
 class Marks:
-    """Which customers a part was made of: their number, and SHA-256 of their ids' hashes."""
+    """The customers of a part: their number, and the SHA-256 of their ids' hashes."""
 
     customers: str
     ids: str
 
 
 class Parts(Protocol):
-    """Where a scored table lies. Parts are numbered from 1; every method may raise `StorageError`."""
+    """The storage of a scored table. Parts are numbered from 1; every method may raise `StorageError`."""
 
     def hold(self, manifest: Manifest) -> AbstractContextManager[None]:
-        """Keep the place while a run writes to it; refuses one that was begun with another manifest."""
+        """Hold the table while a run writes to it; refuses a table that was begun with another manifest."""
         ...
 
     def marks(self, part: int) -> Marks | None:
-        """What a part was made of; None where it is not there."""
+        """The customers of a part; None where the part is not there."""
         ...
 
     def write(self, part: int, rows: pa.Table, marks: Marks) -> None:
-        """Write a part that is not there."""
+        """Write a part that is not there yet."""
         ...
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: customers in all, and how many of them an earlier run had scored."""
+    """The result of a run: the number of customers, and how many of them an earlier run had scored."""
 
     customers: int
     earlier: int
@@ -81,7 +81,7 @@ class Summary:
 
 
 def manifest_of(source: Source, scorer: Scorer, k: int, rows: int, **asked: bool) -> Manifest:
-    """The manifest of a run; `asked` says whether withheld offers, all pairs and groups are written."""
+    """Build a run's manifest; `asked` says whether withheld offers, all pairs and groups are written."""
     schema = scorer.schema
     return Manifest(
         contract=schema.contract.name,
@@ -96,14 +96,14 @@ def manifest_of(source: Source, scorer: Scorer, k: int, rows: int, **asked: bool
 
 
 def score(source: Source, scorer: Scorer, parts: Parts, manifest: Manifest, tell: Tell) -> Summary:
-    """Score all customers, or what an earlier run has left of them.
+    """Score all customers, or those that an earlier run has not scored yet.
 
     Raises
     ------
     DataError
-        a value breaks the contract, a customer comes twice, or the customers are not those of the earlier run
+        a value breaks the contract, a customer occurs twice, or the customers are not those of the earlier run
     StorageError
-        the place holds something else, is in use, or can't be written; the parts that are there stay
+        the table was begun with other inputs, is in use, or can't be written; parts written before stay
     """
     repeats, customers, earlier, part = Repeats(), 0, 0, 0
     with parts.hold(manifest):

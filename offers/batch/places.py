@@ -1,4 +1,4 @@
-"""Where tables of customers and of scores lie: what of them is a Delta table, and how it is opened."""
+"""Where tables of customers and of scores lie: which names mean Delta tables, and how these are opened."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ def delta_table(where: str, settings: Settings) -> "tuple[DeltaTables, str]":
 
 
 def open_parts(where: str, settings: Settings) -> "Parts":
-    """Find where a scored table is to lie: a Delta table, in the object store or by its name, or else a directory."""
+    """Open the place for a scored table: a Delta table if the name means one or is a URI, else a directory."""
     if is_delta(where) or "://" in where:
         from offers.batch.delta import DeltaParts
 

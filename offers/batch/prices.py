@@ -1,9 +1,10 @@
 """Shadow prices of a campaign's constraints, and the bound that they prove, in streaming passes over the customers.
 
-The Lagrangian dual: with a price on each constraint, every customer takes its best offers at score less price, and
-what that earns, plus prices times limits, bounds every plan. The dual is convex and piecewise linear in the prices; it
-is minimised by cutting planes within a box that follows the best prices: Kelley (1960), "The cutting-plane method for
-solving convex programs", and Marsten, Hogan and Blankenship (1975), "The BOXSTEP method for large-scale optimization".
+This solves the Lagrangian dual. With a price on each constraint, every customer takes the best offers by score minus
+price. The earnings of these contacts, plus prices times limits, are an upper bound on every plan. The dual is convex
+and piecewise linear in the prices. Cutting planes minimise it within a box that follows the best prices: Kelley (1960),
+"The cutting-plane method for solving convex programs", and Marsten, Hogan and Blankenship (1975), "The BOXSTEP method
+for large-scale optimization".
 """
 
 from collections.abc import Iterator
@@ -28,11 +29,11 @@ class Pricing:
 
 
 def price(scores: np.ndarray, constraints: Constraints) -> Pricing:
-    """Find prices; customers of a sample settle them first, where there are many.
+    """Find prices. Where there are many customers, a sample of them gives the prices to start from.
 
     Parameters
     ----------
-    scores : ndarray or memmap, shape (n_customers, n_offers), EUR; -inf where an offer is not to be had
+    scores : ndarray or memmap, shape (n_customers, n_offers), EUR; -inf where the customer can't get the offer
     """
     start = np.zeros(len(constraints.names))
     if not len(start):
@@ -51,7 +52,7 @@ def price(scores: np.ndarray, constraints: Constraints) -> Pricing:
 
 
 def chosen(block: np.ndarray, constraints: Constraints, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What customers take at these prices, and the scores less prices; both of the block's shape."""
+    """Mark the offers that customers take at these prices; returns the mask, and scores minus prices."""
     reduced = block - prices @ constraints.usage
     if constraints.per_customer == 1:
         best = np.arange(block.shape[1]) == reduced.argmax(axis=1)[:, None]
@@ -62,13 +63,13 @@ def chosen(block: np.ndarray, constraints: Constraints, prices: np.ndarray) -> t
 
 
 def blocks(scores: np.ndarray) -> Iterator[np.ndarray]:
-    """Some customers at a time, in float64."""
+    """Yield the scores of some customers at a time, in float64."""
     for start in range(0, len(scores), BLOCK):
         yield np.asarray(scores[start : start + BLOCK], np.float64)
 
 
 def _dual(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -> tuple[float, np.ndarray]:
-    """The bound at these prices, and its slope."""
+    """Compute the bound at these prices, and its slope (a subgradient)."""
     value, contacts = 0.0, np.zeros(constraints.usage.shape[1])
     for block in blocks(scores):
         taken, reduced = chosen(block, constraints, prices)
@@ -82,7 +83,7 @@ def _minimise(scores: np.ndarray, constraints: Constraints, start: np.ndarray, w
     best, bound = start, value
     slopes, offsets = [slope], [value - slope @ start]
     for _ in range(PASSES):
-        # The last variable is the height of the cuts' upper envelope.
+        # The last variable of the linear program is the height of the cuts' upper envelope.
         box = [(max(0.0, price - width), price + width) for price in best]
         rows = np.column_stack([np.array(slopes), -np.ones(len(slopes))])
         cost = np.append(np.zeros(len(best)), 1.0)

@@ -1,4 +1,4 @@
-"""Which customers came before, in 8 bytes each."""
+"""Detection of repeated customers in a stream, in 8 bytes each."""
 
 import numpy as np
 import pandas as pd
@@ -6,16 +6,17 @@ import pyarrow as pa
 
 
 class Repeats:
-    """Finds ids that occur twice in a stream, by 64 bits of hash: sorted runs, of which each is merged with its equal.
+    """Finds ids that occur twice in a stream, by 64-bit hashes.
 
-    Among 10 million ids the chance that two different ones share their hash is about 3 in a million.
+    Hashes are kept in sorted runs. A run is merged with the one before it once it is as long, so runs stay few. Among
+    10 million ids the chance that two different ones share a hash is about 3 in a million.
     """
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray] = []
 
     def add(self, hashes: np.ndarray) -> int | None:
-        """Take the hashes of a batch; the place of the first id in it that came before, or None."""
+        """Add the hashes of a batch; returns the place of the first repeated id in it, or None."""
         order = np.argsort(hashes, kind="stable")
         run = hashes[order]
         again = np.append(False, run[1:] == run[:-1])
@@ -33,5 +34,5 @@ class Repeats:
 
 
 def hashes(ids: pa.Array) -> np.ndarray:
-    """64 bits of each id."""
+    """Hash each id to 64 bits."""
     return np.asarray(pd.util.hash_array(ids.to_numpy(zero_copy_only=False), categorize=False))

@@ -24,20 +24,20 @@ _COLUMNS = [
 
 
 def table_schema(protected: Iterable[str] = ()) -> pa.Schema:
-    """Columns of a scored table, with the groups of protected columns at the end.
+    """Build the schema of a scored table, with the groups of protected columns at the end.
 
-    A row is an offer in a customer's answer, or one that is withheld, with null for its rank and its reasons.
+    A row is an offer in a customer's answer, or a withheld offer, whose rank is null and whose reasons say why.
     """
     return pa.schema([*_COLUMNS, *((group_column(name), WORD) for name in protected)])
 
 
 def group_column(protected: str) -> str:
-    """The column that holds the group of a protected column."""
+    """Name the column that holds the groups of a protected column."""
     return f"group_{protected}"
 
 
 def check_columns(names: Sequence[str], needed: Sequence[str], origin: str) -> None:
-    """Raise `DataError` where columns are missing that a campaign reads."""
+    """Raise `DataError` where a column that a campaign reads is missing."""
     if absent := [name for name in needed if name not in names]:
         raise DataError(
             f"{origin}: expected a table that 'offers score' wrote, with --groups where a campaign has floors of"

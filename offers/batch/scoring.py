@@ -1,4 +1,4 @@
-"""Customers to their ranked offers, record batch to record batch: encode, score, ask the rules, arbitrate."""
+"""Turns record batches of customers into record batches of ranked offers: encode, score, apply the rules, arbitrate."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ BLOCK = 16_384
 
 @dataclass(frozen=True)
 class Versions:
-    """What scored: names of bundle, policy settings and catalogue, as the ranker writes them."""
+    """Names of the bundle, the policy settings and the catalogue that scored, as the ranker writes them."""
 
     bundle: str
     policy: str
@@ -36,16 +36,16 @@ class Versions:
 
 
 class Scorer:
-    """A model and a policy over batches of customers; it decides what the ranker decides.
+    """Applies a model and a policy to batches of customers; its decisions are the ranker's.
 
     Where the catalogue explores, a customer's id is the key of the draw.
 
     Parameters
     ----------
-    schema : of the customers
+    schema : columns of the customers
     k : places in an answer; None for the catalogue's
     withheld : whether to write the withheld offers too, with their reasons
-    threads : cores to use
+    threads : number of cores to use
     groups : whether to write each customer's group of every protected column
     """
 
@@ -80,7 +80,7 @@ class Scorer:
         Returns
         -------
         pyarrow.Table
-            of `table_schema`, by customer in the order given, then by rank
+            rows of `table_schema`, by customer in the order given, then by rank
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Scorer:
 
 
 def _trees(model: PropensityModel, policy: Policy, contract: Contract, threads: int) -> SortedTrees:
-    """The model's trees, with each variant's offer columns encoded."""
+    """Sort the model's trees by the offer columns that they use, with each variant's offer columns encoded."""
     attributes, first = policy.pairing.attributes, policy.pairing.variants
     filler = {
         feature.name: np.full(len(first), None, object) if feature.values else np.full(len(first), np.nan)

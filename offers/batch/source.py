@@ -1,4 +1,4 @@
-"""Customers from wherever they are, in batches of a size, so that memory does not grow with their number."""
+"""Customers from any source, in batches of a fixed size, so that memory does not grow with their number."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class Source:
 
     Attributes
     ----------
-    origin : safe to show
-    state : size and time of a file, empty for a query: what must not change between a run and its continuation
-    total : how many customers, None where only reading can tell
+    origin : name of the source for messages, without secrets
+    state : size and time of a file, which must not change between a run and its continuation; empty for a query
+    total : number of customers, None where only reading can tell
     """
 
     origin: str
@@ -37,7 +37,7 @@ class Source:
     read: Callable[[int], Iterator[pa.RecordBatch]]
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """All customers in batches of `rows`; the last may be smaller."""
+        """Yield all customers in batches of `rows`; the last batch may be smaller."""
         return _cut(self.read(rows), rows)
 
 
@@ -55,15 +55,15 @@ def open_customers(
     ----------
     where : Delta table, Parquet or CSV file (in the form that the contract declares), http(s)://, s3:// or SQLAlchemy
         URL
-    query : what a database is asked; it should order its rows, or a run that is killed can't go on
-    version : of a Delta table, None for the newest
+    query : SQL text for a database; it should order its rows, or a killed run can't be continued
+    version : version of a Delta table, None for the newest
 
     Raises
     ------
     SourceError
         there is no such file or database, or it can't be read
     DataError
-        a column is missing or there twice
+        a column is missing or occurs twice
     """
     if is_delta(where):
         from offers.batch.delta import delta_customers

@@ -1,4 +1,4 @@
-"""A booster's trees sorted by the offer columns they ask: a tree that asks none is walked once a customer."""
+"""A booster's trees grouped by the offer columns that they use: a tree that uses none is walked once per customer."""
 
 import json
 from collections import defaultdict
@@ -15,10 +15,10 @@ _LEAF = -1
 
 @dataclass(frozen=True)
 class _Part:
-    """Some of the trees, as a booster of their own.
+    """A group of the trees, as a booster of its own.
 
-    `values` are the distinct settings of the offer columns that these trees ask, shape (n_settings, n_columns);
-    `setting` has the place of each variant's among them.
+    `values` are the distinct settings of the offer columns that these trees use, shape (n_settings, n_columns).
+    `setting` gives each variant's place among them.
     """
 
     booster: xgb.Booster
@@ -28,15 +28,15 @@ class _Part:
 
 
 class SortedTrees:
-    """Margins of every customer with every variant of the offers, with no tree walked twice for the same row.
+    """Margins of every customer with every variant of the offers; no tree is walked twice for the same inputs.
 
     Parameters
     ----------
-    booster : of trees, with one output
+    booster : trees with one output
     columns : places of the offer columns in the encoded matrix
     variants : ndarray, shape (n_variants, len(columns))
         encoded values of these columns
-    threads : cores to use
+    threads : number of cores to use
     """
 
     def __init__(self, booster: xgb.Booster, columns: Sequence[int], variants: np.ndarray, threads: int = 2) -> None:
@@ -49,7 +49,7 @@ class SortedTrees:
             part.booster.set_param({"nthread": threads})
 
     def margins(self, matrix: np.ndarray) -> np.ndarray:
-        """Log-odds of customers with each variant.
+        """Compute the log-odds of each customer with each variant.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class SortedTrees:
         Returns
         -------
         ndarray, shape (n_customers, n_variants), float32
-            within 1e-5 of the whole booster's: the same leaves, added up in another order
+            within 1e-5 of the whole booster's margins: the same leaves, summed in another order
         """
         total = np.zeros((len(matrix), len(self.variants)), np.float32)
         for part in self._parts:
@@ -73,13 +73,14 @@ class SortedTrees:
 
 def _part(booster: xgb.Booster, features: list[int], columns: Sequence[int], variants: np.ndarray) -> _Part:
     of_part = variants[:, [list(columns).index(column) for column in features]]
-    # What is missing equals itself here, and an empty setting is one setting.
+    # NaN does not equal itself, so missing values are inf while settings are compared. Trees that use no offer column
+    # have one setting, the empty one.
     values, setting = np.unique(np.where(np.isnan(of_part), np.inf, of_part), axis=0, return_inverse=True)
     return _Part(booster, features, np.where(np.isinf(values), np.nan, values), setting.reshape(-1))
 
 
 def _sorted(booster: xgb.Booster, columns: frozenset[int]) -> dict[frozenset[int], xgb.Booster]:
-    """Boosters by the offer columns that their trees ask; the first one carries the base score."""
+    """Split a booster by the offer columns that its trees use; the first part carries the base score."""
     whole = json.loads(booster.save_raw("json"))
     groups: dict[frozenset[int], list[dict[str, object]]] = defaultdict(list)
     for tree in whole["learner"]["gradient_booster"]["model"]["trees"]:
@@ -88,7 +89,7 @@ def _sorted(booster: xgb.Booster, columns: frozenset[int]) -> dict[frozenset[int
     parts = {}
     for features, trees in groups.items():
         parts[features] = _booster(whole, trees)
-        # A probability of one half adds log-odds of 0.
+        # The other parts get a base score of one half, whose log-odds are 0, so that it counts once.
         whole["learner"]["learner_model_param"]["base_score"] = "[5E-1]"
     return parts
 
