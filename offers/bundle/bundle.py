@@ -36,13 +36,13 @@ _NAME = re.compile(r"^[a-z][a-z0-9-]*-[0-9a-f]{16}$")
 
 
 class _Versioned(BaseModel):
-    """What a manifest of any version holds."""
+    """The part of a manifest that every version has."""
 
     format: int
 
 
 class Manifest(Record):
-    """The list of a bundle's files by SHA-256, and where the model comes from."""
+    """A bundle's files with their SHA-256, and the origin of the model."""
 
     format: int
     contract: str
@@ -56,7 +56,7 @@ class Manifest(Record):
 
     @property
     def trained_rows(self) -> int:
-        """Rows that the trees were trained on; the layer, or the calibrator of an old bundle, may have seen more."""
+        """Rows that the trees were trained on; the layer, or an old bundle's calibrator, may have seen more."""
         later = self.update or self.recalibration
         return later.trained_rows if later else self.data.rows
 
@@ -84,7 +84,7 @@ class Bundle:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text has the form of a bundle's name."""
+    """Whether a text looks like a bundle's name."""
     return _NAME.match(text) is not None
 
 
@@ -94,12 +94,12 @@ def load(path: Path, expected: str = "") -> Bundle:
     Parameters
     ----------
     path : the bundle's directory
-    expected : the name it has to have; by default the directory's own, where that is a bundle's name
+    expected : the name that the bundle must have; by default the directory's name, where that is a bundle's name
 
     Raises
     ------
     BundleError
-        says what is missing, changed, or scores differently
+        a file is missing or changed, or a golden row scores differently; the message says which
     """
     manifest, name = _read_manifest(path)
     expected = expected or (path.name if is_name(path.name) else "")
@@ -163,7 +163,7 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
 
 
 def _check_format(path: Path, manifest: bytes) -> None:
-    """Refuse bundles of another version, before what they hold is looked at."""
+    """Refuse bundles of another version before their content is read."""
     version = _Versioned.model_validate_json(manifest).format
     if version < OLDEST_FORMAT:
         raise BundleError(
@@ -215,7 +215,7 @@ def _first_line(error: Exception) -> str:
 
 
 def show(bundle: Bundle) -> dict[str, Any]:
-    """What a person wants to know of a bundle, as name and text."""
+    """Describe a bundle for people: facts by name, as text."""
     data, parameters = bundle.manifest.data, bundle.manifest.parameters
     return {
         "name": bundle.name,

@@ -1,4 +1,4 @@
-"""The golden rows of a bundle: a few rows with the propensity that each must get, wherever the bundle is loaded."""
+"""The golden rows of a bundle: a few rows, each with the propensity that it must get wherever the bundle is loaded."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,6 @@ TOLERANCE = 1e-6
 
 
 def golden(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Golden rows of a bundle's directory as a client would send them, and the propensity that each must get."""
+    """Read a bundle's golden rows as a client would send them, and the propensity that each row must get."""
     content = json.loads((path / "golden.json").read_text("utf-8"))
     return pd.DataFrame(content["rows"]), np.array(content["propensity"])

@@ -1,4 +1,4 @@
-"""Where a bundle lies: a directory, an object, or the newest below either."""
+"""Where a bundle lies: in a directory or in the object store."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def open_bundle(where: str, settings: Settings) -> "Bundle":
-    """Load a bundle by path, by name in the local store, or from s3://…/<name>; signed, where settings ask for it."""
+    """Load a bundle by path, by name in the local store, or from s3://…/<name>.
+
+    Where the settings name signers, one of them must have signed it.
+    """
     from offers.bundle import bundle, signature
 
     path = bundle_path(where, settings)
@@ -29,7 +32,7 @@ def open_champion(where: str, contract: "Contract", settings: Settings) -> "Bund
     Raises
     ------
     GateError
-        it is of another contract, of another outcome, or has other inputs: the two can't be compared
+        the bundle has another contract, another outcome or other inputs, so the two can't be compared
     """
     champion = open_bundle(where, settings)
     if difference := difference_of(champion, contract):
@@ -61,7 +64,7 @@ def difference_of(bundle: "Bundle", contract: "Contract") -> str | None:
 
 
 def bundle_path(where: str, settings: Settings) -> Path:
-    """Directory of a bundle, not verified yet; one in s3:// is fetched first."""
+    """Find a bundle's directory without verifying it; a bundle in s3:// is downloaded first."""
     if where.startswith("s3://"):
         from offers.bundle.signature import beside
         from offers.store import store
@@ -81,7 +84,7 @@ def bundle_path(where: str, settings: Settings) -> Path:
 
 
 def holds_bundles(where: str) -> bool:
-    """Whether a directory or s3:// URI is no bundle itself, but a place for bundles: by its name and its manifest."""
+    """Whether a directory or s3:// URI holds bundles rather than being one; its name and its manifest tell."""
     from offers.bundle import bundle
 
     path = Path(where)

@@ -21,7 +21,7 @@ _DISTRIBUTIONS = {
 
 
 class Provenance(Record):
-    """Where raw rows came from."""
+    """The source of the raw rows."""
 
     origin: str
     source_sha256: str | None
@@ -29,7 +29,7 @@ class Provenance(Record):
 
 
 class TrainingData(Record):
-    """What the model was trained on. `fingerprint` is the SHA-256 of the encoded rows and their labels."""
+    """The rows that the model was trained on. `fingerprint` is the SHA-256 of the encoded rows and their labels."""
 
     origin: str
     source_sha256: str | None
@@ -41,7 +41,7 @@ class TrainingData(Record):
 
 
 class Parameters(Record):
-    """What the model was trained with."""
+    """The parameters of the training."""
 
     model: ModelSettings
     seed: int
@@ -49,14 +49,14 @@ class Parameters(Record):
 
 
 class Recalibration(Record):
-    """What a recalibrated model of version 0.1 comes from: the bundle with its trees, and the rows they learnt."""
+    """The origin of a recalibrated model (version 0.1): the bundle of its trees, and their training rows."""
 
     parent: str
     trained_rows: int
 
 
 class Update(Record):
-    """What an updated model comes from: the bundle with its trees, the rows of their training, the labels it added."""
+    """The origin of an updated model: the bundle of its trees, their training rows, and the labels learnt since."""
 
     parent: str
     trained_rows: int
@@ -65,7 +65,7 @@ class Update(Record):
 
 @dataclass(frozen=True)
 class Origin:
-    """All that a bundle's manifest tells of its model: rows, parameters, and for an updated model its parent."""
+    """The origin of a model as its manifest records it: rows, parameters, and for an updated model its parent."""
 
     data: TrainingData
     parameters: Parameters
@@ -74,13 +74,13 @@ class Origin:
 
 @cache
 def libraries() -> dict[str, str]:
-    """Versions of the libraries that a score depends on."""
+    """List the versions of the libraries that a score depends on."""
     return {name: _version(*distributions) for name, distributions in _DISTRIBUTIONS.items()}
 
 
 @cache
 def git_commit() -> str:
-    """Commit of the running code: OFFERS_GIT_COMMIT where an image sets it, else asked of git, else 'unknown'."""
+    """Find the commit of the running code: OFFERS_GIT_COMMIT where an image sets it, else git's, else 'unknown'."""
     if commit := os.environ.get("OFFERS_GIT_COMMIT"):
         return commit
     root = Path(__file__).resolve().parents[2]

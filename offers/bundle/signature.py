@@ -1,8 +1,8 @@
-"""A signature beside a bundle: a DSSE envelope around an in-toto statement of every file's SHA-256.
+"""The signature of a bundle, in a file next to it: a DSSE envelope around an in-toto statement of all files' SHA-256.
 
-The form is that of OpenSSF's model signing (a Sigstore bundle, v0.3, with a public key), so that
-`model_signing verify key BUNDLE --signature BUNDLE.sig --public_key PUBLIC` accepts it. Keys are of the curves that it
-takes: P-256, P-384, P-521.
+The format is that of OpenSSF's model signing (a Sigstore bundle, v0.3, with a public key), so that
+`model_signing verify key BUNDLE --signature BUNDLE.sig --public_key PUBLIC` accepts it. Keys must be on a curve that
+this tool supports: P-256, P-384 or P-521.
 """
 
 import base64
@@ -29,16 +29,16 @@ _LARGEST = 10_000_000
 
 
 def beside(bundle: Path) -> Path:
-    """Where the signature of a bundle lies."""
+    """Path of a bundle's signature."""
     return bundle.with_name(f"{bundle.name}.sig")
 
 
 def sign(bundle: Path, key: Path) -> Path:
-    """Sign every file of a bundle; the signature takes the place of one that is there.
+    """Sign every file of a bundle. The signature replaces one that exists already.
 
     Parameters
     ----------
-    bundle : its directory, which is not verified here
+    bundle : the bundle's directory, which is not verified here
     key : private key in PEM, without a password
 
     Raises
@@ -65,7 +65,7 @@ def sign(bundle: Path, key: Path) -> Path:
 
 
 def check(bundle: Path, keys: Sequence[Path]) -> Path:
-    """Check that one of the given keys has signed the bundle as it is; says which.
+    """Check that one of the given keys has signed the bundle in its present state; returns that key's file.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def check(bundle: Path, keys: Sequence[Path]) -> Path:
     Raises
     ------
     BundleError
-        there is no signature, it is of none of these keys, or of other files
+        there is no signature, none of these keys made it, or it covers other files
     """
     path = beside(bundle)
     if not path.is_file():
@@ -111,7 +111,7 @@ def _statement(bundle: Path) -> dict[str, Any]:
 
 
 def _digests(bundle: Path) -> dict[str, str]:
-    """SHA-256 of every file by its path, in the order of paths."""
+    """Hash every file by SHA-256; digests by path, in the order of paths."""
     with os_errors(bundle, BundleError):
         files = sorted(path for path in bundle.rglob("*") if path.is_file())
         return {path.relative_to(bundle).as_posix(): sha256_of(path) for path in files}
@@ -146,7 +146,7 @@ def _envelope(path: Path) -> tuple[bytes, bytes]:
 
 
 def _authenticated(payload: bytes) -> bytes:
-    """What is signed: DSSE's pre-authentication encoding (DSSE v1, protocol.md)."""
+    """Build the bytes to sign: DSSE's pre-authentication encoding (DSSE v1, protocol.md)."""
     kind = PAYLOAD_TYPE.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
@@ -180,6 +180,6 @@ def _algorithm(public: ec.EllipticCurvePublicKey) -> ec.ECDSA:
 
 
 def _hint(public: ec.EllipticCurvePublicKey) -> str:
-    """SHA-256 of the public key in PEM: how a verifier tells whether it was given the right one."""
+    """SHA-256 of the public key in PEM, by which a verifier recognises the right key."""
     content = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""The cheap answer between trainings: the same trees, and a layer that has learnt the labels which have come since."""
+"""An update between trainings: it keeps the trees, and lets the layer learn the labels that came since."""
 
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ from offers.training.dynamics import first_layer, learn
 
 @dataclass(frozen=True, eq=False)
 class Newer:
-    """The rows that are newer than a bundle's: their place, labels, inputs, and what its trees say of them."""
+    """The rows that are newer than a bundle's: their places, labels, encoded inputs, and margins of its trees."""
 
     rows: slice
     labels: np.ndarray
@@ -28,24 +28,24 @@ class Newer:
 
 
 def update(parent: Bundle, dataset: Dataset, lag: int = 0) -> tuple[PropensityModel, Update]:
-    """Teach the parent's layer the rows that have come since it was made.
+    """Let the parent's layer learn the rows that came after the parent was made.
 
     Parameters
     ----------
     parent : the bundle that serves
-    dataset : the rows that it was made from, and newer ones with matured labels after them
-    lag : rows that were scored after these, whose labels are not known yet
+    dataset : the rows that the parent was made from, followed by newer ones with matured labels
+    lag : number of rows that were scored after these, whose labels are not known yet
 
     Returns
     -------
     PropensityModel
     Update
-        its lineage, for `offers.bundle.writing.write`
+        the model's lineage, for `offers.bundle.writing.write`
 
     Raises
     ------
     DataError
-        the contract does without a layer, the rows do not begin with the parent's, or too few are newer
+        the contract has no layer, the rows do not begin with the parent's, or too few rows are newer
     """
     newer = rows_newer(parent, dataset)
     layer = learn(_layer(parent, dataset), newer.matrix, newer.labels, newer.trees, lag)
@@ -54,10 +54,10 @@ def update(parent: Bundle, dataset: Dataset, lag: int = 0) -> tuple[PropensityMo
 
 
 def prequential_propensity(parent: Bundle, dataset: Dataset) -> np.ndarray:
-    """Propensities of the newer rows as updates of the parent would have given them, one every `dynamics.batch` rows.
+    """Score the newer rows as updates of the parent would have, with an update after every `dynamics.batch` rows.
 
-    The first batch is scored by the parent as it is, each later one by a layer that has learnt those before; so no row
-    profits from having been learnt.
+    The parent itself scores the first batch. A layer that has learnt all earlier batches scores each later one, so no
+    row is scored by a model that has learnt it.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def prequential_propensity(parent: Bundle, dataset: Dataset) -> np.ndarray:
 
 
 def rows_newer(parent: Bundle, dataset: Dataset) -> Newer:
-    """The rows after those that the parent was made from; refuses rows that do not begin with these."""
+    """Take the rows after those that the parent was made from; refuses a data set that does not begin with these."""
     manifest, contract = parent.manifest, parent.contract
     if not contract.learns:
         raise DataError(f"contract {contract.name} does without a layer, so there is nothing to update: train anew")
@@ -95,7 +95,7 @@ def rows_newer(parent: Bundle, dataset: Dataset) -> Newer:
 
 
 def _layer(parent: Bundle, dataset: Dataset) -> Layer:
-    """The parent's layer; one of version 0.1 has none, and gets one that has learnt the rows it was made from."""
+    """Take the parent's layer. A parent of version 0.1 has none and gets one that has learnt the parent's rows."""
     if parent.model.layer is not None:
         return parent.model.layer
     first = parent.manifest.data.rows
@@ -106,11 +106,12 @@ def _layer(parent: Bundle, dataset: Dataset) -> Layer:
 
 
 def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation, pd.DataFrame]:
-    """The parent's evaluation, with updates of it held against itself on the newer rows.
+    """Compare updates of the parent with the parent itself on the newer rows.
 
     Returns
     -------
     Evaluation
+        the parent's, with this comparison as its champion's
     DataFrame
         one line per newer row: row, period, window, label, propensity, baseline and champion, which is the parent
     """
@@ -134,5 +135,5 @@ def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation
             "champion": theirs,
         }
     )
-    # Windows belong to rows of the parent's evaluation, which are not scored again.
+    # The windows are left out: they cover rows of the parent's evaluation, which are not scored again here.
     return parent.evaluation.model_copy(update={"champion": comparison, "windows": ()}), scored

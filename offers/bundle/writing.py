@@ -1,4 +1,4 @@
-"""How a bundle is written: whole or not at all, and verified before it is moved into place."""
+"""Writes bundles: whole or not at all, and verified before they are moved into place."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def write(
     Returns
     -------
     Path
-        of the bundle; one of that name that is there already is verified and left as it is
+        the bundle's directory; an existing bundle of that name is verified and left as it is
 
     Raises
     ------
@@ -74,7 +74,7 @@ def write(
 
 
 def save_model(model: PropensityModel, path: Path) -> None:
-    """Write encoder, booster and calibrator into a directory, and the layer where there is one."""
+    """Write encoder, booster, calibrator and, where there is one, the layer into a directory."""
     path.mkdir(parents=True, exist_ok=True)
     for file, content in model_files(model).items():
         (path / file).write_bytes(content)
@@ -102,7 +102,7 @@ def _contents(
 
 
 def _write_samples(path: Path, contract: Contract, model: PropensityModel, dataset: Dataset) -> None:
-    """Write what drift is watched by, with a sample evenly spread over the newest rows, and the golden rows."""
+    """Write the drift reference, a sample spread evenly over the newest rows, and the golden rows."""
     spread = reference_places(len(dataset))
     names = [column.name for column in contract.inputs]
     reference = dataset.frame[names].iloc[spread].reset_index(drop=True)
@@ -119,18 +119,18 @@ def _write_samples(path: Path, contract: Contract, model: PropensityModel, datas
 
 
 def reference_places(rows: int) -> np.ndarray:
-    """Places of the rows that drift is measured from: evenly spread over the newest of the rows trained on."""
+    """Choose the reference rows of drift, spread evenly over the newest training rows; returns their places."""
     newest = np.arange(rows)[-NEWEST_ROWS:]
     return np.asarray(newest[evenly(len(newest), REFERENCE_ROWS)])
 
 
 def evenly(rows: int, count: int) -> np.ndarray:
-    """Places of up to `count` rows, spread from the first to the last."""
+    """Choose up to `count` of `rows` rows, spread evenly from the first to the last; returns their places."""
     return np.unique(np.linspace(0, rows - 1, count).astype(int))
 
 
 def _settle(partial: Path, final: Path) -> Path:
-    """Verify a finished directory and move it into place in one step, its bytes on the disk first."""
+    """Verify a finished directory, flush it to the disk, and move it into place in one step."""
     load(partial, expected=final.name)
     for file in partial.iterdir():
         sync(file)
@@ -138,7 +138,7 @@ def _settle(partial: Path, final: Path) -> Path:
     try:
         partial.rename(final)
     except OSError:
-        # The same bundle is there already, from an earlier run or one that was faster.
+        # The same bundle exists already, from an earlier run or from a parallel one that was faster.
         if not final.is_dir():
             raise
         load(final)
