@@ -1,1 +1,1 @@
-"""What is known of a data set: its columns, their roles, and how it is judged."""
+"""The contract of a data set: its columns, their roles, and how models of it are judged."""

@@ -1,4 +1,4 @@
-"""A column of a data set: its type, what it may hold, and its role."""
+"""A column of a data set: its type, its allowed values, and its role."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,7 +15,7 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 
 
 class Role(StrEnum):
-    """What a column is to the decision."""
+    """The part that a column plays in the decision."""
 
     CUSTOMER = "customer"
     OFFER = "offer"
@@ -42,12 +42,12 @@ def _names_a_day(form: str) -> bool:
 
 
 class Column(Section):
-    """One column: its type, what it may hold, and its role.
+    """One column: its type, its allowed values, and its role.
 
-    `missing` lists values that stand for "not known" (999 days, -1 years); `unknown` says what a category
-    outside `values` does to a row; `true_values` and `false_values` are words of a boolean besides those of
-    `offers.contract.values`; `format` is how text writes a date, in the directives of strptime; `typical` is a central
-    range, or a share per value, for the simulated world.
+    `missing` lists values that stand for "not known" (999 days, -1 years). `unknown` says what happens to a row with a
+    category outside `values`. `true_values` and `false_values` are words of a boolean besides those of
+    `offers.contract.values`. `format` is the format of a date in text, in the directives of strptime. `typical` is a
+    central range, or a share per value, for the simulated world.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -71,7 +71,7 @@ class Column(Section):
 
     @property
     def is_input(self) -> bool:
-        """Whether a model sees this column."""
+        """Whether this column is an input of models."""
         return self.role in INPUT_ROLES
 
     @property
@@ -84,7 +84,7 @@ class Column(Section):
 
     @property
     def has_groups(self) -> bool:
-        """Whether rows can be told apart by it: by category, by yes and no, or by band."""
+        """Whether the column divides rows into groups: by category, by yes and no, or by band."""
         return self.type in ("category", "boolean") or bool(self.bands)
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ RESERVED = ("k", "offers", "as_of", "customer_id", "decision_id", "scored_at", "
 
 
 class Contract(Section):
-    """Everything that is known of a data set before its first row arrives."""
+    """Everything that is known about a data set before its first row arrives."""
 
     name: Annotated[str, form(r"^[a-z][a-z0-9-]{1,40}$", "small letters, digits and -, such as bank-marketing")]
     title: str
@@ -60,17 +60,17 @@ class Contract(Section):
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The columns a model sees, in the contract's order; leakage is never among them."""
+        """The columns that models see, in the contract's order; leakage columns are never among them."""
         return tuple(column for column in self.columns if column.is_input)
 
     @property
     def learns(self) -> bool:
-        """Whether models have a layer that learns between trainings: it takes rows in time order."""
+        """Whether models have a layer that learns between trainings, which needs rows in time order."""
         return self.time is not None and self.dynamics.share > 0
 
     @property
     def without_layer(self) -> "Contract":
-        """The same with `dynamics: none`."""
+        """The same contract with `dynamics: none`."""
         return self.model_copy(update={"dynamics": self.dynamics.model_copy(update={"share": 0.0})})
 
     @property
@@ -185,13 +185,13 @@ def load(where: str) -> Contract:
     Raises
     ------
     ContractError
-        no such contract, not YAML, or a key is unknown, missing or has a wrong value: names line and key
+        there is no such contract, it is not YAML, or a key is unknown, missing or wrong; the message names line and key
     """
     return parse(*_FILE.find(where))
 
 
 def text(where: str) -> str:
-    """The YAML text that `load` would read, so that it can travel into a pipeline run."""
+    """Get the YAML text that `load` would read, so that it can be passed to a pipeline run."""
     return _FILE.find(where)[0]
 
 

@@ -1,4 +1,4 @@
-"""The contract of a market: many users, hundreds of products, and what users do. One YAML file drives everything."""
+"""The contract of a market: many users, hundreds of products, and users' events. One YAML file drives everything."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,9 +20,10 @@ Name = Annotated[str, form(r"^[a-z][a-z0-9_]{0,39}$", "small letters, digits and
 
 
 class Table(Section):
-    """A table of users or products: its file, the column of ids, and that of the moment since when a row holds.
+    """A table of users or products: its file, its column of ids, and its column of moments from which rows are valid.
 
-    A row holds for `time_to_live` days, or until there is a newer one of its id; then its values are missing.
+    A row is valid until there is a newer one of its id, and for `time_to_live` days at most. After that time, if there
+    is no newer one, its values are missing.
     """
 
     file: FileName
@@ -32,7 +33,7 @@ class Table(Section):
 
 
 class Interactions(Section):
-    """The table of what users did: its file, and the columns of event, moment and position in the list."""
+    """The table of users' events: its file, and its columns of event, moment and position in the list."""
 
     file: FileName
     event: ColumnName = "event"
@@ -41,10 +42,10 @@ class Interactions(Section):
 
 
 class Event(Section):
-    """A kind of event. The kinds stand in the order in which they follow each other, from view to approval.
+    """A kind of event. The contract lists the kinds in the order in which they happen, from view to approval.
 
-    `typical` is the share of the events before it that it follows, and `delay_hours` the mean time in between, in the
-    simulated market; `weight` says how much an event counts.
+    In the simulated market an event follows the share `typical` of the events of the kind before, after `delay_hours`
+    on average. `weight` is the importance of an event.
     """
 
     name: Name
@@ -54,10 +55,10 @@ class Event(Section):
 
 
 class Pair(Section):
-    """A column of a pair: how a user's column and a product's compare.
+    """A column of user-product pairs, which compares a user's column with a product's.
 
-    `difference` and `ratio` are the user's value minus, and over, the product's. `at_least` is whether the user's value
-    reaches the product's, and `equal` whether both are the same word.
+    `difference` is the user's value minus the product's, and `ratio` the user's divided by the product's. `at_least` is
+    whether the user's value reaches the product's, and `equal` whether both are the same word.
     """
 
     name: Name
@@ -67,12 +68,12 @@ class Pair(Section):
 
 
 class Feature(Section):
-    """What the events before a moment say of a user, a product or a pair.
+    """A feature of a user, a product or a pair, aggregated from the events before a moment.
 
-    `count` is their number, `weight` the sum of their weights, each within every one of `windows` (days before the
-    moment), or over all time; `recency` the days since the newest. An event at the moment itself is not seen. Where the
-    newest is older than `time_to_live` days, or there is none, the value is missing; without a time to live a count of
-    nothing is 0.
+    `count` is the number of events and `weight` the sum of their weights, within each of `windows` (days before the
+    moment) or over all time. `recency` is the number of days since the newest event. An event at the moment itself does
+    not count. The value is missing where there is no event, or the newest is older than `time_to_live` days; without a
+    time to live, a count or weight of no events is 0.
     """
 
     name: Name
@@ -84,7 +85,7 @@ class Feature(Section):
 
     @property
     def columns(self) -> dict[str, float | None]:
-        """The names of its columns, and the window of each."""
+        """The names of the feature's columns, with the window of each, in days."""
         return {f"{self.name}_{window:g}d": window for window in self.windows} or {self.name: None}
 
 
@@ -106,10 +107,10 @@ class MarketSimulation(Section):
 
 
 class Market(Section):
-    """Everything that is known of a market before its first event arrives.
+    """Everything that is known about a market before its first event arrives.
 
-    A column of role `customer` is a user's, one of role `offer` a product's, and a `protected` one a user's that no
-    model sees.
+    A column of role `customer` describes users, and one of role `offer` describes products. A `protected` column
+    describes users, and no model sees it.
     """
 
     name: Annotated[str, form(r"^[a-z][a-z0-9-]{1,40}$", "small letters, digits and -, such as fintech")]
@@ -130,17 +131,17 @@ class Market(Section):
 
     @property
     def user_columns(self) -> tuple[Column, ...]:
-        """What the table of users holds beside key and time, protected columns included."""
+        """The columns of the table of users apart from key and time, protected columns included."""
         return tuple(column for column in self.columns if column.role != Role.OFFER)
 
     @property
     def product_columns(self) -> tuple[Column, ...]:
-        """What the table of products holds beside key and time."""
+        """The columns of the table of products apart from key and time."""
         return tuple(column for column in self.columns if column.role == Role.OFFER)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that the file says, in hex; comments and layout don't count."""
+        """SHA-256 of the file's content, in hex; comments and layout don't count."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @model_validator(mode="after")
@@ -163,7 +164,7 @@ class Market(Section):
                 yield ("columns",), f"no column has role {role}, so nothing would be known of {noun}"
 
     def _name_problems(self) -> Iterator[Problem]:
-        """A joined row has one column of each name."""
+        """Yield names that are reserved or taken, because a joined row has one column of each name."""
         named: list[tuple[tuple[str | int, ...], str]] = [
             (("users", "key"), self.users.key),
             (("products", "key"), self.products.key),
@@ -232,13 +233,13 @@ def load(where: str) -> Market:
     Raises
     ------
     ContractError
-        no such market, not YAML, or a key is unknown, missing or has a wrong value: names line and key
+        there is no such market, it is not YAML, or a key is unknown, missing or wrong; the message names line and key
     """
     return parse(*_FILE.find(where))
 
 
 def text(where: str) -> str:
-    """The YAML text that `load` would read."""
+    """Get the YAML text that `load` would read."""
     return _FILE.find(where)[0]
 
 

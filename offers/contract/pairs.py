@@ -1,4 +1,4 @@
-"""How a user and a product compare: the columns of a pair, in training, in serving and in the simulated market."""
+"""Compares users with products: the columns of pairs, for training, serving and the simulated market alike."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +14,17 @@ Floats = NDArray[np.float64]
 def pair_values(
     market: Market, pair: Pair, users: Mapping[str, NDArray[Any]], products: Mapping[str, NDArray[Any]]
 ) -> Floats:
-    """The values of a column of pairs.
+    """Compute the values of a column of pairs.
 
     Parameters
     ----------
-    users, products : of each column its values, of shapes that broadcast; numbers as they are, categories as codes of
-        the contract's `values`, NaN where missing
+    users, products : values by column, of shapes that broadcast; categories are codes of the contract's `values`, other
+        values numbers, NaN where missing
 
     Returns
     -------
-    ndarray, of the broadcast shape; NaN where either side is missing, and where a ratio's lower side is 0
+    ndarray
+        of the broadcast shape; NaN where either side is missing, and where a ratio's denominator is 0
 
     Examples
     --------
@@ -47,6 +48,6 @@ def pair_values(
 
 
 def _recoded(codes: NDArray[Any], words: tuple[str, ...], others: tuple[str, ...]) -> Floats:
-    """Codes of `words` as codes of `others`; a word that the others lack is -1, which equals none of them."""
+    """Turn codes of `words` into codes of `others`; a word that `others` lack becomes -1, which equals no code."""
     places = np.array([others.index(word) if word in others else -1 for word in words], np.float64)
     return np.where(np.isnan(codes), np.nan, places[np.nan_to_num(codes).astype(np.intp)])

@@ -1,4 +1,4 @@
-"""The reference of a file's keys: a JSON Schema by which editors check the file, and the tables of its page."""
+"""The reference of a file's keys: a JSON Schema with which editors check the file, and tables for its docs page."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def json_schema(model: type[Section], title: str, words: Words) -> str:
 
 
 def with_tables(page: str, sections: Mapping[str, type[Section]], words: Words) -> str:
-    """A page with the tables between its marks as the sections have their keys and defaults."""
+    """Replace the tables between a page's marks by tables of the sections' keys and defaults."""
 
     def table(match: re.Match[str]) -> str:
         lines = "\n".join(_lines(sections[match[2]], words[match[2]]))
@@ -41,7 +41,7 @@ def with_tables(page: str, sections: Mapping[str, type[Section]], words: Words) 
 
 
 def sections_of(model: type[Section]) -> dict[str, type[Section]]:
-    """A file's section and those inside it, by the names of their classes."""
+    """Collect a file's section and the sections inside it, by the names of their classes."""
     models = {model.__name__: model}
     for field in model.model_fields.values():
         for kind in _sections_in(field.annotation):
@@ -80,7 +80,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def main() -> None:
-    """Write the tables of docs/contract.md and docs/market.md anew."""
+    """Rewrite the tables of docs/contract.md and docs/market.md."""
     from offers.contract.contract import Contract
     from offers.contract.market import Market
     from offers.contract.words import CONTRACT, MARKET

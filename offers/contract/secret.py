@@ -1,4 +1,4 @@
-"""Secrets of a source: a URI refers to them, and they are read only where its connection opens."""
+"""Secrets of a source: a URI only refers to them, and they are read when its connection is opened."""
 
 import os
 import re
@@ -27,7 +27,7 @@ _HIDDEN = "***"
 
 
 def literal_secret(uri: str) -> str | None:
-    """Name what in a URI looks like a secret that stands there in full; None where all are references.
+    """Name the part of a URI that looks like a secret written in full; None where all secrets are references.
 
     Examples
     --------
@@ -48,27 +48,27 @@ def literal_secret(uri: str) -> str | None:
 
 
 def refuse_literal(uri: str, where: str, error: type[OffersError] = SourceError) -> None:
-    """Raise where a URI holds a secret; the message does not repeat it."""
+    """Raise `error` where a URI holds a secret; the message does not repeat the secret."""
     if secret := literal_secret(uri):
         raise error(f"{where}: it holds {secret}, which would be copied to reports, bundles and logs: {ADVICE}")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A URI with its secrets in it: for a driver, and for nobody to see."""
+    """A URI that contains its secrets: only a driver may see it."""
 
     uri: str = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
 
     def hidden(self, text: str) -> str:
-        """A text with the secrets in it hidden."""
+        """Replace the secrets in a text."""
         for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, _HIDDEN).replace(quote(secret, safe=""), _HIDDEN)
         return text
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Hide the secrets in what is said of a failure."""
+        """Hide the secrets in the messages of errors that the block raises."""
         try:
             yield
         except OffersError as error:
@@ -78,12 +78,14 @@ class Opened:
 
 
 def opened(uri: str, environment: Mapping[str, str] = os.environ) -> Opened:
-    """Read what a URI refers to. A reference that is the whole URI stands as it is; within one it is percent-encoded.
+    """Fill in the secrets that a URI refers to.
+
+    A secret that is the whole URI is taken as it is; a secret within a URI is percent-encoded.
 
     Raises
     ------
     SourceError
-        there is no such variable or file, or it is empty
+        a variable or file that the URI refers to is missing or empty
     """
     secrets: list[str] = []
     whole = _REFERENCE.fullmatch(uri) is not None

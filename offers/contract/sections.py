@@ -1,4 +1,4 @@
-"""The sections of a contract beside its columns: source, target, time, evaluation, model, gate, watch."""
+"""The sections of a contract apart from its columns: source, target, time, evaluation, model, gate, watch and more."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
@@ -13,9 +13,9 @@ Month = Annotated[str, form(r"^\d{4}-(0[1-9]|1[0-2])$", "a month such as 2008-05
 
 
 class CsvFormat(Section):
-    """How text is written: `missing` are words that stand for an empty cell, whatever the column.
+    """The format of text files. `missing` are words that stand for an empty cell in any column.
 
-    `sheet` is that of an Excel workbook, the first by default.
+    `sheet` names the sheet of an Excel workbook, by default the first.
     """
 
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
@@ -36,9 +36,9 @@ class CsvFormat(Section):
 class Source(Section):
     """Where the rows come from.
 
-    `uri` is a file, http(s)://, s3:// or SQLAlchemy URL, or "simulated"; `member` the path inside a zip (zips
-    in zips with further `/`), `sha256` of the innermost file, `query` the SQL text. `extra_columns` says what columns
-    do that the contract does not declare.
+    `uri` is a file, http(s)://, s3:// or SQLAlchemy URL, or "simulated". `member` is the path inside a zip; it
+    continues inside a zip in a zip. `sha256` is the checksum of the innermost file, and `query` the SQL text.
+    `extra_columns` says whether columns that the contract does not declare are refused or ignored.
     """
 
     uri: str | None = None
@@ -60,7 +60,7 @@ class Source(Section):
 
 
 class Target(Section):
-    """The outcome: its column, the value that counts as acceptance, and when a label is mature."""
+    """The outcome: its column, its value for acceptance, and the age at which a label is mature."""
 
     column: str
     positive: Text
@@ -69,7 +69,7 @@ class Target(Section):
 
 
 class Timeline(Section):
-    """Rows are in time order. `column` is a date, or a month whose name wraps into the next year from `start`."""
+    """The time order of rows. `column` holds dates, or names of months that begin at `start` and wrap over years."""
 
     column: str
     start: Month | None = None
@@ -77,7 +77,7 @@ class Timeline(Section):
 
 
 class EvaluationSettings(Section):
-    """How quality is estimated: out-of-time windows with refits where there is time order, else folds."""
+    """How quality is estimated: in out-of-time windows with refits where rows have a time order, else in folds."""
 
     train_share: Share = 0.6
     windows: Annotated[int, Field(ge=1, le=12)] = 3
@@ -89,9 +89,9 @@ class EvaluationSettings(Section):
 
 
 class Calibration(Section):
-    """Platt scaling of the margins that the model gave to the newest `rows` rows before it had seen them.
+    """Platt scaling, fitted on margins of the newest `rows` rows, which the scoring fit had not seen.
 
-    `prior` is the weight, in rows, of the belief that the margins are right already.
+    `prior` is the weight, in rows, of the belief that the margins are calibrated already.
     """
 
     rows: Annotated[int, Field(ge=200)] = 2000
@@ -112,7 +112,7 @@ class ModelSettings(Section):
 
 
 class Watching(Section):
-    """When scored rows have drifted: `drift.reference.Watch` explains each key."""
+    """Thresholds of drift; `offers.drift.reference.Watch` explains each key."""
 
     window: Annotated[int, Field(ge=100)] = 1000
     consecutive: Annotated[int, Field(ge=1, le=20)] = 2
@@ -131,17 +131,17 @@ _OLD_KEYS = ("recalibrate", "recalibration_rows", "platt_labels", "prior")
 
 
 class Walk(Section):
-    """How a weight of the dynamic layer moves: its spread in the long run, in log-odds, and its memory in rows."""
+    """How a weight of the dynamic layer moves: its long-run standard deviation in log-odds, and its memory in rows."""
 
     spread: Annotated[float, Field(gt=0, le=10)]
     memory: Annotated[float, Field(ge=1)]
 
 
 class Dynamics(Section):
-    """The layer that learns between trainings, of a contract with time order: `offers.model.layer` has its rule.
+    """The layer that learns between trainings, for a contract with time order; `offers.model.layer` has its formulas.
 
-    `fast` and `slow` are the two parts of its level, `columns` its other weights. It learns `batch` rows at a time, and
-    is never more than `share` of a margin. `dynamics: none` does without it.
+    `fast` and `slow` are the walks of the two parts of its level, and `columns` that of its other weights. The layer
+    learns `batch` rows at a time, and its part of a margin is at most `share`. `dynamics: none` leaves it out.
     """
 
     fast: Walk = Walk(spread=0.5, memory=500)
@@ -152,11 +152,12 @@ class Dynamics(Section):
 
 
 class Retraining(Section):
-    """When models are trained again: `offers.monitoring.two_of_three` has the rule.
+    """When models are trained again; `offers.monitoring.two_of_three` has the rule.
 
-    `cool_down` rows are scored between two trainings, `patience` rows where labels do not show harm. `labels` matured
-    labels, `outcomes` of them of each kind, are the fewest that performance is judged by, the `newest` ones at most;
-    a training waits for `labels` that the model has not learnt from. `surprise` is in standard deviations.
+    At least `cool_down` rows are scored between two trainings, and `patience` rows where labels show no harm.
+    Performance is judged by at least `labels` matured labels, at least `outcomes` of each outcome, and at most by the
+    `newest` ones. A training waits for `labels` labels that the model has not learnt from. `surprise` is the distance
+    from what the scores promise, in standard deviations, that counts as a breach.
     """
 
     cool_down: Annotated[int, Field(ge=1)] = 500
@@ -169,7 +170,8 @@ class Retraining(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_old_keys(cls, content: Any) -> Any:
-        # Contracts inside bundles of version 0.1 may hold them: recalibration was what the layer is now.
+        # Contracts inside bundles of version 0.1 may have these keys, from the time when recalibration did what the
+        # layer does now.
         return (
             {key: value for key, value in content.items() if key not in _OLD_KEYS}
             if isinstance(content, dict)
@@ -181,10 +183,10 @@ Metric = Literal["auc", "average_precision", "log_loss", "brier", "ece", "ks", "
 
 
 class GateRule(Section):
-    """One line of the gate.
+    """One rule of the gate.
 
-    `on` says which figure: pooled over all windows (or folds), each window, or within periods. `ceiling` is the
-    value above which a figure is too good to be true.
+    `on` chooses the figure: pooled over all windows (or folds), of each window, or within periods. Above `ceiling` a
+    figure is too good to be true.
     """
 
     metric: Metric
@@ -212,7 +214,7 @@ class GateRule(Section):
 
 
 class ApprovalSettings(Section):
-    """Who lets a release be promoted: the gate alone, or so many people beside it, for so many days."""
+    """Who approves a release: the gate alone, or `people` people as well, whose approvals hold for `days` days."""
 
     by: Literal["people", "gate"] = "people"
     people: Annotated[int, Field(ge=1, le=9)] = 2
@@ -220,10 +222,10 @@ class ApprovalSettings(Section):
 
 
 class Challenge(Section):
-    """What a challenger has to show against the model that serves, on the newest `rows` matured rows.
+    """The comparison of a challenger with the model that serves, on the newest `rows` matured rows.
 
-    By each of `auc` (within periods), `log_loss` and `ece` it may be worse than what serves by so much. With fewer than
-    `fewest` rows it is refused.
+    `auc` (within periods), `log_loss` and `ece` say by how much the challenger may be worse in each. It is refused
+    where there are fewer than `fewest` rows.
     """
 
     rows: Annotated[int, Field(ge=100)] = 2000
@@ -234,7 +236,7 @@ class Challenge(Section):
 
 
 class Simulation(Section):
-    """The simulated world: acceptance rate and the spread, in logits, of customers and of periods."""
+    """The simulated world: its acceptance rate, and the standard deviations of customers and of periods, in logits."""
 
     rows: Annotated[int, Field(ge=100)] = 40000
     base_rate: Share = 0.1

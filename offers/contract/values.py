@@ -1,4 +1,4 @@
-"""One rule for a value, whatever door it comes through: a file, a query, a request, a tensor or a catalogue."""
+"""The rules for values, the same for files, queries, requests, tensors and catalogues."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ FALSE_WORDS = ("false", "f", "no", "n", "off", "0")
 
 
 def limits(column: "Column") -> tuple[float, float]:
-    """The lowest and the highest value that a column of numbers or booleans may hold, in whatever form it comes."""
+    """The lowest and the highest value that a column of numbers or booleans may hold."""
     if column.type == "boolean":
         return 0.0, 1.0
     low, high = (float(-SAFE_INTEGER), float(SAFE_INTEGER)) if column.type == "integer" else (-LARGEST, LARGEST)
@@ -32,7 +32,7 @@ def limits(column: "Column") -> tuple[float, float]:
 
 
 def boolean_words(column: "Column") -> dict[str, bool]:
-    """Words that stand for yes and no in a boolean column, in small letters.
+    """Map the words for yes and no of a boolean column, in lower case, to their meaning.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def boolean_words(column: "Column") -> dict[str, bool]:
 
 
 def word(value: Any, allowed: Sequence[str] = ()) -> str:
-    """A value as the word that a CSV file would hold: 1 for 1.0; for a boolean that word of `allowed` which means it.
+    """Write a value as a CSV file would: 1 for 1.0; a boolean as the word of `allowed` that means it.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def word(value: Any, allowed: Sequence[str] = ()) -> str:
 
 
 def shown_number(value: Any) -> str:
-    """A number in a message: whole ones in full, where they are not astronomical.
+    """Write a number for a message, with a whole number below 1e16 in full.
 
     Examples
     --------
@@ -75,12 +75,12 @@ def shown_number(value: Any) -> str:
 
 
 def numbers_among(words: Iterable[str]) -> list[float]:
-    """Those of some words that are numbers."""
+    """Pick the words that are numbers, and parse them."""
     return [number for number in map(as_number, words) if number is not None]
 
 
 def as_number(text: str) -> float | None:
-    """The finite number that a text is, or None."""
+    """Parse a text as a finite number; None where it is not one."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the keys of a contract mean: docs/contract.md and the schema of editors are written from these words."""
+"""What the keys of a contract mean. docs/contract.md and the JSON Schema for editors are generated from these words."""
 
 CONTRACT: dict[str, dict[str, str]] = {
     "Contract": {
