@@ -1,1 +1,1 @@
-"""How far a window of rows is from the reference. Safe for the sidecar: imports no contract."""
+"""Measures how far a window of rows is from the reference. It imports no contract, so the sidecar can use it."""

@@ -1,9 +1,10 @@
-"""Judges a window of scored rows against the reference that a bundle carries, and raises an alarm once drift lasts.
+"""Judges a window of scored rows against the reference in a bundle, and raises an alarm once drift lasts.
 
-A window is *suspect* in some respect (a column's distribution, the share of one value, the score, its mean) if both the
-p-value and the size of the effect are beyond their thresholds. An alarm needs `Watch.consecutive` suspect windows in a
-row, and that all their rows together are beyond chance when every respect that is tested is counted: Benjamini and
-Hochberg's false-discovery rate. So a rare value that doubles is found, and noise is not, whatever the windows' size.
+Many quantities of a window are tested: each column's distribution, the share of each value, the scores, their mean. A
+window is *suspect* in one of them if both the p-value and the size of the effect are beyond their thresholds. An alarm
+needs `Watch.consecutive` suspect windows in a row. In addition, the p-value of their pooled rows must be significant
+among all tests by Benjamini and Hochberg's false-discovery rate, since among many tests chance alone often finds
+something. So a rare value that doubles is found, and noise is not, whatever the windows' size.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -67,14 +68,14 @@ def examine(
     ----------
     reference : of the bundle that scored the rows
     rows : DataFrame with the reference's columns, at least one row; text, numbers or None, or the contract's types
-    propensity : ndarray, shape (len(rows),), in [0, 1], as the bundle's model scores `at_reference_offers(rows)`
+    propensity : ndarray, shape (len(rows),), in [0, 1], the bundle's scores of `at_reference_offers(rows)`
     importance : mean |contribution| of the window's rows by column, where attribution is to be watched
-    p_values : p-values of columns that another library has computed, instead of ours
+    p_values : p-values of columns by another library, which replace ours
 
     Raises
     ------
     DataError
-        there are no rows, a column is missing, foreign or holds an infinite number, or a propensity is none
+        there are no rows; a column is missing, unknown or holds an infinite number; or a propensity is not in [0, 1]
     """
     _check(reference, rows, propensity, p_values or {})
     cells = {column.name: column.encode(rows[column.name]) for column in reference.columns}
@@ -92,9 +93,9 @@ def examine(
 
 
 def at_reference_offers(reference: Reference, rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Give rows the reference's mix of offers, so that their scores can be compared whatever the policy chose.
+    """Replace the rows' offers by the reference's mix, so that scores can be compared whatever the policy chose.
 
-    The columns that the bank sets are drawn together, from one reference row for each row.
+    Each row takes all columns that the bank sets from one reference row, drawn at random.
     """
     ours = [column.name for column in reference.columns if column.list == "ours"]
     places = np.random.default_rng(seed).integers(0, len(reference), len(rows))
@@ -103,14 +104,14 @@ def at_reference_offers(reference: Reference, rows: pd.DataFrame, seed: int = 0)
 
 
 def at_mix(reference: Reference, propensity: Callable[[pd.DataFrame], Floats], seed: int = MIX_SEED) -> Reference:
-    """The reference with the propensities of its rows at offers drawn from its own mix.
+    """Rescore the reference's rows with offers drawn from its own mix.
 
     A window's offers are replaced by random draws from the reference's mix before scoring, so that the policy's
     choices cancel out. The reference must be rescored in the same way, or the two could not be compared.
 
     Parameters
     ----------
-    propensity : scores rows such as `at_reference_offers` gives
+    propensity : function that scores rows from `at_reference_offers`
     """
     return replace(reference, propensity=propensity(at_reference_offers(reference, reference.frame, seed)))
 
@@ -121,7 +122,7 @@ def examine_labels(labels: NDArray[Any], reference_positives: int, reference_row
     Parameters
     ----------
     labels : shape (n,), True or 1 where the offer was accepted
-    reference_positives, reference_rows : of the training data
+    reference_positives, reference_rows : acceptances and rows of the training data
     """
     rows, positives = len(labels), int(np.sum(labels))
     low, high = map(float, significance.wilson_interval(positives, rows))
@@ -133,7 +134,7 @@ def examine_labels(labels: NDArray[Any], reference_positives: int, reference_row
 def _measured(
     reference: Reference, column: WatchedColumn, cells: Floats, p_values: Mapping[str, float]
 ) -> ColumnReport:
-    """The column's report, but for what depends on all columns: whether it is a discovery."""
+    """Measure a column. Whether it is a discovery depends on all columns, so `_discovered` fills those fields in."""
     known_column, watch, numeric = reference.known[column.name], reference.watch, column.kind == "number"
     counts = known_column.count(cells)
     distance, p = known_column.distance(cells, counts)
@@ -162,7 +163,7 @@ def _measured(
 
 
 def _shares(column: WatchedColumn, counts: Counts, known_column: Known, watch: Watch) -> tuple[ShareReport, ...]:
-    """Each value's share; of a number, that of its missing cells alone."""
+    """Report the share of each value; for a number, only the share of its missing cells."""
     labels = (MISSING,) if column.kind == "number" else column.labels
     now, before, rows = counts[-len(labels) :], known_column.counts[-len(labels) :], int(counts.sum())
     p_values = significance.share_p_values(before, known_column.rows, now, rows)
@@ -185,7 +186,9 @@ def _shares(column: WatchedColumn, counts: Counts, known_column: Known, watch: W
 
 
 def _discovered(columns: list[ColumnReport], rate: float) -> Iterator[ColumnReport]:
-    """Mark what is beyond the false-discovery rate, among everything on the same list of columns."""
+    """Mark the discoveries: the tests that are significant at the false-discovery rate and suspect."""
+    # Tests compete only within one list of columns. Offers and columns that drift by nature mostly have tiny p-values.
+    # As discoveries they would loosen the threshold for watched columns, since the rate is a share of discoveries.
     families: dict[str, list[float]] = {}
     for column in columns:
         families.setdefault(column.list, []).extend(_p_values(column))
@@ -239,7 +242,7 @@ def _rate_report(
 
 
 def _attribution(reference: Reference, importance: Mapping[str, float]) -> float | None:
-    """NDCG over the watched columns: what the others add to a score moves by nature, or with our policy."""
+    """Compute the NDCG over the watched columns; the importance of the others moves by nature or with our policy."""
     watched = [column.name for column in reference.columns if column.list == "watched"]
     if missing := [name for name in watched if name not in importance or name not in reference.importance]:
         raise DataError(f"expected the importance of every watched column, got none of {', '.join(missing)}")

@@ -1,6 +1,6 @@
-"""What windows of scored rows are compared with: the columns, the thresholds, and rows as they were in training.
+"""The reference of drift: the columns, the thresholds, and sample rows from training.
 
-Imports no contract: the drift sidecar reads a bundle's reference in an environment of its own, which has pydantic 1.
+It imports no contract, because the drift sidecar reads a bundle's reference in an environment that has pydantic 1.
 """
 
 import hashlib
@@ -41,17 +41,17 @@ _BOOLEANS = {"false": 0, "0": 0, "true": 1, "1": 1}
 
 @dataclass(frozen=True)
 class Watch:
-    """When a window is suspect, and when that is an alarm: a contract's `watch`, without the contract.
+    """Thresholds of suspect windows and of alarms: a contract's section `watch`, without the contract.
 
     Attributes
     ----------
-    window : rows of a window
-    consecutive : suspect windows in a row that raise an alarm
-    p_value : of one window, below which it may be suspect
-    false_discovery_rate : of alarms, over everything that is tested
-    ks, cramers_v, psi : distances of distributions; PSI counts only beyond its own noise at this number of rows
-    share_ratio, share_difference : both needed for the share of one value (missing and never seen ones included)
-    rate_ratio : mean propensity, or acceptance rate, against the reference's, either way
+    window : number of rows of a window
+    consecutive : number of suspect windows in a row that raise an alarm
+    p_value : highest p-value of a suspect window
+    false_discovery_rate : of alarms, over all tests
+    ks, cramers_v, psi : smallest distances of distributions; PSI must also exceed its noise at the window's size
+    share_ratio, share_difference : smallest change of one value's share, both needed; missing and unseen values count
+    rate_ratio : smallest ratio of mean propensity, or acceptance rate, to the reference's, in either direction
     attribution : normalised discounted cumulative gain of the features' ranks, below which their order has changed
     """
 
@@ -74,7 +74,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class WatchedColumn:
-    """One input column. A column is "expected" to drift by nature, or "ours", set by the bank; else it is "watched".
+    """One input column. It is "expected" if it drifts by nature, "ours" if the bank sets it, and "watched" otherwise.
 
     Examples
     --------
@@ -90,16 +90,16 @@ class WatchedColumn:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that its rows are counted by: its values, the unseen ones, and the missing ones."""
+        """The labels by which rows are counted: the column's values, one for unseen values, one for missing cells."""
         return (*self.values, UNSEEN, MISSING)
 
     def encode(self, cells: "pd.Series[Any]") -> Floats:
-        """Numbers as they are; categories as their place in `values`, or len(values) where never seen; NaN is missing.
+        """Encode cells: numbers as they are; categories by place in `values`, unseen as len(values); NaN is missing.
 
         Raises
         ------
         DataError
-            a number is infinite, or is none
+            a cell of a number is infinite, or is not a number
         """
         return self._numbers(cells) if self.kind == "number" else self._places(cells)
 
@@ -123,7 +123,7 @@ class WatchedColumn:
 
 
 def watched_columns(contract: "Contract") -> tuple[WatchedColumn, ...]:
-    """The contract's inputs as columns to watch."""
+    """Turn the contract's inputs into columns to watch."""
     return tuple(
         WatchedColumn(
             name=column.name,
@@ -138,7 +138,7 @@ def watched_columns(contract: "Contract") -> tuple[WatchedColumn, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known of a column of the reference: its numbers in rising order, and its rows per bin or per label."""
+    """Statistics of a reference column: its numbers in rising order, and its rows per bin or per label."""
 
     column: WatchedColumn
     numbers: Floats
@@ -157,13 +157,16 @@ class Known:
         return int(self.counts.sum())
 
     def count(self, cells: Floats) -> Counts:
-        """Rows per bin of a number, or per label; the last are the missing ones."""
+        """Count rows per bin for a number, else per label; the last count is of missing cells."""
         if self.column.kind == "number":
             return drift.bin_counts(cells, self.edges)
         return _label_counts(self.column, cells)
 
     def distance(self, cells: Floats, counts: Counts) -> tuple[float, float]:
-        """KS distance, or Cramér's V, of the known cells, and its p-value; NaN where one side has none."""
+        """Compute the KS distance or Cramér's V over cells that are not missing, and its p-value.
+
+        Both are NaN where one side has no such cells.
+        """
         if self.column.kind != "number":
             both = self.counts[:-1], counts[:-1]
             return drift.cramers_v(*both), significance.chi_squared_p_value(*both)
@@ -174,7 +177,7 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What windows are compared with: rows as they were when the model was trained, and their propensities.
+    """The rows that windows are compared with, sampled from the training rows, and their propensities.
 
     Attributes
     ----------
@@ -183,7 +186,7 @@ class Reference:
     frame : DataFrame, with the columns' names, in any order
     propensity : ndarray, shape (len(frame),), in [0, 1]
     importance : mean |contribution| to the log-odds, by column
-    name : of the bundle
+    name : the bundle's name
     """
 
     columns: tuple[WatchedColumn, ...]
@@ -195,12 +198,12 @@ class Reference:
 
     @classmethod
     def of_bundle(cls, path: Path) -> "Reference":
-        """Read it from a bundle's directory; the files that are read have to be those of its manifest.
+        """Read the reference from a bundle's directory; the files must match the bundle's manifest.
 
         Raises
         ------
         BundleError
-            a file is missing, changed or foreign
+            a file is missing, changed or of another format
         """
         manifest = _read(path, "manifest.json")
         try:
@@ -218,20 +221,20 @@ class Reference:
         return len(self.frame)
 
     def where(self, mask: NDArray[np.bool_]) -> "Reference":
-        """The rows that a mask marks; all of them where it marks fewer than `FEWEST`."""
+        """Keep the rows that a mask marks; keep all where it marks fewer than `FEWEST`."""
         if mask.all() or mask.sum() < FEWEST:
             return self
         return replace(self, frame=self.frame[mask].reset_index(drop=True), propensity=self.propensity[mask])
 
     def noise(self, column: str, rows: int) -> float:
-        """99th percentile of a column's PSI in windows of so many rows without drift."""
+        """Estimate the 99th percentile of a column's PSI in windows of `rows` rows without drift."""
         if (column, rows) not in self._noise:
             self._noise[column, rows] = drift.psi_noise(self.known[column].counts, rows)
         return self._noise[column, rows]
 
     @cached_property
     def known(self) -> dict[str, Known]:
-        """What is known of each column, and of the propensities under `SCORE`."""
+        """Statistics by column; those of the propensities are under `SCORE`."""
         known = {column.name: Known.of(column, column.encode(self.frame[column.name])) for column in self.columns}
         return known | {SCORE: Known.of(WatchedColumn(SCORE, "number"), self.propensity)}
 
@@ -246,14 +249,14 @@ def _label_counts(column: WatchedColumn, places: Floats) -> Counts:
 
 
 def _word(value: Any, kind: Kind) -> str:
-    """A cell as the contract would write it."""
+    """Write a cell as the contract would."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         value = int(value)
     return str(value).lower() if kind == "boolean" else str(value)
 
 
 def watch_json(columns: tuple[WatchedColumn, ...], watch: Watch, importance: Mapping[str, float]) -> str:
-    """The content of watch.json."""
+    """Build the content of watch.json."""
     content = {
         "format": _FORMAT,
         "columns": [asdict(column) for column in columns],
@@ -264,7 +267,7 @@ def watch_json(columns: tuple[WatchedColumn, ...], watch: Watch, importance: Map
 
 
 def _of_json(text: bytes) -> tuple[tuple[WatchedColumn, ...], Watch, dict[str, float]]:
-    """Read what `watch_json` wrote; raises ValueError, KeyError or TypeError where it did not."""
+    """Read what `watch_json` wrote; raises ValueError, KeyError or TypeError for anything else."""
     content = json.loads(text)
     if content["format"] != _FORMAT:
         raise ValueError(f"format {content['format']} of {WATCH}, expected {_FORMAT}")

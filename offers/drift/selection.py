@@ -1,4 +1,4 @@
-"""Rows of a reference that a catalogue's rules let pass, as one word that events, files and states can carry."""
+"""Encodes which rows of a reference a catalogue's rules let pass, as one word that fits events, files and states."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ KEY = "offers.selection"
 
 
 def encoded(mask: NDArray[np.bool_]) -> str:
-    """The word for a mask, shape (n_rows,); empty where every row passes.
+    """Encode a mask, shape (n_rows,), as a word; the word is empty where every row passes.
 
     Examples
     --------
@@ -24,12 +24,12 @@ def encoded(mask: NDArray[np.bool_]) -> str:
 
 
 def decoded(word: str, rows: int) -> NDArray[np.bool_]:
-    """The mask of a word, shape (rows,).
+    """Decode a word into its mask, shape (rows,).
 
     Raises
     ------
     DataError
-        it is not the word of so many rows
+        the word is not one for this number of rows
 
     Examples
     --------

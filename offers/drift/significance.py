@@ -1,4 +1,4 @@
-"""Whether a difference between samples can be chance: p-values, the false-discovery rate, an interval."""
+"""Tests whether a difference between samples can be chance: p-values, the false-discovery rate, an interval."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,12 +8,12 @@ from offers.drift.statistics import Floats
 
 
 def ks_p_value(distance: ArrayLike, reference_rows: ArrayLike, rows: ArrayLike) -> Floats:
-    """p-value of a Kolmogorov-Smirnov distance, as `scipy.stats.ks_2samp(..., method="asymp")` has it.
+    """Compute the p-value of a Kolmogorov-Smirnov distance, as `scipy.stats.ks_2samp(..., method="asymp")` does.
 
     Parameters
     ----------
     distance : in [0, 1]; NaN gives NaN
-    reference_rows, rows : how many numbers each sample holds
+    reference_rows, rows : number of values in each sample
     """
     large, small = (np.asarray(pick(reference_rows, rows), float) for pick in (np.maximum, np.minimum))
     effective = np.round(large * small / np.maximum(large + small, 1))
@@ -21,11 +21,11 @@ def ks_p_value(distance: ArrayLike, reference_rows: ArrayLike, rows: ArrayLike) 
 
 
 def chi_squared_p_value(reference: ArrayLike, sample: ArrayLike) -> float:
-    """p-value of Pearson's chi-squared test, as `scipy.stats.chi2_contingency` has it, Yates' correction included.
+    """Compute the p-value of Pearson's chi-squared test with Yates' correction, as `scipy.stats.chi2_contingency` does.
 
     Parameters
     ----------
-    reference, sample : rows per category, the same categories in both; one that is absent from both is left out
+    reference, sample : rows per category, the same categories in both; a category absent from both is left out
 
     Returns
     -------
@@ -45,15 +45,15 @@ def chi_squared_p_value(reference: ArrayLike, sample: ArrayLike) -> float:
 
 
 def share_p_values(reference: ArrayLike, reference_rows: ArrayLike, sample: ArrayLike, rows: ArrayLike) -> Floats:
-    """p-values of one share each: the likelihood-ratio test of a 2 x 2 table with Yates' correction.
+    """Test each share by itself: the likelihood-ratio test of a 2 x 2 table with Yates' correction.
 
-    A category that makes up 2 % and doubles hardly shows in a test over 12 categories; on its own it does. The
+    When a category of 2 % doubles, a test over 12 categories hardly notices it, but a test of this category does. The
     likelihood ratio keeps its level for rare categories, where Pearson's statistic does not.
 
     Parameters
     ----------
-    reference, sample : rows of the category, in each sample
-    reference_rows, rows : all rows of each sample, at least 1
+    reference, sample : number of rows of the category in each sample
+    reference_rows, rows : number of all rows of each sample, at least 1
 
     Returns
     -------
@@ -70,11 +70,11 @@ def share_p_values(reference: ArrayLike, reference_rows: ArrayLike, sample: Arra
 
 
 def false_discovery(p_values: ArrayLike, rate: float) -> NDArray[np.bool_]:
-    """Mark the discoveries, of which on average a share of `rate` at most is false: Benjamini and Hochberg (1995).
+    """Mark the discoveries; on average at most the share `rate` of them is false (Benjamini and Hochberg 1995).
 
     Parameters
     ----------
-    p_values : shape (n,); NaN is a test that could not be made, and does not count
+    p_values : shape (n,); NaN stands for a test that could not be made, and is not counted
     rate : in (0, 1)
 
     Examples
@@ -89,12 +89,12 @@ def false_discovery(p_values: ArrayLike, rate: float) -> NDArray[np.bool_]:
 
 
 def mean_p_value(reference: ArrayLike, sample: ArrayLike) -> float:
-    """p-value of a difference of means, by Welch's t-test.
+    """Compute the p-value of a difference of means by Welch's t-test.
 
     Returns
     -------
     float
-        in [0, 1]; NaN where a sample has fewer than two numbers
+        in [0, 1]; NaN where a sample has fewer than two values
 
     Examples
     --------
@@ -113,7 +113,7 @@ def mean_p_value(reference: ArrayLike, sample: ArrayLike) -> float:
 
 
 def wilson_interval(positives: ArrayLike, rows: ArrayLike, z: float = 1.96) -> tuple[Floats, Floats]:
-    """Interval of shares, 95 % by default, after Wilson (1927); (0, 1) where there are no rows.
+    """Compute the interval of a share after Wilson (1927), 95 % by default; (0, 1) where there are no rows.
 
     Examples
     --------
@@ -130,6 +130,6 @@ def wilson_interval(positives: ArrayLike, rows: ArrayLike, z: float = 1.96) -> t
 
 
 def cell(expected: Floats, gap: Floats) -> Floats:
-    """One cell's part of the log likelihood ratio."""
+    """Compute one cell's part of the log likelihood ratio."""
     observed = expected + gap
     return np.asarray(special.xlogy(observed, observed / np.where(expected > 0, expected, 1)), float)

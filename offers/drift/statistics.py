@@ -1,7 +1,8 @@
-"""How far two samples of a column lie apart, and whether chance alone would put them there.
+"""Distances between two samples of a column.
 
-Distances are between samples; a p-value is the probability of a distance at least as large when both samples come from
-one distribution. With many rows a small distance is beyond chance, with few rows a large one is not: ask for both.
+A distance needs a p-value next to it (`offers.drift.significance`), which is the probability of a distance at least as
+large when both samples come from one distribution. With many rows even a small distance is significant, and with few
+rows even a large one is not.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ _DRAWS = 1000
 
 
 def ks_distance(reference: ArrayLike, sample: ArrayLike) -> float:
-    """Kolmogorov-Smirnov distance: the largest gap between two cumulative distributions.
+    """Compute the Kolmogorov-Smirnov distance: the largest gap between two cumulative distributions.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ def ks_distance(reference: ArrayLike, sample: ArrayLike) -> float:
     Returns
     -------
     float
-        in [0, 1]; NaN where one of them holds no number
+        in [0, 1]; NaN where one sample has no numbers
 
     Examples
     --------
@@ -37,10 +38,10 @@ def ks_distance(reference: ArrayLike, sample: ArrayLike) -> float:
 
 
 def ks_distance_of_sorted(reference: Floats, sample: Floats) -> float:
-    """`ks_distance` of numbers in rising order without NaN."""
+    """Compute `ks_distance` for numbers that are sorted and hold no NaN."""
     if not reference.size or not sample.size:
         return float("nan")
-    # The gap is largest just at, or just below, one of the sample's values.
+    # The gap is largest at one of the sample's values, or just below one.
     above = np.searchsorted(reference, sample, side="right") / len(reference)
     below = np.searchsorted(reference, sample, side="left") / len(reference)
     at = np.searchsorted(sample, sample, side="right") / len(sample)
@@ -49,7 +50,7 @@ def ks_distance_of_sorted(reference: Floats, sample: Floats) -> float:
 
 
 def ks_distance_of_counts(reference: ArrayLike, sample: ArrayLike) -> float:
-    """The largest gap between two cumulative distributions at the ends of bins: at most `ks_distance` of the numbers.
+    """Compute the largest gap between cumulative distributions at the ends of bins, a lower bound of `ks_distance`.
 
     Parameters
     ----------
@@ -60,9 +61,9 @@ def ks_distance_of_counts(reference: ArrayLike, sample: ArrayLike) -> float:
 
 
 def cramers_v(reference: ArrayLike, sample: ArrayLike) -> float:
-    """Cramér's V of category and sample, as if both samples had the same number of rows.
+    """Compute Cramér's V of category and sample, as if both samples had the same number of rows.
 
-    Then V squared is half the sum of (p - q)^2 / (p + q), so V depends on the shares alone and not on how many more
+    V squared is then half the sum of (p - q)^2 / (p + q). So V depends on the shares alone, and not on how many more
     rows the reference has.
 
     Parameters
@@ -85,10 +86,10 @@ def cramers_v(reference: ArrayLike, sample: ArrayLike) -> float:
 
 
 def population_stability_index(reference: "pd.Series[Any]", sample: "pd.Series[Any]", bins: int = 10) -> float:
-    """Population stability index, sum of (p - q) ln(p / q) over bins.
+    """Compute the population stability index: the sum of (p - q) ln(p / q) over bins.
 
-    Numbers are cut at the reference's quantiles, categories by value; missing cells are a bin of their own.
-    Shares are held above 0.0001, so that an empty bin counts much and not infinitely.
+    Numbers are binned at the reference's quantiles, categories by value; missing cells have a bin of their own. Shares
+    are raised to at least 0.0001, so that an empty bin counts much but not infinitely.
     """
     if isinstance(reference.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(reference):
         words = [pd.Index(part.astype(str)) for part in (reference, sample)]
@@ -101,21 +102,21 @@ def population_stability_index(reference: "pd.Series[Any]", sample: "pd.Series[A
 
 
 def psi(reference: ArrayLike, sample: ArrayLike) -> float:
-    """Population stability index of rows per bin, the same bins in both."""
+    """Compute the population stability index from rows per bin, the same bins in both."""
     p, q = (np.maximum(_shares(part), _FLOOR) for part in (reference, sample))
     return float(np.sum((q - p) * np.log(q / p)))
 
 
 def psi_noise(reference: ArrayLike, rows: int, quantile: float = 0.99, seed: int = 0) -> float:
-    """What chance alone makes of the population stability index: a quantile of it between samples of one distribution.
+    """Simulate the population stability index that chance alone causes, and take a quantile of it.
 
-    Both samples are drawn again from the reference's shares, at their own sizes. Where no bin is rare this tends to
-    (1/n + 1/m) times the quantile of chi-squared with bins - 1 degrees of freedom; rare bins make it larger.
+    Both samples are redrawn from the reference's shares, at their own sizes n and m. Where no bin is rare, the result
+    tends to (1/n + 1/m) times the quantile of chi-squared with bins - 1 degrees of freedom; rare bins make it larger.
 
     Parameters
     ----------
     reference : rows per bin of the reference
-    rows : size of the sample that is to be judged, at least 1
+    rows : size of the sample to be judged, at least 1
     quantile : in (0, 1)
     """
     counts = np.asarray(reference, float)
@@ -128,29 +129,30 @@ def psi_noise(reference: ArrayLike, rows: int, quantile: float = 0.99, seed: int
 
 
 def bin_edges(values: Floats, bins: int = 10) -> Floats:
-    """Upper ends of all bins but the last, at quantiles of the values that are known."""
+    """Find the upper ends of all bins except the last, at quantiles of the values that are not NaN."""
     present_values = values[~np.isnan(values)]
     if not present_values.size:
         return present_values
     edges = np.unique(np.quantile(present_values, np.linspace(0, 1, bins + 1)[1:-1]))
-    # Where many rows share the lowest value, what lies below it would fall into their bin.
+    # Where many rows have the lowest value, the first edge equals it. An extra edge just below keeps still lower values
+    # of another sample out of that bin.
     below = [np.nextafter(edges[0], -np.inf)] if edges[0] == present_values.min() else []
     return np.concatenate([below, edges])
 
 
 def bin_counts(values: Floats, edges: Floats) -> NDArray[np.int64]:
-    """Rows per bin, shape (len(edges) + 2,); the last holds the missing ones."""
+    """Count rows per bin, shape (len(edges) + 2,); the last bin is of missing values."""
     present_values = np.sort(values[~np.isnan(values)])
     upto = np.searchsorted(present_values, edges, side="right")
     return np.diff(np.concatenate([[0], upto, [len(present_values), len(values)]]))
 
 
 def attribution_ndcg(reference: ArrayLike, sample: ArrayLike) -> float:
-    """How well the features' importance keeps its order: normalised discounted cumulative gain of the ranks.
+    """Measure how well the order of the features' importance is kept: normalised discounted cumulative gain.
 
-    The features are ranked by their importance in the sample; each gains its importance in the reference, discounted by
-    the logarithm of its rank, and the sum is divided by that of the reference's own order (Järvelin and Kekäläinen,
-    2002). Features of nearly equal importance that change places cost almost nothing.
+    The features are ranked by their importance in the sample. Each one gains its importance in the reference, divided
+    by the logarithm of its rank. The sum is divided by the sum for the reference's own order (Järvelin and Kekäläinen,
+    2002). Swapping features of nearly equal importance costs almost nothing.
 
     Parameters
     ----------

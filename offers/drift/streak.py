@@ -1,4 +1,4 @@
-"""Drift that lasts: how many windows in a row are suspect, and when that is an alarm."""
+"""Drift that lasts: counts how many windows in a row are suspect, and decides when that is an alarm."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -26,19 +26,19 @@ class Run:
 
     @classmethod
     def of(cls, finding: Finding, before: "Run | None") -> "Run":
-        """The run that ends with this finding."""
+        """Extend the run before by this finding, or begin a new run."""
         if before is None or before.rises != finding.rises or len(before.counts) != len(finding.counts):
             return cls(1, finding.p_value or 0.0, finding.rises, finding.counts)
         counts = tuple(a + b for a, b in zip(before.counts, finding.counts, strict=True))
         together = _p_value(finding.test, finding.reference_counts, counts)
-        # A run whose counts can't be added up is as certain as its least certain window.
+        # Where counts can't be pooled, the run is as certain as its least certain window.
         p_value = max(before.p_value, finding.p_value or 0.0) if together is None else together
         return cls(before.windows + 1, p_value, finding.rises, counts)
 
 
 @dataclass(frozen=True)
 class Streak:
-    """The length of each tested quantity's run of suspect windows, and the signals that are an alarm after the last.
+    """Each tested quantity's run of suspect windows, and the signals that are an alarm after the latest window.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class Streak:
         return tuple(reason for reasons in self.alarms.values() for reason in reasons)
 
     def after(self, report: WindowReport) -> "Streak":
-        """The streak once the next window is seen; with a window of another bundle it begins again."""
+        """Return the streak after one more window; a window of another bundle begins a new streak."""
         before = self.runs if report.bundle == self.bundle else {}
         findings = list(report.findings())
         runs = {finding.name: Run.of(finding, before.get(finding.name)) for finding in findings if finding.suspect}
@@ -77,17 +77,17 @@ class Streak:
         return replace(self, bundle=report.bundle, runs=runs, alarms=alarms)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything except the thresholds, ready for JSON."""
+        """Convert everything except the thresholds for JSON."""
         return {key: value for key, value in asdict(self).items() if key != "watch"}
 
     @classmethod
     def from_dict(cls, watch: Watch, content: Mapping[str, Any]) -> "Streak":
-        """Read what `to_dict` made, from JSON too.
+        """Read the result of `to_dict`, before or after JSON.
 
         Raises
         ------
         DataError
-            it is not what this version writes
+            the content is not what this version writes
         """
         try:
             runs = {name: Run(**run | {"counts": tuple(run["counts"])}) for name, run in content["runs"].items()}
@@ -97,11 +97,13 @@ class Streak:
             raise DataError(f"the streak is not one that this version writes ({error!r}); begin a new one") from None
 
     def _alarming(self, findings: list[Finding], runs: Mapping[str, Run]) -> Iterator[Finding]:
-        """Findings whose run is long enough, and beyond chance among everything that was tested."""
+        """Yield findings whose run is long enough, and significant among all tests."""
         lasting = [
             run if (run := runs.get(finding.name)) and run.windows >= self.watch.consecutive else None
             for finding in findings
         ]
+        # Findings without a long run enter as 1.0, not as gaps: every test counts for the false-discovery rate, or the
+        # selection of the long runs would itself inflate it. NaN stands for findings that were never tested.
         p_values = [
             np.nan if finding.p_value is None else run.p_value if run else 1.0
             for finding, run in zip(findings, lasting, strict=True)
@@ -113,7 +115,7 @@ class Streak:
 
 
 def _p_value(test: Test, reference: Counts, counts: Counts) -> float | None:
-    """p-value of all windows of a run together; None where they can't be added up."""
+    """Compute the p-value of a run's pooled windows; None where their counts can't be pooled."""
     if test == "ks":
         return float(
             significance.ks_p_value(drift.ks_distance_of_counts(reference, counts), sum(reference), sum(counts))

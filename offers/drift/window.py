@@ -1,4 +1,4 @@
-"""What one window of scored rows shows beside the reference."""
+"""The report of one window of scored rows, compared with the reference."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ShareReport:
-    """Rows with one value, or none, in the window and in the reference; `breached` judges this window alone."""
+    """The share of one value, or of missing cells, in window and reference; `breached` judges this window alone."""
 
     label: str
     count: int
@@ -26,10 +26,11 @@ class ShareReport:
 
 @dataclass(frozen=True)
 class ColumnReport:
-    """One column of a window; None where nothing can be compared. `ks` belongs to numbers, `cramers_v` to categories.
+    """One column of a window. `ks` is for numbers, `cramers_v` for categories; None where nothing can be compared.
 
-    `suspect` and `distribution_breached` are of its distribution, `breached` of that or of any share, in this window
-    alone. `counts` are rows per bin, between the reference's deciles, or per label, without the missing ones.
+    `suspect` and `distribution_breached` judge the column's distribution, and `breached` the distribution or any share,
+    all in this window alone. `counts` are rows per bin between the reference's deciles, or per label, without missing
+    cells.
     """
 
     name: str
@@ -53,7 +54,7 @@ class ColumnReport:
 
 @dataclass(frozen=True)
 class RateReport:
-    """A mean propensity, or an acceptance rate, with its 95 % interval, beside the reference's."""
+    """A mean propensity, or an acceptance rate, with its 95 % interval, and the reference's."""
 
     rate: float
     low: float
@@ -81,11 +82,11 @@ class ScoreReport:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tested in a window. `reason` is what to say of it if it is drift.
+    """One tested quantity of a window. `reason` is the sentence to show if it has drifted.
 
-    `p_value` is None where there was no test. `counts` and `reference_counts` are rows per bin, per label, or
-    with one value and without it: what has to be added up to test several windows together. `part_of` is the finding
-    about the whole column, for the share of one value.
+    `p_value` is None where there was no test. `counts` and `reference_counts` are rows per bin, per label, or with and
+    without one value; they are summed to test several windows together. For the share of one value, `part_of` names
+    the finding about the whole column.
     """
 
     signal: str
@@ -108,7 +109,7 @@ def outlined(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class WindowReport:
-    """What one window shows. Its flags judge this window alone; a `Streak` says when it has lasted."""
+    """The report of one window. Its flags judge this window alone; a `Streak` says whether drift has lasted."""
 
     bundle: str
     rows: int
@@ -132,7 +133,7 @@ class WindowReport:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """A sentence for everything that this window alone shows to have drifted."""
+        """One sentence for each quantity that has drifted, judged by this window alone."""
         breached = {"_score": self.score_breached, "_rate": self.rate_breached}
         breached |= {"_attribution": self.attribution_breached}
         for column in self.of_list("watched"):
@@ -144,7 +145,7 @@ class WindowReport:
         return tuple(column for column in self.columns if column.list == name)
 
     def findings(self) -> Iterator[Finding]:
-        """Everything that was tested and may raise an alarm."""
+        """Yield every tested quantity that may raise an alarm."""
         for column in self.of_list("watched"):
             yield from _column_findings(column, self.rows, self.reference_rows)
         yield _score_finding(self.score)
@@ -155,7 +156,7 @@ class WindowReport:
         yield Finding("attribution", "_attribution", "other", None, self.attribution_breached, True, order)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
+        """Convert everything for JSON."""
         flags = ("data_breached", "score_breached", "rate_breached")
         return asdict(self) | {flag: getattr(self, flag) for flag in flags} | {"reasons": list(self.reasons)}
 
