@@ -1,4 +1,4 @@
-"""The member of a zip that holds the rows; zips may lie in zips."""
+"""Unpacks the member of a zip that holds the rows; zips may contain zips."""
 
 import errno
 import shutil
@@ -16,7 +16,7 @@ LARGEST_MEMBER = 4 << 30
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file begins as zips do, whole or not."""
+    """Whether a file begins like a zip, even if it is damaged."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
@@ -26,13 +26,13 @@ def unpack(archive: Path, target: Path, member: str | None, origin: str) -> None
 
     Parameters
     ----------
-    member : path inside the zip; it goes on behind the name of a zip inside, as in `inner.zip/folder/rows.csv`
-    origin : what messages call the zip
+    member : path inside the zip; it may continue inside an inner zip, as in `inner.zip/folder/rows.csv`
+    origin : the zip's name in messages
 
     Raises
     ------
     SourceError
-        no such member, a broken zip, one with a password, or a member of more than LARGEST_MEMBER bytes
+        there is no such member, the zip is broken or has a password, or the member has more than LARGEST_MEMBER bytes
     OSError
         `archive` can't be read, or `target` can't be written
     """
@@ -40,7 +40,7 @@ def unpack(archive: Path, target: Path, member: str | None, origin: str) -> None
         with archive.open("rb") as packed, target.open("wb") as unpacked:
             _copy_member(packed, member or "", unpacked, origin)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        # EINVAL: a damaged zip sends the reader to before its start. Other OSErrors are the disk's.
+        # EINVAL means that a damaged zip made the reader seek to before its start. Other OSErrors are the disk's.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise SourceError(f"{origin}: expected a whole zip file, but it is broken or no zip ({error})") from None
@@ -63,7 +63,7 @@ def _copy_member(packed: BinaryIO, member: str, target: BinaryIO, origin: str) -
 
 
 def _on_the_way(names: Sequence[str], member: str, origin: str) -> str:
-    """The name in a zip that is `member`, or a zip that it may lie in."""
+    """Find the name in a zip that is `member`, or that of an inner zip which may contain it."""
     files = [name for name in names if not name.endswith("/")]
     for name in files:
         if member == name or member.startswith(f"{name}/"):

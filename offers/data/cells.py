@@ -1,4 +1,4 @@
-"""Cells of a table, text or typed, to the values of a column: exactly, or marked as wrong."""
+"""Converts cells of a table, text or typed, to the values of a column: exactly, or marked as wrong."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ DATE = "a date such as 2024-05-31, of the years 1678 to 2261"
 
 
 class Values(NamedTuple):
-    """The values of a column, missing where a cell is empty, and the rows whose cells are not what was `expected`."""
+    """The values of a column, missing where a cell is empty, and the rows whose cells are not as `expected`."""
 
     values: pd.Series
     wrong: np.ndarray
@@ -35,8 +35,8 @@ def read(cells: pd.Series, column: Column, form: CsvFormat, outcomes: Sequence[s
 
     Parameters
     ----------
-    form : how text cells are written
-    outcomes : the words of the target, where the column is that
+    form : format of text cells
+    outcomes : words of the two outcomes, where the column is the target
 
     Returns
     -------
@@ -58,14 +58,14 @@ def read(cells: pd.Series, column: Column, form: CsvFormat, outcomes: Sequence[s
 
 
 def words(cells: pd.Series, allowed: Sequence[str] = ()) -> pd.Series:
-    """Cells as text, the way a CSV file would hold them."""
+    """Convert cells to text, as a CSV file would hold them."""
     if _is_text(cells):
         return cells.astype(object).mask(cells.isna(), None)
     return cells.astype(object).map(lambda cell: word(cell, allowed), na_action="ignore").astype(object)
 
 
 def _is_text(cells: pd.Series) -> bool:
-    """Whether the column's type says that it holds text, as a column of objects does not."""
+    """Whether the column's type guarantees text, which the type object does not."""
     is_category = isinstance(cells.dtype, pd.CategoricalDtype)
     return not is_category and cells.dtype != object and pd.api.types.is_string_dtype(cells.dtype)
 
@@ -74,7 +74,7 @@ def _without_missing(cells: pd.Series, column: Column, form: CsvFormat) -> pd.Se
     if not column.missing and not form.missing:
         return cells
     texts = words(cells)
-    # A date of a table has a time of day, which the contract need not write.
+    # A date in a table has a time of day, which a missing value in the contract may leave out.
     texts = texts.str.removesuffix(_MIDNIGHT) if column.type == "date" else texts
     absent = texts.isin(column.missing)
     if form.missing:
@@ -90,7 +90,7 @@ def _numbers(cells: pd.Series, column: Column, form: CsvFormat) -> Values:
     floats = _floats(cells, form)
     floats[np.isinf(floats)] = np.nan
     if cells.dtype in (np.float32, np.float16):
-        # 0.1 in 32 bits is above 0.1, and no offence against a 'max' of 0.1.
+        # 0.1 in 32 bits is greater than 0.1, but does not break a 'max' of 0.1.
         for bound in (column.min, column.max):
             if bound is not None:
                 floats[cells.to_numpy() == cells.dtype.type(bound)] = bound
@@ -103,7 +103,7 @@ def _numbers(cells: pd.Series, column: Column, form: CsvFormat) -> Values:
 
 
 def _exact(values: Values, cells: pd.Series, large: np.ndarray, form: CsvFormat) -> Values:
-    """The same whole numbers, with those exact that float64 has rounded."""
+    """Restore the whole numbers that float64 has rounded."""
     whole = [_whole(cells.iloc[row], form) for row in large]
     numbers: list[int | None] = [None if np.isnan(number) else int(number) for number in values.values]
     for row, number in zip(large, whole, strict=True):
@@ -120,7 +120,7 @@ def _whole(cell: Any, form: CsvFormat) -> int | None:
 
 
 def _floats(cells: pd.Series, form: CsvFormat) -> np.ndarray:
-    """Cells as float64; NaN where they are empty or no numbers. A boolean is no number."""
+    """Convert cells to float64; NaN where a cell is empty or not a number. A boolean is not a number."""
     if _is_text(cells):
         return _parsed(pa.array(cells, pa.string(), from_pandas=True), form)
     if isinstance(cells.dtype, np.dtype) and cells.dtype.kind in "iuf":
@@ -170,7 +170,7 @@ def _dates(cells: pd.Series, form: str | None) -> Values:
         dates = pd.to_datetime(texts.where(is_written), errors="coerce", format=form, utc="%z" in form)
         typed = _iso_dates(texts.mask(is_written), utc=False)
         return _checked(dates.dt.tz_localize(None).astype("datetime64[ns]").fillna(typed), cells, expected)
-    # pandas would read "now", a bare year and more besides.
+    # Patterns come first, because pandas alone would also accept "now", a bare year and more.
     zoned = _iso_dates(texts.where(texts.str.fullmatch(_DAY + _TIME + _ZONE, na=False)), utc=True)
     local = _iso_dates(texts.where(texts.str.fullmatch(f"{_DAY}({_TIME})?", na=False)), utc=False)
     if zoned.notna().any() and local.notna().any():
@@ -185,7 +185,7 @@ def _iso_dates(texts: pd.Series, utc: bool) -> pd.Series:
 
 
 def _in_nanoseconds(cells: pd.Series) -> pd.Series:
-    """Dates and times in UTC; missing where they are beyond what 64 bits of nanoseconds hold."""
+    """Convert dates and times to UTC in nanoseconds; missing where 64 bits can't hold them."""
     if isinstance(cells.dtype, pd.ArrowDtype):
         cells = pd.Series(cells.array.__arrow_array__().to_pandas())
     if isinstance(cells.dtype, pd.DatetimeTZDtype):

@@ -1,4 +1,4 @@
-"""Typed rows in the form of a contract's source file."""
+"""Writes typed rows in the format of a contract's source file."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ CSV_ROWS = 100_000
 
 
 def write_csv(frame: pd.DataFrame, contract: Contract, path: Path) -> None:
-    """Write a typed frame in the form of the contract's source, to be ingested like the real file.
+    """Write a typed frame in the format of the contract's source, so that it can be ingested like the real file.
 
-    A missing value is written as the first of its column's `missing` values, or as an empty cell where there are none;
-    booleans are 0 and 1.
+    A missing value is written as the first of its column's `missing` values, or as an empty cell where the column has
+    none. Booleans are written as 0 and 1.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def write_csv(frame: pd.DataFrame, contract: Contract, path: Path) -> None:
 
 
 def texts(column: Column, cells: "pd.Series[Any]", contract: Contract) -> "pd.Series[Any]":
-    """Typed cells of a column as the contract's source file writes them."""
+    """Convert typed cells of a column to the text of the contract's source file."""
     if column.role == Role.TARGET:
         return cells.map({True: contract.target.positive, False: contract.target.negative})
     if column.type in ("integer", "boolean"):

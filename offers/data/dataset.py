@@ -1,4 +1,4 @@
-"""The gold layer: typed features, the label and the period of each row, in time order where there is one."""
+"""The gold layer: typed features, label and period of each row, in time order where the contract has one."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +17,7 @@ LABEL = "_label"
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows ready for learning. `frame` holds inputs and protected columns only; leakage is not in it."""
+    """Rows ready for learning. `frame` has only inputs and protected columns, and no leakage."""
 
     frame: pd.DataFrame
     labels: np.ndarray
@@ -25,7 +25,7 @@ class Dataset:
 
     @classmethod
     def prepare(cls, typed: pd.DataFrame, contract: Contract) -> "Dataset":
-        """Take what a model and its audit may see from validated rows."""
+        """Keep the columns of validated rows that a model and its audit may see."""
         names = [column.name for column in contract.columns if column.is_input or column.role == Role.PROTECTED]
         labels = typed[contract.target.column].to_numpy(dtype=np.int8)
         return cls(typed[names], labels, periods(typed, contract))
@@ -40,12 +40,12 @@ class Dataset:
         return fingerprint(self.encode(contract), self.labels)
 
     def to_frame(self) -> pd.DataFrame:
-        """One table, with the label and the period as its last columns."""
+        """Join everything into one table, with label and period as the last columns."""
         return self.frame.assign(**{LABEL: self.labels, PERIOD: self.periods})
 
     @classmethod
     def of_frame(cls, frame: pd.DataFrame, contract: Contract) -> "Dataset":
-        """Read what `to_frame` made, from Parquet too: categories get the contract's order again."""
+        """Read the result of `to_frame`, also from Parquet; categories get the contract's order again."""
         if missing := {LABEL, PERIOD, *(column.name for column in contract.inputs)} - set(frame.columns):
             raise DataError(
                 f"expected rows prepared by contract {contract.name}, got a table without {sorted(missing)}"
@@ -57,12 +57,12 @@ class Dataset:
 
 
 def origin(contract: Contract, n_rows: int) -> int:
-    """First row that is scored: the end of the first training rows, or 0 where there is no time order."""
+    """Find the first row that is scored: the end of the first training share, or 0 where there is no time order."""
     return int(n_rows * contract.evaluation.train_share) if contract.time is not None else 0
 
 
 def windows(contract: Contract, n_rows: int) -> list[slice]:
-    """The successive out-of-time windows; without time order there are none."""
+    """List the successive out-of-time windows; empty where there is no time order."""
     if contract.time is None:
         return []
     edges = np.linspace(origin(contract, n_rows), n_rows, contract.evaluation.windows + 1).astype(int)

@@ -1,4 +1,4 @@
-"""A download that goes on where an earlier try stopped, and is spared where the file is still the same."""
+"""A download that continues where an earlier try stopped, and is skipped where the file has not changed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ ByteProgress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class Reply:
-    """An opened remote file: bytes from `offset` on, size of the whole where known, what tells versions apart."""
+    """An opened remote file: bytes from `offset` on, size of the whole file where known, and its version."""
 
     chunks: Iterator[bytes]
     offset: int
@@ -23,32 +23,32 @@ class Reply:
 
 
 class RemoteFile(Protocol):
-    """A file on another machine. Both members raise SourceError for what the network or the server does wrong."""
+    """A file on another machine. Both members raise SourceError where the network or the server fails."""
 
     @property
     def shown(self) -> str:
-        """What messages call it: without user, password or signature."""
+        """The file's name in messages, without user, password or signature."""
         ...
 
     def open(self, offset: int, version: str) -> AbstractContextManager[Reply]:
-        """Open from `offset` on where the file still is that version, else from the start."""
+        """Open the file from `offset` on if it still has that version, else from the start."""
         ...
 
 
 def download(
     remote: RemoteFile, part: Path, own_version: str, checked: bool, progress: ByteProgress | None
 ) -> str | None:
-    """Download to `part`, from where an earlier try stopped.
+    """Download to `part`, and continue where an earlier try stopped.
 
     Parameters
     ----------
-    kept : version of the copy that is there already; empty where there is none
-    checked : whether the caller knows the checksum: without one, only a version makes it safe to go on
+    own_version : version of the copy that exists already; empty where there is none
+    checked : whether the caller knows the checksum; without one, only a version makes it safe to continue
 
     Returns
     -------
     str or None
-        version of the file, empty where the server tells none; None where it still is the one that is kept
+        version of the file, empty where the server names none; None where `own_version` is still current
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A first contract for a table that nobody has described yet: written with its guesses marked, for people to check."""
+"""A first contract for a table without one. Its guesses are marked, for people to check."""
 
 import re
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _SAMPLE = 100_000
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that were read without a contract: how they are written, and the columns that a contract can't name."""
+    """Rows that were read without a contract, their text format, and the columns that a contract can't name."""
 
     frame: pd.DataFrame
     form: CsvFormat
@@ -34,7 +34,7 @@ class Table:
 
 
 def read_file(path: Path) -> Table:
-    """Read a CSV, Parquet or Excel file whose form is unknown; raises what `table_file.read` does."""
+    """Read a CSV, Parquet or Excel file of unknown format; raises what `table_file.read` does."""
     with os_errors(path):
         form = sniffing.csv_format(path) if formats.kind_of(path, str(path)) == "csv" else CsvFormat()
     left_out: list[str] = []
@@ -43,7 +43,7 @@ def read_file(path: Path) -> Table:
 
 
 def read_query(uri: str, query: str) -> Table:
-    """Ask a database; raises what `sql.query` does."""
+    """Run a query on a database; raises what `sql.query` does."""
     from offers.data import sql
 
     left_out: list[str] = []
@@ -55,14 +55,14 @@ def contract_text(table: Table, source: dict[str, str], name: str, target: str =
 
     Parameters
     ----------
-    source : `file` and `uri`, and the `query` of a database
-    name : of the file or table, as people call it
-    target : the outcome's column; a likely one by default
+    source : `file` and `uri`, and for a database the `query`
+    name : name of the file or table
+    target : the outcome's column; by default the likeliest one
 
     Raises
     ------
     DataError
-        no column has two values and could be the outcome, or `target` is no such column
+        no column with two values could be the outcome, or `target` is not such a column
     """
     outcome = _target(table.frame, name, target)
     positive, negative = guesses.outcomes_of(table.frame[outcome])
@@ -101,7 +101,7 @@ def _target(frame: pd.DataFrame, name: str, target: str) -> str:
 
 
 def _judged(guess: Guess, table: Table, accepted: "np.ndarray[Any, Any]") -> Guess:
-    """The guess with a doubt where the column ranks too well alone, and without a name that requests reserve."""
+    """Add a doubt to a guess whose column alone ranks too well, or whose name requests reserve."""
     if not guess.column.is_input:
         return guess
     auc = _power(cells.read(table.frame[guess.name], guess.column, table.form).values, accepted)
@@ -115,7 +115,7 @@ def _judged(guess: Guess, table: Table, accepted: "np.ndarray[Any, Any]") -> Gue
 
 
 def _power(values: "pd.Series[Any]", accepted: "np.ndarray[Any, Any]") -> float:
-    """AUC of a column alone; a category ranks by its acceptance rate."""
+    """Compute the AUC of a column alone; a category ranks by its acceptance rate."""
     places = np.random.default_rng(0).permutation(len(values))[:_SAMPLE]
     values, labels = values.iloc[places].reset_index(drop=True), accepted[places]
     if values.dtype == object:

@@ -1,4 +1,4 @@
-"""What kind of file holds the rows, by its first bytes: one that is read, one to unpack, or one to refuse by name."""
+"""Recognises files by their first bytes: some are read, some are unpacked first, others are refused by name."""
 
 import zipfile
 import zlib
@@ -32,7 +32,7 @@ _REFUSED = {
     b"%PDF": ("a PDF document", _TABLE),
     b"$FL2": ("an SPSS file", _TABLE),
     b"<stata_dta>": ("a Stata file", _TABLE),
-    # Pickles of protocol 2 and above; what they hold is code, and is never run.
+    # Pickles of protocol 2 and above: they may contain code, which must never run.
     **{b"\x80" + bytes([protocol]): ("a Python pickle", f"it may hold code: {_TABLE}") for protocol in range(2, 6)},
 }
 _REFUSED_TEXT = {
@@ -46,14 +46,14 @@ _REFUSED_TEXT = {
 
 
 def kind_of(path: Path, origin: str) -> Kind:
-    """The kind of a file that is read, or has to be unpacked first.
+    """Recognise the kind of a file that can be read, or unpacked first.
 
     Raises
     ------
     SourceError
-        it is empty, or of a kind that is not read: names it, and what to do
+        the file is empty, or of a kind that is not read; the message names the kind, and what to do
     OSError
-        it can't be read
+        the file can't be read
     """
     with path.open("rb") as file:
         start = file.read(64)
@@ -74,7 +74,7 @@ def kind_of(path: Path, origin: str) -> Kind:
 
 
 def is_workbook(path: Path) -> bool:
-    """Whether a file is an Excel workbook (xlsx), which is a zip by its first bytes."""
+    """Whether a file is an Excel workbook (xlsx). Its first bytes are those of a zip."""
     try:
         with path.open("rb") as file:
             return file.read(2) == b"PK" and "xl/workbook.xml" in zipfile.ZipFile(file).namelist()
@@ -83,12 +83,12 @@ def is_workbook(path: Path) -> bool:
 
 
 def unpack(packed: Path, kind: Literal["gzip", "zstd"], target: Path, origin: str) -> None:
-    """Write what a packed file holds to `target`.
+    """Write the content of a packed file to `target`.
 
     Raises
     ------
     SourceError
-        it is broken, or holds more than LARGEST_UNPACKED bytes
+        the file is broken, or its content has more than LARGEST_UNPACKED bytes
     OSError
         `target` can't be written
     """
@@ -99,7 +99,7 @@ def unpack(packed: Path, kind: Literal["gzip", "zstd"], target: Path, origin: st
         except (pa.ArrowException, zlib.error, EOFError) as error:
             raise SourceError(f"{origin}: expected a whole {kind} file, but it is broken ({_line(error)})") from None
         except OSError as error:
-            # Arrow tells of a broken stream as an OSError without a number; those with one are the disk's.
+            # Arrow reports a broken stream as an OSError without a number; those with a number are the disk's.
             if error.errno is not None:
                 raise
             raise SourceError(f"{origin}: expected a whole {kind} file, but it is broken ({_line(error)})") from None

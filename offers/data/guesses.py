@@ -1,4 +1,4 @@
-"""What the columns of an unknown table seem to be: type, range, categories, role. Guesses, for people to check."""
+"""Guesses about the columns of an unknown table, for people to check: type, range, categories and role."""
 
 import math
 import re
@@ -29,7 +29,7 @@ _TARGET = r"^(y|target|label|outcome|response|responded|accepted|bought|taken|co
 
 @dataclass(frozen=True)
 class Guess:
-    """A column of a contract to be: its keys, and what a person should check."""
+    """A column of a drafted contract: its keys, and doubts that a person should check."""
 
     name: str
     role: Role
@@ -46,7 +46,7 @@ class Guess:
 
 
 def target_of(frame: pd.DataFrame, stem: str) -> str | None:
-    """The column that is most likely the outcome: one of two values, known by its name, the file's, or its place."""
+    """Guess the outcome: a column of two values, recognised by its name, the file's name, or its place."""
     full = [str(name) for name in frame if name and frame[name].notna().all()]
     candidates = [name for name in full if len(set(cells.words(frame[name]))) == 2]
     columns = [str(name) for name in frame]
@@ -59,14 +59,14 @@ def target_of(frame: pd.DataFrame, stem: str) -> str | None:
 
 
 def outcomes_of(values: pd.Series) -> tuple[str, str]:
-    """The words of acceptance and refusal: by their meaning, else acceptance is the rarer."""
+    """Guess the words of acceptance and refusal by their meaning; otherwise the rarer one is acceptance."""
     frequent, rare = (str(word) for word in cells.words(values).value_counts().index)
     means_yes = frequent.lower() in TRUE_WORDS and rare.lower() in FALSE_WORDS
     return (frequent, rare) if means_yes else (rare, frequent)
 
 
 def column_of(values: pd.Series, name: str, form: CsvFormat) -> Guess:
-    """Type, range, categories and missing values of a column, and its role by its name and its values."""
+    """Guess a column's type, range, categories, missing values and role from its name and values."""
     texts = cells.words(values)
     keys: dict[str, Any] = {"nullable": True} if values.isna().any() else {}
     present = set(texts.dropna())
@@ -94,7 +94,7 @@ def _of_kind(kind: str, values: pd.Series, name: str, keys: dict[str, Any], form
 
 
 def _with_range(guess: Guess, present: "pd.Series[Any]") -> Guess | None:
-    """The guess with the range that the values suggest; None where it is whole numbers, and these are not."""
+    """Add the range that the values suggest; None where the guess is whole numbers and the values are not."""
     numbers = present.to_numpy(np.float64)
     if np.abs(numbers).max() > (SAFE_INTEGER if guess.type == "integer" else LARGEST / 2):
         return Guess(guess.name, Role.IDENTIFIER, "text", _empty_cells(guess)).doubted("too large for a model")
@@ -112,7 +112,7 @@ def _with_range(guess: Guess, present: "pd.Series[Any]") -> Guess | None:
 
 
 def _stands_apart(sentinel: int, times: int, rest: "np.ndarray[Any, Any]") -> bool:
-    """Whether a value that is often there lies far beyond all others."""
+    """Whether a frequent value lies far beyond all others, as a code for missing values does."""
     if not times or not len(rest):
         return False
     if sentinel > 0:
@@ -121,7 +121,7 @@ def _stands_apart(sentinel: int, times: int, rest: "np.ndarray[Any, Any]") -> bo
 
 
 def _rounded_out(low: float, high: float) -> tuple[float, float]:
-    """A range of round numbers with room for values that have not been seen yet."""
+    """Widen a range to round numbers, with room for values that have not occurred yet."""
     lowest = -_round_up(-2 * low) if low < 0 else 0.0
     return lowest, _round_up(1.5 * high) if high > 0 else 1.0
 

@@ -12,13 +12,13 @@ from offers.errors import SourceError
 
 PATIENCE = 20.0
 
-# At level INFO, which Kubeflow's executor shows, httpx writes each URL, with the secrets that are in it.
+# At level INFO, which Kubeflow's executor shows, httpx logs each URL with its secrets.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
 class HttpFile:
-    """The file at `url`; `shown` is the URL without what may be secret."""
+    """The file at `url`; `shown` is the URL without parts that may be secret."""
 
     url: str
     shown: str
@@ -73,7 +73,7 @@ class HttpFile:
 
 
 def _version(headers: httpx.Headers) -> str:
-    """The strong ETag, or else the date: a weak ETag does not promise the same bytes."""
+    """Take the strong ETag as the version, else the date; a weak ETag does not promise the same bytes."""
     etag: str = headers.get("ETag", "")
     date: str = headers.get("Last-Modified", "")
     return etag if etag and not etag.startswith("W/") else date

@@ -1,4 +1,4 @@
-"""The tables of a market in a directory, written block by block."""
+"""Writes the tables of a market to a directory, block by block."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ Append = Callable[[pd.DataFrame], None]
 
 
 def write_simulated(simulated: SimulatedMarket, directory: Path) -> tuple[int, int]:
-    """Write users, products and interactions of a simulated market; gives the numbers of users and interactions.
+    """Write users, products and interactions of a simulated market; returns the numbers of users and interactions.
 
-    A table takes its name when it is whole.
+    A table gets its name once it is complete.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def write_simulated(simulated: SimulatedMarket, directory: Path) -> tuple[int, i
 
 @contextmanager
 def _table(path: Path) -> Iterator[Append]:
-    """Open a table, Parquet or CSV by its name, that takes frames of one kind."""
+    """Open a table for frames with the same columns; its name decides between Parquet and CSV."""
     part = path.with_name(f"{path.name}.part")
     writers: list[parquet.ParquetWriter | csv.CSVWriter] = []
 
@@ -65,5 +65,5 @@ def _table(path: Path) -> Iterator[Append]:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """What CSV can hold of a type: a category's word."""
+    """Replace a dictionary type by its words' type, because CSV has no dictionaries."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind

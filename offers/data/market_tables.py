@@ -1,4 +1,4 @@
-"""The tables of a market as DuckDB sees them: read, typed, and held against the contract."""
+"""The tables of a market in DuckDB: read, typed, and checked against the contract."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,19 +21,19 @@ _TYPES = {"integer": "BIGINT", "number": "DOUBLE", "category": "VARCHAR", "boole
 
 @contextmanager
 def opened(market: Market, directory: Path, scratch: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the views `users`, `products` and `events`; what does not fit into memory goes to `scratch`,
-    or to where the system keeps temporary files.
+    """Connect to the views `users`, `products` and `events`.
 
     `users` and `products` have `_key`, `_since` and the contract's columns; `events` has `_user`, `_product`, `_event`,
-    `_at` and `_position`. Ids are text.
+    `_at` and `_position`. Ids are text. Data beyond memory goes to `scratch`, by default the system's place for
+    temporary files.
 
     Raises
     ------
     SourceError
-        a table is missing, can't be read, or is not what the contract says it is
+        a table is missing, can't be read, or breaks the contract
     """
     with os_errors(directory), TemporaryDirectory(prefix=".duckdb-", dir=scratch) as spill:
-        # No extension is fetched from anywhere.
+        # DuckDB must not download extensions.
         settings = {"memory_limit": MEMORY, "temp_directory": spill, "autoinstall_known_extensions": "false"}
         with duckdb.connect(config={**settings}) as connection:
             for name, table, columns in (
@@ -52,12 +52,12 @@ def opened(market: Market, directory: Path, scratch: Path | None = None) -> Iter
 
 
 def quoted(name: str) -> str:
-    """A name as SQL writes it."""
+    """Quote a name for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def text(value: object) -> str:
-    """A text as SQL writes it."""
+    """Quote a text for SQL."""
     return "'" + str(value).replace("'", "''") + "'"
 
 
@@ -101,7 +101,7 @@ def _cell(column: Column) -> str:
 
 
 def _check_rows(connection: duckdb.DuckDBPyConnection, path: Path, view: str, columns: tuple[Column, ...]) -> None:
-    """Refuse ids without value or moment, ids that stand twice at one moment, and cells outside of the contract."""
+    """Refuse rows without id or moment, ids that occur twice at one moment, and cells that break the contract."""
     twice = connection.execute(
         f"SELECT _key, _since FROM {view} GROUP BY ALL HAVING count(*) > 1 OR _key IS NULL OR _since IS NULL LIMIT 1"
     ).fetchone()

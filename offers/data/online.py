@@ -1,4 +1,4 @@
-"""The online rows of users: what training saw of them, packed, with the contract's digest and the moment."""
+"""The online rows of users: the inputs that training saw, packed, with the contract's digest and the moment."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from offers.store.online import OnlineStore
 SECONDS_PER_DAY = 86400
 
 _NEVER = np.iinfo(np.int64).max
-"""The end of a value that has none."""
+"""The moment stored for a value that stays valid for ever."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class OnlineRows:
     matrix : ndarray, shape (users, columns), float32; NaN where missing
     moments : ndarray of datetime64[us], shape (users,), at which the rows were made; NaT where there is no row
     foreign : number of rows of another contract, which count as absent
-    stale : of how many users the values of a table or feature were beyond their time to live
+    stale : for each table or feature, the number of users whose values were beyond their time to live
     """
 
     matrix: NDArray[np.float32]
@@ -50,23 +50,23 @@ class OnlineRows:
 class OnlineUsers:
     """The rows of a market's users in an online store.
 
-    A row is the encoder's: the columns of role customer, then the features by user. Before it stand the digest of what
-    the contract says of users, the moment, and the moments until which values hold. As time goes on, what is beyond its
-    time to live becomes missing, and a recency grows; a count in a window stays that of the row's moment.
+    A row is the encoder's: the columns of role customer, then the features by user. Before it are stored the digest of
+    the contract's sections on users, the moment, and the moments until which values are valid. As time passes, values
+    beyond their time to live become missing, and recencies grow. A count in a window stays that of the row's moment.
     """
 
     market: Market
 
     @cached_property
     def encoder(self) -> Encoder:
-        """What makes a row of numbers, in training and here."""
+        """The encoder that makes rows of numbers, in training and here."""
         columns = [column for column in self.market.user_columns if column.role == Role.CUSTOMER]
         inputs = [encoder.Feature(one.name, one.values, one.unknown == "missing") for one in columns]
         return Encoder((*inputs, *(encoder.Feature(name) for feature in self._features for name in feature.columns)))
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of all that makes a row, cut to 8 bytes."""
+        """SHA-256 of everything that determines a row's layout and meaning, cut to 8 bytes."""
         parts = [self.market.users, *self.market.user_columns, *self.market.events, *self._features]
         content = json.dumps([part.model_dump(mode="json") for part in parts])
         return hashlib.sha256(content.encode()).digest()[:8]
@@ -74,16 +74,16 @@ class OnlineUsers:
     def load(
         self, directory: Path, store: OnlineStore, moment: np.datetime64 | None = None
     ) -> tuple[int, np.datetime64]:
-        """Store the rows of all users as of a moment; gives their number, and the moment.
+        """Store the rows of all users as of a moment; returns the number of users, and the moment.
 
         Parameters
         ----------
-        moment : in UTC; the second after the newest interaction by default
+        moment : in UTC; by default the second after the newest interaction
 
         Raises
         ------
         SourceError
-            a table is missing, can't be read, is not what the contract says it is, or has no row at the moment
+            a table is missing, can't be read, breaks the contract, or has no row at the moment
         StorageError
             the store can't be written
         """
@@ -105,7 +105,7 @@ class OnlineUsers:
         return count, moment
 
     def read(self, store: OnlineStore, ids: Sequence[str], now: np.datetime64) -> OnlineRows:
-        """The rows of users as they are now; of a user without a row every value is missing.
+        """Read the rows of users as of `now`; for a user without a row every value is missing.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class OnlineUsers:
 
     @cached_property
     def _ends(self) -> dict[str, list[int]]:
-        """What has a time to live, and the places of its columns in a row."""
+        """List the table and the features with a time to live, each with the places of its columns in a row."""
         names = self.encoder.names
         inputs = len(names) - sum(len(feature.columns) for feature in self._features)
         ends = {} if self.market.users.time_to_live is None else {"users": list(range(inputs))}

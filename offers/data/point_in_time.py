@@ -1,4 +1,4 @@
-"""Features of a market as they were at a moment: DuckDB joins what was known before it, and nothing later."""
+"""Features of a market as of a moment: DuckDB joins the data that was known before it, and nothing later."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,25 +30,25 @@ _KEYS = {"user": ("_user",), "product": ("_product",), "pair": ("_user", "_produ
 
 @dataclass(frozen=True)
 class Joined:
-    """What was joined: the number of rows, and of how many of them each value was beyond its time to live."""
+    """The result of a join: the number of rows, and for each source the number of rows beyond its time to live."""
 
     rows: int
     stale: dict[str, int]
 
 
 def write_features(market: Market, directory: Path, event: str, output: Path) -> Joined:
-    """Write a row for each interaction of one kind, with what was known at that moment, to a Parquet file.
+    """Write a row for each interaction of one kind, with the data known at that moment, to a Parquet file.
 
-    A row has the ids of user and product, moment and position; the columns of both, as their newest rows at that moment
-    or before it have them; the columns of pairs; and the features of the events before the moment. Rows are in order of
-    moment, user and product.
+    A row has the ids of user and product, moment and position; the columns of both, from their newest rows at or before
+    the moment; the columns of pairs; and the features of the events before the moment. Rows are sorted by moment, user
+    and product.
 
     Raises
     ------
     ContractError
         the market has no such event
     SourceError
-        a table is missing, can't be read, or is not what the contract says it is
+        a table is missing, can't be read, or breaks the contract
     StorageError
         the output can't be written
     """
@@ -84,18 +84,19 @@ def _write(market: Market, connection: duckdb.DuckDBPyConnection, rows: str, pat
 
 
 def joined(market: Market, connection: duckdb.DuckDBPyConnection, rows: str, by: Sequence[str]) -> Iterator[pa.Table]:
-    """Join what was known at the moment of each row, and give the rows in order of moment, user and product.
+    """Join the data that was known at the moment of each row; yields rows sorted by moment, user and product.
 
     Parameters
     ----------
-    connection : one of `market_tables.opened`
+    connection : a connection of `market_tables.opened`
     rows : SQL text whose rows have `_user`, `_product`, `_at` and `_position`
-    by : of `user`, `product` and `pair`: whose columns and features are joined
+    by : which columns and features to join, of `user`, `product` and `pair`
 
-    Returns
-    -------
-    tables of at most BATCH rows: ids, moment and position; columns and features; and in a column of the prefix END the
-    moment until which each value holds that has a time to live
+    Yields
+    ------
+    pyarrow.Table
+        at most BATCH rows: ids, moment and position; columns and features; and, for values with a time to live, the
+        moments until which they are valid, in columns with the prefix END
 
     Raises
     ------
@@ -124,13 +125,13 @@ def _query(market: Market, features: Sequence[Feature], rows: str, by: Sequence[
         f"r._position AS {quoted(market.interactions.position)}",
     ]
     cells += chain.from_iterable(columns for columns, _ in (*sides, *parts))
-    # The wide rows of users and products come last, so that the other joins carry little.
+    # The wide rows of users and products are joined last, so that the other joins move little data.
     joins = chain.from_iterable(joins for _, joins in (*parts, *sides))
     return f"SELECT {', '.join(cells)} FROM ({rows}) r {' '.join(joins)} ORDER BY r._at, r._user, r._product"
 
 
 def _side(view: str, key: str, table: Table, columns: tuple[Column, ...]) -> tuple[list[str], list[str]]:
-    """The cells of users or products, and the join that finds the row which holds."""
+    """Write the SQL of a user's or product's cells, and of the join that finds the row valid at the moment."""
     end = _end(table.time_to_live, f"{view}._since")
     cells = [
         f"CASE WHEN NOT {_beyond(end)} THEN {view}.{quoted(column.name)} END AS {quoted(column.name)}"
@@ -142,7 +143,7 @@ def _side(view: str, key: str, table: Table, columns: tuple[Column, ...]) -> tup
 
 
 def _feature(feature: Feature, sums: str) -> tuple[list[str], list[str]]:
-    """The cells of a feature, and its joins: running sums up to the moment, less those up to a window's begin."""
+    """Write the SQL of a feature's cells and joins: running sums at the moment, minus those at a window's start."""
     keys = _KEYS[feature.by]
     end = _end(feature.time_to_live, f"{sums}._at")
     joins, cells = [_before(sums, sums, keys, "r._at")], []
@@ -161,17 +162,17 @@ def _feature(feature: Feature, sums: str) -> tuple[list[str], list[str]]:
 
 
 def _end(days: float | None, since: str) -> str | None:
-    """The moment until which a value holds that holds since a moment."""
+    """Write the SQL of the moment at which a value's time to live ends; None where it has none."""
     return None if days is None else f"({since} + to_seconds({days * 86400!r}))"
 
 
 def _beyond(end: str | None) -> str:
-    """Whether a value is beyond its time to live; not, where there is none of either."""
+    """Write the SQL condition that a value is beyond its time to live; false where it has none, or is missing."""
     return "false" if end is None else f"coalesce({end} < r._at, false)"
 
 
 def _running_sums(market: Market, feature: Feature) -> str:
-    """One row for each moment at which something happened, so that no two rows of a join tie."""
+    """Write the SQL of running sums, with one row for each moment with events, so that no two rows of a join tie."""
     weights = {event.name: event.weight if feature.aggregate == "weight" else 1 for event in market.events}
     weight = " ".join(f"WHEN {text(name)} THEN {weights[name]!r}" for name in feature.events)
     names, columns = ", ".join(map(text, feature.events)), ", ".join(_KEYS[feature.by])
@@ -186,7 +187,7 @@ def _before(sums: str, alias: str, keys: tuple[str, ...], moment: str) -> str:
 
 
 def _with_pairs(market: Market, table: pa.Table) -> pa.Table:
-    """The table with the columns of pairs behind those of products."""
+    """Insert the columns of pairs after those of products."""
     place = 4 + len(market.columns)
     for pair in market.pairs:
         sides = ({name: _values(market.by_name[name], table[name])} for name in (pair.user, pair.product))
@@ -197,6 +198,6 @@ def _with_pairs(market: Market, table: pa.Table) -> pa.Table:
 
 
 def _values(column: Column, cells: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Numbers as they are, categories as codes, NaN where missing."""
+    """Convert cells to numbers, categories to codes; NaN where missing."""
     codes = pc.index_in(cells, pa.array(column.values, pa.string())) if column.type == "category" else cells
     return np.asarray(pc.cast(codes, pa.float64()).to_numpy(), np.float64)

@@ -1,4 +1,4 @@
-"""How a text file of unknown form is written: encoding, separator, quote, decimal mark and thousands mark."""
+"""Guesses the format of a text file: encoding, separator, quote, decimal mark and thousands mark."""
 
 import codecs
 import csv
@@ -18,7 +18,7 @@ _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def csv_format(path: Path) -> CsvFormat:
-    """Guess how a CSV file is written, but for the marks in its numbers, which `number_marks` reads from the cells."""
+    """Guess the format of a CSV file, except the marks in its numbers, which `number_marks` takes from the cells."""
     encoding = _encoding(path)
     with path.open(encoding=encoding, newline="") as file:
         lines = [line for line in islice(file, _LINES) if line.strip()]
@@ -28,7 +28,7 @@ def csv_format(path: Path) -> CsvFormat:
 
 
 def number_marks(frame: pd.DataFrame, form: CsvFormat) -> CsvFormat:
-    """The same form with the decimal and the thousands mark that most numbers among the cells are written with."""
+    """Add the decimal and the thousands mark that fit most cells."""
     texts = pd.concat([frame[name].dropna().head(_LINES) for name in frame], ignore_index=True).astype(str)
     counts = {marks: int(texts.str.fullmatch(_pattern(*marks)).sum()) for marks in _marks(form.separator)}
     decimal, thousands = max(counts, key=counts.__getitem__)
@@ -36,7 +36,7 @@ def number_marks(frame: pd.DataFrame, form: CsvFormat) -> CsvFormat:
 
 
 def _marks(separator: str) -> list[tuple[str, str | None]]:
-    """Pairs of decimal and thousands mark; of those that explain as many cells the first is taken."""
+    """List pairs of decimal and thousands mark; where several fit equally many cells, the first is taken."""
     marks: list[tuple[str, str | None]] = [(".", None), (".", ","), (",", "."), (",", None), (".", " "), (",", " ")]
     return [pair for pair in marks if separator not in pair]
 
@@ -47,7 +47,7 @@ def _pattern(decimal: str, thousands: str | None) -> str:
 
 
 def _fields(lines: Sequence[str], separator: str, quote: str) -> tuple[int, int]:
-    """How many lines have as many fields as the first, which has more than one, and how many fields those are."""
+    """Count the lines with as many fields as the first, and those fields; (0, 0) where the first has only one."""
     try:
         rows = [len(row) for row in csv.reader(lines, delimiter=separator, quotechar=quote)]
     except csv.Error:

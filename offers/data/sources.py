@@ -1,4 +1,4 @@
-"""The rows of a contract, from wherever they are: a file, http(s), S3, a SQL query, or the simulated world.
+"""The rows of a contract, from any source: a file, http(s), S3, a SQL query, or the simulated world.
 
 The libraries for SQL, http, S3 and the simulation are slow to import, so each is imported where it is needed.
 """
@@ -30,8 +30,8 @@ from offers.settings import Settings
 class Ingested:
     """Rows as they arrived, in the contract's order of columns.
 
-    Cells of a CSV file are text (dtype string[pyarrow]; null where empty and unquoted); a Parquet file's and a
-    query's keep their own types. `origin` is safe to show; `sha256` is of the file that held the rows.
+    Cells of a CSV file are text (dtype string[pyarrow]; null where empty and unquoted). Cells of a Parquet file or a
+    query keep their own types. `origin` names the source without secrets; `sha256` is that of the file with the rows.
     """
 
     frame: pd.DataFrame
@@ -41,7 +41,7 @@ class Ingested:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the rows are, and what is known of them: only the contract's own file has a checksum."""
+    """The location of the rows, and their checksum, which only the contract's own file has."""
 
     uri: str
     own: bool = False
@@ -50,7 +50,7 @@ class _Place:
 
     @property
     def kind(self) -> str:
-        # Where the whole URI is a secret, its kind is known when it is opened.
+        # Where the whole URI is a secret, only the secret itself tells its kind.
         uri = secret.opened(self.uri).uri if self.uri.startswith("${") else self.uri
         scheme, rest, _ = uri.partition("://")
         if uri.partition(":")[0] == "simulated":
@@ -61,7 +61,7 @@ class _Place:
 
     @property
     def shown(self) -> str:
-        """The URI without what may be secret: user, password and query of a URL."""
+        """The URI without parts that may be secret: user, password and query of a URL."""
         if self.kind == "http":
             return re.sub(r"//[^/]*@", "//", self.uri).partition("?")[0]
         return self.uri.partition("?")[0] if self.kind == "sql" else self.uri
@@ -73,15 +73,15 @@ def ingest(contract: Contract, settings: Settings, source: str = "", progress: B
     Parameters
     ----------
     source : file, http(s)://, s3:// or SQLAlchemy URL, or simulated[:SEED[:ROWS]]; empty for the contract's own,
-        whose checksum must hold. `contract.source.query` is what a SQLAlchemy URL is asked.
+        whose checksum must match. For a SQLAlchemy URL, `contract.source.query` is the query.
     progress : called with (bytes done, bytes in total or None) while a file is downloaded
 
     Raises
     ------
     SourceError
-        the rows can't be had, or checksum, encoding or separator are not the declared ones
+        the rows can't be fetched, or checksum, encoding or separator are not the declared ones
     DataError
-        columns are missing, unknown or there twice; a row has too many or too few cells; there are no rows
+        columns are missing, unknown or occur twice; a row has too many or too few cells; there are no rows
     StorageError
         a download can't be written
     """
@@ -100,9 +100,9 @@ def ingest(contract: Contract, settings: Settings, source: str = "", progress: B
 
 
 def fetch(contract: Contract, settings: Settings, source: str = "", progress: ByteProgress | None = None) -> Path:
-    """Get the file with the rows of `contract` and verify it; it is downloaded where need be, unpacked and kept.
+    """Get the file with the rows of `contract` and verify it; it is downloaded if necessary, unpacked and kept.
 
-    An explicit `source` wins; then the file in `settings.data_dir`, if it is there; then the contract's own URI.
+    The first of these counts: an explicit `source`, the file in `settings.data_dir`, the contract's own URI.
     Errors are those of `ingest`.
     """
     place = _locate(contract, settings, source)
@@ -132,7 +132,7 @@ def _remedy(contract: Contract) -> str:
 
 
 def _fetch(contract: Contract, settings: Settings, place: _Place, progress: ByteProgress | None) -> tuple[Path, str]:
-    """The verified file and its SHA-256."""
+    """Get the verified file and its SHA-256."""
     if place.kind == "file":
         return _local(contract, settings, place)
     try:
@@ -170,7 +170,8 @@ def _remote(contract: Contract, settings: Settings, place: _Place, progress: Byt
             settled = _settle(part, folder, contract, place)
         finally:
             part.unlink(missing_ok=True)
-        # After the file: a crash between the two costs a download, never a stale file that passes for new.
+        # The note is written after the file: a crash between the two costs a download, but never makes a stale file
+        # look current.
         note.write_text(version)
         return settled
 
@@ -187,7 +188,7 @@ def _remote_file(place: _Place, uri: str, settings: Settings) -> RemoteFile:
 
 @contextmanager
 def _folder(settings: Settings, name: str) -> Iterator[Path]:
-    """A folder of ours for what `name` names; one process at a time works in it."""
+    """Lock a folder of our own for the source `name`, so that one process at a time works in it."""
     folder = settings.home / "data" / hashlib.sha256(name.encode()).hexdigest()[:16]
     with os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +198,7 @@ def _folder(settings: Settings, name: str) -> Iterator[Path]:
 
 
 def _settle(arrived: Path, folder: Path, contract: Contract, place: _Place) -> tuple[Path, str]:
-    """Unpack what arrived if it is a zip, verify it, and only then move it into place."""
+    """Unpack the file that arrived if it is an archive, verify it, and only then move it into place."""
     final, unpacked = folder / Path(contract.source.file).name, folder / "unpacked.part"
     try:
         inner = arrived
@@ -214,7 +215,7 @@ def _settle(arrived: Path, folder: Path, contract: Contract, place: _Place) -> t
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a file has to be unpacked; an Excel workbook is a zip that is read as it is."""
+    """Whether a file must be unpacked. An Excel workbook is a zip too, but is read as it is."""
     return is_zip(path) and not is_workbook(path)
 
 

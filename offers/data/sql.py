@@ -24,7 +24,7 @@ _AWAY = re.compile(
 )
 """Words by which drivers tell that a database is away; a wrong password or query has others."""
 
-# By the database: the extra that brings a driver, what it installs, and how its URL begins.
+# By database: the extra with a driver, the sentence that says what it installs, and the start of its URL.
 _EXTRAS = {
     "postgresql": ("postgresql", "pg8000 is installed", "postgresql+pg8000://"),
     "mssql": ("sqlserver", "python-tds is installed", "mssql+pytds://"),
@@ -32,7 +32,7 @@ _EXTRAS = {
 
 
 def query(contract: Contract, uri: str) -> pd.DataFrame:
-    """Ask a database for the rows of `contract.source.query`, in the contract's order of columns.
+    """Run `contract.source.query` on a database; returns its rows, in the contract's order of columns.
 
     Returns
     -------
@@ -42,9 +42,9 @@ def query(contract: Contract, uri: str) -> pd.DataFrame:
     Raises
     ------
     SourceError
-        no such database or driver, the contract has no query, or the database refuses it
+        there is no such database or driver, the contract has no query, or the database refuses it
     DataError
-        columns are missing, unknown or there twice; there are no rows
+        columns are missing, unknown or occur twice; there are no rows
     """
     origin = shown(uri)
     if not contract.source.query:
@@ -53,11 +53,11 @@ def query(contract: Contract, uri: str) -> pd.DataFrame:
 
 
 def select(uri: str, text: str, choose: Select) -> pd.DataFrame:
-    """The columns that `wanted` takes, of the rows that a query gives; raises what `query` does."""
+    """Run a query and keep the columns that `choose` picks; raises what `query` does."""
     url, origin = _url(uri), shown(uri)
     with _errors(url, origin):
         engine = sqlalchemy.create_engine(url, poolclass=NullPool)
-        # Without parameters a % in the query is a %, whatever the driver.
+        # Without parameters every driver takes a % in the query literally.
         with engine.connect().execution_options(no_parameters=True) as connection:
             result = connection.exec_driver_sql(text)
             names, rows = list(map(str, result.keys())), result.fetchall()
@@ -66,7 +66,7 @@ def select(uri: str, text: str, choose: Select) -> pd.DataFrame:
 
 
 def stream(uri: str, text: str, choose: Select, rows: int) -> Iterator[pa.RecordBatch]:
-    """What `select` gives, `rows` at a time, by a cursor of the server where the driver has one."""
+    """Yield the result of `select`, `rows` rows at a time, by a server-side cursor where the driver has one."""
     url, origin = _url(uri), shown(uri)
     with _errors(url, origin):
         engine = sqlalchemy.create_engine(url, poolclass=NullPool)
@@ -80,12 +80,12 @@ def stream(uri: str, text: str, choose: Select, rows: int) -> Iterator[pa.Record
 
 
 def shown(uri: str) -> str:
-    """A database's URL without what may be secret: its query may hold a whole connection string, password and all."""
+    """Show a database's URL without password and query; the query may be a whole connection string with a password."""
     return _url(uri).set(query={}).render_as_string(hide_password=True)
 
 
 def _array(cells: Sequence[Any]) -> pa.Array:
-    """Cells in a type that holds them exactly; as words where no one type does."""
+    """Convert cells to a type that holds them exactly, or to words where no single type does."""
     try:
         return pa.array(cells)
     except (pa.ArrowException, OverflowError, ValueError):
@@ -101,7 +101,7 @@ def _url(uri: str) -> sqlalchemy.URL:
         scheme = uri.partition("://")[0]
         raise SourceError(f"source {scheme}://...: expected {scheme}://user:password@host:port/database") from None
     database = url.database or ""
-    # SQLite makes an absent file, unless a file: URI forbids it.
+    # SQLite would create an absent file, unless a file: URI forbids it.
     if url.drivername.startswith("sqlite") and not (database.startswith("file:") or Path(database).is_file()):
         raise SourceError(f"{Path(database).absolute()}: there is no such database file")
     return url
@@ -124,5 +124,5 @@ def _errors(url: sqlalchemy.URL, origin: str) -> Iterator[None]:
         return
     first_line = reason.partition("\n")[0]
     cause = first_line.replace(str(url.password), "***") if url.password else first_line
-    # A traceback would show the driver's words, password and all.
+    # A traceback would show the driver's message, which may contain the password.
     raise SourceError(f"{origin}: {cause}", passes) from None

@@ -1,4 +1,4 @@
-"""The rows of a CSV, Parquet or Excel file as they arrived, if its columns are the contract's."""
+"""Reads the rows of a CSV, Parquet or Excel file as they are, if its columns are the contract's."""
 
 import codecs
 import csv
@@ -24,7 +24,7 @@ from offers.wording import some
 
 SEPARATORS = ";,\t|"
 
-# Of pandas' own types only these keep a whole number exact beside an empty cell.
+# Of pandas' own types only these keep whole numbers exact in a column with empty cells.
 _INTEGERS = {
     getattr(pa, f"{sign}int{bits}")(): getattr(pd, f"{'UInt' if sign else 'Int'}{bits}Dtype")()
     for sign in ("", "u")
@@ -44,20 +44,20 @@ def read(path: Path, contract: Contract, origin: str) -> pd.DataFrame:
 
     Parameters
     ----------
-    origin : what messages call the file
+    origin : the file's name in messages
 
     Raises
     ------
     SourceError
-        the file can't be read, is empty, of a kind that is not read, or encoding or separator are not the declared ones
+        the file can't be read, is empty or of an unsupported kind, or encoding or separator are not the declared ones
     DataError
-        columns are missing, unknown or there twice; a row has too many or too few cells; there are no rows
+        columns are missing, unknown or occur twice; a row has too many or too few cells; there are no rows
     """
     return read_columns(path, contract.source.format, origin, lambda names: ordered(names, contract, origin))
 
 
 def read_columns(path: Path, form: CsvFormat, origin: str, select: Select) -> pd.DataFrame:
-    """Read the columns that `select` takes, as `read` does."""
+    """Read the columns that `select` picks, as `read` does."""
     with os_errors(path, SourceError):
         kind = formats.kind_of(path, origin)
         if kind in ("gzip", "zstd"):
@@ -70,7 +70,7 @@ def read_columns(path: Path, form: CsvFormat, origin: str, select: Select) -> pd
 
 
 def header(path: Path, form: CsvFormat, origin: str) -> list[str]:
-    """Names of a CSV file's columns; errors are those of `read`."""
+    """Read the names of a CSV file's columns; errors are those of `read`."""
     with os_errors(path, SourceError):
         try:
             names = _header(path, form)
@@ -81,7 +81,7 @@ def header(path: Path, form: CsvFormat, origin: str) -> list[str]:
 
 
 def stream(path: Path, form: CsvFormat, names: list[str], origin: str) -> Iterator[pa.RecordBatch]:
-    """Columns of a CSV file as text, a batch at a time; errors are those of `read`."""
+    """Yield columns of a CSV file as text, a batch at a time; errors are those of `read`."""
     try:
         with arrow_csv.open_csv(path, **_options(form, names)) as reader:
             yield from reader
@@ -90,16 +90,16 @@ def stream(path: Path, form: CsvFormat, names: list[str], origin: str) -> Iterat
 
 
 def not_empty(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
-    """The frame, if it has rows; else a DataError."""
+    """Return the frame if it has rows; raises DataError if it has none."""
     if frame.empty:
         raise DataError(f"{origin}: expected rows, got column names only")
     return frame
 
 
 def ordered(names: Sequence[str], contract: Contract, origin: str) -> list[str]:
-    """The contract's columns in its order, if `names` are exactly those; else a DataError that lists what differs.
+    """Return the contract's columns in its order; raises DataError, which lists the differences, if `names` differ.
 
-    Others may be there where the contract ignores extra columns.
+    Extra names are allowed where the contract ignores extra columns.
     """
     expected = [column.name for column in contract.columns]
     ignored = contract.source.extra_columns == "ignore"
@@ -133,7 +133,7 @@ def _with_likely(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
 def _read_parquet(path: Path, form: CsvFormat, origin: str, select: Select) -> pd.DataFrame:
     try:
         with parquet.ParquetFile(path) as file:
-            # pandas saves an index without name as a column of this name.
+            # pandas saves an index without a name as a column of this name.
             saved = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
             names = select(saved)
             return exact_frame(file.read(columns=names))[names]
@@ -142,7 +142,7 @@ def _read_parquet(path: Path, form: CsvFormat, origin: str, select: Select) -> p
 
 
 def exact_frame(table: pa.Table) -> pd.DataFrame:
-    """An Arrow table in pandas' types, whole numbers exact beside empty cells too."""
+    """Convert an Arrow table to pandas' types; whole numbers stay exact in columns with empty cells too."""
     with_nulls = {column.type for column in table.columns if column.null_count}
     mapper = {kind: _INTEGERS[kind] for kind in with_nulls & _INTEGERS.keys()}.get
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, types_mapper=mapper)
@@ -224,7 +224,7 @@ def _parse_options(
 
 
 def _malformed(path: Path, form: CsvFormat, origin: str, error: Exception) -> OffersError:
-    """Say what is wrong with a file that can't be read as CSV; reads it again to find the place."""
+    """Explain why a file can't be read as CSV; reads it again to find the place."""
     line = _undecodable(path, form.encoding)
     if line or isinstance(error, UnicodeError):
         place = f"line {line}" if line else "the file"
@@ -255,7 +255,7 @@ def _ragged(path: Path, form: CsvFormat) -> arrow_csv.InvalidRow | None:
         rows.append(row)
         return "error"
 
-    # Only a single thread counts the rows.
+    # Arrow numbers the rows only when it reads with a single thread.
     with suppress(pa.ArrowInvalid):
         arrow_csv.read_csv(
             path,

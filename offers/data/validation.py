@@ -1,4 +1,4 @@
-"""Raw rows to typed rows: every cell that breaks the contract is listed, and none is repaired in silence."""
+"""Turns raw rows into typed rows. Every cell that breaks the contract is listed, and none is repaired silently."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ _EMPTY = "a value, not an empty cell"
 class Violation:
     """A rule that some rows break. `examples` are (row, value) pairs; the first data row is row 1.
 
-    `rows` holds every row that breaks it, counted from 0; it is empty where no row does alone.
+    `rows` lists every row that breaks the rule, counted from 0; it is empty where only the rows together break it.
     """
 
     column: str
@@ -46,7 +46,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Validation:
-    """Typed rows, in the contract's order of columns, what is wrong with them, and what is worth a look."""
+    """Typed rows, in the contract's order of columns, with violations, and with notes that are worth a look."""
 
     frame: pd.DataFrame
     violations: tuple[Violation, ...]
@@ -58,16 +58,16 @@ class Validation:
 
 
 def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
-    """Type every column, check it by the pandera schema, then the order of time and the two outcomes.
+    """Type every column, then check it by the pandera schema, and check time order and the two outcomes.
 
     Parameters
     ----------
-    raw : DataFrame with the contract's columns; text cells are parsed, typed ones are checked
+    raw : DataFrame with the contract's columns; text cells are parsed, typed cells are checked
 
     Returns
     -------
     Validation
-        the frame is fit for use only when there is no violation
+        its frame may be used only if there is no violation
     """
     target = contract.target
     parsed, violations = {}, []
@@ -76,7 +76,7 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
         values, wrong, expected = cells.read(raw[column.name], column, contract.source.format, outcomes)
         if wrong.size:
             violations.append(_violation(column.name, expected, raw[column.name], wrong))
-            # A cell that can't be read is listed once: in the checks to come it stands in as a good value.
+            # An unreadable cell is listed once: a valid value replaces it, so that later checks do not list it again.
             values.iloc[wrong] = pd.Timestamp(0) if column.type == "date" else _good_number(column)
         parsed[column.name] = values
     frame = pd.DataFrame(parsed)
@@ -93,7 +93,7 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
 
 
 def broken_contract(contract: str, violations: Sequence[Violation]) -> DataError:
-    """Build the one sentence that a user sees when rows break the contract."""
+    """Build the error, in one sentence, for rows that break the contract."""
     rows = len(np.unique(np.concatenate([violation.rows for violation in violations])))
     who = f"{rows} row{' breaks' if rows == 1 else 's break'}" if rows else "the rows as a whole break"
     examples = "; ".join(str(violation) for violation in violations[:3])
@@ -116,12 +116,12 @@ def schema(contract: Contract) -> pa.DataFrameSchema:
 
 
 def periods(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
-    """Calendar month of each row as 'YYYY-MM', following month names over the turn of the year.
+    """Find the calendar month of each row as 'YYYY-MM'; names of months are followed over the turn of the year.
 
     Returns
     -------
     ndarray of str, shape (n_rows,)
-        all 'all' where the contract has no time order
+        'all' for every row where the contract has no time order
     """
     if contract.time is None:
         return np.full(len(frame), "all")
@@ -132,7 +132,7 @@ def periods(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
 
 
 def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
-    """Rows that stand out of time order, where the contract declares one."""
+    """Yield violations of the time order, where the contract declares one."""
     if contract.time is None or frame.empty:
         return
     name = contract.time.column
@@ -162,12 +162,12 @@ def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violati
 
 
 def _logged(frame: pd.DataFrame) -> np.ndarray:
-    """Which rows are from the decision log."""
+    """Mark the rows that come from the decision log."""
     return frame[PERIOD].notna().to_numpy() if PERIOD in frame else np.zeros(len(frame), bool)
 
 
 def _months(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
-    """The calendar month of each row: the decision's, or one that follows from the rows above."""
+    """Find the calendar month of each row: the decision's own, or for history the one that the row order implies."""
     assert contract.time is not None
     assert contract.time.start is not None
     logged = _logged(frame)
@@ -179,7 +179,7 @@ def _months(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
 
 
 def _wrapped(column: pd.Series, start: str) -> np.ndarray:
-    """Months by their names alone, from `start` on; one that goes back is of the next year."""
+    """Turn names of months into months from `start` on; where a month precedes the one above, a new year begins."""
     number = column.astype(str).map({month: i for i, month in enumerate(MONTHS)}).to_numpy(dtype=np.int64)
     wraps = np.cumsum(np.diff(number, prepend=number[:1]) < 0)
     year = np.datetime64(start[:4], "Y").astype("datetime64[M]")
@@ -232,7 +232,7 @@ def _outcome_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Vio
 
 
 def _notes(frame: pd.DataFrame, contract: Contract) -> Iterator[str]:
-    """What breaks no rule, and may be a slip of the contract: categories that never occur."""
+    """Yield notes on possible slips in the contract that break no rule: categories that never occur."""
     for column in contract.columns:
         values = set(frame[column.name].dropna().unique()) if column.values else set()
         absent = [value for value in column.values if value not in values]

@@ -1,4 +1,4 @@
-"""The rows of an Excel workbook (xlsx): cells keep the types that Excel gives them."""
+"""Reads the rows of an Excel workbook (xlsx); cells keep the types that Excel gives them."""
 
 import zipfile
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ _NO_ROW: tuple[Any, ...] = ()
 
 
 def read(path: Path, sheet: str | None, origin: str) -> tuple[list[str], pd.DataFrame]:
-    """Read a sheet, the first by default: the names in its first row, and the rows below as objects.
+    """Read a sheet, by default the first: the names in its first row, and the rows below as objects.
 
     Raises
     ------
     SourceError
         the workbook is broken, or has no such sheet
     DataError
-        a row has cells where the first has no name
+        a row has cells in a column without a name
     """
     try:
         workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
@@ -47,7 +47,7 @@ def _filled(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 
 
 def _trimmed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row without the empty cells at its end; one between others is a column without name."""
+    """Drop the empty cells at the end of a row; an empty cell between others is a column without a name."""
     last = max((place for place, cell in enumerate(row) if cell is not None), default=-1)
     return tuple("" if cell is None else cell for cell in row[: last + 1])
 
