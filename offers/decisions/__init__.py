@@ -1,1 +1,1 @@
-"""What was decided about customers, and what they did."""
+"""Decisions about customers, and their outcomes."""

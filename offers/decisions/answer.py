@@ -1,4 +1,4 @@
-"""An answer as it is sent and logged: the prediction for one customer, as JSON but for the customer's id."""
+"""An answer as it is sent and logged: the prediction for one customer, as JSON without the customer's id."""
 
 from functools import cache
 from typing import Any
@@ -9,7 +9,7 @@ from offers.policy.ranking import RankedOffer, Ranking, Reason, WithheldOffer
 
 
 def written(decision_id: str, as_of: str, versions: dict[str, str | None], fallback: bool, ranking: Ranking) -> bytes:
-    """The bytes of an answer; the same ranking gives the same bytes, today and when it is made again."""
+    """Write an answer as bytes; the same ranking always gives the same bytes, so a decision can be reproduced."""
     return orjson.dumps(
         {
             "decision_id": decision_id,
@@ -23,7 +23,7 @@ def written(decision_id: str, as_of: str, versions: dict[str, str | None], fallb
 
 
 def addressed(customer_id: str, answer: bytes) -> bytes:
-    """The answer with the customer's id in front, as the caller gets it."""
+    """Put the customer's id in front of the answer, as the caller gets it."""
     return b'{"customer_id":%b,%b' % (orjson.dumps(customer_id), answer[1:])
 
 

@@ -1,4 +1,4 @@
-"""Erasure: a customer's traces are taken out of the log, and what is left still verifies."""
+"""Erasure: a customer's traces are removed from the log, and the rest can still be verified."""
 
 import itertools
 import re
@@ -18,12 +18,12 @@ ERASED = ("customer", "request_id", "as_of", "inputs", "answer", "asked", "salt"
 
 @dataclass(frozen=True)
 class Verified:
-    """What a look at the whole log has found.
+    """The result of verifying the whole log.
 
     Attributes
     ----------
-    decisions, segments, erased : numbers
-    faults : one sentence for each segment or decision that is not as it was written
+    decisions, segments, erased : numbers of decisions, of segments, and of erased decisions
+    faults : one sentence for each segment or decision that was changed after it was written
     """
 
     decisions: int
@@ -33,17 +33,17 @@ class Verified:
 
 
 def erase(tables: DeltaTables, customer: str, reason: str) -> int:
-    """Delete what the log knows of a customer, and the files of before that still held it.
+    """Delete the log's data about a customer, and the older files that still hold it.
 
     Parameters
     ----------
     customer : pseudonym
-    reason : is kept in the table's own history, with the moment
+    reason : kept in the table's own history, with the moment
 
     Returns
     -------
     int
-        the number of decisions; what was offered and how it went stays, and tells of nobody
+        number of erased decisions; offers and outcomes stay, but can no longer be linked to the customer
 
     Raises
     ------
@@ -57,7 +57,7 @@ def erase(tables: DeltaTables, customer: str, reason: str) -> int:
     if not ids:
         raise DataError("the log has no decision about this customer, by this key: nothing was erased")
     metadata = CommitProperties(custom_metadata={"offers.erased": str(len(ids)), "offers.reason": reason})
-    # The condition stays in the table's history, so that it must not name the customer.
+    # The condition stays in the table's history, so it must not name the customer.
     theirs = f"decision_id IN ({', '.join(map(_quoted, ids))})"
     for name, told in ((DECISIONS, ERASED), (OUTCOMES, ("why", "request_id"))):
         if tables.holds(name):
@@ -72,7 +72,7 @@ def erase(tables: DeltaTables, customer: str, reason: str) -> int:
 
 
 def verify(tables: DeltaTables) -> Verified:
-    """Hold every decision against its digest, and every segment against its root."""
+    """Check every decision against its digest, and every segment against its root."""
     rows = history.read(tables).to_pylist()
     rows.sort(key=lambda row: (row["writer"], row["segment"], row["place"]))
     faults, segments = list[str](), 0
@@ -108,5 +108,5 @@ def _quoted(text: str) -> str:
 
 
 def _forget(table: DeltaTable) -> None:
-    """Remove files of earlier versions; those of a writer that has not committed yet are left alone."""
+    """Remove the files of earlier versions; files that a writer has not committed yet stay."""
     table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)

@@ -1,4 +1,4 @@
-"""Decisions read back from the tables of the log, and the catalogues that made them."""
+"""Reads decisions, and the catalogues that made them, from the tables of the log."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from offers.store.delta import DeltaTables
 
 @dataclass(frozen=True)
 class Kept:
-    """A catalogue and its contract, as they were when they decided."""
+    """A catalogue and its contract, as they were when the catalogue decided."""
 
     contract: Contract
     catalogue: Catalogue
@@ -34,12 +34,12 @@ def read(
     columns: Sequence[str] | None = None,
     where: dataset.Expression | None = None,
 ) -> pa.Table:
-    """Decisions in the order in which they were made.
+    """Read decisions in the order in which they were made.
 
     Parameters
     ----------
-    since, until : decisions from this moment on, and before that one
-    columns : to read, `decided_at` and `decision_id` among them; all by default
+    since, until : first moment that is read, and first moment that is not
+    columns : columns to read, with `decided_at` and `decision_id`; by default all
     where : a further condition
 
     Raises
@@ -47,7 +47,7 @@ def read(
     SourceError
         there is no log
     StorageError
-        the store is away
+        the store can't be reached
     """
     condition = dataset.field("decision_id").is_valid()
     if since is not None:
@@ -61,27 +61,27 @@ def read(
 
 
 def of_customer(pseudonym: str) -> dataset.Expression:
-    """The condition that a decision is about a customer."""
+    """Build the condition that a decision is about a customer."""
     return _text("customer") == pseudonym
 
 
 def of_decision(decision_id: str) -> dataset.Expression:
-    """The condition that a decision is a certain one."""
+    """Build the condition that a decision has an id."""
     return _text("decision_id") == decision_id
 
 
 def of_experiment(name: str) -> dataset.Expression:
-    """The condition that a decision is about a member of an experiment."""
+    """Build the condition that a decision is about a member of an experiment."""
     return _text("experiment") == name
 
 
 def _text(column: str) -> dataset.Expression:
-    """A column of text; in files that an erasure has written it has a type that compares with no other."""
+    """Cast a column to text, because in files that an erasure wrote its type can't be compared with text."""
     return dataset.field(column).cast(pa.string())
 
 
 def kept(tables: DeltaTables) -> dict[str, Kept]:
-    """The catalogues of the log, by the name and version that decisions tell."""
+    """Read the log's catalogues, by the name and version that decisions record."""
     if not tables.holds(POLICIES):
         return {}
     versions: dict[str, Kept] = {}
@@ -94,12 +94,12 @@ def kept(tables: DeltaTables) -> dict[str, Kept]:
 
 
 def inputs_of(inputs: Iterable[str], contract: Contract) -> dict[str, np.ndarray]:
-    """Logged questions as columns: words as object with None where missing, other types as numbers with NaN.
+    """Turn logged inputs into columns: words as object with None where missing, other types as numbers with NaN.
 
     Raises
     ------
     DataError
-        a question lacks a column of the contract
+        a decision's inputs lack a column of the contract
     """
     rows = [orjson.loads(text) for text in inputs]
     names = list(rows[0]) if rows else []
@@ -118,12 +118,12 @@ def inputs_of(inputs: Iterable[str], contract: Contract) -> dict[str, np.ndarray
 
 
 def propensities(pairs: pa.ChunkedArray, offers: Sequence[str]) -> dict[str, np.ndarray]:
-    """What the log knows of each decision's offers.
+    """Arrange the logged figures of each decision's offers as matrices.
 
     Parameters
     ----------
-    pairs : of decisions, as the table has them
-    offers : ids, the columns of the result
+    pairs : the decisions' column of scored pairs
+    offers : offer ids in the order of the result's columns
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""The decision log: one event an answer, written before the answer leaves.
+"""The decision log: one event per answer, written before the answer is sent.
 
-An event is one line of JSON, a CloudEvents 1.0 envelope around the decisions of one request. Its schema is versioned by
-its type. Customers stand in it as pseudonyms; nothing in it names them.
+An event is one line of JSON, a CloudEvents 1.0 envelope around the decisions of one request. Its type carries the
+version of its schema. Events hold pseudonyms of customers, and never their ids.
 """
 
 import uuid
@@ -32,14 +32,14 @@ class Answer:
     Attributes
     ----------
     decided_at : when the answer was ready
-    columns : customer and context columns as checked, words with None and numbers with NaN where missing
-    asked : the offers that the caller chose from, None for all
-    k : places that the caller asked for, None for the catalogue's
+    columns : customer and context columns after checks, words with None and numbers with NaN where missing
+    asked : the offers that the caller named, None for all
+    k : places that the caller asked for, None for the catalogue's `k`
     offers : ids of the policy's offers, in its order
     propensity : ndarray, shape (n_customers, n_offers), NaN where a pair was not scored
     answers : each customer's prediction as it is sent, JSON without the customer's id
     model : bundle that scored, None where nothing was scored
-    experiment, arms : where customers are split among arms, the experiment and the arm of each
+    experiment, arms : the experiment and each customer's arm, where customers are split among arms
     """
 
     request_id: str
@@ -61,7 +61,7 @@ class Answer:
 
 
 def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
-    """The event of one request's decisions."""
+    """Write the event of one request's decisions."""
     return _event(
         DECIDED,
         answer.decided_at,
@@ -88,9 +88,9 @@ def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
 
 
 def policy(rules: Policy, contract: Contract) -> bytes:
-    """The event that keeps a catalogue and its contract, by which decisions can be made again.
+    """Write the event that keeps a catalogue and its contract, so that decisions can be reproduced.
 
-    It stands in the log before the first decision that names the catalogue.
+    The log has it before the first decision that names the catalogue.
     """
     catalogue = rules.catalogue
     content = {
@@ -104,7 +104,7 @@ def policy(rules: Policy, contract: Contract) -> bytes:
 
 
 def observed(outcomes: Sequence[Mapping[str, Any]], received_at: datetime, request_id: str) -> bytes:
-    """The event of outcomes that were told in one request."""
+    """Write the event of the outcomes in one request."""
     return _event(OBSERVED, received_at, {"request_id": request_id, "outcomes": outcomes})
 
 

@@ -1,4 +1,4 @@
-"""One outcome: what a customer did about a decision, checked field by field."""
+"""One outcome, which is a customer's response to a decision, checked field by field."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ ID_LENGTH = 128
 
 
 def checked(item: Mapping[str, Any]) -> dict[str, Any]:
-    """One outcome in its normal form: all five fields, the moment in UTC.
+    """Check an outcome and bring it into its normal form: all five fields, the moment in UTC.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Outcomes: loaded from files, read from their table, and the label that follows for each decision."""
+"""Outcomes: loads them from files, reads them from their table, and derives each decision's label."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from offers.wording import some
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of the rows of a file; `again` where the same file had been loaded before."""
+    """The result of loading a file; `again` is true where the same file had been loaded before."""
 
     outcomes: int
     quarantined: int
@@ -37,14 +37,14 @@ class Labels:
     ----------
     outcome : ndarray, shape (n_decisions,), 1 accepted, 0 declined or matured without an acceptance, NaN not yet known
     observed_at : Series of moments
-        when the outcome was observed, NaT where the label is silence
+        when the outcome was observed, NaT where the label comes from silence
     mature : ndarray of bool
-        whether the whole window has passed; before that acceptances are known and silence is not
+        whether the whole window has passed; until then acceptances count, but silence does not yet mean a refusal
     presented : ndarray of bool, whether the customer is known to have seen an offer of the decision
-    impressions : number of decisions that somebody says were presented
+    impressions : number of decisions with a reported impression
     duplicate, contradictory, early, late, orphan, foreign : numbers of outcomes
-        told again; undone by a later one; from before the decision; from after its window; of no decision here; of an
-        offer that is not in the answer
+        repeated; reversed by a later one; from before the decision; from after its window; without a decision here;
+        about an offer that does not have the first place
     """
 
     outcome: np.ndarray
@@ -61,16 +61,16 @@ class Labels:
 
 
 def load(path: Path, tables: DeltaTables) -> Loaded:
-    """Append the outcomes of a CSV or Parquet file; what can't be used goes to quarantine with its reason.
+    """Append the outcomes of a CSV or Parquet file; unusable rows go to quarantine with the reason.
 
-    The same file, loaded again, adds nothing.
+    Loading the same file again adds nothing.
 
     Raises
     ------
     SourceError
         the file can't be read as CSV or Parquet
     DataError
-        a column is missing, unknown or there twice
+        a column is missing, unknown or occurs twice
     StorageError
         the tables can't be written
     """
@@ -92,7 +92,7 @@ def load(path: Path, tables: DeltaTables) -> Loaded:
 
 
 def read(tables: DeltaTables) -> pd.DataFrame:
-    """All outcomes, in the order in which they were observed; none where nothing was ever told."""
+    """Read all outcomes, in the order in which they were observed; an empty table where none were ever reported."""
     if not tables.holds(OUTCOMES):
         empty: pd.DataFrame = SCHEMAS[OUTCOMES].empty_table().to_pandas()
         return empty
@@ -103,12 +103,12 @@ def read(tables: DeltaTables) -> pd.DataFrame:
 
 
 def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matures_after: timedelta) -> Labels:
-    """Join decisions with outcomes, as everything was known at `as_of`.
+    """Join decisions with the outcomes that were known at `as_of`.
 
-    An outcome counts from its decision until `matures_after` later. Of an outcome that was told again the first counts.
-    Where an acceptance and a refusal contradict each other, the later counts, and of two at one moment neither. An
+    An outcome counts if it comes within `matures_after` of its decision. Of a repeated outcome the first report counts.
+    Where an acceptance and a refusal contradict each other, the later one counts; at the same moment neither does. An
     outcome without an offer is about the offer in first place. Without a window (0) no outcome is late, and silence
-    tells nothing.
+    means nothing.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matu
     Returns
     -------
     Labels
-        about the offer in first place
+        for the offer in first place
     """
     visible = outcomes[(outcomes["received_at"] <= as_of) & (outcomes["observed_at"] <= as_of)]
     place = pd.Series(np.arange(len(decisions)), index=decisions["decision_id"].to_numpy())
@@ -154,7 +154,7 @@ def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matu
 
 
 def _unusable(decisions: pd.DataFrame, outcomes: pd.DataFrame, matures_after: timedelta) -> dict[str, np.ndarray]:
-    """Outcomes that say nothing of their decision, a row of each table for each, by the first reason that holds."""
+    """Mark unusable outcomes by the first reason that applies; row i of each table belongs to outcome i."""
     decided_at, observed_at = decisions["decided_at"].to_numpy(), outcomes["observed_at"].to_numpy()
     offer = outcomes["offer_id"].to_numpy()
     early = observed_at < decided_at - pd.Timedelta(SKEW)

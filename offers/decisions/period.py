@@ -1,4 +1,4 @@
-"""The period of decisions to look at, as known at a moment."""
+"""The period of decisions to look at, and the moment whose knowledge counts."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 @dataclass(frozen=True)
 class Period:
-    """The decisions to look at: from `since` (None: the first there is) until before `until`, as known at `as_of`."""
+    """Decisions from `since` (None: the first one) until before `until`, with what was known at `as_of`."""
 
     since: datetime | None
     until: datetime
@@ -28,9 +28,9 @@ class Period:
 
         Parameters
         ----------
-        since : a moment, or a span before `until` such as 7d; empty for everything
-        until : empty for `as_of`
-        as_of : what was known then counts, later outcomes do not; empty for now
+        since : a moment, or a span before `until` such as 7d; empty for no limit
+        until : a moment; empty for `as_of`
+        as_of : a moment; outcomes that came later do not count; empty for now
 
         Raises
         ------
@@ -49,7 +49,7 @@ class Period:
         return cls(begin, end, known_at)
 
     def holds(self, moments: pd.Series) -> pd.Series:
-        """Whether moments, of dtype datetime64 in UTC, lie in the period."""
+        """Mark the moments, of dtype datetime64 in UTC, that lie in the period."""
         inside = moments < self.until
         return inside if self.since is None else inside & (moments >= self.since)
 
@@ -60,7 +60,7 @@ def span(text: str) -> timedelta:
     Raises
     ------
     DataError
-        it is none of these, or no time at all
+        the text has another form, or the span is 0
     """
     match = _SPAN.fullmatch(text)
     if match is None or float(match[1]) == 0:

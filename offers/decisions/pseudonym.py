@@ -1,4 +1,4 @@
-"""Pseudonyms: customers as the decision log names them, keyed hashes that only the holder of the key can repeat."""
+"""Pseudonyms of customers in the decision log: keyed hashes, which only the holder of the key can compute."""
 
 import hashlib
 import hmac
@@ -20,7 +20,7 @@ class Pseudonyms:
 
     Attributes
     ----------
-    key_id : names the key without telling it; stands in each event, so that an event tells which key it needs
+    key_id : names the key without revealing it; each event has it, so that readers know which key they need
     """
 
     key: bytes = field(repr=False)
@@ -36,7 +36,7 @@ class Pseudonyms:
         Raises
         ------
         StorageError
-            the file can't be read, or holds something else
+            the file can't be read, or does not hold a key
         """
         with os_errors(path):
             text = path.read_text("ascii", errors="replace").strip()
@@ -53,7 +53,7 @@ class Pseudonyms:
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """Read the key, or make one where there is none; of two processes that make one, both use the first's."""
+        """Read the key, or make one where there is none; where two processes make one at once, both use the first."""
         with os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
@@ -72,5 +72,5 @@ class Pseudonyms:
         return cls.read(path)
 
     def of(self, customer_id: str) -> str:
-        """The pseudonym of a customer, 64 hexadecimal digits."""
+        """Compute a customer's pseudonym, 64 hexadecimal digits."""
         return hmac.digest(self.key, customer_id.encode("utf-8", "surrogatepass"), "sha256").hex()

@@ -1,4 +1,4 @@
-"""Rows of the log's tables, made from the events of one sealed segment; what can't be read is quarantined."""
+"""Turns the events of a sealed segment into rows of the log's tables; unreadable events are quarantined."""
 
 import hashlib
 import secrets
@@ -82,30 +82,30 @@ Row = dict[str, Any]
 
 @dataclass
 class Rows:
-    """Rows by table, as they are collected from one segment."""
+    """Rows by table, collected from one segment."""
 
     writer: str
     segment: int
     of: dict[str, list[Row]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
 
     def add(self, table: str, moment: datetime, row: Mapping[str, Any]) -> None:
-        """Add a row, which is dated by its moment in UTC."""
+        """Add a row, whose date is that of its moment in UTC."""
         rows = self.of[table]
         rows.append({**row, "date": moment.date(), "writer": self.writer, "segment": self.segment, "place": len(rows)})
 
     def quarantine(self, reason: str, content: str) -> None:
-        """Keep what can't be used, with the reason why."""
+        """Keep content that can't be used, with the reason why."""
         now = datetime.now(UTC)
         self.add(QUARANTINE, now, {"quarantined_at": now, "reason": reason, "content": content})
 
     def tables(self) -> dict[str, pa.Table]:
-        """The tables that have rows, ready to be appended."""
+        """Build the tables that have rows, ready to be appended."""
         _seal(self.of[DECISIONS])
         return {name: pa.Table.from_pylist(rows, SCHEMAS[name]) for name, rows in self.of.items() if rows}
 
 
 def collected(lines: Iterable[bytes | Damage], writer: str, segment: int) -> Rows:
-    """Turn the lines of a segment into rows. A line that is damaged or foreign never stops the others."""
+    """Turn the lines of a segment into rows. A damaged or unknown line never stops the others."""
     rows = Rows(writer, segment)
     for line in lines:
         if isinstance(line, Damage):
@@ -127,13 +127,13 @@ def collected(lines: Iterable[bytes | Damage], writer: str, segment: int) -> Row
 
 
 def digest_of(row: Mapping[str, Any]) -> str:
-    """The salted SHA-256 of a decision's columns, as the table gives them back."""
+    """Compute the salted SHA-256 of a decision's columns, in the types in which the table returns them."""
     content = orjson.dumps([row[name] for name in _SEALED], option=orjson.OPT_UTC_Z)
     return hashlib.sha256(row["salt"].encode() + b"\0" + content).hexdigest()
 
 
 def root_of(digests: Iterable[str]) -> str:
-    """The SHA-256 of a segment's digests, in the order of their places."""
+    """Compute the SHA-256 of a segment's digests, in the order of their places."""
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -172,7 +172,7 @@ def _decisions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
 
 
 def _pairs(offers: list[str], propensity: list[float | None], answer: Row) -> list[Row]:
-    """The pairs that were scored, with what the answer says of them."""
+    """List the scored pairs, with the answer's figures for each."""
     entries = {entry["offer_id"]: entry for entry in (*answer["offers"], *answer["withheld"])}
     return [
         {
@@ -217,5 +217,5 @@ def _moment(text: str) -> datetime:
 
 
 def _shown(content: bytes) -> str:
-    """Bytes as text that loses nothing but what lies beyond a megabyte."""
+    """Decode bytes as text without loss, up to a megabyte."""
     return content[: 2**20].decode("utf-8", "backslashreplace")

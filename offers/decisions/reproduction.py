@@ -1,4 +1,4 @@
-"""Decisions made again: the policy from the logged propensities, the propensities from the bundle."""
+"""Reproduces decisions: answers from the logged propensities by the policy, propensities by the bundle."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Decisions that were made again.
+    """The result of reproducing decisions.
 
     Attributes
     ----------
-    decisions : number of decisions that were made again
-    erased : number of decisions whose questions are gone
-    differing : ids of decisions whose answer came out otherwise
-    bundle : whose scores were made again; empty where none were
+    decisions : number of reproduced decisions
+    erased : number of decisions whose inputs were erased
+    differing : ids of decisions whose reproduced answer differs
+    bundle : the bundle that scored again; empty where none did
     scored : number of pairs that were scored again
-    farthest : the largest difference of a propensity
-    rescored : number of propensities that are not the same to the last bit
+    farthest : largest absolute difference of a propensity
+    rescored : number of propensities that differ in any bit
     """
 
     decisions: int
@@ -44,18 +44,18 @@ class Reproduction:
 
     @property
     def holds(self) -> bool:
-        """Whether each answer came out to the byte, and each propensity within the tolerance."""
+        """Whether each answer is the same to the byte, and each propensity within the tolerance."""
         return not self.differing and self.farthest <= TOLERANCE
 
 
 def redo(table: pa.Table, kept: Mapping[str, Kept], bundle: str = "", score: Score | None = None) -> Reproduction:
-    """Make logged decisions again and compare.
+    """Reproduce logged decisions, and compare the results with the log.
 
     Parameters
     ----------
-    table : whole rows of decisions, from `history.read`
+    table : decisions with all columns, from `history.read`
     kept : catalogues by name and version, from `history.kept`
-    bundle, score : the bundle that is to score again, and its scores; only its own decisions are scored again
+    bundle, score : the bundle to score again, and its scoring function; only its own decisions are scored again
 
     Raises
     ------
@@ -87,7 +87,7 @@ def redo(table: pa.Table, kept: Mapping[str, Kept], bundle: str = "", score: Sco
 
 
 def _logged(table: pa.Table, policy: Policy, pairs: Pairs) -> np.ndarray:
-    """The logged propensity of each row that the policy scores; NaN where the log has none."""
+    """Look up the logged propensity of each row that the policy scores; NaN where the log has none."""
     dense = history.propensities(table["pairs"], [offer.id for offer in policy.offers])["propensity"]
     propensity = np.full(len(pairs), np.nan)
     propensity[pairs.row[pairs.eligible]] = dense[pairs.eligible]
@@ -99,7 +99,7 @@ def _differing(table: pa.Table, policy: Policy, pairs: Pairs, propensity: np.nda
     if fallback:
         rankings = policy.by_value(pairs, k)
     else:
-        # A pair that the log has no propensity for gets one that can't come out as it was.
+        # A pair without a logged propensity gets 0, so that its decision shows up as a difference.
         rankings = policy.arbitrate(pairs, np.nan_to_num(propensity, nan=0.0), k, ids)
     names = ("decision_id", "as_of", "model", "policy", "catalogue", "answer")
     rows = zip(*(table[name].to_pylist() for name in names), rankings, strict=True)

@@ -1,4 +1,4 @@
-"""Decisions that were scored, and the outcomes that came back: read from Parquet, checked, joined by decision."""
+"""Reads scored decisions and their outcomes from Parquet or the decision log, and checks them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ _DAY = re.compile(r"(?:^|/)(\d{4}-\d\d-\d\d)/[^/]+$")
 
 @dataclass(frozen=True)
 class DistinctRows:
-    """Rows of one kind from all files, each decision once, and how many repetitions were dropped."""
+    """Rows of one kind from all files, each decision once, and the number of repetitions that were dropped."""
 
     frame: pd.DataFrame
     repeated: int
@@ -40,14 +40,14 @@ def read_scored(where: str, contract: Contract, settings: Settings, since: datet
 
     Parameters
     ----------
-    where : the tables of the decision log, a Parquet file, a directory of them; a path or s3://bucket/prefix
-    since : rows from before need not be read, where files lie in a folder per day as the ranker writes them
+    where : the tables of the decision log, a Parquet file, or a directory of these; a path or s3://bucket/prefix
+    since : earlier rows may be skipped, where files lie in one folder per day as the ranker writes them
 
     Returns
     -------
     Table
         `SCORED_COLUMNS`, then the contract's inputs: numbers and booleans as float64 with NaN, categories as text with
-        None. Values are as they came: `faults` says what the contract makes of them.
+        None. Values are not checked against the contract; `faults` does that.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def read_scored(where: str, contract: Contract, settings: Settings, since: datet
     DataError
         a column is missing, unknown or of another type; a decision has no time or propensity, or has two contents
     """
-    # Loads deltalake, which the ranker's feed has no use for.
+    # Imported here because it loads deltalake, which the ranker's feed does not need.
     from offers.decisions import tabled
 
     if log := tabled.log_at(where, settings):
@@ -87,9 +87,9 @@ def served(where: str, period: Period, settings: Settings) -> str:
     SourceError
         nothing is there, or a file can't be read as Parquet
     DataError
-        no row was scored in the period, or a file does not say when, or by which bundle
+        no row was scored in the period, or a file lacks the moments or the bundles
     """
-    # Loads deltalake, which the ranker's feed has no use for.
+    # Imported here because it loads deltalake, which the ranker's feed does not need.
     from offers.decisions import tabled
 
     if log := tabled.log_at(where, settings):
@@ -111,12 +111,12 @@ def served(where: str, period: Period, settings: Settings) -> str:
 
 
 def read_outcomes(where: str, settings: Settings, matures_after: timedelta = timedelta()) -> DistinctRows:
-    """Read outcomes, accepted and declined ones; of one that was told again, the first time counts.
+    """Read outcomes, both acceptances and refusals; of a repeated outcome the first report counts.
 
     Parameters
     ----------
     where : as of `read_scored`
-    matures_after : in the decision log, silence for so long is a decline
+    matures_after : in the decision log, no response for this long counts as a refusal
 
     Raises
     ------
@@ -125,7 +125,7 @@ def read_outcomes(where: str, settings: Settings, matures_after: timedelta = tim
     DataError
         a column is missing, unknown or of another type; an outcome is empty, or a decision has two
     """
-    # Loads deltalake, which the ranker's feed has no use for.
+    # Imported here because it loads deltalake, which the ranker's feed does not need.
     from offers.decisions import tabled
 
     if log := tabled.log_at(where, settings):
@@ -139,13 +139,13 @@ def read_outcomes(where: str, settings: Settings, matures_after: timedelta = tim
 
 
 def no_outcomes() -> DistinctRows:
-    """The table of outcomes where none are given."""
+    """Make an empty table of outcomes."""
     kinds = {DECISION: "object", OUTCOME: "bool", OBSERVED_AT: "datetime64[us, UTC]"}
     return DistinctRows(pd.DataFrame(columns=list(kinds)).astype(kinds), 0)
 
 
 def faults(rows: pd.DataFrame, column: Column) -> Iterator[tuple[str, np.ndarray]]:
-    """What the contract asks of a column and these rows break: its words, and the mask of the rows.
+    """Yield each requirement of the contract that rows of a column break: its words, and a mask of the rows.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def faults(rows: pd.DataFrame, column: Column) -> Iterator[tuple[str, np.ndarray
 
 
 def _files(where: str, what: str, settings: Settings, since: datetime | None = None) -> Iterator[tuple[str, bytes]]:
-    """Each Parquet file at `where` that may hold rows from `since` on, in order of their names."""
+    """Yield name and content of each Parquet file at `where` that may hold rows from `since` on, sorted by name."""
     store = open_store(where, settings)
     keys = [key for key in store.keys("") if key.endswith(".parquet")]
     if not keys:
@@ -186,14 +186,14 @@ def _files(where: str, what: str, settings: Settings, since: datetime | None = N
 
 
 def _recent(keys: list[str], since: datetime) -> list[str]:
-    """Leave out the folders of days before; the last file stays, so that there is one to tell of its columns."""
-    # A batch that has waited over midnight lies in the folder of its first row's day.
+    """Leave out the folders of earlier days. The last file stays in any case, because its columns are needed."""
+    # A batch that spans midnight lies in the folder of its first row's day, so one more day is kept.
     first = since.date() - timedelta(days=1)
     return [key for key in keys if _day(key) >= first] or keys[-1:]
 
 
 def _day(key: str) -> date:
-    """The day that a file's folder is named by; of others the last day there is."""
+    """Parse the day in the name of a file's folder; other files get the latest possible day, so that they stay."""
     match = _DAY.search(key)
     try:
         return date.fromisoformat(match[1]) if match else date.max
@@ -202,7 +202,7 @@ def _day(key: str) -> date:
 
 
 def _table(content: bytes, expected: Sequence[str], what: str, origin: str, others: bool = False) -> pa.Table:
-    """Just the expected columns of a file, which may have `others` or not."""
+    """Read only the expected columns of a file; `others` says whether the file may have more."""
     try:
         with parquet.ParquetFile(pa.BufferReader(content)) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith(_KEPT_AS_INDEX)]
@@ -287,7 +287,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _once(frame: pd.DataFrame, content: list[str], where: str) -> DistinctRows:
-    """Keep each decision once; in a repeated delivery the `content` is the same again."""
+    """Keep each decision once. A repeated delivery has the same `content`; another content is an error."""
     repeated = frame[DECISION].duplicated(keep=False).to_numpy()
     repeated[repeated] = frame.loc[repeated, content].duplicated().to_numpy()
     unique = frame[~repeated]

@@ -1,7 +1,8 @@
-"""Segments of the spool: files of lines that carry their length and checksum, so that damage is noticed.
+"""Segments of the spool: files whose lines carry their length and checksum, so that damage is detected.
 
-A segment is `WRITER-NUMBER.open` while its writer appends to it and holds its lock, and `WRITER-NUMBER.sealed` when no
-line will follow. A lock that nobody holds tells that the writer has ended; then anybody may seal the segment.
+A segment is named `WRITER-NUMBER.open` while its writer appends to it and holds its lock, and `WRITER-NUMBER.sealed`
+once no line will follow. If nobody holds the lock of an open segment, its writer has ended, and any process may seal
+it.
 """
 
 import fcntl
@@ -20,7 +21,7 @@ _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,127})-(\d{8})\.sealed")
 
 @dataclass(frozen=True)
 class Damage:
-    """A stretch of a segment that is no whole line: where it begins, its bytes, and what is wrong with them."""
+    """A part of a segment that is not a whole line: its offset, its bytes, and the reason."""
 
     offset: int
     content: bytes
@@ -29,7 +30,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A segment that is complete, named by the process that wrote it and its number there."""
+    """A complete segment, with the process that wrote it and its number among that process's segments."""
 
     path: Path
     writer: str
@@ -37,12 +38,12 @@ class Sealed:
 
 
 def framed(payload: bytes) -> bytes:
-    """A payload without line breaks as one line: length and CRC-32 in hex, then the payload."""
+    """Frame a payload without line breaks as one line: length and CRC-32 in hex, then the payload."""
     return b"%08x %08x %b\n" % (len(payload), crc32(payload), payload)
 
 
 def lines(content: bytes) -> Iterator[bytes | Damage]:
-    """The payloads of a segment, and what can't be read as one; reading goes on at the next line."""
+    """Yield the payloads of a segment, and `Damage` for each unreadable line; reading continues at the next line."""
     offset = 0
     while offset < len(content):
         payload = _payload(content, offset)
@@ -57,13 +58,13 @@ def lines(content: bytes) -> Iterator[bytes | Damage]:
 
 
 def sealed(directory: Path) -> list[Sealed]:
-    """The complete segments of a spool; those of one writer stand in their order."""
+    """List the complete segments of a spool; those of one writer are in the order in which they were written."""
     names = (_NAME.fullmatch(path.name) for path in sorted(directory.glob(f"*{SEALED}")))
     return [Sealed(directory / name[0], name[1], int(name[2])) for name in names if name]
 
 
 def adopt(directory: Path) -> int:
-    """Seal the segments whose writers have ended, without their torn last lines; returns how many bytes were cut."""
+    """Seal the segments whose writers have ended, cut off torn last lines, and return the number of bytes cut."""
     return sum(_adopted(path) for path in sorted(directory.glob(f"*{OPEN}")))
 
 
@@ -114,7 +115,7 @@ def _adopted(path: Path) -> int:
 
 
 def _torn(content: bytes) -> int:
-    """How many bytes at the end are no whole line because the writer was stopped in the middle of it."""
+    """Count the bytes at the end that are only part of a line, because the writer was stopped in the middle of it."""
     last = None
     for last in lines(content):  # noqa: B007
         pass

@@ -1,4 +1,4 @@
-"""Shipping: sealed segments to the log's tables, each exactly once, then away with them."""
+"""Shipping: appends sealed segments to the log's tables, each exactly once, and then removes them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from offers.store.delta import DeltaTables
 
 @dataclass(frozen=True)
 class Shipped:
-    """What became of one segment: rows by table, or why it stays where it is."""
+    """The result for one segment: rows by table, or the reason why it stays in the spool."""
 
     segment: Sealed
     rows: dict[str, int]
@@ -21,9 +21,9 @@ class Shipped:
 
 
 def ship(spool: Path, tables: DeltaTables) -> Iterator[Shipped]:
-    """Append each sealed segment and remove it; one that is refused stays, and the next has its turn.
+    """Append each sealed segment and remove it; a refused segment stays, and shipping continues with the next.
 
-    Killed anywhere, it may be called again: what was appended before is not appended a second time.
+    If the process is killed, the call may be repeated: a segment is never appended twice.
     """
     for segment in sealed(spool):
         try:

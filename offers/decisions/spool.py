@@ -1,7 +1,7 @@
-"""The spool: what a service must not forget, appended to files of this machine before the answer leaves.
+"""The spool: files on this machine to which a service appends its events before it sends the answer.
 
-A written line outlives its process, however that ends. With `durability: power` the caller also waits until the line
-is on the disk, together with everybody who waits at the same time.
+A written line survives its process, however that ends. With `durability: power` the caller also waits until the line is
+on the disk; callers that wait at the same time share one flush.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _datasync = getattr(os, "fdatasync", os.fsync)
 
 
 class SpoolFull(OffersError):  # noqa: N818
-    """The spool has reached its limit, or its disk is full: nothing was written."""
+    """The spool has reached its limit, or its disk is full. Nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class SpoolLimits:
 
     Attributes
     ----------
-    seal_bytes, seal_seconds : a segment is sealed when it has reached this size or age
-    most_bytes : of all segments together; on a cluster below the limit of the volume, beyond which the pod is evicted
-    durability : "process" outlives a killed process, "power" a machine without power
+    seal_bytes, seal_seconds : size and age at which a segment is sealed
+    most_bytes : most bytes of all segments together; on a cluster less than the volume's limit, beyond which the pod is
+        evicted
+    durability : with "process" lines survive a killed process, with "power" also a power failure
     """
 
     seal_bytes: int = 16 * 2**20
@@ -48,17 +49,17 @@ class SpoolLimits:
 
 
 class Spool:
-    """Appends lines to segments of a directory. Enter it as an asynchronous context: it seals segments by their age.
+    """Appends lines to segments in a directory. As an asynchronous context it also seals segments by their age.
 
     Parameters
     ----------
-    directory : made where it is not there; several writers may share it
+    directory : made if it does not exist; several writers may share it
     writer : names the process and its start, such as POD-BOOT; letters, digits, '.' and '-'
     limits : sizes, ages and durability
 
     Attributes
     ----------
-    cut : bytes of torn lines, of writers that have ended before, that were cut off at the start
+    cut : number of bytes of torn lines, left by writers that have ended, that were cut off at the start
 
     Raises
     ------
@@ -78,7 +79,7 @@ class Spool:
         self.waiting = self._counted()
 
     def append(self, payload: bytes) -> None:
-        """Write one line, whole or not at all; from any thread.
+        """Write one line, whole or not at all. May be called from any thread.
 
         Raises
         ------
@@ -100,7 +101,7 @@ class Spool:
                 self._seal()
 
     async def durable(self) -> None:
-        """Wait until everything appended so far is on the disk, where that was asked for."""
+        """Wait until everything appended so far is on the disk, if the limits ask for this durability."""
         goal = self._written
         if self.limits.durability == "process":
             return
@@ -110,7 +111,7 @@ class Spool:
                     await asyncio.to_thread(self._sync)
 
     def seal(self) -> None:
-        """Let no more lines go into the present segment."""
+        """Seal the present segment, so that later lines go into a new one."""
         with self._lock:
             if self._descriptor >= 0:
                 self._seal()
@@ -139,7 +140,7 @@ class Spool:
         temporary = path.with_suffix(".tmp")
         with _refusals(path):
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-            # Locked before it has its name: nobody takes it for the segment of a writer that has ended.
+            # The file is locked before it gets its name, so nobody takes it for the segment of a dead writer.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             temporary.rename(path)
             if self.limits.durability == "power":
@@ -191,7 +192,7 @@ class Spool:
 
 @contextlib.contextmanager
 def _refusals(path: Path) -> Iterator[None]:
-    """Turn what the disk says into `SpoolFull`, or `StorageError` where it is no matter of room."""
+    """Turn errors of the disk into `SpoolFull`, or into `StorageError` where the disk is not full."""
     try:
         with os_errors(path):
             yield

@@ -1,4 +1,4 @@
-"""The decision log as monitoring reads it: a scored row for each decision, and what became of it."""
+"""The decision log as monitoring reads it: a scored row for each decision, and its outcome."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,15 +23,15 @@ _COLUMNS = ["decision_id", "customer", "decided_at", "model", "catalogue", "inpu
 
 
 def log_at(where: str, settings: Settings) -> DeltaTables | None:
-    """The tables at a place, None where it holds no decision log."""
+    """Open the decision log at a place; None where there is none."""
     there = open_store(where, settings).keys(f"{DECISIONS}/_delta_log/")
     return DeltaTables.at(where, settings) if there else None
 
 
 def scored(tables: DeltaTables, contract: Contract, since: datetime | None) -> pd.DataFrame:
-    """One row for each decision that was scored: the pair in first place, or another where all offers were withheld.
+    """Read one row for each scored decision: its pair in first place, or another pair where all offers were withheld.
 
-    Decisions made without the predictor, and those that were erased, have none.
+    Decisions that were made without the predictor, or were erased, have no row.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def scored(tables: DeltaTables, contract: Contract, since: datetime | None) -> p
     """
     there = dataset.field("model").is_valid() & dataset.field("inputs").is_valid()
     table = history.read(tables, since, None, _COLUMNS, there)
-    # Of a request's customers, those without an eligible offer were not scored.
+    # Customers without an eligible offer were not scored, although others in their request were.
     table = table.filter(pc.greater(pc.list_value_length(table["pairs"]), 0))
     first, propensity = _first_pairs(table)
     own = {
@@ -60,16 +60,16 @@ def scored(tables: DeltaTables, contract: Contract, since: datetime | None) -> p
 
 
 def served(tables: DeltaTables, since: datetime | None, until: datetime) -> pd.DataFrame:
-    """Moment and bundle of each scored decision of a period, as `scored_at` and `bundle`."""
+    """Read moment and bundle of each scored decision of a period, as `scored_at` and `bundle`."""
     columns = ["decided_at", "decision_id", "model"]
     table = history.read(tables, since, until, columns, dataset.field("model").is_valid())
     return pd.DataFrame({"scored_at": table["decided_at"].to_pandas(), "bundle": table["model"].to_pandas()})
 
 
 def observed(tables: DeltaTables, matures_after: timedelta) -> pd.DataFrame:
-    """What is known of each decision's offer in first place, as `decision_id`, `outcome` and `observed_at`.
+    """Read the outcome of each decision's offer in first place, as `decision_id`, `outcome` and `observed_at`.
 
-    A decision of which nothing is told is declined from the moment on when its window has passed, where there is one.
+    A decision without any reported outcome counts as declined once its window has passed, if there is a window.
     """
     columns = ["decided_at", "decision_id", "offer_id"]
     frame = history.read(tables, None, None, columns).to_pandas()
@@ -87,7 +87,7 @@ def observed(tables: DeltaTables, matures_after: timedelta) -> pd.DataFrame:
 
 
 def _first_pairs(table: pa.Table) -> tuple[list[str], np.ndarray]:
-    """Each decision's pair to tell of: its offer and propensity."""
+    """Choose each decision's pair for `scored`; returns offers and propensities."""
     offers, propensities = list[str](), np.empty(len(table))
     for place, (first, pairs) in enumerate(zip(table["offer_id"].to_pylist(), table["pairs"].to_pylist(), strict=True)):
         pair = next((pair for pair in pairs if pair["offer_id"] == first), pairs[0])
@@ -99,7 +99,7 @@ def _first_pairs(table: pa.Table) -> tuple[list[str], np.ndarray]:
 def attributes(
     catalogues: list[str], offers: list[str], kept: dict[str, history.Kept], contract: Contract
 ) -> dict[str, np.ndarray]:
-    """The columns that the bank sets, by the offers' attributes in their catalogues.
+    """Fill the columns that the bank sets from the offers' attributes in their catalogues.
 
     Raises
     ------

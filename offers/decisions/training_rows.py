@@ -1,4 +1,4 @@
-"""Rows to learn from: a source's, and behind them the decisions of the log whose outcome is known for good."""
+"""Rows to learn from: those of a source, followed by logged decisions whose outcome is final."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ _BEHIND = re.compile(rf"(?P<history>.*?)(?:^|\s*\+\s*){KIND}(?P<log>.+)", re.DOT
 
 
 def parts(source: str) -> tuple[str, str]:
-    """The source of the history, and the place of the decision log, each empty where `source` names none.
+    """Split a source into that of the history and the place of the decision log; a part that is not named is empty.
 
     Examples
     --------
@@ -39,13 +39,13 @@ def parts(source: str) -> tuple[str, str]:
 
 
 def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime | None = None) -> Ingested:
-    """Get the rows of `contract`, with those of the decision log behind the history's where `source` names one.
+    """Get the rows of `contract`: the history's, followed by the decision log's where `source` names one.
 
     Parameters
     ----------
     source : as `offers.data.sources.ingest` takes it; `HISTORY + decisions:PLACE`, where an empty history is the
         contract's own source; or `decisions:PLACE` for the log alone
-    as_of : what was known of decisions then counts; by default now
+    as_of : moment whose knowledge of outcomes counts; by default now
 
     Returns
     -------
@@ -73,16 +73,16 @@ def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime 
 
 
 def decided(tables: "DeltaTables", contract: Contract, as_of: datetime) -> pd.DataFrame:
-    """Decisions that were mature at `as_of`, in the order in which they were made: inputs as scored, and the label.
+    """Read the decisions that were mature at `as_of`, in the order in which they were made: inputs and label.
 
-    A decision counts by its offer in first place. Where anybody tells of impressions, those that nobody has seen are
-    left out. Nothing that was decided, observed or told after `as_of` has any influence.
+    The label is that of the offer in first place. Where impressions are reported, decisions that no customer saw are
+    left out. Nothing that was decided, observed or received after `as_of` has any influence.
 
     Returns
     -------
     DataFrame
-        the contract's columns: words as objects, numbers as float64, moments in UTC, the target as bool, None in what
-        was not known when it was decided; then `_period`
+        the contract's columns: words as objects, numbers as float64, moments in UTC, the target as bool, None in
+        columns that were not known at decision time; then `_period`
     """
     import pyarrow as pa
     from pyarrow import dataset
@@ -118,7 +118,7 @@ def _kind(column: Column) -> type:
 
 
 def _behind(first: pd.DataFrame, rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Both in one frame, each column in the form of the history's."""
+    """Append rows to the history, each column in the format of the history's."""
     joint = {}
     for column in contract.columns:
         own: pd.Series[Any] = first[column.name]
@@ -138,7 +138,7 @@ def _behind(first: pd.DataFrame, rows: pd.DataFrame, contract: Contract) -> pd.D
 
 
 def _texts(values: pd.Series, column: Column, contract: Contract) -> pd.Series:
-    """Cells as the contract's source writes them, null where there is nothing."""
+    """Convert cells to the text of the contract's source, null where they are missing."""
     absent = values.isna()
     written: pd.Series[Any]
     if column.type == "date" and not absent.all():

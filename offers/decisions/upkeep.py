@@ -1,4 +1,4 @@
-"""Upkeep of the log's tables: small files are joined, old versions removed, old decisions deleted by date."""
+"""Upkeep of the log's tables: joins small files, removes old versions, and deletes old decisions by date."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ VERSIONS_HOURS = 7 * 24
 
 @dataclass(frozen=True)
 class Tidied:
-    """What became of one table: its files before and after, and the rows that were too old."""
+    """The result for one table: its files before and after, and the number of deleted rows."""
 
     table: str
     files_before: int
@@ -28,12 +28,12 @@ def tidy(tables: DeltaTables, keep_days: int | None, now: datetime | None = None
 
     Parameters
     ----------
-    keep_days : from `LEAST_DAYS` to `MOST_DAYS`, None to keep every row
+    keep_days : from `LEAST_DAYS` to `MOST_DAYS`; None keeps every row
 
     Raises
     ------
     DataError
-        the retention is shorter than may be, or longer
+        `keep_days` is out of range
     """
     if keep_days is not None and not LEAST_DAYS <= keep_days <= MOST_DAYS:
         raise DataError(f"keep {keep_days} days: expected {LEAST_DAYS} to {MOST_DAYS}")
@@ -48,7 +48,7 @@ def _tidied(tables: DeltaTables, name: str, old: str | None) -> Tidied:
     with tables.errors(name):
         table = tables.open(name)
         before = len(table.file_uris())
-        # Catalogues stay: decisions that stay name them.
+        # Catalogues are not deleted, because remaining decisions refer to them.
         if old is not None and name in (DECISIONS, OUTCOMES, QUARANTINE):
             deleted = int(table.delete(old)["num_deleted_rows"] or 0)
         table.optimize.compact()
