@@ -1,1 +1,1 @@
-"""How good a model is, and whether that is good enough."""
+"""Measures how good a model is, and judges whether that is good enough."""

@@ -1,4 +1,4 @@
-"""Honest quality: refits through time as production would make them, beside the optimistic random split."""
+"""Estimates quality honestly, by refits through time as in production, and by a random split for comparison."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -44,11 +44,11 @@ def evaluate(
     seed: int = 0,
     progress: Progress = lambda text: None,
 ) -> tuple[Evaluation, pd.DataFrame]:
-    """Estimate how the model will do on rows to come.
+    """Estimate the model's quality on future rows.
 
     Parameters
     ----------
-    booster : the candidate's own trees, for the share that each column has in them
+    booster : the candidate's own trees, from which each column's share of the gain is taken
 
     Returns
     -------
@@ -69,7 +69,7 @@ def evaluate(
             scored[name] = folded_propensity(learner, matrix, labels, contract, seed)
         else:
             progress_of = partial(_told, progress, name)
-            # The baseline is logistic regression alone, so that the layer's help counts for the model.
+            # The baseline gets no layer, so that the layer's gain counts for the model.
             here = contract if name == "propensity" else contract.without_layer
             scored[name] = rolling_propensity(learner, matrix, labels, here, progress=progress_of)
     if contract.time is None:
@@ -97,9 +97,9 @@ def _figures(
     champion: Champion | None,
     seed: int,
 ) -> Evaluation:
-    """Measure predictions that are made; names the window of each of their rows.
+    """Measure finished predictions, and fill in the window of each of their rows.
 
-    `random_split` are the scores of model and baseline there.
+    `random_split` holds the scores of model and baseline on the random split.
     """
     share, labels, period = contract.evaluation.contact_share, predictions["label"].to_numpy(), predictions["period"]
     measure = partial(metrics.score, share=share, bootstrap=contract.evaluation.bootstrap, seed=seed)
@@ -195,7 +195,7 @@ def _columns(
 
 
 def _rated(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each category's code as its acceptance rate, so that a rank can be taken."""
+    """Replace each category's code by its acceptance rate, so that categories can be ranked."""
     places = np.nan_to_num(codes, nan=codes[~np.isnan(codes)].max(initial=0) + 1).astype(int)
     return np.asarray((np.bincount(places, labels) / np.maximum(np.bincount(places), 1))[places])
 

@@ -1,4 +1,4 @@
-"""How a score treats the groups of protected columns."""
+"""Measures how a score treats the groups of protected columns."""
 
 from collections.abc import Iterator
 from functools import partial

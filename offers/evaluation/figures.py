@@ -1,4 +1,4 @@
-"""What an evaluation finds, as records: the gate, the report, the bundle and the model card read them."""
+"""The results of an evaluation as records, which the gate, the report, the bundle and the model card read."""
 
 from offers.record import Record
 
@@ -6,11 +6,11 @@ LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
 
 
 class _Result(Record, extra="ignore"):
-    """A record of a bundle, which another version may have written."""
+    """A record in a bundle that another version may have written, so unknown fields are ignored."""
 
 
 class Figure(_Result):
-    """A measured value with its 95 % percentile bootstrap interval, where one was drawn."""
+    """A measured value with its 95 % percentile bootstrap interval, if resamples were drawn."""
 
     value: float
     low: float | None = None
@@ -22,7 +22,7 @@ class Figure(_Result):
 
 
 class Scores(_Result):
-    """Quality of the propensities of some rows. A figure that can't be computed (one class only) is absent."""
+    """Quality of the propensities of some rows. Figures that can't be computed (one outcome only) are absent."""
 
     rows: int
     positive_rate: float
@@ -51,7 +51,7 @@ class Segment(_Result):
 
 
 class Group(_Result):
-    """A protected group at the operating point. A figure without rows to measure it is None, which is not zero."""
+    """A protected group at the operating point. A figure without rows to measure it on is None, not 0."""
 
     value: str
     rows: int
@@ -63,9 +63,9 @@ class Group(_Result):
 
 
 class Fairness(_Result):
-    """Fairness of score for one protected column, over groups that are large enough to say something.
+    """Fairness of the score for one protected column, over groups that are large enough to measure.
 
-    `without_recall` are those of them without acceptances, which the difference in recall leaves out.
+    `without_recall` lists the groups without acceptances, which the difference in recall leaves out.
     """
 
     column: str
@@ -77,7 +77,7 @@ class Fairness(_Result):
 
 
 class ColumnDrift(_Result):
-    """Population stability index of each window against the rows before the first one."""
+    """Population stability index of each window against the rows before the first window."""
 
     column: str
     expected: bool
@@ -85,7 +85,7 @@ class ColumnDrift(_Result):
 
 
 class ColumnPower(_Result):
-    """What a column alone tells, and its share of the booster's gain: where to look for leakage."""
+    """How well a column alone predicts, and its share of the booster's gain: a hint where leakage may be."""
 
     column: str
     gain_share: float
@@ -93,10 +93,10 @@ class ColumnPower(_Result):
 
 
 class Duel(_Result):
-    """Challenger minus what serves, on the newest matured rows, none of which the scoring models had seen.
+    """Challenger minus the serving model, on the newest matured rows, which none of the scoring models had seen.
 
-    `auc` is of pairs of an acceptance and a refusal in the same period, so that following the level counts for nothing;
-    None where no period has both outcomes. Of `log_loss` and `ece` lower is better.
+    `auc` only compares an acceptance with a refusal of the same period, so a model gains nothing by following the
+    level; it is None where no period has both outcomes. Lower is better for `log_loss` and `ece`.
     """
 
     rows: int
@@ -106,7 +106,7 @@ class Duel(_Result):
 
 
 class Comparison(_Result):
-    """The champion on the same rows, and challenger minus champion; `newest` is what the gate judges by."""
+    """The champion on the same rows, and challenger minus champion; the gate judges by `newest`."""
 
     champion: str
     scores: Scores
@@ -115,9 +115,9 @@ class Comparison(_Result):
 
 
 class Evaluation(_Result):
-    """Everything the gate, the report and the model card need to know.
+    """Everything that the gate, the report and the model card need.
 
-    `random_baseline` is the logistic baseline on the random split; older versions did not measure it.
+    `random_baseline` is the logistic baseline on the random split, which older versions did not measure.
     """
 
     contract: str

@@ -1,4 +1,4 @@
-"""The gate: rules of the contract held against measured figures. A figure that was not measured fails."""
+"""The gate: checks measured figures against the contract's rules. A figure that was not measured fails."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ _INITIALS = ("auc", "ece", "ks", "f1")
 class RuleVerdict(Record, extra="ignore"):
     """One line of the gate: the rule, the measured figure, and whether the rule holds.
 
-    `passed` is None where the rule does not apply: there is no champion to compare with.
+    `passed` is None where the rule does not apply, because there is no champion to compare with.
     """
 
     rule: str
@@ -30,7 +30,7 @@ class RuleVerdict(Record, extra="ignore"):
 
 
 class GateVerdict(Record, extra="ignore"):
-    """The gate's answer. `passed` needs every rule that applies."""
+    """The gate's answer. `passed` is true if every rule that applies holds."""
 
     contract: str
     passed: bool
@@ -38,10 +38,10 @@ class GateVerdict(Record, extra="ignore"):
 
 
 def decide(evaluation: Evaluation, contract: Contract) -> GateVerdict:
-    """Hold the figures of a candidate against the rules of the contract.
+    """Judge a candidate's figures by the rules of the contract.
 
-    A first model has to keep every rule of the gate. Where a model serves already, the question is another one, whether
-    the candidate should take its place: `challenge` answers it, and of the gate the ceilings and the comparisons hold.
+    A first model must satisfy every rule of the gate. Where a model serves already, the question is whether the
+    candidate should replace it. `challenge` answers that, and only the gate's ceilings and comparisons apply as well.
     """
     duel = evaluation.champion.newest if evaluation.champion else None
     if duel is None:
@@ -65,9 +65,9 @@ def decide_update(evaluation: Evaluation, contract: Contract) -> GateVerdict:
 
 
 def challenge(duel: Duel, contract: Contract) -> tuple[RuleVerdict, ...]:
-    """Hold a challenger against what serves: it takes its place where it is not worse by any figure.
+    """Compare a challenger with the serving model, which it may replace if no figure is worse than allowed.
 
-    The replay asks this at every swap, and so does the pipeline.
+    The pipeline and the backtest's replay use the same rules.
     """
     terms = contract.challenge
     if duel.rows < terms.fewest:
@@ -112,9 +112,9 @@ def _verdicts(rule: GateRule, evaluation: Evaluation) -> Iterator[RuleVerdict]:
 def _measured(
     rule: GateRule, evaluation: Evaluation, decisive: Callable[..., Any] = min
 ) -> tuple[str, float | None, str]:
-    """The rule's name, the figure that decides it, and where that figure stands.
+    """Find the rule's name, the figure that decides it, and the place where that figure was measured.
 
-    Of the windows the one with the lowest (`decisive` is min) or highest (max) figure decides.
+    Among windows, the one with the lowest (`decisive` is min) or highest (max) figure decides.
     """
     label = _label(rule)
     if rule.on == "within_period":

@@ -1,4 +1,4 @@
-"""Quality of propensities: figures, their bootstrap intervals, reliability, and paired differences."""
+"""Metrics of propensities: figures, their bootstrap intervals, reliability, and paired differences."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 from offers.evaluation.figures import Duel, Figure, Scores
 
 _RELIABILITY_BINS = 10
-# Resampling makes distances between distributions larger: percentiles of these would miss the truth.
+# Resampling makes distances between distributions larger, so their percentile intervals would miss the true value.
 _BIASED = ("ece", "ks")
 
 
 def reliability(labels: np.ndarray, propensity: np.ndarray, bins: int = _RELIABILITY_BINS) -> np.ndarray:
-    """Mean propensity, observed rate and rows of each filled bin of equal width, shape (n_bins, 3)."""
+    """Compute mean propensity, observed rate and rows of each non-empty bin of equal width, shape (n_bins, 3)."""
     place = np.minimum((propensity * bins).astype(int), bins - 1)
     rows = np.bincount(place, minlength=bins)
     filled = rows > 0
@@ -24,26 +24,26 @@ def reliability(labels: np.ndarray, propensity: np.ndarray, bins: int = _RELIABI
 
 
 def expected_calibration_error(labels: np.ndarray, propensity: np.ndarray) -> float:
-    """Row-weighted mean of |observed rate - mean propensity| over 10 bins of equal width (Naeini et al. 2015)."""
+    """Average |observed rate - mean propensity| over 10 bins of equal width, weighted by rows (Naeini et al. 2015)."""
     mean, rate, rows = reliability(labels, propensity).T
     return float(np.abs(rate - mean) @ rows / rows.sum())
 
 
 def kolmogorov_smirnov(labels: np.ndarray, propensity: np.ndarray) -> float:
-    """Largest distance between the score distributions of the two outcomes."""
+    """Compute the largest distance between the cumulative score distributions of the two outcomes."""
     false_positive, true_positive, _ = roc_curve(labels, propensity)
     return float(np.max(true_positive - false_positive))
 
 
 def contacted(propensity: np.ndarray, share: float) -> np.ndarray:
-    """Mark the `share` of rows with the highest propensity; among equals the earlier row is taken."""
+    """Mark the `share` of rows with the highest propensity; among equal ones the earlier row comes first."""
     contacts = np.zeros(len(propensity), bool)
     contacts[np.argsort(-propensity, kind="stable")[: max(1, round(share * len(propensity)))]] = True
     return contacts
 
 
 def lift_ceiling(positive_rate: float, share: float) -> float:
-    """Highest lift that any model can reach at `share`: min(1 / share, 1 / base rate)."""
+    """Compute the highest lift that any model can reach at `share`: min(1 / share, 1 / base rate)."""
     return 1 / max(share, positive_rate)
 
 
@@ -56,13 +56,13 @@ def _operating_point(labels: np.ndarray, propensity: np.ndarray, share: float) -
 
 
 def figures(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[str, float]:
-    """Every metric of the gate; empty where only one outcome occurs.
+    """Compute every metric of the gate; empty where only one outcome occurs.
 
     Parameters
     ----------
     labels : ndarray of 0/1, shape (n,)
     propensity : ndarray, shape (n,), in [0, 1]
-    share : share of the rows that can be contacted, the operating point of lift, precision, recall and F1
+    share : share of rows that can be contacted, which is the operating point of lift, precision, recall and F1
     """
     labels = labels.astype(np.int64)
     if labels.min(initial=1) >= labels.max(initial=0):
@@ -79,7 +79,7 @@ def figures(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[st
 
 
 def score(labels: np.ndarray, propensity: np.ndarray, share: float, bootstrap: int = 0, seed: int = 0) -> Scores:
-    """Measure, and draw `bootstrap` resamples of the rows for the intervals (0: none)."""
+    """Compute the figures, with intervals from `bootstrap` resamples of the rows (0: no intervals)."""
 
     def measure(rows: np.ndarray | slice) -> dict[str, float]:
         return figures(labels[rows], propensity[rows], share)
@@ -103,7 +103,7 @@ def differences(
     bootstrap: int,
     seed: int = 0,
 ) -> dict[str, Figure]:
-    """Challenger minus champion on the same rows, with paired bootstrap intervals."""
+    """Compute challenger minus champion on the same rows, with paired bootstrap intervals."""
 
     def difference(rows: np.ndarray | slice) -> dict[str, float]:
         ours = figures(labels[rows], challenger[rows], share)
@@ -122,14 +122,14 @@ def duel(
     draws: int = 0,
     seed: int = 0,
 ) -> Duel:
-    """Hold two models against each other, row by row.
+    """Compare two models on the same rows.
 
     Parameters
     ----------
     labels : ndarray of 0/1, shape (n,)
     periods : ndarray, shape (n,), within which customers are ranked
     challenger, champion : ndarray, shape (n,), in (0, 1)
-    draws : of the paired bootstrap that intervals come from; 0 for none
+    draws : number of paired bootstrap draws for the intervals; 0 for no intervals
     """
     groups = np.unique(periods, return_inverse=True)[1]
 
@@ -154,7 +154,7 @@ def duel(
 
 
 def _grouped_auc(labels: np.ndarray, values: np.ndarray, groups: np.ndarray) -> float | None:
-    """Mean AUC within groups, weighted by the pairs of an acceptance and a refusal; None where there is no pair."""
+    """Average the AUC within groups, weighted by pairs of an acceptance and a refusal; None where there is no pair."""
     wins = pairs = 0.0
     for group in np.unique(groups):
         here = groups == group
@@ -173,7 +173,7 @@ def within_periods(
     smallest: int,
     metric: Callable[[np.ndarray, np.ndarray], float] = roc_auc_score,
 ) -> float | None:
-    """Row-weighted mean of `metric` over the periods with both outcomes and at least `smallest` rows."""
+    """Average `metric`, weighted by rows, over the periods with both outcomes and at least `smallest` rows."""
     total, weight = 0.0, 0
     for period in np.unique(periods):
         rows = periods == period

@@ -1,4 +1,4 @@
-"""Propensities as production would have given them: refits through time, folds, and the champion's."""
+"""Propensities as production would have given them, by refits through time or by folds, and the champion's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Champion:
-    """The model that serves now: its settings, and the rows that it was trained on."""
+    """The model that serves now, its settings, and the rows that it was trained on."""
 
     name: str
     model: PropensityModel
@@ -38,16 +38,16 @@ def rolling_propensity(
     alignment: int = 0,
     progress: Progress = lambda text: None,
 ) -> np.ndarray:
-    """Propensities as production would have given them, refitting every `refit_every` rows.
+    """Score rows as production would have, with a refit every `refit_every` rows.
 
-    At each refit the learner sees all rows before it. The layer learns every batch of labels, as updates would. Without
-    one the calibrator sees the margins that the refits before gave to the newest rows: what `learners.train` makes of
-    the rows known then.
+    At each refit the learner sees all earlier rows. The layer learns every batch of labels, as updates would. Without a
+    layer, the calibrator is fitted on margins that earlier refits gave to the newest rows. Each refit is thus the model
+    that `learners.train` would make of the rows known at that time.
 
     Parameters
     ----------
-    alignment : rows in [0, refit_every) by which the refits come later; where blocks start changes a pooled
-        AUC by 0.02, so quote a mean over several
+    alignment : rows in [0, refit_every) by which the refits are delayed; the alignment of blocks changes a pooled AUC
+        by 0.02, so report a mean over several alignments
 
     Returns
     -------
@@ -75,7 +75,7 @@ def rolling_propensity(
 def folded_propensity(
     learner: BoostedTrees | Logistic, matrix: np.ndarray, labels: np.ndarray, contract: Contract, seed: int
 ) -> np.ndarray:
-    """Out-of-fold propensities of a random stratified split; each fold is calibrated on the others."""
+    """Compute out-of-fold propensities of a random stratified split; each fold is calibrated on the others."""
     learner = replace(learner, settings=learner.settings.model_copy(update={"newest_rows": None}))
     margin, fold = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed)
     propensity = np.empty(len(labels))
@@ -89,11 +89,11 @@ def folded_propensity(
 
 
 def champion_propensity(champion: Champion, dataset: Dataset, matrix: np.ndarray, contract: Contract) -> np.ndarray:
-    """Propensities of the champion on the evaluated rows, without letting it profit from rows it was trained on.
+    """Score the evaluated rows by the champion, without letting it profit from rows that it was trained on.
 
-    Rows newer than its training data are scored by the champion itself. On rows that it has seen its settings
-    are refitted through time like the challenger's; so they are on all rows where its training data is not
-    the beginning of this data set.
+    The champion itself scores rows newer than its training data. For rows that it has seen, models with its settings
+    are refitted through time, like the challenger's. The same is done for all rows where its training data is not the
+    beginning of this data set.
     """
     labels = dataset.labels
     learner = BoostedTrees(champion.settings, tuple(Encoder.of(contract).feature_types), champion.seed)

@@ -1,4 +1,4 @@
-"""Cutting a column into the groups that figures are shown for."""
+"""Divides a column into the groups for which figures are shown."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from offers.contract.column import Column
 
 
 def groups(values: pd.Series, column: Column) -> pd.Series:
-    """Cut a column into the groups that figures are shown for: its bands, categories, or yes and no."""
+    """Divide a column into the groups for which figures are shown: its bands, its categories, or yes and no."""
     if not column.bands:
         return values.astype(object).where(values.notna(), "missing").astype(str)
     low, high = column.bands[0], column.bands[-1]
