@@ -1,4 +1,4 @@
-"""Who belongs to which arm: a hash of the experiment's salt and the customer's pseudonym, the same on every machine."""
+"""Assigns customers to arms by a hash of the experiment's salt and the pseudonym, the same on every machine."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ _LAYER = "layer"
 
 
 def positions(salt: str, pseudonyms: Sequence[str]) -> np.ndarray:
-    """Where customers stand in a salt's order: the first 53 bits of SHA-256 over salt and pseudonym.
+    """Compute customers' positions in a salt's order: the first 53 bits of the SHA-256 of salt and pseudonym.
 
     Returns
     -------
-    ndarray, shape (n_customers,), in [0, 1), uniform; independent of those of another salt
+    ndarray, shape (n_customers,), in [0, 1)
+        uniform, and independent of the positions for another salt
 
     Examples
     --------
@@ -28,5 +29,5 @@ def positions(salt: str, pseudonyms: Sequence[str]) -> np.ndarray:
 
 
 def layer_positions(pseudonyms: Sequence[str]) -> np.ndarray:
-    """Where customers stand among the layers, which concurrent experiments share out among themselves."""
+    """Compute customers' positions in the one order that concurrent experiments divide into layers."""
     return positions(_LAYER, pseudonyms)

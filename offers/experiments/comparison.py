@@ -1,4 +1,4 @@
-"""The arms of an experiment, compared customer by customer."""
+"""Compares the arms of an experiment, with the customer as the unit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Passage = Literal["passes", "fails", "too few"]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval, which holds at every look."""
+    """An estimate with its interval, which stays valid however often one looks."""
 
     value: float
     low: float
@@ -34,7 +34,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Guardrail:
-    """Something that an arm must not worsen; figures are NaN where there are too few customers."""
+    """A figure that an arm must not worsen; it is NaN where there are too few customers."""
 
     name: str
     arm: float
@@ -44,17 +44,17 @@ class Guardrail:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """An arm against the control.
+    """An arm compared with the control.
 
     Attributes
     ----------
-    customers : whose outcomes are known
+    customers : number of customers whose outcomes are known
     conversion : share of them who accepted
-    earned : EUR per customer
-    conversion_more : difference to the control's share
-    earned_more : EUR per customer that the arm earns more, by CUPED where `spared` is above 0
-    lift : relative difference of conversion, NaN without a conversion of the control
-    spared : share of the variance that the covariate explains
+    earned : earnings in EUR per customer
+    conversion_more : conversion minus the control's
+    earned_more : earnings minus the control's, in EUR per customer; by CUPED where `spared` is above 0
+    lift : relative difference of conversion; NaN where the control has no conversion
+    spared : share of the variance that CUPED removes, in [0, 1]
     """
 
     name: str
@@ -71,7 +71,7 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All arms. `mismatch` is the p-value of each arm having its share of customers; `counts` are these."""
+    """All arms. `counts` are their customers; `mismatch` is the p-value of the test that these fit the shares."""
 
     counts: Mapping[str, int]
     mismatch: float
@@ -80,7 +80,7 @@ class Comparison:
 
     @property
     def mismatched(self) -> bool:
-        """Whether customers are missing from an arm, so that nothing else can be believed."""
+        """Whether the numbers of customers contradict the shares, so that no other figure can be trusted."""
         return self.mismatch < MISMATCH
 
 
@@ -91,7 +91,7 @@ def compare(customers: pd.DataFrame, shares: Mapping[str, float], protected: Seq
     ----------
     customers : one row each, with `arm`, `converted` (0, 1, NaN not known yet), `earned` (EUR), `covariate` (NaN where
         there is none), `decisions`, `fallbacks`, `exposed`, and a column of groups for each of `protected`
-    shares : of each arm, the control's among them
+    shares : share of each arm by name, including the control's
     """
     counts = {name: int((customers["arm"] == name).sum()) for name in shares}
     ripe = customers[customers["converted"].notna()]
@@ -102,7 +102,7 @@ def compare(customers: pd.DataFrame, shares: Mapping[str, float], protected: Seq
 
 
 def mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
-    """The p-value of a chi-squared test that customers fall to arms by their shares; 1 where there is nobody."""
+    """Test by chi-squared whether the arms' numbers of customers fit their shares; p is 1 without customers."""
     expected = np.array(shares) / sum(shares) * sum(counts)
     there = expected > 0
     if not there.any():
@@ -112,13 +112,13 @@ def mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
 
 
 def adjusted(values: np.ndarray, covariate: np.ndarray, is_arm: np.ndarray) -> tuple[np.ndarray, float]:
-    """Take out of values what a covariate from before the experiment explains (CUPED, Deng et al. 2013).
+    """Remove the part of values that a covariate from before the experiment explains (CUPED, Deng et al. 2013).
 
     Returns
     -------
     ndarray, float
-        the values, and the share of their variance that is spared; 0 where there is no covariate, or where arms differ
-        in it, since then the arm has moved it
+        the adjusted values, and the share of their variance that was removed. The share is 0, and values stay as they
+        are, where there is no covariate, or where the arms differ in it: then the arm itself has changed it.
     """
     if np.isnan(covariate).all():
         return values, 0.0

@@ -1,7 +1,7 @@
 """Intervals that hold at every look: an asymptotic confidence sequence (Waudby-Smith et al. 2024).
 
-Whoever looks at a plain interval again and again, and stops when it leaves zero, stops in a third of experiments in
-which nothing differs. These intervals are wider, and hold at all looks together.
+Whoever looks at a plain interval again and again, and stops once it excludes zero, stops in a third of the experiments
+without any difference. These intervals are wider, and hold at all looks together.
 """
 
 import numpy as np
@@ -12,18 +12,18 @@ TUNED = 5000
 
 
 def radius(variance: np.ndarray | float, n_customers: np.ndarray | float, level: float = LEVEL) -> np.ndarray:
-    """Half the width of the interval around an estimate.
+    """Compute half the width of the interval around an estimate.
 
     Parameters
     ----------
-    variance : of the estimate, as a plain interval takes it
-    n_customers : that it is made from, those of both arms together
+    variance : the estimate's variance, as for a plain interval
+    n_customers : number of customers behind the estimate, of both arms together
 
     Returns
     -------
     ndarray
-        the paper's theorem 2.2: sqrt(n variance) sqrt(2 (n r + 1) / (n² r) log(sqrt(n r + 1) / alpha)), with r such
-        that it is narrowest at `TUNED`
+        by theorem 2.2 of the paper: sqrt(n variance) sqrt(2 (n r + 1) / (n² r) log(sqrt(n r + 1) / alpha)), where r
+        makes the interval narrowest at `TUNED` customers
 
     Examples
     --------

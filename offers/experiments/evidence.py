@@ -1,4 +1,4 @@
-"""Evidence from the decision log: logged decisions and their outcomes, ready to be held against a candidate."""
+"""Evidence from the decision log: logged decisions and their outcomes, prepared for evaluating a candidate."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from offers.policy.pairs import Pairs
 from offers.store.delta import DeltaTables
 
 Score = Callable[[Mapping[str, np.ndarray]], np.ndarray]
-"""Propensities for contract columns, as a bundle gives them."""
+"""A bundle's scoring function: contract columns to propensities."""
 
 _COLUMNS = [
     "decided_at", "decision_id", "customer", "catalogue", "fallback", "asked", "inputs", "pairs", "offer_id"
@@ -29,16 +29,16 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class Evidence:
-    """Decisions that a candidate can be held against, and what became of the others.
+    """Decisions on which a candidate can be evaluated, and the numbers of those that were left out.
 
     Attributes
     ----------
-    lowest, highest : ndarray, shape (n_actions,), EUR
+    lowest, highest : ndarray, shape (n_actions,), EUR, the least and the most that each action can earn
     labels : how outcomes were used
     fallback, erased, unripe, unseen : numbers of decisions that were left out
-        made without the predictor; whose questions were erased; whose label is not known yet; of which nobody says
-        that the customer has seen them, where anybody says that of any
-    days : between the first decision and the last
+        because they were made without the predictor; their inputs were erased; their label is not known yet; no
+        impression was reported for them, although impressions are reported for others
+    days : days between the first decision and the last
     """
 
     logged: Logged
@@ -61,14 +61,14 @@ def evidence(
     as_of: datetime,
     score: Score | None = None,
 ) -> Evidence:
-    """Read the decisions of a period, and ask the candidate what it would have done.
+    """Read the decisions of a period, and compute what the candidate would have done.
 
-    Values and costs are those of the catalogues that decided; of an offer that is new in the candidate, its own.
+    Values and costs come from the catalogues that decided; for an offer that only the candidate has, from itself.
 
     Parameters
     ----------
     candidate, contract : the catalogue to be evaluated, loaded with its contract
-    score : of the candidate's bundle; by default the logged propensities hold
+    score : scoring function of the candidate's bundle; by default the logged propensities are used
 
     Raises
     ------
@@ -83,7 +83,7 @@ def evidence(
     frame = usable.select(["decision_id", "decided_at", "offer_id"]).to_pandas()
     labels = outcomes.label(frame, outcomes.read(tables), as_of, timedelta(days=contract.target.matures_after_days))
     ripe = labels.mature & ~(np.isnan(labels.outcome) & frame["offer_id"].notna().to_numpy())
-    # An answer is no impression. Where nobody tells of impressions, each first place counts as one.
+    # An answer is not an impression. Only where no impressions are reported does each first place count as one.
     unseen = ripe & ~labels.presented & frame["offer_id"].notna().to_numpy() & bool(labels.impressions)
     used = ripe & ~unseen
     if not used.any():
@@ -119,7 +119,7 @@ def _of_contract(kept: Mapping[str, Kept], table: pa.Table, contract: Contract) 
 
 
 def _offers(kept: Mapping[str, Kept], candidate: Catalogue) -> dict[str, Offer]:
-    """All offers by id; of one that several catalogues have, the last that decided counts."""
+    """Collect all offers by id; where several catalogues have an offer, the last catalogue that decided counts."""
     by_id = {offer.id: offer for offer in candidate.offers}
     return by_id | {offer.id: offer for one in kept.values() for offer in one.catalogue.offers}
 
@@ -154,7 +154,7 @@ def _candidate(
     logged: Floats,
     score: Score | None,
 ) -> tuple[Floats, Floats]:
-    """The candidate's probabilities of the first place, and the propensities that it goes by, in the order of ids."""
+    """Compute the candidate's probabilities of the first place, and the propensities that it uses, in order of ids."""
     policy = Policy(candidate, contract)
     columns = history.inputs_of(table["inputs"].to_pylist(), contract)
     mine = {offer.id for offer in policy.offers}
@@ -175,7 +175,7 @@ def _candidate(
 
 
 def _known(pairs: Pairs, logged: Floats) -> Floats:
-    """The logged propensity of each row to be scored, NaN where there is none."""
+    """Look up the logged propensity of each row to be scored; NaN where there is none."""
     propensity = np.full(len(pairs), np.nan)
     there = pairs.eligible & ~np.isnan(logged)
     propensity[pairs.row[there]] = logged[there]
@@ -184,5 +184,5 @@ def _known(pairs: Pairs, logged: Floats) -> Floats:
 
 def _with_nothing(shares: Floats) -> Floats:
     rest = (1 - shares.sum(axis=1, keepdims=True)).clip(0, 1)
-    # What is left by rounding is no choice.
+    # A remainder that comes from rounding is not a probability of offering nothing.
     return np.hstack([shares, np.where(rest < 1e-9, 0.0, rest)])

@@ -1,4 +1,4 @@
-"""An experiment: arms that answer a share of the customers in place of what serves."""
+"""An experiment: arms that answer a share of the customers instead of the serving release."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -21,12 +21,12 @@ _Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class ExperimentArm(Section):
-    """What answers the customers from `start` to `start` + `share` in the experiment's order.
+    """An arm, which answers the customers from `start` to `start` + `share` in the experiment's order.
 
-    A share that grows takes customers from the control alone. `catalogue` is another policy for the model that serves;
-    `predictor` (host and port of its gRPC), `bundle` and `directory` (of its release) name another model, whose
-    release's catalogue decides unless `catalogue` says otherwise. A `shadow` is asked about its customers too, and its
-    answer goes to nobody: they stay where they are.
+    When a share grows, it takes customers only from the control. `catalogue` names another policy for the serving
+    model. `predictor` (host and port of its gRPC), `bundle` and `directory` (of its release) name another model; then
+    that release's catalogue decides, unless `catalogue` names one. A `shadow` also decides about its customers, but its
+    answers are only logged: the customers stay in their arm.
     """
 
     name: _Name
@@ -54,8 +54,8 @@ class ExperimentArm(Section):
 
 
 class Experiment(Section):
-    """Arms beside a control. `layer` is the part of all customers that takes part; those of two experiments at once
-    have no customer in common. Another `salt`, by default the name, shuffles the customers anew."""
+    """Arms and a control. `layer` is the part of all customers that takes part; concurrent experiments need layers
+    without a common customer. Another `salt`, by default the name, shuffles the customers anew."""
 
     name: _Name
     salt: str = ""
@@ -79,12 +79,12 @@ class Experiment(Section):
             yield ("arms",), f"the shares: expected 1 at most where the last arm ends, got {last:g}"
 
     def assign(self, pseudonyms: Sequence[str]) -> np.ndarray:
-        """The arm of each customer.
+        """Assign each customer to an arm.
 
         Returns
         -------
         ndarray of int, shape (n_customers,)
-            the place in `arms`, -1 for the control, `OUTSIDE` for whoever is not in the layer
+            the place in `arms`, -1 for the control, `OUTSIDE` for customers who are not in the layer
         """
         arm = np.full(len(pseudonyms), -1)
         where = positions(self.salt or self.name, pseudonyms)
@@ -95,12 +95,12 @@ class Experiment(Section):
         return arm
 
     def shadowed(self, pseudonyms: Sequence[str]) -> dict[str, np.ndarray]:
-        """The customers of each shadow, by their places."""
+        """Find the customers of each shadow; places in `pseudonyms` by the shadow's name."""
         where, part = positions(self.salt or self.name, pseudonyms), self._takes_part(pseudonyms)
         return {one.name: np.flatnonzero(_holds(one, where) & part) for one in self.arms if one.shadow}
 
     def moved(self, former: Self) -> str:
-        """Why customers of a former state would change arms, other than out of the control; empty where none does."""
+        """Explain why customers would leave an arm of a former state of the experiment; empty where none would."""
         if (self.salt or self.name, self.layer) != (former.salt or former.name, former.layer):
             return "since salt or layer differ"
         own = {arm.name: arm for arm in self.arms}
@@ -114,7 +114,7 @@ class Experiment(Section):
         return ""
 
     def arm_name(self, place: int) -> str:
-        """The name of an arm by its number from `assign`."""
+        """Name an arm by its number from `assign`."""
         return CONTROL if place < 0 else self.arms[place].name
 
     @property
@@ -140,7 +140,7 @@ def load(where: str) -> Experiment:
     Raises
     ------
     PolicyError
-        it can't be read, or a key is unknown, missing or wrong: names line and key
+        the file can't be read, or a key is unknown, missing or wrong; the message names line and key
     """
     text, origin = _FILE.find(where)
     experiment = _FILE.read(text, origin).into(Experiment)
@@ -150,7 +150,7 @@ def load(where: str) -> Experiment:
 
 
 def conflict(experiments: Sequence[Experiment]) -> str:
-    """Why experiments can't run at once: a name twice, or layers with customers in common; empty where they can."""
+    """Explain why experiments can't run at once: a name occurs twice, or layers share customers; empty if they can."""
     ordered = sorted(experiments, key=lambda experiment: experiment.layer)
     for below, above in pairwise(ordered):
         if below.layer[1] > above.layer[0]:

@@ -1,4 +1,4 @@
-"""The customers of an experiment as the decision log knows them: their arm, what they were offered, what they did."""
+"""The customers of an experiment, from the decision log: their arm, their offers and their outcomes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class Members:
     ----------
     protected : columns of groups in `customers`
     labels : how outcomes were used
-    moved : customers who were in two arms, and are left out: the period begins before a share grew
-    erased : decisions that tell of nobody any more
+    moved : number of customers left out because they were in two arms, since a share grew within the period
+    erased : number of decisions whose customer was erased
     """
 
     customers: pd.DataFrame
@@ -44,11 +44,11 @@ class Members:
 
 
 def members(tables: DeltaTables, experiment: str, period: Period) -> Members:
-    """Read an experiment's decisions of a period, as known at `period.as_of`.
+    """Read an experiment's decisions of a period, with the outcomes known at `period.as_of`.
 
-    A customer's EUR are the values of what was accepted less the costs of what was offered, over the mature decisions.
-    The covariate is the mean propensity at the first decision, over the offers that all arms have, where one model
-    has scored for all arms.
+    A customer's earnings are the values of accepted offers minus the costs of all offers made, over mature decisions.
+    The covariate is the mean propensity at the first decision, over the offers that all arms have; there is one only
+    where the same model scored for all arms.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _kept(tables: DeltaTables, table: pa.Table) -> dict[str, Kept]:
 
 
 def _results(frame: pd.DataFrame, labels: Labels, kept: Mapping[str, Kept]) -> dict[str, np.ndarray]:
-    """What came of each decision; NaN where that is not known yet."""
+    """Compute the result of each decision; NaN where it is not known yet."""
     offered = frame["offer_id"].notna().to_numpy()
     ripe = labels.mature & (~offered | ~np.isnan(labels.outcome))
     if labels.impressions:

@@ -1,8 +1,8 @@
-"""Off-policy evaluation: what a candidate policy would have earned, told from the decisions of another one.
+"""Off-policy evaluation: estimates what a candidate policy would have earned from the decisions of another policy.
 
-The answer to a customer follows from the offer that was drawn for the first place, so that the probabilities of the
-first place tell all there is to know of a policy. The result is the difference to the policy that decided, on the same
-rows: most of what varies between customers is in both and falls out.
+A customer's answer follows from the offer drawn for the first place, so the probabilities of the first place describe a
+policy completely. The estimate is the difference to the policy that decided, on the same rows: most of the variation
+between customers is in both and cancels out.
 """
 
 from dataclasses import dataclass
@@ -26,24 +26,24 @@ FEW, HEAVY, UNSUPPORTED = 200.0, 10.0, 0.01
 
 @dataclass(frozen=True)
 class Logged:
-    """Decisions, with what both policies would do. The last action is to offer nothing.
+    """Decisions, with the probabilities of both policies. The last action is to offer nothing.
 
     Attributes
     ----------
     customer : ndarray, shape (n,)
-        equal for decisions about one customer, which are not independent
+        the same for decisions about the same customer, which are not independent
     action : ndarray of int, shape (n,)
         the offer that was put first
     reward : ndarray, shape (n,), EUR
     incumbent, candidate : ndarray, shape (n, n_actions)
         probabilities of the first place; each row sums to 1
     expected : ndarray, shape (n, n_actions), EUR
-        what the model expects of each action
+        earnings that the model expects of each action
 
     Raises
     ------
     DataError
-        shapes differ, probabilities do not sum to 1, or something was shown that could not be
+        shapes differ, probabilities do not sum to 1, or the incumbent took an action of probability 0
     """
 
     customer: NDArray[np.generic]
@@ -69,18 +69,18 @@ class Logged:
 
     @property
     def weight(self) -> Floats:
-        """How much more often the candidate would have done the same, shape (n,)."""
+        """Probability of the logged action under the candidate, divided by that under the incumbent, shape (n,)."""
         return _taken(self.candidate, self.action) / _taken(self.incumbent, self.action)
 
     @property
     def deterministic(self) -> bool:
-        """Whether nothing was explored."""
+        """Whether the incumbent explored nothing."""
         return bool((_taken(self.incumbent, self.action) > 1 - 1e-12).all())
 
 
 @dataclass(frozen=True)
 class Difference:
-    """EUR per decision that the candidate earns more than the incumbent, with its 95 % interval."""
+    """The candidate's earnings minus the incumbent's, in EUR per decision, with the 95 % interval."""
 
     value: float
     low: float
@@ -88,25 +88,25 @@ class Difference:
 
     @property
     def verdict(self) -> Literal["better", "worse", "open"]:
-        """What the interval says."""
+        """The verdict by the interval: above 0, below 0, or neither."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "open"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the logged decisions tell of a candidate.
+    """The evaluation of a candidate on logged decisions.
 
     Attributes
     ----------
-    earned : EUR per decision of the incumbent
+    earned : the incumbent's earnings, EUR per decision
     differences : by method; empty where nothing was explored
-    bounds : the difference can't lie outside, whatever the outcomes of what was not shown
-    agreement : share of the candidate's probability on what was done
+    bounds : limits of the difference, EUR per decision, whatever the outcomes of offers that were not shown
+    agreement : mean probability of the logged action under the candidate
     effective : effective sample size, (sum of weights)² / sum of squared weights
-    largest_weight : of one decision
-    unsupported : share of the candidate's probability on offers that the incumbent never makes there
-    price : EUR per decision that the logged exploration costs by the model's expectation
-    warnings : why the interval may be too narrow; empty where it is to be trusted
+    largest_weight : largest weight of a decision
+    unsupported : share of the candidate's probability on offers that the incumbent never makes to these customers
+    price : cost of the logged exploration by the model's expectation, EUR per decision
+    warnings : reasons why the interval may be too narrow; empty where it can be trusted
     """
 
     n_decisions: int
@@ -123,16 +123,16 @@ class Evaluation:
 
 
 def evaluate(logged: Logged, lowest: Floats, highest: Floats) -> Evaluation:
-    """Hold a candidate against the incumbent.
+    """Compare a candidate with the incumbent.
 
     Parameters
     ----------
     lowest, highest : ndarray, shape (n_actions,), EUR
-        the least and the most that each action can earn
+        least and most earnings of each action
     """
     weight = logged.weight
     effective = float(weight.sum() ** 2 / max((weight**2).sum(), 1e-300))
-    # To offer nothing earns nothing: that needs no support.
+    # Offering nothing earns 0 for certain, so the last action needs no support.
     unsupported = float(np.where(logged.incumbent > 0, 0, logged.candidate)[:, :-1].sum(axis=1).mean())
     differences = {} if logged.deterministic else {method: difference(logged, method) for method in METHODS}
     best = logged.expected.max(axis=1, where=logged.incumbent > 0, initial=-np.inf)
@@ -152,11 +152,12 @@ def evaluate(logged: Logged, lowest: Floats, highest: Floats) -> Evaluation:
 
 
 def difference(logged: Logged, method: Method) -> Difference:
-    """The candidate's earnings over the incumbent's by one method, with an interval clustered by customer.
+    """Estimate the candidate's earnings minus the incumbent's by one method, with an interval clustered by customer.
 
-    The terms of a decision, with w its weight, r its reward, q the model's expectation, e and b the probabilities:
-    ips (w - 1) r; snips, linearised, w (r - v) / mean w + v - r with v the weighted mean of r; dm sum (e - b) q; dr
-    adds (w - 1) (r - q) to that; switch_dr adds it only where w is at most `SWITCH_AT` (Wang, Agarwal and Dudik 2017).
+    The estimate is the mean of a term per decision. Let w be its weight, r its reward, q the model's expectation, and e
+    and b the candidate's and the incumbent's probabilities. ips: (w - 1) r. snips, linearised: w (r - v) / mean w +
+    v - r, where v is the weighted mean of r. dm: sum (e - b) q. dr: that of dm plus (w - 1) (r - q). switch_dr adds the
+    latter only where w is at most `SWITCH_AT` (Wang, Agarwal and Dudik 2017).
     """
     value, terms = _terms(logged, method)
     low, high = _interval(value, terms, logged.customer)
@@ -166,18 +167,18 @@ def difference(logged: Logged, method: Method) -> Difference:
 def smallest_exploration(
     logged: Logged, lowest: Floats, highest: Floats, gain: float, decisions: int
 ) -> tuple[float, float] | None:
-    """The least epsilon that would tell a gain apart from none within so many decisions.
+    """Find the smallest epsilon with which a gain can be told apart from 0.
 
     Parameters
     ----------
     lowest, highest : as of `evaluate`; an acceptance earns the highest, anything else the lowest
-    gain : EUR per decision that is to be seen
-    decisions : to be made with that exploration
+    gain : the gain to be detected, EUR per decision
+    decisions : number of decisions that will be made with that exploration
 
     Returns
     -------
     tuple of float, or None
-        epsilon and its price in EUR per decision, by the model's expectation; None where even 1 is too little
+        epsilon and its price in EUR per decision, by the model's expectation; None where even epsilon 1 is too little
     """
     choices = np.isfinite(logged.expected)
     uniform = choices / choices.sum(axis=1, keepdims=True)
@@ -197,13 +198,14 @@ def smallest_exploration(
 
 
 def _terms(logged: Logged, method: Method) -> tuple[float, Floats]:
-    """The difference, and each decision's share in it, whose mean it is."""
+    """Compute the difference, and the terms of the decisions, whose mean it is."""
     weight, reward = logged.weight, logged.reward
     if method == "ips":
         terms = (weight - 1) * reward
         return float(terms.mean()), terms
     if method == "snips":
-        # The mass of the candidate that weights can speak for, which is what they sum to.
+        # Weights only cover the candidate's probability on actions that the incumbent takes too. Their expected mean is
+        # this mass, not 1.
         mass = np.where(logged.incumbent > 0, logged.candidate, 0).sum(axis=1)
         ratio = float((weight * reward).sum() / max(weight.sum(), 1e-300))
         value = float(mass.mean()) * ratio - float(reward.mean())
@@ -248,7 +250,7 @@ def _warnings(effective: float, largest: float, unsupported: float) -> list[str]
 
 
 def _plain(logged: Logged) -> Floats:
-    """Expectations with 0 where there is none; both policies have probability 0 there."""
+    """Fill missing expectations with 0; both policies have probability 0 there, so the value has no effect."""
     return np.where(np.isfinite(logged.expected), logged.expected, 0.0)
 
 
