@@ -1,4 +1,4 @@
-"""The ledger and the key of this process, as its settings name them."""
+"""Opens the ledger and the signing key that the settings of this process name."""
 
 import getpass
 import re
@@ -13,21 +13,21 @@ from offers.store.store import Store, open_store
 
 
 def governed_store(settings: Settings) -> Store:
-    """The store of ledger and releases."""
+    """Open the store of ledger and releases."""
     return open_store(settings.ledger or str(settings.home.resolve()), settings)
 
 
 def open_ledger(settings: Settings) -> Ledger:
-    """The ledger, to read it."""
+    """Open the ledger for reading."""
     return Ledger(governed_store(settings))
 
 
 def open_to_write(settings: Settings, key: Path | None = None) -> tuple[Ledger, Signer]:
-    """The ledger and the key to write with; a ledger that is empty begins with that key, which may do everything.
+    """Open the ledger and the key that signs new entries; an empty ledger begins by giving that key every role.
 
     Parameters
     ----------
-    key : file of a private key; by default that of the settings, or else one in `home`, which is made at first use
+    key : file of a private key; by default that of the settings, else one in `home`, which is made at first use
 
     Raises
     ------
@@ -45,7 +45,7 @@ def _signer(key: Path | None, home: Path) -> Signer:
         return read_key(key)
     path = home / "keys" / f"{_user()}.pem"
     if not path.exists():
-        # Another process may be faster.
+        # Another process may have made the key in the meantime.
         with suppress(StorageError):
             return new_key(path)
     return read_key(path)

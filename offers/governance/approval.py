@@ -1,4 +1,4 @@
-"""What people decide about releases: approve, reject, promote, roll back. The ledger's rules say who may."""
+"""People's decisions about releases: approve, reject, promote, roll back. The ledger's rules say who may do so."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -18,18 +18,18 @@ def approve(
     conditions: Sequence[str] = (),
     days: int | None = None,
 ) -> Entry:
-    """Let a release be promoted.
+    """Approve a release, so that it may be promoted.
 
     Parameters
     ----------
-    evidence : SHA-256 of what was seen, by name
-    conditions : under which the approval holds, in plain words
-    days : after which it lapses; by default, and at most, as the contract says
+    evidence : SHA-256 of each document that the approver has seen, by name
+    conditions : conditions of the approval, in plain words
+    days : days until the approval lapses; the contract's number is the default and the maximum
 
     Raises
     ------
     LedgerError
-        there is no such release, the signer made it, may not approve, or has done so already
+        there is no such release, or the signer made it, may not approve, or has approved it already
     """
 
     def decide(state: State) -> Act:
@@ -41,18 +41,18 @@ def approve(
 
 
 def reject(ledger: Ledger, signer: Signer, release: str, reason: str) -> Entry:
-    """Refuse a release for good; raises `LedgerError` where it serves, or the signer may not."""
+    """Reject a release for good; raises `LedgerError` where it serves, or the signer may not reject."""
     return _written(ledger.write(signer, lambda state: Rejected(release=release, reason=reason)))
 
 
 def begin(ledger: Ledger, signer: Signer, release: str) -> Entry:
-    """Begin to promote a release; whoever serves takes it from there.
+    """Begin to promote a release; the services that follow the ledger complete the promotion.
 
     Raises
     ------
     LedgerError
-        it is not approved, lapsed, rejected or the champion already, another promotion is under way, or the signer
-        may not
+        the release is not approved, its approval has lapsed, it was rejected or is the champion already, another
+        promotion is under way, or the signer may not promote
     """
     return _written(ledger.write(signer, lambda state: Promoting(release=release)))
 
@@ -70,7 +70,7 @@ def begin_back(ledger: Ledger, signer: Signer, contract: str, reason: str) -> En
 
 
 def finish(ledger: Ledger, signer: Signer, promoting: Entry) -> Entry:
-    """Write that the release of a promotion or rollback serves."""
+    """Record that the release of a promotion or rollback serves now."""
 
     def decide(state: State) -> Act:
         act = _of(promoting)
@@ -83,7 +83,7 @@ def finish(ledger: Ledger, signer: Signer, promoting: Entry) -> Entry:
 
 
 def give_up(ledger: Ledger, signer: Signer, promoting: Entry, reason: str) -> Entry:
-    """Write that the release of a promotion or rollback does not serve, and why."""
+    """Record that the release of a promotion or rollback does not serve, and why."""
     return _written(ledger.write(signer, lambda state: Returned(release=_of(promoting).release, reason=reason[:2000])))
 
 

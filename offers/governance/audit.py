@@ -1,4 +1,4 @@
-"""Verification of the whole ledger: every problem by its entry, and what a head kept elsewhere proves."""
+"""Verifies the whole ledger: lists each problem by its entry, and compares heads that were kept elsewhere."""
 
 import re
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ _HEAD = re.compile(r"(\d{1,9}):([0-9a-f]{64})")
 
 @dataclass(frozen=True)
 class Audit:
-    """What a verification has found.
+    """The result of a verification.
 
     Attributes
     ----------
-    entries : how many there are
+    entries : number of entries
     head : the end of the ledger
-    problems : in the order of their entries
-    notes : what was not proved, and why
+    problems : faults, in the order of their entries
+    notes : facts that could not be proved, and why
     """
 
     entries: int
@@ -36,11 +36,11 @@ class Audit:
 
 
 def verify(store: Store, heads: Iterable[Head] = ()) -> Audit:
-    """Verify every entry: its place, form, signature, the chain, the rights of its key, and the rules.
+    """Verify every entry: its place, format and signature, its link in the chain, its key's roles, and the rules.
 
     Parameters
     ----------
-    heads : ends of the ledger as they were left elsewhere, of any age
+    heads : heads of the ledger of any age, which were kept elsewhere
     """
     chain = Chain()
     problems = []
@@ -54,7 +54,7 @@ def verify(store: Store, heads: Iterable[Head] = ()) -> Audit:
 
 
 def heads_in(text: str) -> list[Head]:
-    """Heads that stand anywhere in a text, as `42:` and 64 hex digits; raises `LedgerError` where there is none."""
+    """Find all heads in a text, each `42:` and 64 hex digits; raises `LedgerError` where there is none."""
     heads = [Head(number=int(number), digest=digest) for number, digest in _HEAD.findall(text)]
     if not heads:
         raise LedgerError(

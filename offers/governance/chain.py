@@ -1,4 +1,4 @@
-"""The chain of entries as bytes: whether each is the one that was signed, in its place, by a key that may."""
+"""The chain of entries as bytes: checks that each entry is unchanged, in its place, and signed by a key that may."""
 
 import json
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class Problem:
 
 
 class Chain:
-    """Takes the bytes of entries one after another, and tells what is wrong with each.
+    """Takes the bytes of entries one after another, and finds the fault of each.
 
     Attributes
     ----------
-    entries : those that hold
-    state : what they come to
-    digests : of the bytes of every entry, by number, whether it holds or not
+    entries : the valid entries
+    state : the state that they result in
+    digests : SHA-256 of the bytes of every entry, valid or not, by number
     """
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class Chain:
 
     @property
     def head(self) -> Head | None:
-        """The end, or None of an empty ledger."""
+        """The end of the ledger, or None for an empty one."""
         number = max(self.digests, default=None)
         return None if number is None else Head(number=number, digest=self.digests[number])
 
     def take(self, number: int, content: bytes) -> Problem | None:
-        """Take the entry stored under a number; says what is wrong with it."""
+        """Take the entry stored under a number; returns its fault, or None."""
         before = self.digests.get(number - 1, FIRST if number == 0 else "")
         self.digests[number] = digest_of(content)
         try:
@@ -75,7 +75,7 @@ class Chain:
 
 
 def signed(number: int, before: str, act: Act, signer: Signer, at: str) -> bytes:
-    """The bytes of a new entry."""
+    """Write a new entry as bytes, and sign it."""
     content = {
         "number": number,
         "at": at,
@@ -101,5 +101,5 @@ def _parsed(content: bytes) -> Entry:
 
 
 def _unsigned(content: bytes) -> bytes:
-    """The signed part of an entry: everything before its signature, which stands last."""
+    """Cut out the signed part of an entry: everything except its signature, which is the last field."""
     return content[: content.rindex(b',"signature":')] + b"}\n"

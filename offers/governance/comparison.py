@@ -1,4 +1,4 @@
-"""What differs between two releases, in names and texts."""
+"""Lists the differences between two releases as texts."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from offers.policy.catalogue import Catalogue
 
 
 def differences(first: OpenRelease, second: OpenRelease) -> Iterator[tuple[str, str, str]]:
-    """Name, the first's and the second's: facts of the bundles, then offers and their settings."""
+    """Yield name, first text and second text of each difference: facts of the bundles, then offers' settings."""
     facts = bundles.show(first.bundle), bundles.show(second.bundle)
     for name in facts[0]:
         if facts[0][name] != facts[1][name]:

@@ -1,4 +1,4 @@
-"""Entries of the ledger: who did what, when, on which evidence; each is signed, and names the entry before it."""
+"""Entries of the ledger: who did what, when, and on which evidence. Each is signed and names the entry before it."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ class KeyAdded(Record):
 
 
 class KeyWithdrawn(Record):
-    """A key may not sign any more; what it has signed before stays."""
+    """A key may not sign any more; entries that it signed before stay valid."""
 
     kind: Literal["key withdrawn"] = "key withdrawn"
     key: KeyId
@@ -34,7 +34,7 @@ class KeyWithdrawn(Record):
 
 
 class GateJudged(Record):
-    """The gate has let a bundle pass, or not; `evidence` are digests of what it went by."""
+    """The gate passed or refused a bundle; `evidence` has the digests of the files that it judged by."""
 
     kind: Literal["gate"] = "gate"
     contract: str
@@ -44,14 +44,14 @@ class GateJudged(Record):
 
 
 class ApprovalTerms(Record):
-    """What the contract asks for before a promotion: so many people, none where the gate alone decides."""
+    """The contract's conditions for a promotion: the number of people who must approve, 0 where the gate decides."""
 
     people: Annotated[int, Field(ge=0, le=9)]
     days: Annotated[int, Field(ge=1, le=3650)]
 
 
 class ReleaseMade(Record):
-    """A bundle and a catalogue were joined to what may be approved and promoted."""
+    """A release was made of a bundle and a catalogue; it may be approved and promoted."""
 
     kind: Literal["release made"] = "release made"
     release: str
@@ -63,7 +63,7 @@ class ReleaseMade(Record):
 
 
 class Approved(Record):
-    """A person lets a release be promoted, having seen the evidence; `until` is when that lapses."""
+    """A person has seen the evidence and approves a release; the approval lapses at `until`."""
 
     kind: Literal["approved"] = "approved"
     release: str
@@ -81,7 +81,7 @@ class Rejected(Record):
 
 
 class Promoting(Record):
-    """A release is about to take the champion's place; `back` says that it is the one that was before."""
+    """A release is about to replace the champion; `back` is true if this returns to the champion before."""
 
     kind: Literal["promoting"] = "promoting"
     release: str
@@ -90,14 +90,14 @@ class Promoting(Record):
 
 
 class Promoted(Record):
-    """The release that was being promoted serves."""
+    """The release that was being promoted serves now."""
 
     kind: Literal["promoted"] = "promoted"
     release: str
 
 
 class RolledBack(Record):
-    """The former champion serves again; the one that it was taken back from is withdrawn."""
+    """The former champion serves again; the release that served in between is withdrawn."""
 
     kind: Literal["rolled back"] = "rolled back"
     release: str
@@ -105,7 +105,7 @@ class RolledBack(Record):
 
 
 class Returned(Record):
-    """The release that was being promoted does not serve, and the champion has stayed."""
+    """The release that was being promoted does not serve; the champion stays."""
 
     kind: Literal["returned"] = "returned"
     release: str
@@ -113,7 +113,7 @@ class Returned(Record):
 
 
 class DataRead(Record):
-    """A pipeline has read rows to train on; `fingerprint` is the SHA-256 of those that were trained on."""
+    """A pipeline has read rows for a training; `fingerprint` is the SHA-256 of the rows it trained on."""
 
     kind: Literal["data read"] = "data read"
     contract: str
@@ -124,7 +124,7 @@ class DataRead(Record):
 
 
 class RetrainingDecided(Record):
-    """Somebody or something asked for a new model; `request` is the SHA-256 of what it rests on."""
+    """A request for a new model was decided on; `request` is the SHA-256 of its evidence."""
 
     kind: Literal["retraining decided"] = "retraining decided"
     contract: str
@@ -136,7 +136,7 @@ class RetrainingDecided(Record):
 
 
 class RetrainingEnded(Record):
-    """A run that a retraining began has ended; `bundle` is empty where it made none."""
+    """A retraining run has ended; `bundle` is empty where it made none."""
 
     kind: Literal["retraining ended"] = "retraining ended"
     contract: str
@@ -147,7 +147,7 @@ class RetrainingEnded(Record):
 
 
 class CustomerErased(Record):
-    """What the decision log knew of a customer was deleted; nothing here tells of whom."""
+    """The decision log's data about a customer was deleted; the entry does not say whose."""
 
     kind: Literal["customer erased"] = "customer erased"
     decisions: Annotated[int, Field(ge=1)]
@@ -192,7 +192,7 @@ WHO: dict[str, tuple[Role, ...]] = {
 
 
 class Entry(Record):
-    """An entry as it is stored; `before` is the SHA-256 of the entry before it, of zeros for the first."""
+    """An entry as it is stored; `before` is the SHA-256 of the entry before it, zeros for the first entry."""
 
     number: Annotated[int, Field(ge=0)]
     at: datetime
@@ -203,7 +203,7 @@ class Entry(Record):
 
 
 class Head(Record):
-    """The end of a ledger: number and SHA-256 of its last entry. Kept elsewhere, it tells whether the end was cut."""
+    """The end of a ledger: number and SHA-256 of its last entry. A head kept elsewhere reveals a truncated ledger."""
 
     number: int
     digest: Digest
@@ -216,10 +216,10 @@ FIRST = "0" * 64
 
 
 def canonical(content: dict[str, Any]) -> bytes:
-    """The one way to write a record: keys sorted, no space between, UTF-8, one line."""
+    """Write a record in its canonical form: sorted keys, no spaces, UTF-8, one line."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
 def digest_of(content: bytes) -> str:
-    """SHA-256 of the bytes of an entry."""
+    """Compute the SHA-256 of the bytes of an entry."""
     return hashlib.sha256(content).hexdigest()

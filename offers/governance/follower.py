@@ -1,4 +1,4 @@
-"""Following the ledger: a service serves what the ledger says, and finishes or returns what somebody has begun."""
+"""Follows the ledger: a service serves the release that the ledger names, and completes or reverts promotions."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ Switch = Callable[[str], None]
 
 
 class Follower:
-    """Keeps a service to the ledger, step by step; any number of them may follow the same ledger.
+    """Makes a service follow the ledger, step by step; any number of followers may share a ledger.
 
     Parameters
     ----------
-    signer : of the service, with the role operator
-    switch : what makes another release serve
+    signer : the service's key, with the role operator
+    switch : function that makes another release serve
     serving : the release that serves now
     """
 
@@ -31,12 +31,12 @@ class Follower:
         self._switch = switch
 
     def step(self) -> None:
-        """Look at the ledger once, and do what it asks for.
+        """Read the ledger once, and do what it asks for.
 
         Raises
         ------
         OffersError
-            the ledger can't be read or written, or the champion does not come up; the next step tries again
+            the ledger can't be read or written, or the champion does not start; the next step tries again
         """
         state = self.ledger.state()
         promoting, champion = state.line(self.contract).promoting, state.champion(self.contract)
@@ -58,7 +58,7 @@ class Follower:
         try:
             end(self.ledger, self.signer, *given)
         except LedgerError:
-            # Another follower may have ended it, and the next step then serves what came of that.
+            # Another follower may have ended the promotion; then the next step serves its result.
             if self.ledger.state().line(self.contract).promoting is not None:
                 raise
 
@@ -69,7 +69,7 @@ class Follower:
 
 
 def first_to_serve(state: State, contract: str) -> str | None:
-    """The release that a service begins with: the champion, or else the first one that is about to be."""
+    """Name the release that a service starts with: the champion, or else the release that is being promoted."""
     champion, promoting = state.champion(contract), state.line(contract).promoting
     if champion is not None:
         return champion.name

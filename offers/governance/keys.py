@@ -1,4 +1,4 @@
-"""Keys that sign entries of the ledger: Ed25519; a private one is a file that its owner alone may read."""
+"""Keys that sign entries of the ledger (Ed25519). A private key is a file that only its owner may read."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,62}")
 
 @dataclass(frozen=True)
 class PublicKey:
-    """The half of a key that everybody may know; `text` is the key's 32 bytes in base64."""
+    """The public half of a key; `text` is the key's 32 bytes in base64."""
 
     text: str
 
@@ -32,7 +32,7 @@ class PublicKey:
         return hashlib.sha256(base64.b64decode(self.text)).hexdigest()[:16]
 
     def signed(self, content: bytes, signature: str) -> bool:
-        """Whether a signature, in base64, is that of this key under the content."""
+        """Whether a signature, in base64, is this key's signature of the content."""
         try:
             self._key.verify(base64.b64decode(signature, validate=True), content)
         except (InvalidSignature, ValueError):
@@ -45,7 +45,7 @@ class PublicKey:
 
 
 def public_key(text: str) -> PublicKey:
-    """Read a public key from base64; raises `LedgerError` where it is none."""
+    """Read a public key from base64; raises `LedgerError` where the text is not a key."""
     try:
         raw = base64.b64decode(text.strip(), validate=True)
     except ValueError:
@@ -68,19 +68,19 @@ class Signer:
         return PublicKey(base64.b64encode(raw).decode())
 
     def sign(self, content: bytes) -> str:
-        """The signature under a content, in base64."""
+        """Sign a content; returns the signature in base64."""
         return base64.b64encode(self.private.sign(content)).decode()
 
 
 def new_key(path: Path) -> Signer:
-    """Make a private key at `path`, which is named after its owner: `ann.pem`.
+    """Make a private key in the file `path`, which is named after its owner: `ann.pem`.
 
     Raises
     ------
     StorageError
-        the file is there already, or can't be written
+        the file exists already, or can't be written
     LedgerError
-        the name is none
+        the file's name is not the name of an owner
     """
     signer = Signer(_owner(path), Ed25519PrivateKey.generate())
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
@@ -105,7 +105,7 @@ def read_key(path: Path) -> Signer:
     Raises
     ------
     LedgerError
-        there is no such file, or it holds no Ed25519 key without a password
+        there is no such file, or it does not hold an Ed25519 key without a password
     """
     with os_errors(path, LedgerError):
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The ledger in an object store: `ledger/000000042.json` and so on, each created once, by one writer alone."""
+"""The ledger in an object store: objects such as `ledger/000000042.json`, each created once by a single writer."""
 
 import re
 from collections.abc import Callable
@@ -28,14 +28,14 @@ def now() -> datetime:
 
 
 class Ledger:
-    """Reads and writes entries; what was read once is kept, and only what is new is read again.
+    """Reads and writes entries. Entries are cached, so that only new ones are read from the store.
 
     Raises
     ------
     LedgerError
-        an entry does not hold, or the rules refuse a new one
+        an entry is not valid, or the rules refuse a new one
     StorageError
-        the store is away
+        the store can't be reached
     """
 
     def __init__(self, store: Store, clock: Callable[[], datetime] = now) -> None:
@@ -56,19 +56,19 @@ class Ledger:
             return list(self._read().entries)
 
     def state(self) -> State:
-        """What the entries come to."""
+        """The state that results from the entries."""
         with self._lock:
             return self._read().state.copy()
 
     def write(self, signer: Signer, decide: Callable[[State], Act | None]) -> Entry | None:
-        """Decide by what the ledger says, and write the decision as the next entry.
+        """Decide on the ledger's state, and write the decision as the next entry.
 
-        Where another writer is first, what was decided rests on an old state, and `decide` is asked again.
+        If another writer was faster, the decision rests on an old state; then `decide` is called again.
 
         Returns
         -------
-        Entry
-            as it was written, or None where `decide` came to nothing
+        Entry or None
+            the written entry; None where `decide` returned None
         """
         with self._lock:
             while True:
@@ -104,7 +104,7 @@ class Ledger:
 
 
 def enrol(ledger: Ledger, signer: Signer, roles: tuple[Role, ...]) -> None:
-    """Begin a ledger that is empty with the key of its first admin; any other is left as it is."""
+    """Begin an empty ledger with the key of its first admin; a ledger with entries stays as it is."""
     public = signer.public
 
     def decide(state: State) -> Act | None:
@@ -114,12 +114,12 @@ def enrol(ledger: Ledger, signer: Signer, roles: tuple[Role, ...]) -> None:
 
 
 def key_of(number: int) -> str:
-    """Where an entry is stored."""
+    """Name the object of an entry."""
     return f"{_PREFIX}{number:09}.json"
 
 
 def stored(store: Store, start: int = 0) -> list[tuple[int, bytes | None]]:
-    """Numbers and bytes of the entries from `start` on; None for one that is missing before the last."""
+    """Read numbers and bytes of the entries from `start` on; None for an entry that is missing before the last."""
     numbers = {int(match[1]) for key in store.keys(_PREFIX) if (match := _KEY.fullmatch(key))}
     pending = range(start, max(numbers, default=-1) + 1)
 

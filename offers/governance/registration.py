@@ -1,4 +1,4 @@
-"""Registering: a bundle that the gate let pass becomes a release that people may approve."""
+"""Registration: a bundle that passed the gate becomes a release, which people may approve."""
 
 from offers.bundle.bundle import Bundle
 from offers.contract.sections import ApprovalSettings
@@ -12,7 +12,7 @@ _EVIDENCE = ("gate.json", "metrics.json", "model-card.md")
 
 
 def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
-    """Store a release; write into the ledger what was read, the gate's verdict, the release; what is there is left.
+    """Store a release, and write data, verdict and release into the ledger, unless the entries exist already.
 
     Returns
     -------
@@ -22,7 +22,7 @@ def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
     Raises
     ------
     LedgerError
-        the signer may not, or the gate did not pass the bundle
+        the signer may not register, or the gate did not pass the bundle
     """
     store_release(ledger.store, release)
     bundle = release.bundle
@@ -43,13 +43,13 @@ def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
 
 
 def refused(ledger: Ledger, signer: Signer, contract: str, verdict: str) -> Entry | None:
-    """Write that the gate refused a candidate; `verdict` is the SHA-256 of its verdict."""
+    """Record that the gate refused a candidate; `verdict` is the SHA-256 of its verdict."""
     act = GateJudged(contract=contract, bundle="", passed=False, evidence={"gate.json": verdict})
     return ledger.write(signer, lambda state: act)
 
 
 def verdict_of(bundle: Bundle) -> GateJudged:
-    """The gate's verdict on a bundle, as an entry."""
+    """Turn the gate's verdict on a bundle into an entry."""
     passed = bundle.verdict.passed
     return GateJudged(contract=bundle.contract.name, bundle=bundle.name, passed=passed, evidence=_evidence(bundle))
 
@@ -66,7 +66,7 @@ def _read(bundle: Bundle) -> DataRead:
 
 
 def terms_of(approval: ApprovalSettings) -> ApprovalTerms:
-    """What a contract asks for, as the ledger keeps it."""
+    """Turn a contract's approval settings into the ledger's terms."""
     return ApprovalTerms(people=approval.people if approval.by == "people" else 0, days=approval.days)
 
 

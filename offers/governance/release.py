@@ -4,7 +4,7 @@ shop-release-0123456789abcdef/
   manifest.json     the SHA-256 of every other file
   bundle.sig        where the bundle was signed
   catalogue.yaml
-  bundle/           as training has made it
+  bundle/           as training made it
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _PREFIX = "releases/"
 
 
 class ReleaseManifest(Record):
-    """The files of a release by SHA-256, the bundle's name and the catalogue's name and version."""
+    """A release's files with their SHA-256, the bundle's name, and the catalogue's name and version."""
 
     format: int
     contract: str
@@ -68,19 +68,19 @@ class OpenRelease:
 
 
 def make(parent: Path, bundle: Path, catalogue: str) -> OpenRelease:
-    """Join a bundle and a catalogue to a release below `parent`, whole or not at all.
+    """Make a release of a bundle and a catalogue below `parent`, whole or not at all.
 
     Parameters
     ----------
-    bundle : its directory, which is verified first
+    bundle : the bundle's directory, which is verified first
     catalogue : YAML text
 
     Raises
     ------
     BundleError
-        the bundle does not hold
+        the bundle can't be verified
     CatalogueError
-        the catalogue is wrong, or for another contract
+        the catalogue is wrong, or is for another contract
     """
     opened = bundles.load(bundle)
     offered = catalogues.parse(catalogue, opened.contract)
@@ -115,7 +115,7 @@ def load(path: Path, signers: Sequence[Path] = ()) -> OpenRelease:
 
     Parameters
     ----------
-    signers : public keys of which one has to have signed the bundle; none where there are none
+    signers : public keys, one of which must have signed the bundle; without keys no signature is needed
 
     Raises
     ------
@@ -136,17 +136,17 @@ def load(path: Path, signers: Sequence[Path] = ()) -> OpenRelease:
 
 
 def store_release(store: Store, release: OpenRelease) -> None:
-    """Put a release where every machine finds it; one of that name that is there already is left as it is."""
+    """Put a release into the store; an existing release of that name stays as it is."""
     store.put_directory(release.path, _PREFIX + release.name)
 
 
 def fetch(store: Store, name: str, home: Path, signers: Sequence[Path] = ()) -> OpenRelease:
-    """Open a release of the store; a copy is kept below `home`, and verified each time."""
+    """Open a release from the store; a copy is kept below `home` and verified each time."""
     return load(local(store, name, home), signers)
 
 
 def local(store: Store, name: str, home: Path) -> Path:
-    """The copy of a release below `home`, which is made where it is not there; it is not verified."""
+    """Find the copy of a release below `home`, or make it; the copy is not verified."""
     if not _NAME.fullmatch(name):
         raise BundleError(f"release {name!r}: expected a name such as shop-release-0123456789abcdef")
     path = home / "releases" / name

@@ -1,4 +1,4 @@
-"""The rules of the ledger: which entry may come after which, and whose key may write it."""
+"""The rules of the ledger: which entry may follow on a state, and whose key may write it."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -22,7 +22,7 @@ from offers.governance.state import Release, State, Status
 
 
 def check(state: State, entry: Entry) -> None:
-    """Raise `LedgerError` where the rules don't allow an entry to come next."""
+    """Raise `LedgerError` where the rules don't allow an entry as the next one."""
     for problem in _problems(state, entry):
         raise LedgerError(problem)
 

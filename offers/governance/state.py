@@ -1,4 +1,4 @@
-"""What the ledger's entries come to: keys, releases and champions. A pure function of the entries, and its rules."""
+"""The state that results from the ledger's entries: keys, releases and champions. It depends on the entries alone."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -27,14 +27,14 @@ Status = Literal["candidate", "approved", "lapsed", "champion", "former", "rejec
 
 @dataclass(frozen=True)
 class Key:
-    """A key that may sign, or might until the entry `withdrawn`."""
+    """A key that may sign, or could until the entry `withdrawn`."""
 
     added: KeyAdded
     withdrawn: int | None = None
 
     @cached_property
     def public(self) -> PublicKey:
-        """What its signatures are held against, read once for all of its entries."""
+        """The public key that verifies its signatures, parsed once for all entries."""
         return PublicKey(self.added.public)
 
 
@@ -49,7 +49,7 @@ class Approval:
 
 @dataclass(frozen=True)
 class Release:
-    """A release as the ledger knows it; `makers` are the keys that made it or trained its bundle."""
+    """A release in the ledger; `makers` are the keys that made it or trained its bundle."""
 
     act: ReleaseMade
     number: int
@@ -65,7 +65,7 @@ class Release:
         return self.act.release
 
     def lapses(self, moment: datetime) -> datetime | None:
-        """When the approvals that are needed will have lapsed, or did; None where there were never enough."""
+        """Find when the release ceases to have enough approvals; None where it never had enough."""
         people = self.act.terms.people
         if not people:
             return datetime.max.replace(tzinfo=moment.tzinfo)
@@ -75,7 +75,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Line:
-    """The champions of one contract, the oldest first; `promoting` is what nobody has finished yet."""
+    """The champions of one contract, the oldest first; `promoting` is a promotion that is not finished yet."""
 
     champions: tuple[str, ...] = ()
     promoting: Entry | None = None
@@ -84,14 +84,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Gate:
-    """The last verdict on a bundle, and the keys that ever judged it: they are its trainers'."""
+    """The last verdict on a bundle, and the keys that ever judged it, which belong to its trainers."""
 
     trainers: frozenset[str]
     act: GateJudged
 
 
 class State:
-    """Grows by one entry after another; `offers.governance.rules` says which may come next.
+    """Grows by one entry at a time; `offers.governance.rules` says which entry may come next.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class State:
         self.last: Entry | None = None
 
     def copy(self) -> "State":
-        """Another that grows by itself: what it holds is frozen."""
+        """Copy the state, so that the copy grows independently; the values are frozen, so they are shared."""
         other = State()
         other.keys, other.releases, other.lines = dict(self.keys), dict(self.releases), dict(self.lines)
         other.gates, other.last = dict(self.gates), self.last
@@ -122,7 +122,7 @@ class State:
         return self.releases[champions[-1]] if champions else None
 
     def former(self, contract: str) -> Release | None:
-        """The release that a rollback returns to: the last that served before, and was not itself taken back."""
+        """Find the release that a rollback returns to: the last earlier champion that was not withdrawn or rejected."""
         for name in reversed(self.line(contract).champions[:-1]):
             release = self.releases[name]
             if release.withdrawn is None and release.rejected is None:
@@ -130,7 +130,7 @@ class State:
         return None
 
     def challenger(self, contract: str) -> Release | None:
-        """The newest release that might take the champion's place."""
+        """Find the newest release that could replace the champion."""
         champion = self.champion(contract)
         for release in reversed(self.releases.values()):
             if release.act.contract == contract and not (release.served or release.rejected or release.withdrawn):
@@ -138,11 +138,11 @@ class State:
         return None
 
     def line(self, contract: str) -> Line:
-        """The champions of a contract; empty where none ever served."""
+        """Get the champions of a contract; empty where none ever served."""
         return self.lines.get(contract, Line())
 
     def release(self, name: str) -> Release:
-        """The release of a name, or of the one name that begins so; raises `LedgerError`."""
+        """Find a release by its name, or by an unambiguous beginning; raises `LedgerError` where there is none."""
         names = [name] if name in self.releases else [full for full in self.releases if name and full.startswith(name)]
         if len(names) != 1:
             expected = "'offers model list' names them" if not names else f"it begins {', '.join(names)}"
@@ -150,7 +150,7 @@ class State:
         return self.releases[names[0]]
 
     def status(self, release: Release, moment: datetime) -> Status:
-        """How a release stands."""
+        """Find a release's status at a moment."""
         champion = self.champion(release.act.contract)
         if champion is not None and champion.name == release.name:
             return "champion"
@@ -166,11 +166,11 @@ class State:
         return "former" if release.served else "approved"
 
     def name_of(self, key: str) -> str:
-        """The name of a key's owner."""
+        """Name a key's owner."""
         return self.keys[key].added.name if key in self.keys else key
 
     def apply(self, entry: Entry) -> None:
-        """Take in an entry that the rules allow."""
+        """Apply an entry that the rules allow."""
         self.last = entry
         match entry.act:
             case KeyAdded() as act:
@@ -203,7 +203,7 @@ class State:
         if isinstance(act, Returned):
             self._move(act.release, promoting=None)
         elif isinstance(act, RolledBack):
-            # What it was approved for did not hold: it needs new approvals.
+            # The release failed in production, so its old approvals no longer count.
             self._change(act.withdrawn, withdrawn=entry.number, approvals=())
             left = champions[: champions.index(act.release) + 1]
             self._move(act.release, promoting=None, champions=left, since=entry.at)
@@ -220,7 +220,7 @@ class State:
 
 
 def state_of(entries: Iterable[Entry]) -> State:
-    """What entries come to."""
+    """Compute the state that results from entries."""
     state = State()
     for entry in entries:
         state.apply(entry)
