@@ -1,1 +1,1 @@
-"""What each step read and wrote, told to a data catalogue as OpenLineage events."""
+"""Lineage: reports to a data catalogue what each step read and wrote, as OpenLineage events."""

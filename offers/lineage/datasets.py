@@ -1,4 +1,4 @@
-"""Data sets as the file of lineage tells of them: what each holds, which step wrote it last, which ones read it."""
+"""Data sets in the lineage file: the content of each, the step that wrote it last, and the steps that read it."""
 
 import json
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ class DataSet:
 
     Attributes
     ----------
-    version : fingerprint of its rows, SHA-256 of its file, or a bundle's name; empty where nothing was told
-    rows : their number, None where nothing was told
+    version : fingerprint of its rows, SHA-256 of its file, or a bundle's name; empty where unknown
+    rows : number of rows, None where unknown
     columns : types by name
-    written_by : the job that wrote it last; empty for what comes from outside
+    written_by : the job that wrote it last; empty for a data set from outside
     written_at : when, ISO 8601
     read_by : jobs, in the order of their first reading
     """
@@ -35,12 +35,12 @@ class DataSet:
 
 
 def read(home: Path) -> list[DataSet]:
-    """Read the data sets that steps on this machine have told of, in the order of their first mention.
+    """Read the data sets that steps on this machine reported, in the order of their first mention.
 
     Raises
     ------
     StorageError
-        the file can't be read, or a line of it is no event
+        the file can't be read, or one of its lines is not an event
     """
     path = home / FILE
     if not path.exists():

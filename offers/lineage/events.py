@@ -1,4 +1,4 @@
-"""Events of OpenLineage, spec 2-0-2: a step of a run has begun, has ended, or has failed; what it read and wrote."""
+"""Events of OpenLineage, spec 2-0-2: a step of a run began, ended or failed, and what it read and wrote."""
 
 import json
 import re
@@ -30,7 +30,7 @@ _VERSIONS = (("data.json", "fingerprint"), ("provenance.json", "source_sha256"))
 
 @dataclass(frozen=True)
 class Traffic:
-    """The arguments of a step that are directories or files that it reads, and those that it writes."""
+    """The arguments of a step that name directories or files it reads, and those that name ones it writes."""
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
@@ -59,11 +59,11 @@ class Step:
     Attributes
     ----------
     name : one of `STEPS`
-    contract : of whose data
-    run : its own id
-    parent : id of the pipeline's run, which all of its steps share
+    contract : name of the contract whose data the step handles
+    run : id of the step's own run
+    parent : id of the pipeline's run, which all its steps share
     paths : the step's arguments that are paths, by name
-    namespace : of jobs and data sets
+    namespace : namespace of jobs and data sets
     """
 
     name: str
@@ -75,20 +75,20 @@ class Step:
 
 
 def step_of(name: str, arguments: Mapping[str, object], namespace: str) -> Step:
-    """Describe a step that is about to be carried out with the given arguments."""
+    """Describe a step that is about to run with the given arguments."""
     paths = {key: value for key, value in arguments.items() if isinstance(value, Path)}
     contract = _contract(arguments)
     return Step(name, contract, str(uuid.uuid4()), _parent(contract, paths), paths, namespace)
 
 
 def event(step: Step, kind: Kind, origin: str = "", made: str = "", problem: str = "") -> dict[str, Any]:
-    """An event as it is sent.
+    """Build an event as it is sent.
 
     Parameters
     ----------
-    origin : where rows from outside came from, where the step read such
+    origin : origin of rows from outside, if the step read such rows
     made : name of the bundle that the step made
-    problem : why it failed
+    problem : why the step failed
     """
     pipeline = {"namespace": step.namespace, "name": step.contract, "facets": {}}
     facets = {"parent": _facet("parent", run={"runId": step.parent, "facets": {}}, job=pipeline)}
@@ -165,7 +165,7 @@ def _row_count(path: Path) -> int | None:
 
 
 def _contract(arguments: Mapping[str, object]) -> str:
-    """The contract's name, out of its text or of the name of its bundle; nothing is parsed for it."""
+    """Find the contract's name in its text or in the bundle's name, without parsing the contract."""
     text = str(arguments.get("contract_text", ""))
     if text:
         named = re.search(r"^name:\s*[\"']?([a-z0-9-]+)", text, re.MULTILINE)
@@ -174,7 +174,7 @@ def _contract(arguments: Mapping[str, object]) -> str:
 
 
 def _parent(contract: str, paths: Mapping[str, Path]) -> str:
-    """The id of the pipeline's run: Kubeflow's where a path holds it, else one of the directory that steps share."""
+    """Find the id of the pipeline's run: Kubeflow's, if a path has it, else one derived from the steps' directory."""
     for path in paths.values():
         if named := _UUID.search(str(path)):
             return named[0]

@@ -1,4 +1,4 @@
-"""Where events of OpenLineage go: a file by default, or a server; one that is away costs a step less than a second."""
+"""Sends OpenLineage events to a file or a server. A server that is down delays a step by less than a second."""
 
 import http.client
 import json
@@ -19,22 +19,22 @@ FILE = "lineage.ndjson"
 
 @dataclass(frozen=True)
 class Sink:
-    """Takes events, and never fails.
+    """Sends events, and never fails.
 
     Attributes
     ----------
-    home : directory of the file, where there is no server
-    settings : the server, which takes POST at `api/v1/lineage`, and its bearer token
+    home : directory of the file, used where there is no server
+    settings : the server, which accepts POST at `api/v1/lineage`, and its bearer token
     """
 
     home: Path
     settings: LineageSettings
 
     def send(self, event: dict[str, Any]) -> None:
-        """Send an event; where that can't be, a line on standard error says so."""
+        """Send an event; a failure is only reported by a line on standard error."""
         content = json.dumps(event, separators=(",", ":")).encode()
         problems = list[str]()
-        # A server that sends a byte now and then would outlast any deadline of a socket.
+        # A socket's deadline restarts with every byte, so a slow server could hold the step; a thread is left behind.
         thread = Thread(target=self._try, args=(content, problems), daemon=True)
         thread.start()
         thread.join(SECONDS)
@@ -55,7 +55,7 @@ class Sink:
 
     def _append(self, content: bytes) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        # Steps may run at the same time: one write, at the end of the file, stays whole.
+        # Steps may run at the same time. A single write in append mode stays whole.
         descriptor = os.open(self.home / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, content + b"\n")

@@ -1,4 +1,4 @@
-"""A step that tells of itself: that it has begun, and how it ended."""
+"""Runs a step and reports its lineage: that it began, and how it ended."""
 
 import inspect
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 def followed(function: Callable[..., Result], arguments: tuple[object, ...], settings: Settings) -> Result:
-    """Carry out a step, and tell of it where `STEPS` names it; what can't be told never fails the step."""
+    """Run a step, and report its lineage if `STEPS` names it. A failure to report never fails the step."""
     if settings.lineage.off or function.__name__ not in STEPS:
         return function(*arguments)
     named = inspect.signature(function).bind(*arguments).arguments
@@ -33,6 +33,6 @@ def followed(function: Callable[..., Result], arguments: tuple[object, ...], set
 def _tell(sink: Sink, step: Step, kind: Kind, origin: str = "", made: str = "", problem: str = "") -> None:
     try:
         sink.send(events.event(step, kind, origin, made, problem))
-    # Files that a broken step has left may be of any form.
+    # A broken step may leave files of any form, so reading them may raise anything.
     except Exception as error:
         print(f"offers: lineage not told: {type(error).__name__}: {error}", flush=True)
