@@ -20,14 +20,14 @@ _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEO
 
 
 def main(report: str = "") -> None:
-    # MLflow prints addresses of runs, and what stands on standard output is a warning to whoever has called.
+    # MLflow prints the addresses of runs, but the caller takes standard output for warnings.
     sys.stdout = sys.stderr
     settings = Settings.from_env()
     remote = settings.tracking.startswith(("http://", "https://"))
     try:
         left = PATIENCE - (_answers(settings.tracking) if remote else 0.0)
         os.environ.update(_WITHOUT_TELEMETRY | _IMPATIENT)
-        # A run that is set would be taken for the active one.
+        # MLflow would take this variable for the active run.
         os.environ.pop("MLFLOW_RUN_ID", None)
         import mlflow  # noqa: F401
 
@@ -40,7 +40,7 @@ def main(report: str = "") -> None:
             _to_file(settings, report)
     except OffersError as error:
         _say(str(error))
-    # What MLflow raises has no common class: SQLAlchemy's, requests', its own.
+    # MLflow's exceptions have no common class: they come from SQLAlchemy, from requests and from itself.
     except Exception as error:
         _say(f"{settings.tracking or 'its file'}: {(str(error).splitlines() or [type(error).__name__])[0][:300]}")
 
@@ -72,7 +72,7 @@ def _synced(settings: Settings, tracking: str, artifacts: str, report: str) -> l
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock of the file: MLflow breaks a database that several processes create at once."""
+    """Hold a lock on the file, because MLflow breaks a database that several processes create at once."""
     deadline = time.monotonic() + PATIENCE
     with path.open("w") as lock:
         while True:
@@ -87,7 +87,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _answers(uri: str) -> float:
-    """Ask the server whether it is there, before MLflow is loaded for it; the seconds that took."""
+    """Check that the server answers before MLflow is loaded; returns the seconds that this took."""
     import httpx
 
     began = time.monotonic()

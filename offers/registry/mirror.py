@@ -1,7 +1,7 @@
-"""The ledger as MLflow shows it: a run a training, a version a release, aliases for champion and challenger.
+"""Mirrors the ledger in MLflow: a run per training, a version per release, aliases for champion and challenger.
 
-Nothing here is read for a decision. What stands in MLflow may be lost, or written over by anybody; the mirror is then
-made anew from the ledger.
+No decision reads the mirror. Anybody may delete or overwrite MLflow's content; the mirror is then rebuilt from the
+ledger.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,14 +27,14 @@ _PAGES = "offers"
 
 
 class Mirror:
-    """Writes into MLflow what the ledger says and MLflow does not.
+    """Writes into MLflow what the ledger has and MLflow lacks.
 
     Parameters
     ----------
-    home : where releases are kept on this machine
-    artifacts : where runs keep their pages; the server's own place where it is empty
-    run : the MLflow run that Kubeflow has begun for the newest training, if it has
-    report : the page of that training
+    home : directory in which releases are kept on this machine
+    artifacts : where runs keep their pages; empty for the server's own place
+    run : the MLflow run that Kubeflow began for the newest training, if it did
+    report : the report page of that training
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Mirror:
         self.notes: list[str] = []
 
     def sync(self) -> None:
-        """Bring MLflow to what the ledger says; a page or a release that can't be had is told in `notes`."""
+        """Bring MLflow up to date with the ledger; `notes` lists pages and releases that could not be read."""
         state, moment, head = self.ledger.state(), self.ledger.clock(), str(self.ledger.head or "")
         runs = self._runs()
         self._refused(runs)
@@ -68,7 +68,7 @@ class Mirror:
             self.client.set_registered_model_tag(contract, HEAD, head)
 
     def _runs(self) -> dict[str, tuple[str, bool]]:
-        """Runs by what they made, whichever experiment they are in, and whether all of each was written."""
+        """Find the runs of all experiments by the bundle they made, and whether each was written completely."""
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
         pages = _all(
             lambda token: self.client.search_runs(
@@ -78,7 +78,7 @@ class Mirror:
         return {run.data.tags[BUNDLE]: (run.info.run_id, WHOLE in run.data.tags) for run in pages}
 
     def _versions(self, contract: str) -> "dict[str, ModelVersion]":
-        """The versions of a contract's model by release; the model is made where it is not there."""
+        """Find the versions of a contract's model by release; the model is created if it does not exist."""
         if not self.client.search_registered_models(f"name = '{contract}'"):
             self.client.create_registered_model(contract)
         pages = _all(
@@ -106,13 +106,13 @@ class Mirror:
                 self.client.set_model_version_tag(version.name, version.version, name, value)
 
     def _source(self, run: str, uri: str) -> str:
-        # A server could not read a path of this machine.
+        # A server could not read a path on this machine.
         if "://" in uri or self.artifacts:
             return uri
         return f"{self.client.get_run(run).info.artifact_uri}/{_PAGES}"
 
     def _run(self, state: State, release: Release, runs: dict[str, tuple[str, bool]]) -> str:
-        """The run of a release's training; one that is not there is written, into Kubeflow's own where that is set."""
+        """Find or write the run of a release's training; a new one goes into Kubeflow's run, if there is one."""
         bundle, newest = release.act.bundle, release.name == list(state.releases)[-1]
         run, whole = runs.get(bundle, ("", False))
         if whole:
@@ -140,12 +140,12 @@ class Mirror:
             parameters = [Param(name, value) for name, value in told.parameters.items()]
             self.client.log_batch(run, metrics, parameters, [])
             self._keep(run, (*told.pages, report) if report else told.pages)
-        # The last of all: a run without it was broken off, and is written again.
+        # These tags come last: a run without them was interrupted, and is written again.
         tags |= {BUNDLE: release.act.bundle, WHOLE: "yes"}
         self.client.log_batch(run, (), (), [RunTag(name, value) for name, value in tags.items()])
 
     def _refused(self, runs: dict[str, tuple[str, bool]]) -> None:
-        """A run for each candidate that the gate refused, of which there is no bundle."""
+        """Write a run for each candidate that the gate refused, for which there is no bundle."""
         for entry in self.ledger.entries():
             name = f"refused-{entry.number}"
             if isinstance(entry.act, GateJudged) and not entry.act.passed and name not in runs:
@@ -196,7 +196,7 @@ def _tags(state: State, release: Release, moment: datetime) -> dict[str, str]:
 
 
 def _all(search: "Callable[[str | None], PagedList[Item]]") -> Iterator[Item]:
-    """The results of all pages of a search."""
+    """Yield the results of all pages of a search."""
     page = search(None)
     yield from page
     while page.token:

@@ -16,13 +16,13 @@ _LONGEST_SECONDS = 600
 
 @contextmanager
 def mirrored(settings: Settings, warn: Callable[[str], None], report: Path | None = None) -> Iterator[None]:
-    """Let MLflow follow the ledger after the block, which may write into it; nothing follows where the block fails.
+    """Update MLflow after a block that may write into the ledger; nothing is updated where the block fails.
 
-    The process starts at once: it loads MLflow while the block works.
+    The mirror's process starts at once, so that it loads MLflow while the block runs.
 
     Parameters
     ----------
-    warn : takes one sentence where MLflow could not be brought to what the ledger says
+    warn : called with one sentence where MLflow could not be brought up to date
     report : page of the training that the block registers
     """
     if settings.tracking == "off":
@@ -47,7 +47,7 @@ def mirrored(settings: Settings, warn: Callable[[str], None], report: Path | Non
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """What the process finds its way by; keys of stores it inherits."""
+    """Build the environment of the process; it inherits the credentials of stores."""
     own = {"OFFERS_HOME": str(settings.home.resolve()), "OFFERS_LEDGER": settings.ledger}
     own |= {"OFFERS_MLFLOW": "", "MLFLOW_TRACKING_URI": settings.tracking, "MLFLOW_RUN_ID": settings.tracking_run}
     return os.environ | own

@@ -1,4 +1,4 @@
-"""What MLflow is told of one training: parameters, figures with intervals, where its rows and its code come from."""
+"""One training as MLflow gets it: parameters, figures with intervals, and the origin of its rows and code."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PAGES = ("model-card.md", "metrics.json", "gate.json")
 
 @dataclass(frozen=True)
 class Measure:
-    """One value of a series; `step` is the number of the window, 0 for what holds for all of them."""
+    """One value of a series; `step` is the number of the window, 0 for a value over all windows."""
 
     name: str
     value: float
@@ -30,7 +30,7 @@ class Training:
 
 
 def read(bundle: Path) -> Training:
-    """Read what a bundle tells of its training; the model itself stays where it is."""
+    """Read a bundle's records of its training; the model itself is not read."""
     manifest = Manifest.model_validate_json((bundle / "manifest.json").read_bytes())
     evaluation = Evaluation.model_validate_json((bundle / "metrics.json").read_bytes())
     parameters = manifest.parameters.model.model_dump() | {
@@ -45,7 +45,7 @@ def read(bundle: Path) -> Training:
         "offers.data.rows": str(data.rows),
         "offers.data.period": f"{data.first_period} to {data.last_period}",
     }
-    # Kubeflow's own run holds the pipeline's parameters under their plain names, and MLflow lets none change.
+    # Kubeflow's own run has the pipeline's parameters under their plain names, and MLflow lets no parameter change.
     named = {f"training.{name}": str(value) for name, value in parameters.items()}
     return Training(named, tuple(_measures(evaluation)), tags, tuple(bundle / page for page in PAGES))
 
