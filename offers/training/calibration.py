@@ -1,4 +1,4 @@
-"""Platt scaling of margins that the model gave to rows before it had seen them."""
+"""Platt scaling, fitted on margins of rows that the scoring fit had not seen."""
 
 import numpy as np
 from scipy.optimize import minimize
@@ -9,16 +9,16 @@ from offers.model.propensity import Calibrator
 
 
 def calibration_edges(n_rows: int, refit_every: int, rows: int) -> list[int]:
-    """First rows of the blocks before `n_rows` whose margins the calibrator is fitted on."""
+    """List the first rows of the blocks before `n_rows` on whose margins the calibrator is fitted."""
     count = -(-rows // refit_every)
     return [n_rows - refit_every * k for k in range(count, 0, -1) if n_rows - refit_every * k >= refit_every]
 
 
 def fit_calibrator(margin: np.ndarray, labels: np.ndarray, prior: float) -> Calibrator:
-    """Fit on margins of rows that the model had not seen.
+    """Fit the calibrator on margins of rows that the model had not seen.
 
-    The penalty holds the margins as they are with the weight of `prior` rows whose labels agree with them: their Fisher
-    information, the mean over the rows of p (1 - p) (margin, 1) (margin, 1)'.
+    A penalty pulls the calibrator towards leaving margins unchanged, with the weight of `prior` rows whose labels agree
+    with them. It is the Fisher information of these rows: `prior` times the mean of p (1 - p) (margin, 1) (margin, 1)'.
     """
     margin, labels = margin.astype(np.float64), labels.astype(np.float64)
     if not len(labels):
@@ -34,11 +34,11 @@ def fit_calibrator(margin: np.ndarray, labels: np.ndarray, prior: float) -> Cali
         return value, inputs.T @ (expit(log_odds) - labels) + precision @ change
 
     optimum = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B")
-    # Rounded, so that the last bits of an optimiser do not enter the bundle's name.
+    # Rounding keeps the optimiser's last bits out of the bundle's name.
     return Calibrator(round(float(optimum.x[0]), 6), round(float(optimum.x[1]), 6))
 
 
 def calibrate(margin: np.ndarray, labels: np.ndarray, settings: Calibration) -> Calibrator:
-    """Fit on the newest `settings.rows` rows that have a margin."""
+    """Fit the calibrator on the newest `settings.rows` rows that have a margin."""
     newest = np.flatnonzero(~np.isnan(margin))[-settings.rows :]
     return fit_calibrator(margin[newest], labels[newest], settings.prior)

@@ -1,4 +1,4 @@
-"""Layers of a contract: learnt from all rows beside a training, and from new labels between trainings."""
+"""The layer of a contract's models: it learns all rows at a training, and new labels between trainings."""
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -9,12 +9,12 @@ from offers.model.layer import Layer, Walk, Walks
 
 
 def first_layer(contract: Contract, matrix: np.ndarray, labels: np.ndarray, lag: int = 0) -> Layer | None:
-    """A layer that has learnt all rows, oldest first; None where the contract does without.
+    """Make a layer that has learnt all rows, the oldest first; None where the contract has no layer.
 
     Parameters
     ----------
     matrix, labels : encoded rows in time order, and their labels
-    lag : rows that came after them and are scored already, their labels not known yet
+    lag : number of later rows that are scored already, but whose labels are not known yet
     """
     if not contract.learns:
         return None
@@ -24,13 +24,13 @@ def first_layer(contract: Contract, matrix: np.ndarray, labels: np.ndarray, lag:
 
 
 def learn(layer: Layer, matrix: np.ndarray, labels: np.ndarray, trees: np.ndarray | None = None, lag: int = 0) -> Layer:
-    """`Layer.learn` on one thread: its matrices are too small for more, which would only wait for each other."""
+    """Run `Layer.learn` on one thread; its matrices are so small that more threads would only wait."""
     with threadpool_limits(1):
         return layer.learn(matrix, labels, trees, lag)
 
 
 def walks(contract: Contract) -> Walks:
-    """How the weights of the contract's layers move."""
+    """Read from the contract how the weights of its layers move."""
     dynamics = contract.dynamics
     fast, slow, columns = (Walk(walk.spread, walk.memory) for walk in (dynamics.fast, dynamics.slow, dynamics.columns))
     return Walks(fast, slow, columns, dynamics.batch, dynamics.share)
@@ -39,11 +39,11 @@ def walks(contract: Contract) -> Walks:
 def rolling_margin(
     contract: Contract, matrix: np.ndarray, labels: np.ndarray, trees: np.ndarray, first: int
 ) -> np.ndarray:
-    """Margins of trees and layer, the layer learning every batch of labels after it was scored, as updates would.
+    """Compute margins of trees and layer; the layer learns each batch of labels after it was scored, as in updates.
 
     Parameters
     ----------
-    trees : margins of trees that had not seen the row, shape (n_rows,), from row `first` on
+    trees : margins of trees that had not seen the row, shape (n_rows,); used from row `first` on
     """
     layer = first_layer(contract, matrix[:first], labels[:first])
     if layer is None:

@@ -1,4 +1,4 @@
-"""How a model is learnt: the two learners, margins of rows that they have not seen, calibration on those."""
+"""Trains models: the two learners, margins of rows that they have not seen, and calibration on these margins."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from offers.model.propensity import Calibrator, PropensityModel, margins
 from offers.training.calibration import calibrate, calibration_edges
 from offers.training.dynamics import first_layer
 
-# Categories with fewer values are split one against the rest: partitions of few rows a value overfit.
+# Categories with fewer values are split one against the rest, because partitions overfit with few rows per value.
 _ONE_HOT_LIMIT = 64
 
 Margin = Callable[[np.ndarray], np.ndarray]
@@ -31,14 +31,14 @@ Margin = Callable[[np.ndarray], np.ndarray]
 
 
 class Learner(Protocol):
-    """Fits encoded rows and 0/1 labels, and answers with a function from rows to log-odds."""
+    """Fits encoded rows and 0/1 labels, and returns a function from rows to log-odds."""
 
     def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin: ...
 
 
 @dataclass(frozen=True)
 class BoostedTrees:
-    """XGBoost. One thread per fit, so that a model does not depend on the machine; fits run side by side."""
+    """XGBoost with one thread per fit, so that the model does not depend on the machine; fits run in parallel."""
 
     settings: ModelSettings
     feature_types: tuple[str, ...]
@@ -85,7 +85,7 @@ class Logistic:
         newest = slice(-self.settings.newest_rows, None) if self.settings.newest_rows else slice(None)
         matrix, labels = matrix[newest], labels[newest]
         if labels.min() == labels.max():
-            # An early refit may know one outcome only: its rate by the rule of succession, the same for all rows.
+            # An early refit may have seen only one outcome. Then every row gets its rate by the rule of succession.
             constant = logit((labels.sum() + 1) / (len(labels) + 2))
             return lambda rows: np.full(len(rows), constant)
         categories = [j for j, kind in enumerate(self.feature_types) if kind == "c"]
@@ -108,12 +108,12 @@ def out_of_time_margins(
     workers: int = 2,
     done: Callable[[int, int], None] = lambda n, total: None,
 ) -> np.ndarray:
-    """Margin of each row by a model that was fitted on all rows before the block the row stands in.
+    """Compute the margin of each row by a model that was fitted on all rows before the row's block.
 
     Parameters
     ----------
     matrix, labels : rows in time order
-    edges : first rows of the blocks, rising; the last block ends with the rows
+    edges : first rows of the blocks, ascending; the last block ends at the last row
 
     Returns
     -------
@@ -136,7 +136,7 @@ def out_of_time_margins(
 def out_of_fold_margins(
     learner: Learner, matrix: np.ndarray, labels: np.ndarray, folds: int, seed: int, workers: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Margin of each row by a model that was fitted on the other stratified folds, and the row's fold."""
+    """Compute each row's margin by a model that was fitted on the other stratified folds, and the row's fold."""
     margin, fold = np.full(len(labels), np.nan), np.empty(len(labels), np.int8)
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(matrix, labels)
 
@@ -153,12 +153,12 @@ def out_of_fold_margins(
 def train(
     contract: Contract, settings: ModelSettings, matrix: np.ndarray, labels: np.ndarray, seed: int = 0
 ) -> PropensityModel:
-    """Fit the booster on all rows, with a layer where the contract has one; else with a calibrator.
+    """Fit the booster on all rows, with a layer if the contract has one, else with a calibrator.
 
-    The calibrator is fitted on margins that earlier fits gave to rows they had not seen. Where there is time order
-    these are the newest rows, each scored by a model refitted as production would; else they are stratified folds. No
-    row is calibrated on by a model that was trained on it, and none is lost to the booster. Beside a layer, which
-    follows the level, a calibrator does harm: it chases the same level a second time, and late.
+    The calibrator only sees margins of rows that the scoring fit had not been trained on. With a time order these are
+    the newest rows, each scored by a model refitted as in production; else they are stratified folds. The final booster
+    is still trained on all rows. A model with a layer has no calibrator: the layer already follows the level, and a
+    calibrator would correct for the same level again, with a delay.
     """
     encoder = Encoder.of(contract)
     learner = BoostedTrees(settings, tuple(encoder.feature_types), seed)

@@ -1,4 +1,4 @@
-"""Hyperparameter search: Optuna's TPE on rows that the evaluation does not score, seeded and resumable."""
+"""Searches hyperparameters by Optuna's TPE on rows that the evaluation does not score; seeded and resumable."""
 
 import hashlib
 import json
@@ -32,17 +32,17 @@ def search(
     directory: Path,
     say: Callable[[str], None],
 ) -> ModelSettings:
-    """Find settings with the lowest log-loss; the contract's own are the first trial.
+    """Find the settings with the lowest log-loss; the contract's own settings are the first trial.
 
-    With time order only rows before the first out-of-time window are used, in four successive blocks; so the
-    figures that the gate sees stay out of time for the search as well. Without time order the search sees all
-    rows in folds of its own, which flatters a little.
+    With a time order the search only uses rows before the first out-of-time window, in four successive blocks. So the
+    gate's figures are out of time for the search as well. Without a time order the search uses all rows in folds of its
+    own, which makes the gate's figures slightly too good.
 
     Parameters
     ----------
-    trials : budget of trials, 1 at least; those that an interrupted run with the same data, contract and seed
-        has finished are taken up, and the result is the same as without the interruption
-    directory : where the journal of trials is kept
+    trials : budget of trials, at least 1. Finished trials of an interrupted run with the same data, contract and seed
+        are reused, and the result is the same as without the interruption.
+    directory : directory of the journal of trials
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     end = origin(contract, len(labels)) or len(labels)
@@ -54,7 +54,7 @@ def search(
     if not study.trials:
         study.enqueue_trial(_point(contract.model))
     while (number := len(_finished(study))) < trials:
-        # A sampler of its own per trial: where the search was interrupted leaves no trace in what comes next.
+        # Each trial has its own sampler, so an interruption of the search does not change later trials.
         study.sampler = optuna.samplers.TPESampler(seed=seed * 10_007 + number, n_startup_trials=_STARTUP_TRIALS)
         study.optimize(lambda trial: objective(_suggest(trial, contract.model)), n_trials=1)
         trial = _finished(study)[-1]
@@ -82,7 +82,7 @@ def _objective(
 
 
 def _suggest(trial: optuna.Trial, settings: ModelSettings) -> ModelSettings:
-    """Draw settings; each range reaches as far as the contract's own value."""
+    """Draw settings; each range is widened to include the contract's own value."""
 
     def whole(name: str, low: int, high: int) -> int:
         own = getattr(settings, name)
@@ -90,7 +90,7 @@ def _suggest(trial: optuna.Trial, settings: ModelSettings) -> ModelSettings:
 
     def real(name: str, low: float, high: float, log: bool = True) -> float:
         own = getattr(settings, name)
-        # Zero has no place on a log scale; a contract that switches a penalty off keeps it off.
+        # A log scale can't include zero, so a penalty that the contract switches off stays off.
         return own if log and not own else trial.suggest_float(name, min(low, own), max(high, own), log=log)
 
     suggestion = {
