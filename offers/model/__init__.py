@@ -1,1 +1,1 @@
-"""The model that serves: the encoder and the calibrated trees. Safe for the sidecar: imports no contract."""
+"""The model that serves: encoder, calibrated trees and layer. It imports no contract, so the sidecar can use it."""

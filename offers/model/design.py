@@ -19,9 +19,9 @@ class Term:
     Attributes
     ----------
     feature : place of the feature in the encoded rows
-    kind : what the input tells of the feature
-    code : of the category's value; 0 for other kinds
-    centre : share of the value or of missing rows, or mean of the number, in the rows that the design was made from
+    kind : what the input represents: a value of a category, a number, or the mark of a missing value
+    code : code of the category's value; 0 for other kinds
+    centre : share of the value or of missing rows, or mean of the number, in the rows of which the design was made
     scale : standard deviation of the number; 1 for other kinds
     """
 
@@ -34,7 +34,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Design:
-    """The inputs of a linear model, made once from the first rows and kept from then on."""
+    """The inputs of a linear model, defined once by the first rows and kept unchanged from then on."""
 
     terms: tuple[Term, ...]
     slots: tuple[int, ...]
@@ -42,7 +42,7 @@ class Design:
 
     @classmethod
     def of(cls, matrix: np.ndarray, slots: Sequence[int]) -> "Design":
-        """Make a design for encoded rows, shape (n, n_features); `slots` as in the attribute."""
+        """Make a design from encoded rows, shape (n, n_features); `slots` is the attribute of that name."""
         terms: list[Term] = []
         for feature, values in enumerate(slots):
             column = matrix[:, feature].astype(np.float64)
@@ -59,7 +59,7 @@ class Design:
         return len(self.terms)
 
     def matrix(self, rows: np.ndarray) -> np.ndarray:
-        """Inputs of encoded rows, shape (n, n_terms), float64; a missing number is 0."""
+        """Compute the inputs of encoded rows, shape (n, n_terms), float64; a missing number is 0."""
         out = np.empty((len(rows), len(self.terms)))
         for j, term in enumerate(self.terms):
             column = rows[:, term.feature]
@@ -70,7 +70,7 @@ class Design:
         return out
 
     def additive(self, weights: np.ndarray) -> "Additive":
-        """The linear model of these weights, shape (n_terms,), as tables that score without a design matrix."""
+        """Turn weights, shape (n_terms,), into tables that score without a design matrix."""
         return Additive(self, weights)
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Additive:
     weights: np.ndarray
 
     def parts(self, rows: np.ndarray) -> np.ndarray:
-        """What each feature adds, shape (n, n_features), float64."""
+        """Compute each feature's contribution, shape (n, n_features), float64."""
         out = np.zeros(rows.shape)
         categories, numbers = self._categories, self._numbers
         if len(categories):
@@ -103,7 +103,7 @@ class Additive:
         return out
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """The sum over features, shape (n,), float64."""
+        """Sum the contributions over features, shape (n,), float64."""
         total = np.full(len(rows), self._offset.sum())
         categories, numbers = self._categories, self._numbers
         if len(categories):
@@ -121,7 +121,7 @@ class Additive:
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         codes = rows[:, self._categories]
-        # A value that is missing stands behind the last one.
+        # In each category's table the entry for a missing value comes last.
         return np.asarray((np.where(np.isnan(codes), self._widths, codes) + self._starts).astype(np.intp))
 
     @cached_property
@@ -143,7 +143,7 @@ class Additive:
 
     @cached_property
     def _table(self) -> np.ndarray:
-        """Parts of every value of every category, one after the other, the missing value last."""
+        """Contributions of the categories' values, one category after the other, each with the missing value last."""
         start = dict(zip(self._categories.tolist(), self._starts.tolist(), strict=True))
         table = np.zeros(int((self._widths.astype(int) + 1).sum()))
         for term, weight in zip(self.design.terms, self.weights, strict=True):

@@ -1,4 +1,4 @@
-"""Contract columns to the float32 matrix that the learners see, the same way in training and in serving."""
+"""Encodes contract columns as the float32 matrix that learners see, the same way in training and in serving."""
 
 import hashlib
 import json
@@ -18,13 +18,13 @@ from offers.errors import BundleError, DataError
 if TYPE_CHECKING:
     from offers.contract.contract import Contract
 
-# Rows encoded at a time: the block of the matrix that is being written stays in the core's own cache.
+# Number of rows encoded at a time, small enough for the block to stay in the core's own cache.
 BLOCK = 16_384
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of the matrix. A category is coded by its place in `values`, and NaN where it is missing."""
+    """One column of the matrix. A category is coded by its place in `values`, or NaN where it is missing."""
 
     name: str
     values: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Coded:
-    """A category column whose words were looked up already: places in `Feature.values`, NaN where missing."""
+    """A category column that is coded already: places in `Feature.values`, NaN where missing."""
 
     places: np.ndarray
 
@@ -43,7 +43,7 @@ class Coded:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Encodes typed rows; it has nothing to learn, so it follows from the contract alone."""
+    """Encodes typed rows. It learns nothing from data, so the contract alone defines it."""
 
     features: tuple[Feature, ...]
 
@@ -139,7 +139,7 @@ class _Numbers:
 
 
 class _Codes:
-    """Translate a caller's category codes by our table. Code -1 finds the table's last entry, NaN."""
+    """Translates a caller's category codes by our table. Code -1 picks the table's last entry, NaN."""
 
     def __init__(self, codes: np.ndarray, table: np.ndarray) -> None:
         self.codes, self.table = codes, table
@@ -152,7 +152,7 @@ class _Codes:
 
 
 class _Words:
-    """Plain text, looked up word by word."""
+    """Codes plain text by looking up each word."""
 
     def __init__(self, values: Any, feature: Feature) -> None:
         self.words = _as_words(values)
@@ -199,7 +199,7 @@ def _as_numbers(values: Any, name: str) -> np.ndarray:
 
 
 def _table(codes: np.ndarray, categories: list[Any], feature: Feature) -> np.ndarray:
-    """Our code of each category, NaN at the end for code -1; refuses categories that occur and are unknown."""
+    """List our code of each category, then NaN for code -1; refuses unknown categories that occur in the rows."""
     places = {value: i for i, value in enumerate(feature.values)}
     for code, category in enumerate(categories if not feature.unknown_is_missing else ()):
         if category is not None and str(category) not in places and (codes == code).any():
@@ -211,7 +211,7 @@ def _table(codes: np.ndarray, categories: list[Any], feature: Feature) -> np.nda
 
 
 def fingerprint(matrix: np.ndarray, labels: np.ndarray) -> str:
-    """SHA-256 of encoded rows with their labels: the identity of training data, whatever file they came in."""
+    """Hash encoded rows with their labels by SHA-256, as the identity of training data in any file format."""
     digest = hashlib.sha256()
     for start in range(0, len(matrix), BLOCK):
         part = slice(start, start + BLOCK)

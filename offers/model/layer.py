@@ -1,10 +1,10 @@
-"""The dynamic layer: a linear model beside the trees, which learns from every batch of labels between trainings.
+"""The dynamic layer: a linear model next to the trees, which learns from every batch of labels between trainings.
 
-It is a logistic regression whose weights follow Ornstein-Uhlenbeck walks around 0: each has a standard deviation and a
-memory, in rows (West and Harrison 1997). Between batches means and covariance relax towards these; a batch of labels is
-a Laplace update, a Gaussian around the mode. Its level is the sum of a fast and a slow weight. Log-odds are moderated
-for what it does not know (MacKay 1992). A row's margin is that of the trees, moved by the layer's share towards the
-layer's own; the trees keep at least half.
+It is a logistic regression whose weights follow Ornstein-Uhlenbeck walks around 0. Each walk has a standard deviation,
+and a memory in rows (West and Harrison 1997). Between batches, means relax towards 0 and covariances towards the walks'
+variances. A batch of labels is a Laplace update: the posterior becomes a Gaussian around its mode. The level is the sum
+of a fast and a slow weight. Log-odds are shrunk for the weights' uncertainty (MacKay 1992). A row's margin is the
+trees' margin, moved towards the layer's by the layer's share; the trees keep at least half.
 """
 
 import json
@@ -28,7 +28,7 @@ _DIGITS = 12
 
 @dataclass(frozen=True)
 class Walk:
-    """How a weight moves: its standard deviation in the long run, in log-odds, and its memory in rows."""
+    """How a weight moves: its long-run standard deviation in log-odds, and its memory in rows."""
 
     spread: float
     memory: float
@@ -36,7 +36,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Walks:
-    """Walks of the fast level, the slow level and the weights of columns; `batch` is the most rows of one update."""
+    """Walks of the fast level, the slow level and the columns' weights; an update has at most `batch` rows."""
 
     fast: Walk = Walk(0.5, 500)
     slow: Walk = Walk(2.0, 30_000)
@@ -47,15 +47,15 @@ class Walks:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What the layer has learnt.
+    """The state of the layer.
 
     Attributes
     ----------
     mean, covariance : of the weights, shapes (n,) and (n, n): fast level, slow level, one for each term of the design
-    variance : mean variance of a row's log-odds over the newest batch, of the state aged by `lag`
-    trust : log-odds that the layer helps, by the log-loss of rows that it had not learnt
-    labels : how many it has learnt from
-    lag : rows between the newest label and the rows to score: the state is aged by so many
+    variance : mean variance of a row's log-odds over the newest batch, for the state aged by `lag` rows
+    trust : log-odds that the layer helps, judged by the log-loss of rows that it had not learnt
+    labels : number of labels that it has learnt
+    lag : rows between the newest label and the rows to score, by which the state is aged
     """
 
     design: Design
@@ -69,7 +69,7 @@ class Layer:
 
     @classmethod
     def new(cls, matrix: np.ndarray, slots: Sequence[int], walks: Walks = Walks()) -> "Layer":
-        """A layer that has learnt nothing, for rows encoded like `matrix`; see `Design.of`."""
+        """Make a layer that has learnt nothing, for rows encoded like `matrix`; see `Design.of`."""
         design = Design.of(matrix, slots)
         spreads = _spreads(walks, len(design))
         return cls(design, walks, np.zeros(len(spreads)), np.diag(spreads**2))
@@ -79,35 +79,35 @@ class Layer:
 
     @property
     def share(self) -> float:
-        """The layer's part of the margin: half at most, less where it has not helped, or its labels are old."""
+        """The layer's share of the margin: at most half, and less if it has not helped or its labels are old."""
         if not self.labels:
             return 0.0
         fresh = np.exp(-((self.lag / self.walks.columns.memory) ** 2))
         return float(min(self.walks.share, 0.5) * expit(self.trust) * fresh)
 
     def margin(self, rows: np.ndarray) -> np.ndarray:
-        """Moderated log-odds of encoded rows, shape (n,), float64."""
+        """Compute the layer's log-odds of encoded rows, shrunk for uncertainty, shape (n,), float64."""
         return self._serving(rows) + self._level
 
     def parts(self, rows: np.ndarray) -> tuple[np.ndarray, float]:
-        """What each feature adds to the margin, shape (n, n_features), and the level; they sum to it."""
+        """Compute each feature's part of the margin, shape (n, n_features), and the level; together they sum to it."""
         return self._serving.parts(rows), self._level
 
     def mixed(self, trees: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Margins of trees and layer together, shape (n,)."""
+        """Mix the trees' margins with the layer's, shape (n,)."""
         share = self.share
         return trees if share == 0 else np.asarray(trees + share * (self.margin(rows) - trees))
 
     def learn(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray | None = None, lag: int = 0) -> "Layer":
-        """Take in labels that have come to be known, in time order.
+        """Learn labels in time order; returns the layer afterwards.
 
         Parameters
         ----------
         rows : encoded, shape (n, n_features)
         labels : ndarray of 0/1, shape (n,)
-        trees : margins that the served trees gave to these rows, shape (n,), by which the layer's help is measured;
+        trees : margins of the serving trees for these rows, shape (n,), against which the layer's help is measured;
             None for rows that the trees were trained on
-        lag : rows that are scored already and whose labels are not known yet
+        lag : number of rows that are scored already, but whose labels are not known yet
         """
         layer = self
         for start in range(0, len(labels), self.walks.batch):
@@ -124,13 +124,13 @@ class Layer:
         return replace(self, mean=mean, covariance=covariance, trust=trust, labels=self.labels + len(labels))
 
     def _judged(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray) -> float:
-        """Trust after rows that were scored before they were learnt."""
+        """Compute the trust after rows that the layer scores here before it learns them."""
         half = trees + min(self.walks.share, 0.5) * (self.margin(rows) - trees)
         gain = _loss(trees, labels) - _loss(half, labels)
         return float(_FIRST_TRUST + _FORGETTING ** len(labels) * (self.trust - _FIRST_TRUST) + _RATE * gain)
 
     def _aged(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and covariance so many rows later."""
+        """Compute mean and covariance `rows` rows later."""
         spreads, memory = (
             _spreads(self.walks, len(self.design)),
             np.exp(-rows / _memories(self.walks, len(self.design))),
@@ -139,7 +139,7 @@ class Layer:
 
     @cached_property
     def _scaled(self) -> np.ndarray:
-        """Weights as they score: aged by the lag, and shrunk for what is not known."""
+        """The weights for scoring: aged by the lag, and shrunk for uncertainty."""
         memory = np.exp(-self.lag / _memories(self.walks, len(self.design)))
         return np.asarray(self.mean * memory / np.sqrt(1 + np.pi * self.variance / 8))
 
@@ -172,7 +172,7 @@ class Layer:
         Raises
         ------
         BundleError
-            it is something else, or holds numbers that no layer has
+            the text is something else, or has numbers that no layer can have
         """
         try:
             return _read(json.loads(text))
@@ -201,7 +201,7 @@ def _read(content: dict[str, Any]) -> Layer:
 def _posterior(
     mean: np.ndarray, covariance: np.ndarray, inputs: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Laplace update: the mode by Newton's method with step halving, and the inverse of the Hessian there."""
+    """Compute a Laplace update: the mode by Newton's method with step halving, and the inverse Hessian there."""
     precision, weights = np.linalg.inv(covariance), mean
     value = _objective(weights, mean, precision, inputs, labels)
     for _ in range(_STEPS):
@@ -255,5 +255,5 @@ def _memories(walks: Walks, terms: int) -> np.ndarray:
 
 
 def _digits(values: np.ndarray) -> list[float]:
-    """Rounded, so that the last bits of linear algebra do not enter the bundle's name."""
+    """Round values, so that the last bits of linear algebra do not enter the bundle's name."""
     return [float(f"{value:.{_DIGITS}g}") for value in values]

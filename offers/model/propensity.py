@@ -1,4 +1,4 @@
-"""The model that training hands on and serving answers with: encoder, booster, calibrator."""
+"""The model that training makes and serving uses: encoder, booster, calibrator and layer."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ SCORING_BLOCK = 65_536
 
 
 def margins(booster: xgb.Booster, matrix: np.ndarray) -> np.ndarray:
-    """Log-odds of encoded rows, shape (n,), float32."""
+    """Compute the log-odds of encoded rows, shape (n,), float32."""
     return np.asarray(booster.inplace_predict(matrix, predict_type="margin"))
 
 
@@ -30,11 +30,11 @@ class Calibrator:
     intercept: float = 0.0
 
     def __call__(self, margin: np.ndarray) -> np.ndarray:
-        """Log-odds, shape (n,), to propensities in (0, 1), float64."""
+        """Turn log-odds, shape (n,), into propensities in (0, 1), float64."""
         return np.asarray(expit(self.log_odds(margin)))
 
     def log_odds(self, margin: np.ndarray) -> np.ndarray:
-        """Log-odds of the trees, shape (n,), to calibrated ones, float64."""
+        """Calibrate the trees' log-odds, shape (n,), float64."""
         return self.slope * margin.astype(np.float64) + self.intercept
 
     def to_json(self) -> str:
@@ -56,7 +56,7 @@ class Calibrator:
 
 @dataclass(frozen=True)
 class PropensityModel:
-    """Contract columns to calibrated propensities: of the trees, and of the layer beside them where there is one."""
+    """Scores contract columns by the calibrated trees and, where there is one, by the layer."""
 
     encoder: Encoder
     booster: xgb.Booster
@@ -64,11 +64,11 @@ class PropensityModel:
     layer: Layer | None = None
 
     def propensity(self, rows: pd.DataFrame | Any, threads: int = 2) -> np.ndarray:
-        """Score typed rows, a block at a time so that memory does not grow with their number.
+        """Score typed rows, a block at a time, so that memory does not grow with their number.
 
         Parameters
         ----------
-        rows : DataFrame or Arrow table, or the columns of one request by name, which are scored in one go
+        rows : DataFrame or Arrow table, or the columns of one request by name, which are scored as one block
 
         Returns
         -------
@@ -84,27 +84,27 @@ class PropensityModel:
         return out
 
     def margin(self, rows: pd.DataFrame | Any, threads: int = 2) -> np.ndarray:
-        """Log-odds of the propensity, shape (n_rows,), float64."""
+        """Compute the log-odds of the propensity, shape (n_rows,), float64."""
         return self.encoded_margin(self.encoder.encode(rows, threads))
 
     def encoded_margin(self, matrix: np.ndarray) -> np.ndarray:
-        """Log-odds of the propensity of encoded rows, shape (n_rows,), float64."""
+        """Compute the log-odds of the propensity of encoded rows, shape (n_rows,), float64."""
         trees = self.tree_margin(matrix)
         return trees if self.layer is None else self.layer.mixed(trees, matrix)
 
     def tree_margin(self, matrix: np.ndarray) -> np.ndarray:
-        """Calibrated log-odds of the trees alone for encoded rows, shape (n_rows,), float64."""
+        """Compute the calibrated log-odds of the trees alone for encoded rows, shape (n_rows,), float64."""
         return self.calibrator.log_odds(margins(self.booster, matrix))
 
     def contributions(self, rows: pd.DataFrame | Any) -> np.ndarray:
-        """What each feature adds to a row's margin: Shapley values of trees, after Lundberg and others (2020).
+        """Compute each feature's contribution to a row's margin: Shapley values of trees (Lundberg et al. 2020).
 
-        A layer adds its weights, each part by its share.
+        Where there is a layer, contributions of trees and layer are mixed by the layer's share.
 
         Returns
         -------
         ndarray, shape (n_rows, n_features + 1), float64
-            log-odds; the last column is the bias, and a row sums to its margin but for rounding
+            in log-odds; the last column is the bias, and a row sums to its margin up to rounding
         """
         matrix, types = self.encoder.encode(rows), self.encoder.feature_types
         data = xgb.DMatrix(matrix, feature_types=types, enable_categorical=True, nthread=1)
@@ -117,6 +117,6 @@ class PropensityModel:
         return np.asarray((1 - share) * parts + share * np.column_stack([features, np.full(len(parts), level)]))
 
     def importance(self, rows: pd.DataFrame | Any) -> dict[str, float]:
-        """Mean |contribution| of each feature to a row's margin, in log-odds, by name."""
+        """Compute the mean |contribution| of each feature to the margin, in log-odds, by name."""
         mean = np.abs(self.contributions(rows)[:, :-1].astype(np.float64)).mean(axis=0)
         return {name: float(value) for name, value in zip(self.encoder.names, mean, strict=True)}
