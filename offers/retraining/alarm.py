@@ -25,10 +25,10 @@ def send(
     Parameters
     ----------
     trigger : URL of the service
-    source : who raises the alarm, as a path
-    identity : the same when the same alarm is sent again, so that it starts one run at most
-    data : `bundle`, `signals` and `reasons` at least
-    key : signs the alarm, see `offers.retraining.signature`
+    source : the sender of the alarm, as a path
+    identity : id of the alarm, the same when it is sent again, so that it starts at most one run
+    data : at least `bundle`, `signals` and `reasons`
+    key : key that signs the alarm; see `offers.retraining.signature`
 
     Returns
     -------
@@ -38,7 +38,7 @@ def send(
     Raises
     ------
     ServiceError
-        the service can't be reached, or did not take the alarm
+        the service can't be reached, or did not accept the alarm
     """
     attributes = {"type": TYPE, "source": source, "id": identity, "time": moment.isoformat(), "subject": data["bundle"]}
     headers, body = to_structured(CloudEvent(attributes, dict(data)))

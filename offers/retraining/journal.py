@@ -1,4 +1,4 @@
-"""The journal of retraining: every decision to train or not, and what came of it, one JSON line each, never changed."""
+"""The journal of retraining: every decision whether to train, and its outcome, as JSON lines that never change."""
 
 import json
 import re
@@ -25,10 +25,10 @@ def now() -> datetime:
 
 
 class Request(Record):
-    """Somebody or something asks for a new model.
+    """A request for a new model.
 
-    `id` is the same when the same request is sent again; `evidence` is what it rests on. The action "none" is a request
-    whose evidence falls short: it is written down, and nothing more.
+    `id` is the same when the same request is sent again. `evidence` holds the reasons for it. The action "none" marks a
+    request whose evidence is not sufficient: it is only recorded.
     """
 
     id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -50,9 +50,9 @@ class Decision(Record):
 
 
 class Outcome(Record):
-    """How a run ended: `bundle` is empty where the gate refused or the run failed.
+    """The end of a run; `bundle` is empty where the gate refused or the run failed.
 
-    `lost` is true if Kubeflow failed and not the run itself, which may succeed when it is started again.
+    `lost` is true if Kubeflow failed rather than the run, which may succeed when it is started again.
     """
 
     kind: Literal["outcome"] = "outcome"
@@ -65,7 +65,7 @@ class Outcome(Record):
 
 
 class Unreadable(Record):
-    """Stands for an entry that other hands have changed: its object stays where it is, and all others count."""
+    """Stands for an entry that somebody has altered. Its object stays where it is, and all other entries count."""
 
     kind: Literal["unreadable"] = "unreadable"
     key: str
@@ -77,11 +77,11 @@ _ENTRY: TypeAdapter[Decision | Outcome] = TypeAdapter(Annotated[Decision | Outco
 
 
 class Journal:
-    """Entries of one contract in the object store, a numbered object each, which is created once and never changed.
+    """The entries of one contract in the object store, each a numbered object that is created once and never changed.
 
     Parameters
     ----------
-    told : takes every entry that can't be read, once
+    told : called once for each entry that can't be read
     """
 
     def __init__(
@@ -103,19 +103,19 @@ class Journal:
         Raises
         ------
         StorageError
-            the store is away or full
+            the store can't be reached, or is full
         """
         number = len(self._keys())
         while not self.create(entry, number):
             number += 1
 
     def create(self, entry: Decision | Outcome, number: int) -> bool:
-        """Write an entry under a number from 0 on; False where another writer, on any machine, has taken that.
+        """Write an entry under a number, counted from 0; False where another writer has taken the number.
 
         Raises
         ------
         RequestError
-            the entry could not be read again
+            the entry could not be read back
         """
         try:
             content = json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n"
@@ -126,7 +126,7 @@ class Journal:
         return self.store.create(self._key(number), content)
 
     def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "", lost: bool = False) -> None:
-        """Write how a run has ended."""
+        """Record how a run has ended."""
         self.append(Outcome(at=self.clock(), run=run, succeeded=succeeded, bundle=bundle, note=note, lost=lost))
 
     def entries(self) -> list[Entry]:
@@ -135,7 +135,7 @@ class Journal:
         Raises
         ------
         StorageError
-            the store is away, or an entry was taken away by other hands
+            the store can't be reached, or somebody has removed an entry
         """
         entries = [self._read(key) for key in self._keys()]
         unreadable = [entry for entry in entries if isinstance(entry, Unreadable)]
@@ -146,14 +146,14 @@ class Journal:
         return entries
 
     def running(self) -> list[str]:
-        """Runs that were started and have not ended."""
+        """List the runs that were started and have not ended."""
         entries = self.entries()
         ended = {entry.run for entry in entries if isinstance(entry, Outcome)}
         started = [entry.run for entry in entries if isinstance(entry, Decision) and entry.started]
         return [run for run in started if run not in ended]
 
     def lines(self) -> list[str]:
-        """Every decision as people read it, the oldest first: moment, cause, run or why none, and what came of it."""
+        """Describe every decision for people, the oldest first: moment, cause, run or reason for none, and outcome."""
         entries = self.entries()
         outcomes = {entry.run: entry for entry in entries if isinstance(entry, Outcome)}
         return [

@@ -1,4 +1,4 @@
-"""Decisions on retraining, and what came of them, as entries of the ledger; the journal holds them whole."""
+"""Records decisions on retraining, and the ends of runs, in the ledger; the journal has them in full."""
 
 import hashlib
 

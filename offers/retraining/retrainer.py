@@ -1,4 +1,4 @@
-"""When a new model is trained: alarm, schedule, new data or a person ask; one function decides, and writes why."""
+"""Decides when a new model is trained, on requests of alarms, of schedules, of new data or of people."""
 
 import hashlib
 import re
@@ -21,11 +21,11 @@ Start = Callable[[Request, str], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """How often a model may be replaced.
+    """How often a model may be trained.
 
-    `cool_down` passes between two runs, unless a person asks; after runs that broke down `back_off` passes, and twice
-    as long after each more. Within 24 hours there are at most `runs_a_day`, unless a person asks. A run of
-    `longest_run` is taken for dead.
+    `cool_down` must pass between two runs, unless a person asks. After a failed run `back_off` must pass, and twice as
+    long after each further failure. Within 24 hours there are at most `runs_a_day` runs, unless a person asks. A run
+    that takes longer than `longest_run` is taken for dead.
     """
 
     cool_down: timedelta = timedelta(days=1)
@@ -35,14 +35,14 @@ class Limits:
 
 
 class Retrainer:
-    """Takes requests for a new model; of those that many processes take at once, one at a time is decided on.
+    """Takes requests for a new model. Where many processes take requests, they are decided on one at a time.
 
     Parameters
     ----------
-    journal : where decisions are written, and read again to tell a repeated request from a new one
-    start : starts the run that was decided on
-    settle : writes into the journal how runs have ended, before a request is judged by what it says
-    told : takes every new decision
+    journal : records decisions, and tells repeated requests from new ones
+    start : called to start the run of a decision
+    settle : called before each decision, to write the ends of runs into the journal
+    told : called with every new decision
     """
 
     def __init__(
@@ -58,16 +58,16 @@ class Retrainer:
         self._start, self._settle, self._told = start, settle, told
 
     def ask(self, request: Request) -> Decision:
-        """Decide on a request, write the decision, and start the run where that is what it says.
+        """Decide on a request, record the decision, and start a run if the decision says so.
 
-        A request that was decided on before gets the same answer again, and starts nothing.
+        A request that was decided on before gets the same decision again, and starts nothing.
 
         Raises
         ------
         StorageError
             the journal can't be read or written; then nothing was started
         ServiceError
-            what runs the runs does not answer; then nothing was decided
+            the platform of the runs does not answer; then nothing was decided
         """
         self._settle()
         while True:
@@ -76,7 +76,7 @@ class Retrainer:
             if decision is not None:
                 return decision
             decision = decide(request, history, self.limits, self.journal.clock())
-            # Where another process has written since, the decision rests on an old history.
+            # If another process has written since, the decision rests on an old history and is made again.
             if self.journal.create(decision, len(history)):
                 break
         self._told(decision)
@@ -93,7 +93,7 @@ class Retrainer:
 
 
 def decide(request: Request, history: Sequence[Entry], limits: Limits, moment: datetime) -> Decision:
-    """Judge a new request by what has happened so far.
+    """Decide on a new request by the history of requests and runs.
 
     Parameters
     ----------
@@ -128,12 +128,12 @@ def decide(request: Request, history: Sequence[Entry], limits: Limits, moment: d
 def scheduled(
     contract: str, history: Sequence[Entry], every: timedelta, since: datetime, moment: datetime
 ) -> Request | None:
-    """Ask for a new model where none was begun for a while; asks once a day at most.
+    """Ask for a new model if no run began for a while; asks at most once a day.
 
     Parameters
     ----------
     every : longest time between two runs
-    since : from when to count where no run was ever begun
+    since : moment from which to count if no run ever began
     """
     last = max((entry.at for entry in history if isinstance(entry, Decision) and entry.started), default=since)
     if moment - last < every:
@@ -143,7 +143,7 @@ def scheduled(
 
 
 def grown(contract: str, rows: int, trained_on: int, at_least: int, moment: datetime) -> Request | None:
-    """Ask for a new model where the source has grown by enough rows; asks once a day for the same rows at most."""
+    """Ask for a new model if the source has grown by enough rows; asks at most once a day for the same rows."""
     if rows - trained_on < at_least:
         return None
     evidence = {"reasons": [f"{rows} rows, {trained_on} when the present model was trained"]}
@@ -151,7 +151,7 @@ def grown(contract: str, rows: int, trained_on: int, at_least: int, moment: date
 
 
 def again(history: Sequence[Entry], moment: datetime) -> Request | None:
-    """Ask for the newest run once more where it was lost; twice at most, after one minute, then after two."""
+    """Ask for the newest run again if it was lost; at most twice, after one minute and after two more."""
     started = [entry for entry in history if isinstance(entry, Decision) and entry.started]
     if not started:
         return None
@@ -171,15 +171,15 @@ def again(history: Sequence[Entry], moment: datetime) -> Request | None:
 
 
 def run_name(request: Request) -> str:
-    """Name the run of a request: the same for the same request, so that no platform runs it twice."""
+    """Name the run of a request; the same request has the same name, so that no platform runs it twice."""
     digest = hashlib.sha256(f"{request.contract}\n{request.id}".encode()).hexdigest()
     return f"{request.action}-{request.contract}-{digest[:12]}"
 
 
 def _pause(outcomes: Sequence[Outcome | None], limits: Limits) -> tuple[timedelta, str]:
-    """How long to wait after the last run began, and what to call it.
+    """Find how long to wait after the last run began, and the name of the pause.
 
-    A run that broke down changed nothing, and may break down again; one that was lost did not fail by itself.
+    A failed run changed nothing, and may fail again, so the pauses grow. A lost run did not fail by itself.
     """
     broken = list(takewhile(lambda outcome: outcome is not None and not outcome.succeeded, reversed(outcomes)))
     if not broken:
@@ -190,7 +190,7 @@ def _pause(outcomes: Sequence[Outcome | None], limits: Limits) -> tuple[timedelt
 
 
 def _repeats(request: Request) -> bool:
-    """Whether it is one of `again`, whose pauses are its own; no event looks like one, for its id has a '#'."""
+    """Whether a request comes from `again`, which has its own pauses. The id of an event has a '#', so none matches."""
     return re.fullmatch(r"again-\d-[^#]+", request.id) is not None
 
 

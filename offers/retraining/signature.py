@@ -1,6 +1,6 @@
-"""Signatures of alarms: an HMAC over time and body by a key that sender and trigger share.
+"""Signatures of alarms: an HMAC over time and body with a key that sender and trigger share.
 
-Imports the standard library and `offers.errors` alone: the drift sidecar signs, too.
+This module imports only the standard library and `offers.errors`, because the drift sidecar signs, too.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ _FORM = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})")
 
 
 def key_of(text: str) -> bytes:
-    """Read a key; an empty text is none.
+    """Read a key; an empty text means that there is no key.
 
     Raises
     ------
     ServiceError
-        it is too short to be one
+        the text is too short for a key
     """
     if text and len(text) < _SHORTEST:
         raise ServiceError(
@@ -36,13 +36,13 @@ def key_of(text: str) -> bytes:
 
 
 def sign(key: bytes, body: bytes, moment: float | None = None) -> str:
-    """Sign a body: the value of header `offers-signature`."""
+    """Sign a body; returns the value of header `offers-signature`."""
     seconds = int(time.time() if moment is None else moment)
     return f"t={seconds},v1={_digest(key, seconds, body)}"
 
 
 def refusal(key: bytes, body: bytes, signature: str, moment: float | None = None) -> str:
-    """Say why a body is not taken as signed by the key; empty where it is."""
+    """Explain why a body does not count as signed by the key; empty where it does."""
     form = _FORM.fullmatch(signature)
     if form is None:
         return f"expected header {HEADER} of the form t=SECONDS,v1=HEX, got {'none' if not signature else 'another'}"
