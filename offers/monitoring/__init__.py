@@ -1,1 +1,1 @@
-"""A period's decisions and outcomes: measured, judged, reported."""
+"""Measures, judges and reports a period's decisions and outcomes."""

@@ -1,4 +1,4 @@
-"""What a look at live decisions finds, as records: the verdict, the report and the status read them."""
+"""The findings on live decisions as records, which the verdict, the report and the status read."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -16,7 +16,7 @@ class Fault(Record):
 
 
 class ColumnQuality(Record):
-    """Shares of the rows, in [0, 1]; `usual` are missing in the bundle's reference rows."""
+    """Quality of a column, as shares of rows in [0, 1]; `usual` is the missing share in the reference rows."""
 
     column: str
     missing: float
@@ -25,11 +25,11 @@ class ColumnQuality(Record):
 
 
 class RowQuality(Record):
-    """What is wrong with the rows that arrived.
+    """Faults of the rows that arrived, as numbers of rows.
 
-    `repeated` and `repeated_outcomes` were delivered again, `others` are decisions of other bundles, `orphans` outcomes
-    without a decision, `too_early` outcomes from before their decision, and `differing` rows to which the bundle gives
-    another propensity than the one that was acted on.
+    `repeated` and `repeated_outcomes` were delivered more than once. `others` are decisions of other bundles. `orphans`
+    are outcomes without a decision, and `too_early` outcomes from before their decision. For `differing` rows the
+    bundle gives another propensity than the one that was acted on.
     """
 
     rows: int
@@ -51,7 +51,10 @@ class Day(Record):
 
 
 class Volume(Record):
-    """Decisions per day (UTC), of all bundles; `silent` days had none, `unusual` ones less than half or over twice."""
+    """Decisions of all bundles per day (UTC).
+
+    `silent` days had no decisions; `unusual` days had less than half or more than twice the median.
+    """
 
     days: tuple[Day, ...]
     median: float
@@ -60,7 +63,7 @@ class Volume(Record):
 
 
 class DriftWindow(Record):
-    """A window of rows held against the reference: `report` is `offers.drift.examination.WindowReport` as a dict."""
+    """A window of rows compared with the reference; `report` is an `offers.drift.window.WindowReport` as a dict."""
 
     first: datetime
     last: datetime
@@ -68,7 +71,7 @@ class DriftWindow(Record):
 
 
 class Drift(Record):
-    """Windows in the order of time, and the signals that are an alarm since the last one.
+    """Windows in time order, and the signals that are an alarm after the last window.
 
     `signals` are None when there are fewer windows than an alarm needs. `left_out` counts the rows before the first
     window.
@@ -83,10 +86,10 @@ class Drift(Record):
 
 
 class Labels(Record):
-    """Decisions of the bundle by what is known of their outcome.
+    """Numbers of the bundle's decisions by the state of their labels.
 
-    `mature` are those whose label has matured since the period began, `labelled` those of them with an outcome;
-    `since_training` are all labelled ones, before the period as well.
+    `mature` counts decisions whose label has matured since the period began, and `labelled` those of them with an
+    outcome. `since_training` counts all labelled decisions, also from before the period.
     """
 
     matures_after_days: float
@@ -102,7 +105,7 @@ class Labels(Record):
 
 
 class Surprise(Record):
-    """A figure beside what the propensities themselves expect of it, the distance in standard deviations and its p."""
+    """A figure, its expectation by the propensities, their distance in standard deviations, and its p-value."""
 
     observed: float
     expected: float
@@ -111,7 +114,7 @@ class Surprise(Record):
 
 
 class Performance(Record):
-    """How the propensities of mature decisions did, and what the gate had seen."""
+    """The performance of the propensities on mature decisions, and the gate's figures."""
 
     scores: Scores
     at_the_gate: Scores
@@ -122,7 +125,7 @@ class Performance(Record):
 
 
 class Promise(Record):
-    """`offers.monitoring.promise.PromiseCheck`: whether the newest labels are what the propensities promised."""
+    """An `offers.monitoring.promise.PromiseCheck` as a record: whether the newest labels fit the propensities."""
 
     labels: int
     breached: bool | None
@@ -133,10 +136,10 @@ class Promise(Record):
 
 
 class Findings(Record):
-    """Everything that a monitoring run has measured.
+    """All measurements of a monitoring run.
 
-    `since_training` are the bundle's decisions that were read: where outcomes are given, all that it has made.
-    `selection` tells which rows of the reference the catalogue's rules let pass; see `offers.drift.selection`.
+    `since_training` counts the bundle's decisions that were read; with outcomes these are all its decisions.
+    `selection` encodes which reference rows the catalogue's rules let pass; see `offers.drift.selection`.
     """
 
     contract: str
@@ -155,7 +158,7 @@ class Findings(Record):
 
 
 class Monitoring(Record):
-    """Findings, the three signals, and what they ask for: none, update or retrain."""
+    """Findings, the three signals, and the action that they call for: none, update or retrain."""
 
     findings: Findings
     signals: dict[str, bool | None]
@@ -164,5 +167,5 @@ class Monitoring(Record):
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is asked for and no signal is an alarm."""
+        """Whether there is nothing to do and no signal is an alarm."""
         return self.action == "none" and not any(self.signals.values())

@@ -1,4 +1,4 @@
-"""What each monitoring run leaves in the store, and whether the next one is overdue: silence is an alarm as well."""
+"""The status that each monitoring run leaves in the store. A run that is overdue is an alarm as well."""
 
 from datetime import datetime, timedelta
 
@@ -14,7 +14,7 @@ _PREFIX = "monitoring"
 
 
 class Status(Record):
-    """The result of a run: signals are None if they could not be judged, `report` is the key of its page."""
+    """The result of a run. A signal is None if it could not be judged; `report` is the key of the run's page."""
 
     contract: str
     bundle: str
@@ -30,12 +30,12 @@ class Status(Record):
 
 
 def write(store: Store, status: Status, page: str) -> Status:
-    """Store a status and the page that it stands on, each under a key of its own moment.
+    """Store a status and its page, under keys with the moment of the run.
 
     Raises
     ------
     StorageError
-        the store is away, full or read-only
+        the store can't be reached, is full, or is read-only
     """
     key = f"{_PREFIX}/{status.contract}/{status.as_of:%Y%m%dT%H%M%S.%fZ}-{status.bundle[-16:]}"
     record = status.model_copy(update={"report": f"{key}.html"})
@@ -45,12 +45,12 @@ def write(store: Store, status: Status, page: str) -> Status:
 
 
 def last(store: Store, contract: str) -> Status | None:
-    """The newest status of a contract's monitor, None where it has never reported.
+    """Read the newest status of a contract's monitor; None where it has never reported.
 
     Raises
     ------
     StorageError
-        the store is away, or the status was changed by other hands
+        the store can't be reached, or somebody has altered the status
     """
     keys = [key for key in store.keys(f"{_PREFIX}/{contract}/") if key.endswith(".json")]
     if not keys:
@@ -65,12 +65,12 @@ def last(store: Store, contract: str) -> Status | None:
 
 
 def overdue(status: Status | None, every: timedelta, now: datetime) -> bool:
-    """Whether a monitor that should report once in `every` has not."""
+    """Whether the last report of a monitor is older than `every`, or missing."""
     return status is None or now - status.as_of > every
 
 
 def sentence(contract: str, status: Status | None, every: timedelta, now: datetime) -> str:
-    """Say when the monitor last reported and what, and whether that is too long ago."""
+    """Describe in a sentence when the monitor last reported, what it reported, and whether it is overdue."""
     if status is None:
         return f"The monitor of {contract} has never reported, and should every {spoken(every)}."
     age = spoken(max(now - status.as_of, timedelta(0)))
@@ -81,7 +81,7 @@ def sentence(contract: str, status: Status | None, every: timedelta, now: dateti
 
 
 def prometheus(contract: str, status: Status | None, every: timedelta, now: datetime) -> str:
-    """Write the same for Prometheus; a monitor that has never reported did so in 1970."""
+    """Write the status for Prometheus; a monitor that has never reported gets a report time of 1970."""
     registry = CollectorRegistry()
 
     def gauge(name: str, text: str, *more: str) -> Gauge:

@@ -1,4 +1,4 @@
-"""Live decisions held against the bundle that made them: quality of rows, volume, labels, performance, fairness."""
+"""Compares live decisions with the bundle that made them: row quality, volume, labels, performance, fairness."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -35,7 +35,7 @@ from offers.monitoring.findings import (
 from offers.monitoring.promise import judge
 from offers.wording import some
 
-# Propensities are logged as float64 or float32: a difference above this is another score.
+# Propensities are logged as float64 or float32, so only a larger difference than this means another score.
 _SAME = 1e-5
 _QUIET, _LOUD = 0.5, 2.0
 _SMALLEST = 1e-15
@@ -49,9 +49,9 @@ class Decisions:
     ----------
     rows : DataFrame, as `offers.decisions.scored.read_scored` returns it
     outcome : ndarray, shape (n_rows,), 1, 0, or NaN where none is known
-    mature : ndarray of bool, whether an outcome, had there been one, would be known by now
+    mature : ndarray of bool, True where the decision is old enough for its outcome to be known
     recent : ndarray of bool, True where the label matures at or after the start of the period
-    inside : ndarray of bool, scored within the period
+    inside : ndarray of bool, True where the decision was scored within the period
     """
 
     rows: pd.DataFrame
@@ -76,12 +76,12 @@ class Decisions:
 
 
 def of_bundle(scored: DistinctRows, bundle: Bundle, period: Period) -> pd.DataFrame:
-    """The decisions that a bundle made before the period's end.
+    """Select the decisions that a bundle made before the period's end.
 
     Raises
     ------
     DataError
-        there are decisions in the period, or only before it, and all are of other bundles
+        all decisions of the period are of other bundles; if it has none, all earlier ones are
     """
     frame = scored.frame[scored.frame[SCORED_AT] < period.until]
     inside = frame[period.holds(frame[SCORED_AT])]
@@ -96,10 +96,10 @@ def of_bundle(scored: DistinctRows, bundle: Bundle, period: Period) -> pd.DataFr
 
 
 def join(rows: pd.DataFrame, outcomes: pd.DataFrame, contract: Contract, period: Period) -> Decisions:
-    """Give each decision the outcome that was known at `period.as_of`; one from before its decision does not count.
+    """Join each decision with its outcome known at `period.as_of`; an outcome from before its decision does not count.
 
-    A label is mature at the contract's age. The period's own decisions are seldom so old, so that labels are taken of
-    all decisions before its end whose label has matured since it began.
+    A label is mature at the age that the contract sets. The period's own decisions are seldom that old. Therefore
+    performance uses all decisions before the period's end whose label has matured since it began.
     """
     matured = outcomes[outcomes[OBSERVED_AT] <= period.as_of].astype({OUTCOME: float})
     joined = rows[[DECISION, SCORED_AT]].merge(matured, on=DECISION, how="left")
@@ -142,7 +142,7 @@ def quality(
 
 
 def volume(scored: DistinctRows, period: Period) -> Volume:
-    """Count decisions per day; days that the period holds a part of are not called silent or unusual."""
+    """Count decisions per day; days that lie only partly in the period are never called silent or unusual."""
     moments = scored.frame.loc[period.holds(scored.frame[SCORED_AT]), SCORED_AT]
     if moments.empty and period.since is None:
         return Volume(days=(), median=0.0, silent=(), unusual=())
@@ -161,10 +161,10 @@ def volume(scored: DistinctRows, period: Period) -> Volume:
 
 
 def drift(decisions: Decisions, bundle: Bundle, selection: str = "") -> Drift:
-    """Judge the period's windows in the order of time, the newest ending with the last row.
+    """Judge the period's windows in time order; the newest window ends with the last row.
 
-    Values that break the contract are judged as well, as missing ones or as values never seen. The reference are the
-    rows of the bundle's that the catalogue's rules let pass, by a word of `offers.drift.selection`.
+    Values that break the contract are judged too, as missing or as unseen values. The reference consists of the
+    bundle's rows that the catalogue's rules let pass, which `selection` encodes (`offers.drift.selection`).
     """
     whole = Reference.of_bundle(bundle.path)
     reference = at_mix(whole.where(decoded(selection, len(whole))), lambda rows: _typed_propensity(rows, bundle))
@@ -194,9 +194,9 @@ def drift(decisions: Decisions, bundle: Bundle, selection: str = "") -> Drift:
 
 
 def labels(decisions: Decisions, contract: Contract) -> Labels:
-    """Count decisions by what is known of their outcome.
+    """Count decisions by the state of their labels.
 
-    A mature decision without an outcome is unlabelled and counts neither way: outcomes list who declined, too.
+    A mature decision without an outcome is unlabelled and does not count as declined, since outcomes include refusals.
     """
     return Labels(
         matures_after_days=contract.target.matures_after_days,
@@ -209,7 +209,7 @@ def labels(decisions: Decisions, contract: Contract) -> Labels:
 
 
 def performance(decisions: Decisions, bundle: Bundle, seed: int = 0) -> Performance | None:
-    """Measure the propensities that were acted on by the mature labels; None where there are none."""
+    """Measure the propensities that were acted on against mature labels; None where there are no such labels."""
     rows, contract = decisions.rows[decisions.judged], bundle.contract
     if rows.empty:
         return None
@@ -227,7 +227,7 @@ def performance(decisions: Decisions, bundle: Bundle, seed: int = 0) -> Performa
 
 
 def promise(decisions: Decisions, contract: Contract) -> Promise:
-    """Judge whether mature labels are what the propensities promised, as `offers.monitoring.promise` does."""
+    """Judge by `offers.monitoring.promise` whether mature labels are what the propensities promised."""
     propensity = decisions.rows.loc[decisions.judged, SCORE].to_numpy()
     judgement = judge(decisions.outcome[decisions.judged], _inside(propensity), contract.retraining)
     return Promise(**asdict(judgement))
@@ -236,10 +236,10 @@ def promise(decisions: Decisions, contract: Contract) -> Promise:
 def surprise(
     outcome: np.ndarray, propensity: np.ndarray, slope: np.ndarray, offset: np.ndarray | float = 0
 ) -> Surprise:
-    """Hold the mean of `offset + slope * outcome` against what it would be were each outcome drawn by its propensity.
+    """Compare the mean of `offset + slope * outcome` with its expectation if propensities were the true probabilities.
 
-    With slope 1 it is the rate of acceptance, with the slope of the log-loss that loss: the z-tests of calibration in
-    the large and of Spiegelhalter (1986), there for the Brier score.
+    With slope 1 the mean is the acceptance rate, and this is the z-test of calibration in the large. With the slope of
+    the log-loss it is that loss, and this is the test of Spiegelhalter (1986), who uses the Brier score.
     """
     chance = _inside(propensity)
     observed, expected = float(np.mean(offset + slope * outcome)), float(np.mean(offset + slope * chance))
@@ -286,6 +286,6 @@ def _differing(rows: pd.DataFrame, bundle: Bundle) -> int:
 
 
 def _grouped(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Booleans as such again, so that their groups have the names that the evaluation gives them."""
+    """Turn numbers of boolean columns back into booleans, so that groups get the same names as in the evaluation."""
     truths = [column.name for column in contract.inputs if column.type == "boolean"]
     return rows.assign(**{name: rows[name].map({1.0: True, 0.0: False}) for name in truths})

@@ -1,4 +1,4 @@
-"""Whether outcomes are what the propensities promised."""
+"""Checks whether outcomes are what the propensities promised."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from offers.contract.sections import Retraining
 
 @dataclass(frozen=True)
 class PromiseCheck:
-    """How well the matured labels fit the scores that were given at the time.
+    """How well matured labels fit the scores that were given at the time.
 
-    `level` is the distance of the number of acceptances from what the propensities promise, `ranks` that of the AUC,
-    both in standard deviations; None where labels are too few.
+    `level` is the distance between the number of acceptances and its promise, and `ranks` that between the AUC and its
+    promise, both in standard deviations. They are None where labels are too few.
     """
 
     labels: int
@@ -25,12 +25,12 @@ class PromiseCheck:
 
 
 def judge(labels: np.ndarray, propensity: np.ndarray, settings: Retraining) -> PromiseCheck:
-    """Hold matured labels against what the propensities themselves promise.
+    """Compare matured labels with the promises that the propensities make.
 
-    If the propensities are right, acceptances number their sum with variance sum p (1 - p), and the AUC is the share
-    of pairs in order, each weighted by the chance p (1 - q) that it is an acceptance and a refusal. So a model is
-    measured by the rows that it had to score: an AUC of other rows, as the gate saw them, is no yardstick where the mix
-    has changed.
+    If the propensities are right, the expected number of acceptances is their sum, with variance sum p (1 - p). The
+    expected AUC is the share of pairs in order, each weighted by the probability p (1 - q) of being an acceptance and a
+    refusal. So a model is measured on the rows that it had to score. The gate's AUC comes from other rows, so it is no
+    yardstick where the mix of customers has changed.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def judge(labels: np.ndarray, propensity: np.ndarray, settings: Retraining) -> P
 
 
 def promised_auc(propensity: np.ndarray) -> float:
-    """AUC to expect where labels are drawn by the propensities, shape (n,), in (0, 1)."""
+    """Compute the expected AUC if propensities, shape (n,), in (0, 1), are the true probabilities."""
     rising = np.sort(propensity)
     chances = (len(rising) - 1) * rising.sum() - (rising.sum() ** 2 - (rising**2).sum())
     places = np.arange(len(rising))
@@ -70,7 +70,7 @@ def _level(labels: np.ndarray, propensity: np.ndarray) -> float:
 
 
 def _ranks(labels: np.ndarray, propensity: np.ndarray) -> float:
-    """Distance of the AUC from the promised one, by the standard error of Hanley and McNeil (1982)."""
+    """Compute the distance of the AUC from the promised one, in standard errors by Hanley and McNeil (1982)."""
     promised, positives = promised_auc(propensity), labels.sum()
     error = _auc_error(promised, positives, len(labels) - positives)
     return (_auc(labels, propensity) - promised) / error

@@ -1,4 +1,4 @@
-"""Which rows of a bundle's reference the catalogue's rules let pass, as the scored rows of a period tell."""
+"""Finds which rows of a bundle's reference the catalogue's rules let pass, from the scored rows of a period."""
 
 from pyarrow import ArrowException, BufferReader, dataset, parquet
 
@@ -13,16 +13,16 @@ from offers.store.store import open_store
 
 
 def selection_of(where: str, bundle: Bundle, period: Period, settings: Settings) -> str:
-    """The selection that held when the bundle scored its newest row, as `offers.drift.selection` writes it.
+    """Find the selection that applied when the bundle scored its newest row, encoded by `offers.drift.selection`.
 
     Parameters
     ----------
-    where : as of `offers.decisions.scored.read_scored`, which says what is wrong with it
+    where : as of `offers.decisions.scored.read_scored`, which reports its errors
 
     Returns
     -------
     str
-        empty, for all rows, where nothing tells of a catalogue
+        empty, which means all rows, where no catalogue is recorded
     """
     from offers.decisions import tabled
 

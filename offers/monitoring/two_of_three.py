@@ -2,14 +2,14 @@
 
 The signals are data drift, score drift and performance.
 
-- One is breached and ranks hold: nothing, unless it is performance. Then the layer is updated, where labels have
-  matured that it has not learnt. Drift alone is no disease: it harms nobody while labels are what the scores promise.
-- Two are breached, or ranks are lost: retraining.
-- Retraining waits for its cool-down and for matured labels. Where labels show no harm it waits longer, as patience
-  says. Meanwhile the layer is updated.
+- One signal is breached and ranks hold: nothing happens, unless the signal is performance. Then the layer is updated,
+  if labels have matured that it has not learnt. Drift alone does no harm while labels are what the scores promise.
+- Two are breached, or ranks are lost: the model is trained again.
+- Retraining waits for its cool-down and for matured labels. If labels show no harm it waits longer, by `patience`.
+  Meanwhile the layer is updated.
 
-Apart from this a layer is updated with every batch of labels, whatever the signals are. A signal that can't be judged
-counts as not breached, and the verdict says so: where labels are late, drift of data and scores stands for them.
+Independently of this a layer is updated with every batch of labels. A signal that can't be judged counts as not
+breached, and the verdict says so. Where labels are late, drift of data and of scores together cause a retraining.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Signals:
 
     Attributes
     ----------
-    data, score : whether columns, or propensities, have drifted from the rows of the training; None is not known
+    data, score : whether columns, or propensities, have drifted from the training rows; None where not known
     performance : whether labels contradict the scores given at the time; None where they are too few
     ranks_hold : whether acceptances are ranked above refusals as well as the scores promise
     labels : matured labels that the model was not trained on
@@ -56,7 +56,7 @@ class Signals:
 
 @dataclass(frozen=True)
 class RetrainingVerdict:
-    """What to do with the model, and why, in sentences."""
+    """The action for the model, and its reasons in sentences."""
 
     action: Action
     reasons: tuple[str, ...]
@@ -80,7 +80,7 @@ def decide(signals: Signals, settings: Retraining) -> RetrainingVerdict:
 
 
 def _update(signals: Signals, settings: Retraining, reasons: tuple[str, ...]) -> RetrainingVerdict:
-    """The update, if labels show harm and the layer has new ones to learn from."""
+    """Decide for an update if labels show harm and the layer has new labels to learn."""
     if signals.performance is None:
         return RetrainingVerdict("none", (*reasons, "an update waits for matured labels of this model's scores"))
     if not signals.performance:
@@ -94,7 +94,7 @@ def _update(signals: Signals, settings: Retraining, reasons: tuple[str, ...]) ->
 
 
 def _obstacle(signals: Signals, settings: Retraining) -> str:
-    """The reasons why the model can't be trained now; empty if it can."""
+    """Explain why the model can't be trained now; empty if it can."""
     if signals.labels < settings.labels:
         return f"retraining waits for {settings.labels} new matured labels, there are {signals.labels}"
     wait, why = (
