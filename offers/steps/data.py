@@ -1,6 +1,6 @@
-"""The pipeline's steps on data, file to file: raw as it came (bronze), typed (silver), ready to learn from (gold).
+"""The pipeline's steps on data, from files to files: raw rows (bronze), typed rows (silver), rows to learn from (gold).
 
-Each step is a process of its own, so each function imports what it alone needs.
+Each step is a process of its own, so each function imports only what it needs.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ ROWS, PROVENANCE, REFUSAL, DATA = "rows.parquet", "provenance.json", "refusal.tx
 
 
 def ingest(contract_text: str, source: str, raw: Path, settings: Settings, say: Say = print) -> Provenance:
-    """Fetch the rows as they are (bronze)."""
+    """Fetch the rows unchanged (bronze)."""
     from offers.decisions import training_rows
 
     contract = contracts.load(contract_text)
@@ -36,15 +36,15 @@ def ingest(contract_text: str, source: str, raw: Path, settings: Settings, say: 
 
 
 def validate(contract_text: str, raw: Path, typed: Path, page: Path, say: Say = print) -> int:
-    """Type and check the rows (silver), and write the page that lists what is wrong with them.
+    """Type and check the rows (silver), and write the page that lists violations.
 
-    Rows that break the contract are stored with the refusal beside them, and `prepare` stops the run: a step
-    that fails keeps no artifact on a cluster, and this page is what its reader needs.
+    Rows that break the contract are stored together with the refusal, and `prepare` stops the run. This step itself
+    must not fail: on a cluster a failed step keeps no artifact, and its reader needs the page.
 
     Returns
     -------
     int
-        number of rules that are broken
+        number of broken rules
     """
     from offers.data import validation
     from offers.reports import training as report
@@ -64,7 +64,7 @@ def validate(contract_text: str, raw: Path, typed: Path, page: Path, say: Say = 
 
 
 def prepare(contract_text: str, typed: Path, gold: Path, say: Say = print) -> TrainingData:
-    """Keep what a model may see, with label and period of each row (gold)."""
+    """Keep the columns that a model may see, with label and period of each row (gold)."""
     contract, provenance = contracts.load(contract_text), files.read(typed, PROVENANCE, Provenance)
     if (typed / REFUSAL).exists():
         raise DataError((typed / REFUSAL).read_text("utf-8"))
@@ -86,12 +86,12 @@ def prepare(contract_text: str, typed: Path, gold: Path, say: Say = print) -> Tr
 
 
 def read_gold(gold: Path, contract: Contract) -> Dataset:
-    """Rows that `prepare` has left."""
+    """Read the rows that `prepare` wrote."""
     return Dataset.of_frame(pd.read_parquet(gold / ROWS), contract)
 
 
 def _lasting(origin: str) -> str:
-    """What stays true of an origin elsewhere: of a file on this machine, or a log, its name, not its directory."""
+    """Shorten an origin to what is true on other machines: a local file or log keeps its name without directory."""
     history, log, place = origin.rpartition("decisions:")
     if log and "://" not in place:
         return f"{_lasting(history.removesuffix(' + '))}{' + ' if history else ''}{log}{Path(place).name}"
@@ -99,7 +99,7 @@ def _lasting(origin: str) -> str:
 
 
 def _refuse_too_few(dataset: Dataset, contract: Contract) -> None:
-    """Refuse rows that leave nothing to learn from before the first window."""
+    """Refuse rows that leave too few rows of an outcome to learn from before the first window."""
     first = dataset.labels[: origin(contract, len(dataset)) or len(dataset)]
     fewest, folds = min(int(first.sum()), len(first) - int(first.sum())), contract.evaluation.folds
     if fewest < folds:

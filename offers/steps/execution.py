@@ -1,4 +1,4 @@
-"""Carry out a step: wait for what is away for a moment, and end by one sentence where it fails by an error of ours."""
+"""Runs a step: retries passing faults, and ends with one sentence where the step fails by an error of ours."""
 
 import random
 import re
@@ -28,10 +28,10 @@ def say(text: str) -> None:
 
 
 def execute(step: Callable[..., Result], *arguments: object) -> Result:
-    """Carry out a step; exit with code 1 and one sentence where it fails by an error of ours.
+    """Run a step; exit with code 1 and one sentence where it fails by an error of ours.
 
-    A fault that may pass, such as a store that is away, is waited out for the seconds of OFFERS_PATIENCE, and the step
-    begun again; any other ends the step at once. OpenLineage is told of each try.
+    After a fault that may pass, such as a store that can't be reached, the step is tried again for OFFERS_PATIENCE
+    seconds. Any other error ends the step at once. Each try is reported to OpenLineage.
     """
     settings = Settings.from_env()
     try:
@@ -50,7 +50,7 @@ def _patiently(step: Callable[[], Result], patience: float) -> Result:
             left = deadline - time.monotonic()
             if not error.passes or left <= 0:
                 raise
-            # The pause is random, so that steps that lost the same store don't come back to it all at once.
+            # The pause is random, so that steps that lost the same store don't all return to it at once.
             pause = min(left, random.uniform(longest / 2, longest))
             say(f"{error}; tried again in {pause:.0f} s, for another {left:.0f} s at most")
             time.sleep(pause)

@@ -1,6 +1,6 @@
-"""The monitoring pipeline's steps, file to file: collect, inspect, judge, and ask for a new model.
+"""The monitoring pipeline's steps, from files to files: collect, inspect, judge, and ask for a new model.
 
-Each step is a process of its own, so each function imports what it alone needs.
+Each step is a process of its own, so each function imports only what it needs.
 """
 
 import os
@@ -36,7 +36,7 @@ _KNOWN, _MARKS = "_outcome", ("mature", "recent", "inside")
 
 
 class Collected(Record):
-    """What is known of the decisions before anything is compared."""
+    """The facts about the decisions before they are compared with the bundle."""
 
     since: datetime | None
     until: datetime
@@ -48,18 +48,18 @@ class Collected(Record):
 
 
 def which_bundle(bundle: str, scored: str, period: "Period", settings: Settings) -> str:
-    """Where the bundle to judge is: as it is named, or the one that served, where a place for bundles is named.
+    """Find the bundle to judge: the named one, or the one that served, where a place with many bundles is named.
 
     Parameters
     ----------
     bundle : path, name or s3:// URI of a bundle; or a directory or s3:// URI of many, of which the one that scored
         the period's newest row is taken
-    scored : where the scored rows are
+    scored : location of the scored rows
 
     Raises
     ------
     SourceError, DataError
-        the rows do not tell which one: see `offers.decisions.scored.served`
+        the rows do not show which one it is; see `offers.decisions.scored.served`
     """
     from offers.bundle.location import holds_bundles
     from offers.decisions import scored as decisions
@@ -78,17 +78,17 @@ def collect(
     settings: Settings,
     say: Say = print,
 ) -> Collected:
-    """Read scored rows and outcomes, join them, and count what is wrong with them.
+    """Read scored rows and outcomes, join them, and count their faults.
 
     Parameters
     ----------
-    outcomes : where they are; empty for none
+    outcomes : location of the outcomes; empty for none
     moments : since, until and as_of, as `offers.decisions.period.Period.parse` takes them
 
     Raises
     ------
     SourceError, DataError
-        files are missing, not Parquet, of other columns or types, or rows of another bundle
+        files are missing, are not Parquet, or have other columns or types; or the rows are of another bundle
     """
     from offers.bundle.location import open_bundle
     from offers.decisions import scored as reading
@@ -96,7 +96,7 @@ def collect(
     from offers.monitoring.selection import selection_of
 
     bundle, period = open_bundle(bundle_uri, settings), Period.parse(*moments)
-    # Without outcomes nothing waits for a training's cool-down: decisions that are mature already need no count.
+    # Only a training's cool-down needs the number of all earlier decisions. Without outcomes nothing waits for it.
     needed = None if outcomes else _labels_from(period, bundle.contract)
     rows = reading.read_scored(scored, bundle.contract, settings, needed)
     window = timedelta(days=bundle.contract.target.matures_after_days)
@@ -119,7 +119,7 @@ def collect(
 
 
 def inspect(bundle_uri: str, decisions: Path, findings: Path, settings: Settings, say: Say = print) -> Findings:
-    """Hold windows of rows against the bundle's reference, and propensities against mature labels."""
+    """Compare windows of rows with the bundle's reference, and propensities with mature labels."""
     from offers.bundle.location import open_bundle
     from offers.monitoring import inspection
 
@@ -142,7 +142,7 @@ def inspect(bundle_uri: str, decisions: Path, findings: Path, settings: Settings
 
 
 def figures(findings: Findings) -> dict[str, float]:
-    """What is worth a line in a list of runs; figures that could not be measured are absent."""
+    """Choose the figures for a list of runs; figures that could not be measured are absent."""
     figures_by_name = {
         "rows": findings.quality.rows,
         "mature labels": findings.labels.labelled,
@@ -162,7 +162,7 @@ def judge(
     settings: Settings,
     say: Say = print,
 ) -> Monitoring:
-    """Decide by two of three signals, write the report, and leave both in the store under monitoring/<contract>/."""
+    """Decide by two of three signals, write the report, and store status and report under monitoring/<contract>/."""
     from offers.bundle.location import open_bundle
     from offers.reports.monitoring import monitoring_report
     from offers.store.store import open_store
@@ -179,7 +179,7 @@ def judge(
 
 
 def decide(findings: Findings, contract: Contract, layered: bool = False) -> Monitoring:
-    """Weigh the three signals; a drift of the propensities' mean counts as one of the propensities.
+    """Weigh the three signals; a drift of the mean propensity counts as score drift.
 
     Parameters
     ----------
@@ -208,12 +208,12 @@ def decide(findings: Findings, contract: Contract, layered: bool = False) -> Mon
 
 
 def request_retraining(verdict: Path, trigger: str, say: Say = print) -> None:
-    """Ask the service at `trigger` for a new model; where there is none, say that nobody was asked.
+    """Ask the service at `trigger` for a new model; where none is named, say that nobody was asked.
 
     Raises
     ------
     ServiceError
-        the service can't be reached, or did not take the request
+        the service can't be reached, or did not accept the request
     """
     if not trigger:
         say("no trigger is named, so nobody was asked for a new model")
@@ -236,18 +236,18 @@ def request_retraining(verdict: Path, trigger: str, say: Say = print) -> None:
 
 
 def verdict_of(directory: Path) -> Monitoring:
-    """The verdict that `judge` has left."""
+    """Read the verdict that `judge` wrote."""
     monitoring: Monitoring = files.read(directory, VERDICT, Monitoring)
     return monitoring
 
 
 def _labels_from(period: "Period", contract: Contract) -> datetime | None:
-    """When the oldest decisions were scored whose labels mature in the period."""
+    """Find the moment from which decisions were scored whose labels mature in the period."""
     return period.since and period.since - timedelta(days=contract.target.matures_after_days)
 
 
 def _learnt(decisions: "Decisions") -> pd.DataFrame:
-    """Period, label and propensity of the decisions whose label is mature and known."""
+    """Tabulate period, label and propensity of the decisions whose label matured since the period began."""
     rows = decisions.rows[decisions.judged]
     months = rows[SCORED_AT].dt.strftime("%Y-%m")
     outcomes = decisions.outcome[decisions.judged].astype(np.int8)

@@ -1,7 +1,7 @@
-"""The pipelines' steps on models, file to file: train or update, evaluate, gate, package.
+"""The pipelines' steps on models, from files to files: train or update, evaluate, gate, package.
 
-Each step is a process of its own, so each function imports what it alone needs: the libraries of all of them take
-longer to load than most steps run.
+Each step is a process of its own, so each function imports only what it needs. To load the libraries of all steps takes
+longer than most steps run.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Where the earlier steps have left a model: its rows, the model, its figures, and the gate's verdict."""
+    """Directories that the earlier steps wrote: the rows, the model, its figures, and the gate's verdict."""
 
     gold: Path
     model: Path
@@ -60,7 +60,7 @@ class Candidate:
 def train(
     contract_text: str, gold: Path, model: Path, trials: int, seed: int, settings: Settings, say: Say = print
 ) -> None:
-    """Search for settings where there is a budget of trials, then fit and calibrate."""
+    """Search for settings if there is a budget of trials, then fit and calibrate."""
     from offers.bundle import writing
     from offers.training import learners
 
@@ -83,12 +83,12 @@ def train(
 def update(
     contract_text: str, gold: Path, parent: str, lag: int, model: Path, settings: Settings, say: Say = print
 ) -> None:
-    """Keep a bundle's trees, and teach its layer the labels that have come since.
+    """Keep a bundle's trees, and let its layer learn the labels that came since.
 
     Parameters
     ----------
     parent : path, name or s3:// URI of the bundle
-    lag : rows that were scored after the newest of these, whose labels are not known yet
+    lag : number of rows that were scored after the newest of these, whose labels are not known yet
 
     Raises
     ------
@@ -121,7 +121,7 @@ def evaluate(
     Raises
     ------
     GateError
-        an updated model is to meet another champion than the bundle that has its trees
+        an updated model is to be compared with another champion than the bundle of its trees
     """
     from offers.bundle import bundle
     from offers.bundle import update as updates
@@ -146,7 +146,7 @@ def evaluate(
 def gate(
     contract_text: str, gold: Path, model: Path, result: Path, verdict: Path, page: Path, say: Say = print
 ) -> GateVerdict:
-    """Hold the figures against the contract's rules, and write the run's report, whether passed or not."""
+    """Judge the figures by the contract's rules, and write the run's report, whether they pass or not."""
     from offers.reports import training as report
 
     contract, evaluated = contracts.load(contract_text), files.read(result, EVALUATION, Evaluation)
@@ -197,7 +197,7 @@ def package(
 
 
 def champion_of(bundle: "Bundle") -> "Champion":
-    """The model of a bundle as the one that a challenger has to meet."""
+    """Turn the model of a bundle into the champion that a challenger is compared with."""
     from offers.evaluation.refits import Champion
 
     data, parameters = bundle.manifest.data, bundle.manifest.parameters
@@ -210,7 +210,7 @@ def _origin(gold: Path, model: Path) -> Origin:
 
 
 def _lineage(model: Path) -> Update | None:
-    """Where an updated model comes from; None of one that was trained."""
+    """Read the origin of an updated model; None for a trained model."""
     return files.read(model, UPDATE, Update) if (model / UPDATE).exists() else None
 
 
@@ -244,7 +244,7 @@ def _facts(origin: Origin) -> dict[str, str]:
 
 
 def curves(scored: pd.DataFrame, share: float) -> Curves:
-    """Draw predictions as Kubeflow's page shows them."""
+    """Compute the curves of predictions for Kubeflow's page."""
     from sklearn.metrics import confusion_matrix, roc_curve
 
     from offers.evaluation import metrics
@@ -253,7 +253,7 @@ def curves(scored: pd.DataFrame, share: float) -> Curves:
     contacts = metrics.contacted(propensity, share)
     confusion = confusion_matrix(labels, contacts, labels=[0, 1]).tolist()
     if labels.min() == labels.max():
-        # Of one outcome alone there is no rate of the other, and Kubeflow takes no NaN.
+        # With only one outcome, one of the rates would be NaN, which Kubeflow does not accept.
         return Curves([], [], [], confusion)
     false_positive, true_positive, thresholds = roc_curve(labels, propensity)
     places = np.unique(np.linspace(0, len(thresholds) - 1, _ROC_POINTS).astype(int))
