@@ -1,1 +1,1 @@
-"""Pages and pictures for people."""
+"""Reports for people: pages, tables and pictures."""

@@ -1,4 +1,4 @@
-"""The picture of a backtest: what each policy's retrainings buy, and quality, retrainings and alarms through time."""
+"""The picture of a backtest: quality against retrainings by policy, and quality, retrainings and alarms over time."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -86,7 +86,7 @@ def _alarms(axes: Axes, result: ReplayResult) -> None:
 
 
 def _price(axes: Axes, lines: Sequence[SummaryLine]) -> None:
-    """Pooled AUC against the number of retrainings; the schedules make the curve that others have to beat."""
+    """Plot pooled AUC against the number of retrainings; the schedules form the curve that others have to beat."""
     for learns, style, word in ((False, "--", ""), (True, "-", " + layer")):
         chosen = [line for line in lines if line.learns == learns and line.policy not in get_args(Baseline)]
         curve = sorted((line for line in chosen if _scheduled(line)), key=lambda line: line.retrainings)

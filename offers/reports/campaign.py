@@ -1,4 +1,4 @@
-"""The page of a campaign: what it earns beside the bound, capacity and prices, exposure, and who is left out."""
+"""The page of a campaign: earnings and their bound, capacities and prices, exposure, and customers left out."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def campaign_page(
 
     Parameters
     ----------
-    customers : how many had an offer to be had
+    customers : number of customers who could get an offer
     left : from `offers.batch.left_out.left_out`
     """
     return HTML.get_template("campaign.html").render(
@@ -58,7 +58,7 @@ def _limits(constraints: Constraints, plan: Plan) -> Table:
 
 
 def _exposures(offers: Sequence[Offer], plan: Plan) -> list[tuple[str, Table]]:
-    """Contacts by offer, by family, and by each attribute that offers set."""
+    """Count contacts by offer, by family, and by each attribute that offers set."""
     keys = {"offer": [offer.id for offer in offers], "family": [offer.family for offer in offers]}
     for column in dict.fromkeys(name for offer in offers for name in offer.attributes):
         keys[column] = [str(offer.attributes.get(column, "–")) for offer in offers]

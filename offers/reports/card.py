@@ -1,4 +1,4 @@
-"""The card of a release: what training knew of it and what people decided about it since, in Markdown and in HTML."""
+"""The card of a release, in Markdown and HTML: the facts of its training, and people's decisions about it since."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -42,12 +42,12 @@ MAPPING = (
 
 @dataclass(frozen=True)
 class Card:
-    """What both forms of the card show.
+    """The content of both forms of the card.
 
     Attributes
     ----------
-    standing : facts of the release by name
-    approvals, history, contributions, rules, mapping : tables, without rows where there is nothing to tell
+    standing : facts about the release by name
+    approvals, history, contributions, rules, mapping : tables, without rows where there is nothing to show
     """
 
     release: OpenRelease
@@ -60,13 +60,13 @@ class Card:
 
 
 def card_of(release: OpenRelease, state: State, entries: Sequence[Entry], head: Head | None, moment: datetime) -> Card:
-    """Gather the card of a release that the ledger knows.
+    """Gather the card of a release in the ledger.
 
     Parameters
     ----------
-    state : what the entries come to
-    head : end of the ledger, so that whoever has the card can prove what came before it
-    moment : now; an approval may have lapsed by then
+    state : the state that results from the entries
+    head : end of the ledger, with which the owner of the card can prove all earlier entries
+    moment : now, which decides whether an approval has lapsed
     """
     governed, contract = state.releases[release.name], release.bundle.contract
     lapses = governed.lapses(moment)
@@ -95,7 +95,7 @@ def card_of(release: OpenRelease, state: State, entries: Sequence[Entry], head: 
 
 
 def markdown(card: Card) -> str:
-    """Write a card in Markdown; what training knew stands below what people decided."""
+    """Write a card in Markdown, with people's decisions above the facts of the training."""
     trained = (card.release.bundle_path / "model-card.md").read_text("utf-8")
     fields = vars(card) | {"contract": card.release.bundle.contract}
     return MARKDOWN.get_template("card.md").render(fields) + "\n" + trained

@@ -1,4 +1,4 @@
-"""How figures are drawn: one style, and inline SVG that fits into a page."""
+"""Draws figures in one style, as inline SVG that fits into a page."""
 
 import io
 import re
@@ -69,7 +69,7 @@ _LONGEST_LEGEND = 7
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure and its words: `alt` for who can't see it, `caption` for what to read in it."""
+    """A figure with its texts: `alt` is for readers who can't see it, and `caption` says what it shows."""
 
     title: str
     alt: str
@@ -82,7 +82,7 @@ def colours(count: int) -> list[str]:
 
 
 def legend(figure: Figure, axes: Axes, place: Literal["lower right", "upper right"], title: str | None = None) -> None:
-    """Put the legend into a free corner, or below the axes where it is too long for one."""
+    """Put the legend into a free corner, or below the axes if it is too long for a corner."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) <= _LONGEST_LEGEND:
         axes.legend(loc=place, title=title, alignment="left")
@@ -115,7 +115,7 @@ def timeline(figure: Figure, periods: Sequence[str]) -> Axes:
 
 
 def svg(name: str, draw: Callable[[Figure], None]) -> str:
-    """Draw, and make the SVG fit to stand in a page: ids of its own, ink and grid in the page's colours."""
+    """Draw an SVG for use in a page: its ids are unique, and ink and grid have the page's colours."""
     with rc_context(RC):
         figure = Figure(figsize=_SIZE, layout="constrained", facecolor="none")
         draw(figure)

@@ -1,4 +1,4 @@
-"""What an experiment has shown, as tables and sentences for a terminal, and as one HTML page."""
+"""The results of an experiment, as tables and sentences for a terminal, and as one HTML page."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _PASSAGES = {"passes": "passed", "fails": "failed", "too few": "idle"}
 
 
 def headline(comparison: Comparison) -> str:
-    """Say in one sentence what can be believed of the experiment."""
+    """Say in one sentence what the experiment has proved."""
     if comparison.mismatched:
         return "Customers are missing from an arm: nothing below can be believed until it is known why."
     verdicts = [f"{arm.name}: {_VERDICTS[arm.verdict][0]}{_broken(arm)}" for arm in comparison.arms]
@@ -28,7 +28,7 @@ def headline(comparison: Comparison) -> str:
 
 
 def outcome_table(comparison: Comparison, shares: dict[str, float]) -> Table:
-    """Each arm's customers, conversion and EUR, and the differences to the control with their intervals."""
+    """Tabulate each arm's customers, conversion and EUR, and the differences to the control with their intervals."""
     words = ("customers", "known", "conversion", "EUR per customer", "lift", "EUR more", "verdict")
     head = (Cell("arm"), *map(Cell, words))
     known, conversion, earned = comparison.control
@@ -38,13 +38,13 @@ def outcome_table(comparison: Comparison, shares: dict[str, float]) -> Table:
 
 
 def guardrail_table(comparison: Comparison) -> Table:
-    """What no arm may worsen."""
+    """Tabulate the figures that no arm may worsen."""
     head = tuple(map(Cell, ("arm", "guardrail", "arm's", "control's", "verdict")))
     return Table(head, tuple(_rail(arm.name, rail) for arm in comparison.arms for rail in arm.guardrails))
 
 
 def notes(members: Members, comparison: Comparison) -> Iterator[str]:
-    """What has to be known beside the figures."""
+    """Yield notes that a reader of the figures must know."""
     p_value = f"p = {comparison.mismatch:.2g}"
     if comparison.mismatched:
         yield f"Customers do not fall to the arms by their shares ({p_value})."

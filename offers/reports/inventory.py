@@ -1,4 +1,4 @@
-"""The catalogue of what is here to be used: contracts, features, data sets and releases, with owners and lineage."""
+"""The catalogue of everything that can be used: contracts, features, data sets, releases, owners and lineage."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -19,13 +19,13 @@ _NO_OWNER = "not stated"
 def inventory(
     contracts: Sequence[Contract], sets: Sequence[DataSet], state: State, head: Head | None, moment: datetime
 ) -> dict[str, Any]:
-    """Gather the catalogue, as its JSON shows it; keys may be added in later versions.
+    """Gather the catalogue in the form of its JSON; later versions may add keys.
 
     Parameters
     ----------
-    sets : as the lineage of this machine's runs tells of them
-    state, head : of the ledger
-    moment : now; an approval may have lapsed by then
+    sets : data sets from the lineage of this machine's runs
+    state, head : state and head of the ledger
+    moment : now, which decides whether an approval has lapsed
     """
     return {
         "version": VERSION,

@@ -37,7 +37,7 @@ _MOST_DAYS, _MOST_WINDOWS = 60, 12
 
 
 def headline(monitoring: Monitoring) -> str:
-    """A verdict in one sentence."""
+    """Say the verdict in one sentence."""
     return _WAITING if monitoring.action == "none" and not monitoring.quiet else _ACTIONS[monitoring.action]
 
 
@@ -52,9 +52,9 @@ def monitoring_report(
 
     Parameters
     ----------
-    evaluation : the bundle's, which the gate has seen
-    learnt : one line per mature and labelled decision: period, label, propensity
-    facts : what else is known of the run, shown at the end as it is
+    evaluation : the bundle's evaluation, by which the gate judged
+    learnt : one row per mature and labelled decision: period, label, propensity
+    facts : further facts about the run, shown unchanged at the end
     """
     findings = monitoring.findings
     return report.HTML.get_template("monitoring.html").render(
@@ -127,7 +127,7 @@ def _faults(quality: RowQuality) -> Table:
 
 
 def _gaps(quality: RowQuality) -> Table:
-    """Columns where something is missing or unseen, now or in the reference."""
+    """Tabulate the columns with missing or unseen values, now or in the reference."""
     return Table(
         (Cell("Column"), Cell("Missing"), Cell("Missing in the reference"), Cell("Unseen")),
         tuple(
@@ -152,7 +152,7 @@ def _distances(drift: Drift) -> list[tuple[str, str, Table]]:
 
 
 def _drift(drift: Drift, kind: str) -> Table:
-    """One line per column of a list, a cell per window."""
+    """Tabulate drift with one line per column of a list, and one cell per window."""
     names = [column["name"] for column in drift.windows[0].report["columns"] if column["list"] == kind]
     return Table(
         _windows(drift),
@@ -167,7 +167,7 @@ def _drift(drift: Drift, kind: str) -> Table:
 
 
 def _propensities(drift: Drift) -> Table:
-    """The propensities' distance, and how well the columns' importance keeps its order, a cell per window."""
+    """Tabulate the propensities' distance, and how well the order of importance is kept, with one cell per window."""
     order = [one.report["attribution"] for one in drift.windows]
     lines = (
         (Cell("propensity"), *(_distance(one.report["score"]) for one in drift.windows)),
@@ -229,7 +229,7 @@ def _surprise(name: str, surprise: Surprise) -> Row:
 
 
 def _curves(findings: Findings, evaluation: Evaluation, learnt: pd.DataFrame, contract: Contract) -> list[Plot]:
-    """The gate's curves, drawn of live decisions."""
+    """Draw the gate's curves for live decisions."""
     if findings.performance is None:
         return []
     live = evaluation.model_copy(update={"model": findings.performance.scores, "windows": (), "champion": None})

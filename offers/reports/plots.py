@@ -1,4 +1,4 @@
-"""The report's figures as inline SVG: same predictions, same bytes."""
+"""The report's figures as inline SVG; the same predictions give the same bytes."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def curves(predictions: pd.DataFrame, evaluation: Evaluation, share: float) -> l
 
     Parameters
     ----------
-    predictions : what `offers.evaluation.evaluate.evaluate` returns
+    predictions : the table that `offers.evaluation.evaluate.evaluate` returns
     share : share of the rows that can be contacted
 
     Returns
@@ -60,12 +60,12 @@ def over_time(predictions: pd.DataFrame, smallest: int) -> list[Plot]:
 
 
 def left_out(predictions: pd.DataFrame, smallest: int) -> int:
-    """Number of periods that `over_time` leaves out."""
+    """Count the periods that `over_time` leaves out."""
     return int(predictions["period"].nunique()) - len(_telling(predictions, smallest))
 
 
 def _telling(predictions: pd.DataFrame, smallest: int) -> list[tuple[str, pd.DataFrame]]:
-    """The periods with `smallest` rows and both outcomes."""
+    """List the periods with at least `smallest` rows and both outcomes."""
     return [
         (str(period), part)
         for period, part in predictions.groupby("period")

@@ -1,4 +1,4 @@
-"""What an evaluation says, as tables that HTML and Markdown both show."""
+"""The results of an evaluation as tables, which HTML and Markdown both show."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Table:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """Write with fixed decimals, or a dash where there is no figure."""
+    """Write a figure with fixed decimals, or a dash where there is none."""
     return _NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
@@ -69,13 +69,13 @@ def count(rows: int) -> str:
 
 
 def gate(verdict: GateVerdict) -> Table:
-    """One line per rule: what was measured, what was asked, the verdict."""
+    """Tabulate the rules: what was measured, what was required, the verdict."""
     head = (Cell("Rule"), Cell("Measured"), _words("Asked"), _words("Verdict"), _words("Note"))
     return Table(head, tuple(_rule(rule) for rule in verdict.rules))
 
 
 def quality(evaluation: Evaluation, contract: Contract) -> Table:
-    """Every figure of model, baseline and champion on the same rows, then of the random split."""
+    """Tabulate every figure of model, baseline and champion on the same rows, then on the random split."""
     split = "out of time" if contract.time else "optimistic: random split"
     columns = [
         figure_names(contract),
@@ -97,11 +97,11 @@ def quality(evaluation: Evaluation, contract: Contract) -> Table:
 
 
 def windows(evaluation: Evaluation, within: Mapping[str, float | None]) -> Table:
-    """One line per out-of-time window and one for all of them.
+    """Tabulate the out-of-time windows, with one line per window and one for all of them.
 
     Parameters
     ----------
-    within : the AUC within months of each window by its name; where it is empty the column is left out
+    within : each window's AUC within months, by the window's name; if empty, the column is left out
     """
     inner = {**within, "all": evaluation.within_period_auc} if within else {}
     lines = [
@@ -115,7 +115,7 @@ def windows(evaluation: Evaluation, within: Mapping[str, float | None]) -> Table
 
 
 def segments(evaluation: Evaluation, contract: Contract) -> dict[str, Table]:
-    """One table for each of the contract's segments that has groups large enough, one line per group."""
+    """Tabulate each of the contract's segments that has groups large enough, with one line per group."""
     head = ["Rows", "Base rate", "Mean propensity", "AUC", "Average precision", "ECE", "Lift", "Ceiling"]
     by_column = {
         name: [segment for segment in evaluation.segments if segment.column == name] for name in contract.segments
@@ -131,7 +131,7 @@ def segments(evaluation: Evaluation, contract: Contract) -> dict[str, Table]:
 
 
 def fairness(fair: Fairness, contract: Contract) -> Table:
-    """One line per protected group at the operating point."""
+    """Tabulate the protected groups at the operating point, with one line per group."""
     head = ["Rows", "Observed rate", "Mean propensity", "Selected", "Precision", "Recall"]
     return Table(
         (Cell("Group"), *map(Cell, head)),
@@ -156,13 +156,13 @@ def fairness(fair: Fairness, contract: Contract) -> Table:
 
 
 def drift(columns: Sequence[ColumnDrift], names: Iterable[str]) -> Table:
-    """Population stability index of each column in each window, the most moved column first."""
+    """Tabulate the population stability index of each column in each window, the largest first."""
     ordered = sorted(columns, key=lambda column: -max(column.psi))
     return Table((Cell("Column"), *map(Cell, names), _words("Reading")), tuple(_moves(column) for column in ordered))
 
 
 def power(columns: Sequence[ColumnPower]) -> Table:
-    """The share that each column has in the model, and what it tells alone; the largest share first."""
+    """Tabulate each column's share of the model's gain, and its AUC alone; the largest share first."""
     ordered = sorted(columns, key=lambda column: -column.gain_share)
     most = max(column.gain_share for column in columns) or 1.0
     return Table(
@@ -175,7 +175,7 @@ def power(columns: Sequence[ColumnPower]) -> Table:
 
 
 def violations(violations_list: Sequence[Violation], rows: int) -> Table:
-    """One line per broken rule, with the rows that show it."""
+    """Tabulate broken rules, with one line per rule and examples of rows."""
     return Table(
         (Cell("Column"), _words("Expected"), Cell("Rows that break it"), _words("Examples")),
         tuple(

@@ -1,4 +1,4 @@
-"""What people read: the training and validation reports in HTML, the gate and the model card in Markdown."""
+"""Reports of a training: the training and validation reports in HTML, the gate and the model card in Markdown."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -34,9 +34,9 @@ def training_report(
 
     Parameters
     ----------
-    predictions : what `offers.evaluation.evaluate.evaluate` returns beside the evaluation
+    predictions : the table that `offers.evaluation.evaluate.evaluate` returns with the evaluation
     verdict : None where no gate was asked
-    facts : what else is known of the run (fingerprint of the data, parameters), shown at the end as it is
+    facts : further facts about the run (fingerprint of the data, parameters), shown unchanged at the end
     """
     from offers.reports import plots
 
@@ -51,7 +51,7 @@ def training_report(
 
 
 def validation_report(contract: Contract, origin: str, rows: int, violations: Sequence[Violation]) -> str:
-    """Write what is wrong with `rows` rows from `origin` as one HTML page that loads nothing."""
+    """Write the violations among `rows` rows from `origin` as one HTML page that loads nothing."""
     return HTML.get_template("validation.html").render(
         contract=contract, origin=origin, rows=rows, violations=violations, table=tables.violations(violations, rows)
     )
@@ -92,7 +92,7 @@ def _broken(rule: RuleVerdict) -> str:
 def context(
     contract: Contract, evaluation: Evaluation, verdict: GateVerdict | None, facts: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What the templates of a report or a card show of an evaluation."""
+    """Gather an evaluation's content for the templates of a report or a card."""
     names = [window.name for window in evaluation.windows]
     watched = [column for column in evaluation.drift if not column.expected]
     expected = [column for column in evaluation.drift if column.expected]
@@ -121,7 +121,7 @@ def context(
 
 
 def _left_out(evaluation: Evaluation, contract: Contract) -> dict[str, str]:
-    """What a segment's table leaves out, and of which of its groups a figure can't be computed, by segment."""
+    """Describe by segment what its table leaves out, and the groups without a computable figure."""
     said = {}
     for name in contract.segments:
         shown = [segment for segment in evaluation.segments if segment.column == name]
@@ -145,7 +145,7 @@ def _within(predictions: pd.DataFrame, smallest: int) -> dict[str, float | None]
 
 
 def _chance_psi(evaluation: Evaluation) -> float | None:
-    """Mean PSI of two samples of one distribution, (bins - 1) (1/n + 1/m) (Yurdakul 2018), smallest window."""
+    """Compute the mean PSI by chance, (bins - 1) (1/n + 1/m) (Yurdakul 2018), for the smallest window."""
     if not evaluation.windows:
         return None
     before, window = evaluation.rows - evaluation.model.rows, min(w.model.rows for w in evaluation.windows)
