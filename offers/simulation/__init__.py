@@ -1,1 +1,1 @@
-"""A world with known truth."""
+"""Simulated worlds whose true probabilities are known."""

@@ -1,4 +1,4 @@
-"""Drawn numbers as the typed cells of a column, and back."""
+"""Converts drawn numbers to the typed cells of a column, and back."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from offers.simulation.arrays import Floats
 
 
 def untyped(cells: "pd.Series[Any]") -> Floats:
-    """The values that `typed` made cells of: codes of categories, NaN where missing."""
+    """Convert cells that `typed` made back to values: codes of categories, NaN where missing."""
     if isinstance(cells.dtype, pd.CategoricalDtype):
         codes = cells.cat.codes.to_numpy(np.float64)
         return np.where(codes < 0, np.nan, codes)
@@ -19,7 +19,7 @@ def untyped(cells: "pd.Series[Any]") -> Floats:
 
 
 def typed(column: Column, values: Floats) -> NDArray[Any] | pd.Categorical:
-    """Cells of a column from its values: codes of categories, NaN where missing."""
+    """Convert values, which are codes for categories and NaN where missing, to cells of a column."""
     if column.type == "category":
         codes: Any = np.where(np.isnan(values), -1, values).astype(np.int64)
         return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(column.values)))

@@ -1,4 +1,4 @@
-"""How simulated users choose: the list that they see, the product that they take from it, and how far they go."""
+"""How simulated users choose: the list that they see, the product that they view, and the events that follow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _BOUND = 30.0
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The list of a session: a product stands at its rank in half of all sessions, and anywhere in the others.
+    """The list of a session. In half of all sessions a product is at its rank, in the others at a random position.
 
     A user looks at a position with the probability position^-bias.
 
@@ -35,11 +35,11 @@ class Listing:
 
     @cached_property
     def looked_at(self) -> Floats:
-        """The probability that a product is looked at, over all sessions; shape (products,)."""
+        """The probability that a user looks at a product, over all sessions; shape (products,)."""
         return np.asarray((self._at(self.ranks) + self._anywhere.mean()) / 2)
 
     def positions(self, products: Rows, rng: np.random.Generator) -> Rows:
-        """Draw the positions that products had where they were looked at."""
+        """Draw the positions of products that a user looked at."""
         at_rank = rng.random(len(products)) < self._at(self.ranks[products]) / 2 / self.looked_at[products]
         ends = np.cumsum(self._anywhere) / self._anywhere.sum()
         anywhere = np.searchsorted(ends[:-1], rng.random(len(products)), side="right") + 1
@@ -55,10 +55,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class Funnel:
-    """The probability of each event after the first, given the one before.
+    """The probability of each event after the first, given the event before.
 
     Its log-odds are an intercept plus SLOPE times the utility, standardised by `centre` and `scale`. The last event
-    never follows where the pair is not allowed.
+    never follows for a pair that is not allowed.
     """
 
     intercepts: Mapping[str, float]
@@ -77,7 +77,7 @@ class Funnel:
 
 
 def fit_funnel(events: tuple[Event, ...], utility: Floats, allowed: NDArray[np.bool_]) -> Funnel:
-    """The funnel in which each event follows its `typical` share of the events before, on a sample of views."""
+    """Fit a funnel on a sample of views, so that each event follows its `typical` share of the events before."""
     funnel = Funnel({}, float(utility.mean()), float(utility.std()) or 1.0)
     margin, reached = funnel.margin(utility), np.ones(len(utility))
     intercepts: dict[str, float] = {}
@@ -90,7 +90,7 @@ def fit_funnel(events: tuple[Event, ...], utility: Floats, allowed: NDArray[np.b
 
 
 def _intercept(margin: Floats, weight: Floats, rate: float) -> float:
-    """The level at which so many of the weighted rows go on; where there are too few, all of them do."""
+    """Find the intercept with which `rate` of the weighted rows go on; all go on where there are too few."""
 
     def surplus(level: float) -> float:
         return float(weight @ expit(level + margin)) - rate
@@ -99,7 +99,7 @@ def _intercept(margin: Floats, weight: Floats, rate: float) -> float:
 
 
 def chosen(weights: Floats, rows: Rows, uniform: Floats) -> Rows:
-    """Draw a column for each of `rows`, with a probability in proportion to the weights of that row.
+    """Draw a column for each of `rows`, with probabilities proportional to the weights of that row.
 
     Examples
     --------

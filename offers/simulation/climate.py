@@ -46,7 +46,7 @@ class Climate:
 
     @cached_property
     def levels(self) -> Floats:
-        """The logits that each month adds."""
+        """The term that each month adds to the logit."""
         spread = self.contract.simulation.period_spread if self.contract.time else 0.0
         return spread * self.path
 

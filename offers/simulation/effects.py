@@ -1,4 +1,4 @@
-"""What the columns of a simulated customer do to the logit of acceptance."""
+"""Effects of a simulated customer's columns on the logit of acceptance."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ PAIRS, PAIR_WEIGHT = ((0, 1), (0, 2)), 0.4
 
 @dataclass(frozen=True)
 class _Effect:
-    """What the values of one column do to the logit, with mean 0 and standard deviation 1."""
+    """The effect of one column's values on the logit, with mean 0 and standard deviation 1."""
 
     shape: Callable[[Floats], Floats]
     unknown: float
@@ -36,7 +36,7 @@ class _Effect:
 
 @dataclass(frozen=True)
 class _Steps:
-    """One level per code."""
+    """An effect with one level per code."""
 
     levels: Floats
 
@@ -46,7 +46,7 @@ class _Steps:
 
 @dataclass(frozen=True)
 class _Curve:
-    """A smooth step, and a bump, in standard deviations of the column."""
+    """An effect with a smooth step and a bump, in standard deviations of the column."""
 
     centre: float
     scale: float
@@ -100,7 +100,7 @@ def customer_effects(
 
 
 def _in_turns(names: Sequence[str], marginals: Mapping[str, Marginal]) -> list[str]:
-    """Let numbers and labels alternate, so that a linear model misses curves as well as interactions."""
+    """Alternate numbers and labels, so that a linear model misses both curves and interactions."""
     numbers = [name for name in names if isinstance(marginals[name], Range)]
     labels = [name for name in names if name not in numbers]
     return [name for turn in zip_longest(numbers, labels) for name in turn if name is not None]

@@ -1,4 +1,4 @@
-"""A simulated market: seeded, with the true preference of any pair, drawn block by block at any size."""
+"""A simulated market of any size: seeded, drawn block by block, and with known true preferences of all pairs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ YEAR = 365.25 * DAY
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Users, and what they did in order of time: tables in the form of the contract."""
+    """Users and their events in time order, as tables of the contract."""
 
     users: pd.DataFrame
     interactions: pd.DataFrame
@@ -44,18 +44,18 @@ class _Views:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedMarket:
-    """What is true of a market's simulated users and products; all of it follows from `seed`.
+    """A market's simulated users and products; `seed` determines everything about them.
 
-    A user has a taste and a product an appeal, vectors that their columns and chance make. The utility of a pair is
-    `taste` times their match, plus `popularity` times what the product is to everybody, plus what the contract's pairs
-    say. A user views a product with a probability in proportion to exp(utility) and to the chance that its position in
-    the list is looked at, position^-`position_bias`; not before it is launched, and less out of its season. Each later
-    event follows the one before with a probability that rises with utility, after an exponential delay. An event after
-    the last day is not there yet.
+    A user has a taste and a product an appeal, which are vectors that depend on their columns and on chance. The
+    utility of a pair is `taste` times their match, plus `popularity` times the product's general appeal, plus terms for
+    the contract's pairs. The probability that a user views a product is proportional to exp(utility) and to the
+    probability of looking at its position in the list, position^-`position_bias`. It is 0 before the launch, and lower
+    out of season. Each later event follows the one before with a probability that rises with utility, after an
+    exponential delay. Events after the last day are left out.
 
     Parameters
     ----------
-    shifts : changes of the users' tastes, each from its day on
+    shifts : changes of the users' tastes, each effective from its day on
 
     Raises
     ------
@@ -80,7 +80,7 @@ class SimulatedMarket:
             raise SourceError(f"a simulated market needs a seed >= 0 and shifts with shares in [0, 1], {arrived}")
 
     def blocks(self) -> Iterator[Block]:
-        """Draw all users with what they did, a block at a time."""
+        """Draw all users with their events, a block at a time."""
         number = self.market.simulation.users
         for first in range(0, number, USERS):
             yield self._block(first // USERS, min(USERS, number - first))
@@ -95,11 +95,12 @@ class SimulatedMarket:
         return pd.DataFrame(frame | cells)
 
     def preference(self, users: Rows, day: float = 0.0) -> Floats:
-        """The true preference of users, ids from 0 on, among all products.
+        """Compute the true preferences of users, ids from 0 on, among all products.
 
         Returns
         -------
-        ndarray, shape (users, products), in (0, 1); each row sums to 1. Position, season and launch are left out of it
+        ndarray, shape (users, products), in (0, 1)
+            each row sums to 1; position, season and launch are not taken into account
         """
         weights = _weights(self.utility(users, day))
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))
@@ -109,7 +110,7 @@ class SimulatedMarket:
         return self._preferences.utility(self._preferences.people(users), day)
 
     def chances(self, users: Rows, day: float = 0.0) -> dict[str, Floats]:
-        """The true probability of each event given the one before, by name of event; the first is not among them.
+        """Compute the true probability of each event given the one before, by the event's name, except the first.
 
         Returns
         -------
@@ -147,7 +148,7 @@ class SimulatedMarket:
         return Block(users, self._interactions(people, views, rng, number * USERS, rows))
 
     def _views(self, people: People, rng: np.random.Generator, mean: float) -> _Views:
-        """Draw views; `mean` is that of the times a user who is there all along comes to look."""
+        """Draw views; `mean` is the mean number of visits of a user who is there from the start."""
         begin = np.maximum(people.joined, 0)
         visits = rng.poisson(mean * (1 - begin / self._end))
         users = np.repeat(np.arange(len(begin)), visits)
@@ -166,7 +167,7 @@ class SimulatedMarket:
 
     @cached_property
     def _sample(self) -> tuple[People, _Views, float]:
-        """Users of the first block, views of theirs, and the share of visits that ended with one."""
+        """Users of the first block, their views, and the share of visits that led to a view."""
         people, visits = self._preferences.block(0), self.market.simulation.views
         views = self._views(people, self._preferences.rng("sample"), visits)
         expected = visits * (1 - np.maximum(people.joined, 0) / self._end).sum()
@@ -185,7 +186,7 @@ class SimulatedMarket:
     def _interactions(
         self, people: People, views: _Views, rng: np.random.Generator, first: int, users: int
     ) -> pd.DataFrame:
-        """The views and what follows each of them, of the first `users` users of a block."""
+        """Draw the views of the first `users` users of a block, and the events that follow each view."""
         positions = self.listing.positions(views.products, rng)
         allowed = self._preferences.allowed(people)[views.users, views.products]
         chances = self._funnel.chances(views.utility, allowed)

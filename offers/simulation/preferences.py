@@ -1,4 +1,4 @@
-"""Who the users and products of a simulated market are, and what they are to each other."""
+"""The users and products of a simulated market, and the utility of each pair of them."""
 
 import math
 import zlib
@@ -29,7 +29,7 @@ DAY = 86400
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Some users: the moment at which each joined, in seconds of the market, columns and vectors."""
+    """Some users: the moment at which each joined, in seconds of the market, their columns and their vectors."""
 
     joined: Rows
     values: Values
@@ -48,14 +48,14 @@ class Preferences:
         return np.random.default_rng([self.seed, zlib.crc32(f"{self.market.name}/{purpose}".encode()), *numbers])
 
     def block(self, number: int) -> People:
-        """The users `USERS * number` and following."""
+        """Draw block `number` of users, which begins with user `USERS * number`."""
         rng = self.rng("users", number)
         joined = self._arrivals(rng, USERS, self.market.simulation.new_users)
         values = self._user_side.values(rng, USERS)
         return People(joined, values, self._user_side.vectors(values, rng))
 
     def people(self, users: Rows) -> People:
-        """Any users."""
+        """Draw the users with these ids."""
         numbers, place = np.unique(users // USERS, return_inverse=True)
         parts = [self.block(int(number)) for number in numbers]
         rows = place * USERS + users % USERS
@@ -64,7 +64,7 @@ class Preferences:
         return People(joined, values, np.concatenate([part.vectors for part in parts])[rows])
 
     def utility(self, people: People, day: float) -> Floats:
-        """The utility of each product to each user, shape (users, products)."""
+        """Compute the utility of each product to each user on a day, shape (users, products)."""
         signs = np.ones(DIMENSIONS)
         for shift in self.shifts:
             if day >= shift.day:
@@ -77,7 +77,7 @@ class Preferences:
         return np.asarray(utility)
 
     def allowed(self, people: People) -> NDArray[np.bool_]:
-        """Which pairs may be approved: those whose user reaches what the product asks, as far as that is known."""
+        """Mark the pairs that may be approved: the user reaches the product's requirements, or a value is missing."""
         allowed = np.ones((len(people.joined), len(self.launched)), np.bool_)
         for pair in self.market.pairs:
             if pair.measure == "at_least":
@@ -90,19 +90,19 @@ class Preferences:
 
     @cached_property
     def launched(self) -> Rows:
-        """The moment at which each product comes, in seconds of the market."""
+        """The moment of each product's launch, in seconds of the market."""
         simulation = self.market.simulation
         return self._arrivals(self.rng("launches"), simulation.products, simulation.new_products)
 
     @cached_property
     def popularity(self) -> Floats:
-        """What each product is to everybody."""
+        """Each product's part of the utility that is the same for all users."""
         simulation = self.market.simulation
         return simulation.popularity * self.rng("popularity").standard_normal(simulation.products)
 
     @cached_property
     def seasons(self) -> Floats:
-        """The phase of each product's season, in [0, 1); one for all products of a kind, their first category."""
+        """The phase of each product's season, in [0, 1), which depends on the product's first category column."""
         kinds = [one for one in self.market.product_columns if one.type == "category"]
         phases = self.rng("seasons").random(1 + (len(kinds[0].values) if kinds else 0))
         if not kinds:
@@ -124,7 +124,7 @@ class Preferences:
 
     @cached_property
     def _pair_scales(self) -> list[tuple[float, float]]:
-        """Mean and standard deviation of how well the pairs fit, over the first block."""
+        """Mean and standard deviation of each pair column's fit, over the first block."""
         people, scales = self.block(0), []
         for pair in self.market.pairs:
             fit = self._fit(pair, people)
@@ -136,7 +136,7 @@ class Preferences:
         return pair_values(self.market, pair, users, self.product_values)
 
     def _fit(self, pair: Pair, people: People) -> Floats:
-        """How well users and products fit by one pair: the higher, the better; NaN where that is not known."""
+        """Compute how well users and products fit by one pair column; higher is better, NaN where not known."""
         values = self._values(pair, people)
         if pair.measure == "difference":
             return -np.abs(values)
@@ -145,7 +145,7 @@ class Preferences:
         return values
 
     def _arrivals(self, rng: np.random.Generator, rows: int, new: float) -> Rows:
-        """The moments at which users or products come; a share `new` of them after the market's begin."""
+        """Draw the moments at which users or products arrive; the share `new` arrives after the market's start."""
         later, moment = rng.random(rows) < new, rng.random(rows)
         days = np.where(later, moment * self.market.simulation.days, -moment * EARLIER)
         return np.asarray(np.ceil(days * DAY), np.int64)

@@ -49,7 +49,7 @@ Regime = RateShift | CovariateShift | ShareShift | ConceptShift
 
 @dataclass(frozen=True)
 class TasteShift:
-    """From a day of a simulated market on, a share of the dimensions of all tastes are turned round."""
+    """From a day of a simulated market on, a share of the dimensions of all tastes change sign."""
 
     day: float
     share: float

@@ -1,4 +1,4 @@
-"""What the columns of simulated users and products say of their tastes: a vector for each."""
+"""The tastes of simulated users and the appeals of products: a vector for each, which depends on their columns."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ FARTHEST = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The users of a market, or its products: columns, and what each of them says of a taste.
+    """The users of a market, or its products: their columns, and the direction of each column's effect on the vector.
 
-    A vector is a sum over columns of the standardised value times a direction, of numbers, or of a direction for each
-    label; a share `private` of its variance is seen in no column. Each of its numbers has mean 0 and variance 1.
+    A vector is a sum over columns: a number adds its standardised value times a direction, and a label adds a direction
+    of its own. The share `private` of the variance depends on no column. Each component has mean 0 and variance 1.
     """
 
     columns: tuple[Column, ...]
@@ -44,7 +44,7 @@ class Side:
         return values
 
     def vectors(self, values: Values, rng: np.random.Generator) -> Floats:
-        """Vectors of rows, shape (rows, DIMENSIONS)."""
+        """Compute the vectors of rows, shape (rows, DIMENSIONS)."""
         rows = len(values[self.columns[0].name])
         of_columns = np.zeros((rows, DIMENSIONS))
         for column in self.columns:
@@ -66,7 +66,7 @@ class Side:
             draws = self.rng(f"directions of {name}").standard_normal((labels, DIMENSIONS))
             directions[name] = draws if isinstance(marginal, Range) else _standardised(draws, marginal.shares)
         numbers = [directions[name] for name, marginal in self._marginals.items() if isinstance(marginal, Range)]
-        # Each dimension has the variance of the others, so that a shift of some of them has a known size.
+        # All dimensions have the same variance, so that a shift of some of them has a known size.
         sigma = np.sqrt(np.mean(np.square(numbers), axis=0)) if numbers else 1.0
         return {
             name: one / sigma if isinstance(self._marginals[name], Range) else one for name, one in directions.items()
@@ -74,7 +74,7 @@ class Side:
 
 
 def _seen(marginal: Marginal, values: Floats) -> Floats:
-    """What of a value has a direction, shape (rows, 1 or labels); a missing one has none."""
+    """Compute the factors of a column's directions, shape (rows, 1 or labels); 0 for a missing value."""
     unknown = np.isnan(values)
     if isinstance(marginal, Range):
         standardised = (values - _mean(marginal)) / (marginal.sigma or 1.0)
@@ -88,7 +88,7 @@ def _mean(marginal: Range) -> float:
 
 
 def _standardised(directions: Floats, shares: Sequence[float]) -> Floats:
-    """Directions of labels with mean 0 and variance 1 over the labels' shares."""
+    """Scale the labels' directions to mean 0 and variance 1 over the labels' shares."""
     weights = np.asarray(shares)[:, None]
     centred = directions - (weights * directions).sum(axis=0)
     sigma = np.sqrt((weights * centred**2).sum(axis=0))

@@ -1,4 +1,4 @@
-"""A simulated world for any contract: seeded, with known true propensities, delayed outcomes, drift on demand."""
+"""A simulated world for any contract: seeded, with known true propensities, delayed outcomes and drift on demand."""
 
 import math
 import zlib
@@ -50,13 +50,13 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A contract's simulated customers and months, with known truth; all of it follows from `seed`.
+    """A contract's simulated customers and months, with known true propensities, all determined by `seed`.
 
-    The logit of acceptance is an intercept, which makes the mean propensity `simulation.base_rate`; plus a customer
-    part, effects and interactions of input columns with standard deviation `customer_spread`; plus, for contracts with
-    `time`, a level for each month, autocorrelated with standard deviation `period_spread`. Context columns are then
-    constant within a month: a trend of their own, about which they follow the level, in one direction at first and in
-    the other by the end, so that what was learnt of them goes stale.
+    The logit of acceptance is a sum. An intercept makes the mean propensity `simulation.base_rate`. Effects and
+    interactions of input columns have standard deviation `customer_spread`. For contracts with `time`, each month adds
+    an autocorrelated level with standard deviation `period_spread`; context columns are then constant within a month.
+    They have a trend, and around it they follow the level, at first in one direction and by the end in the other. So
+    what a model learns about them becomes outdated.
 
     Examples
     --------
@@ -78,7 +78,7 @@ class World:
         Parameters
         ----------
         rows : int, at least 1
-        seed : int, at least 0, names the stream; what is true of the world does not depend on it
+        seed : int, at least 0, names the stream; the world's true propensities do not depend on it
         start : int, at least 0
         regimes : changes of the world, each from row `at` of the stream on; the rows before it stay as they are
 
@@ -127,7 +127,7 @@ class World:
                 self._marginals[shift.column].shifted(shift)
 
     def _block(self, rows: Rows, seed: int, horizon: int, regimes: Sequence[Regime]) -> Values:
-        """Values of rows that lie within one block, with '_propensity', '_accepted' and '_delay' (in days)."""
+        """Compute the rows of one block, with '_propensity', '_accepted' and '_delay' (in days)."""
         numbers_of_block = self._uniform("rows", seed, int(rows[0]) // BLOCK)
         uniform = {name: numbers[rows % BLOCK] for name, numbers in numbers_of_block.items()}
         month = self._climate.months.at(rows / horizon)
@@ -261,6 +261,6 @@ def _delay(uniform: Floats, longest: float) -> Floats:
 
 
 def _identifiers(column: Column, rows: Rows) -> Rows:
-    """Number rows from the column's `min`, or 1; after its `max` they begin again."""
+    """Number rows from the column's `min`, or from 1; after its `max` numbers start again."""
     first = 1 if column.min is None else math.ceil(column.min)
     return first + (rows if column.max is None else rows % (math.floor(column.max) - first + 1))
