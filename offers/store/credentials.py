@@ -1,4 +1,4 @@
-"""Who asks the object store: fixed keys, or a role's keys for the token of a service account."""
+"""Credentials for the object store: fixed keys, or a role's keys in exchange for a service account's token."""
 
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +15,7 @@ from offers.settings import S3Settings
 
 
 def credentials(settings: S3Settings) -> Provider | None:
-    """Keys of the settings, or else those of their role; None where there is neither."""
+    """Provide the settings' keys, or those of their role; None where there is neither."""
     key, secret = settings.access_key, settings.secret_key.get_secret_value()
     if key and secret:
         return StaticProvider(key, secret, settings.session_token.get_secret_value() or None)
@@ -23,7 +23,7 @@ def credentials(settings: S3Settings) -> Provider | None:
 
 
 class _AssumedRole(WebIdentityProvider):
-    """Keys of a role for the token of a service account, asked for again shortly before they expire."""
+    """Keys of a role in exchange for a service account's token, renewed shortly before they expire."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
@@ -58,7 +58,7 @@ class _AssumedRole(WebIdentityProvider):
 
 
 class _Sts(Pool):
-    """Asks in the body what the minio client asks in the address: addresses are logged, and the token is a secret."""
+    """Moves the minio client's query from the address to the body: the token is a secret, and addresses are logged."""
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> BaseHTTPResponse:  # type: ignore[override]
         where, _, question = url.partition("?")
@@ -75,7 +75,7 @@ class _Sts(Pool):
 
 
 def cause(error: HTTPError) -> str:
-    """Say why no answer came."""
+    """Explain why no answer came."""
     return str(getattr(error, "reason", error)).rpartition(": ")[2]
 
 

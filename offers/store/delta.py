@@ -23,7 +23,7 @@ class DeltaTables:
     Attributes
     ----------
     root : absolute path or s3://bucket/prefix, without a slash at its end
-    options : how the object store is reached
+    options : connection options of the object store
     """
 
     root: str
@@ -45,7 +45,7 @@ class DeltaTables:
         return cls(str(path_of(uri).resolve()), {})
 
     def uri(self, name: str) -> str:
-        """Where a table lies."""
+        """Build the URI of a table."""
         return f"{self.root}/{name}"
 
     def holds(self, name: str) -> bool:
@@ -59,9 +59,9 @@ class DeltaTables:
         Raises
         ------
         SourceError
-            there is none
+            there is no such table
         StorageError
-            the store is away, or refuses
+            the store can't be reached, or refuses
         """
         try:
             with self.errors(name):
@@ -78,13 +78,13 @@ class DeltaTables:
         partition: Sequence[str] = (),
         note: Mapping[str, str] | None = None,
     ) -> bool:
-        """Append rows, once for each writer and number, whoever tries and however often.
+        """Append rows exactly once for each writer and number, even if the call is repeated or made twice at once.
 
         Parameters
         ----------
-        number : rises with each append of `writer`; a number that is not above the last is not appended again
-        partition : columns whose values name the folders of a table that is made now
-        note : what the table's history tells of this append
+        number : rises with each append of `writer`; rows whose number is not above the last are not appended again
+        partition : columns whose values name the folders, if the table is made now
+        note : entries for this append in the table's history
 
         Returns
         -------
@@ -94,7 +94,7 @@ class DeltaTables:
         Raises
         ------
         StorageError
-            the store is away or full, or the rows have other columns than the table
+            the store can't be reached or is full, or the rows have other columns than the table
         """
         with self.errors(name):
             for _ in range(_RACES):
@@ -117,7 +117,7 @@ class DeltaTables:
         return True
 
     def _made(self, name: str, schema: pa.Schema, partition: Sequence[str]) -> DeltaTable:
-        """Open a table, which is made where there is none; of several who make it at once, one does."""
+        """Open a table, or make it if there is none; of several processes that make it at once, one succeeds."""
         uri, options = self.uri(name), self.options
         try:
             return DeltaTable(uri, storage_options=options)
@@ -134,7 +134,7 @@ class DeltaTables:
 
     @contextmanager
     def errors(self, name: str) -> Iterator[None]:
-        """Turn what delta-rs says of a table into a StorageError."""
+        """Turn delta-rs' errors about a table into a StorageError."""
         try:
             yield
         except TableNotFoundError:
@@ -145,7 +145,7 @@ class DeltaTables:
 
 
 def _configuration(schema: pa.Schema) -> dict[str, str | None]:
-    """Keep the least and the greatest values of moments alone: what is erased must not stay in a table's history."""
+    """Record minimum and maximum only for moments, because erased values must not stay in a table's history."""
     moments = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     return (
         {"delta.dataSkippingStatsColumns": ",".join(moments)} if moments else {"delta.dataSkippingNumIndexedCols": "0"}
@@ -153,7 +153,7 @@ def _configuration(schema: pa.Schema) -> dict[str, str | None]:
 
 
 def _s3_options(s3: S3Settings) -> dict[str, str]:
-    """The options by delta-rs' names. Commits are conditional puts: of two writers of a version one wins."""
+    """Build the options by delta-rs' names. Commits are conditional puts, so one of two writers of a version wins."""
     options = {
         "aws_access_key_id": s3.access_key,
         "aws_secret_access_key": s3.secret_key.get_secret_value(),

@@ -1,4 +1,4 @@
-"""Directories that are whole or absent: a manifest.json says that one is whole, and it appears all at once."""
+"""A directory as object store. Stored directories are whole or absent: they have a manifest.json and appear at once."""
 
 import errno
 import os
@@ -77,7 +77,7 @@ class DirectoryStore:
 
 
 def checked(key: str) -> str:
-    """The key, if no part of it leads out of the store or names a temporary file; else a StorageError."""
+    """Return the key; raises StorageError if a part of it leads out of the store or names a temporary file."""
     parts = key.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\\" in key or "\0" in key or _is_temporary(key):
         raise StorageError(f"key {key!r}: expected names joined by '/', without '.', '..' or a leading '/'")
@@ -85,7 +85,7 @@ def checked(key: str) -> str:
 
 
 def whole(folder: Path) -> dict[str, Path]:
-    """Files of a whole directory by name; a StorageError where it is absent or has no manifest."""
+    """List the files of a whole directory by name; raises StorageError if it is absent or has no manifest."""
     with os_errors(folder):
         files = _files(folder)
     if MANIFEST not in files:
@@ -94,17 +94,17 @@ def whole(folder: Path) -> dict[str, Path]:
 
 
 def not_whole(where: str, count: int) -> StorageError:
-    """The error of a directory with `count` files and no manifest."""
+    """Build the error for a directory with `count` files and no manifest."""
     return StorageError(f"{where}: expected a whole directory, with {MANIFEST}; found {count} files without it")
 
 
 def digests(files: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of each file, by name."""
+    """Compute the SHA-256 of each file, by name."""
     return {name: sha256_of(path) for name, path in files.items()}
 
 
 def refuse_difference(ours: Mapping[str, str], theirs: Mapping[str, str], where: str) -> None:
-    """Raise a StorageError where what is there (`theirs`) is not what was to be stored (`ours`)."""
+    """Raise a StorageError if the existing files (`theirs`) differ from those to be stored (`ours`)."""
     differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if differing:
         raise StorageError(f"{where}: is there with other content ({some(differing)}), and is never overwritten")
@@ -112,12 +112,12 @@ def refuse_difference(ours: Mapping[str, str], theirs: Mapping[str, str], where:
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """A temporary sibling of `target` that takes its name when the block ends well.
+    """Make a temporary sibling of `target`, which gets that name if the block succeeds.
 
     Raises
     ------
     OSError
-        ENOTEMPTY or EEXIST where `target` is there and not empty
+        ENOTEMPTY or EEXIST if `target` exists and is not empty
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target)
@@ -164,7 +164,7 @@ def _fail(error: OSError) -> None:
 
 @contextmanager
 def _temporary(target: Path, content: bytes) -> Iterator[Path]:
-    """A sibling of `target` with this content, on the disk; it is gone after the block."""
+    """Write a temporary sibling of `target` with this content to the disk; it is removed after the block."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target)
     try:

@@ -1,4 +1,4 @@
-"""The online store: packed rows by id, for a service that asks for a few of many."""
+"""The online store: packed rows by id, for services that read a few of many."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,30 +17,30 @@ _PATIENCE = 30.0
 
 
 class OnlineStore(Protocol):
-    """Bytes by id. Every method may raise StorageError: the store is away, damaged, or not one of ours."""
+    """Bytes by id. Every method may raise StorageError: the store can't be reached, is damaged, or is not ours."""
 
     def get(self, ids: Sequence[str]) -> list[bytes | None]:
         """The values of ids in their order; None where there is none."""
         ...
 
     def put(self, rows: Iterable[tuple[str, bytes]]) -> None:
-        """Store values, all of them or none; a value takes the place of the one before."""
+        """Store all values or none; a value replaces the one before."""
         ...
 
 
 class SqliteOnlineStore:
-    """An SQLite file. An object belongs to one thread; any number of processes may read while one writes.
+    """An online store in an SQLite file. An object belongs to one thread; processes may read while one writes.
 
     Parameters
     ----------
     path : the file
-    new : whether it is made where it is not there
-    patience : seconds that a question waits where the file is locked
+    new : whether the file is made if it does not exist
+    patience : seconds that a query waits while the file is locked
 
     Raises
     ------
     StorageError
-        there is no such file, it is no store of ours, or it can't be opened
+        there is no such file, it is not one of our stores, or it can't be opened
 
     Examples
     --------

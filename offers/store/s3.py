@@ -115,7 +115,7 @@ class S3Store:
         raise StorageError(f"{where}: other writers held it {_CREATE_ATTEMPTS} times; try again")
 
     def _writer(self, key: str) -> str:
-        """Who created an object: ourselves, where the answer was lost and the client asked a second time."""
+        """Find who created an object. It may be this process, if an answer was lost and the client tried again."""
         return str((self.client.stat_object(self.bucket, self._name(key)).metadata or {}).get(_WRITER, ""))
 
     @property
@@ -129,7 +129,7 @@ class S3Store:
         return {name.removeprefix(f"{key}/") for name in self.keys(f"{checked(key)}/")}
 
     def _has(self, key: str) -> bool:
-        # GET rather than HEAD: only its answer tells a missing bucket from a missing object.
+        # GET instead of HEAD, because only its answer tells a missing bucket from a missing object.
         with errors(f"{self.uri}/{key}"):
             try:
                 self.client.get_object(self.bucket, self._name(key)).close()
@@ -160,7 +160,7 @@ class S3Store:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of s3://bucket/key; the key may be empty."""
+    """Split s3://bucket/key into bucket and key; the key may be empty."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket:
         raise StorageError(f"{uri!r}: expected s3://bucket/key, got no bucket")
@@ -168,7 +168,7 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def make_bucket(name: str, settings: S3Settings) -> None:
-    """Make a bucket where there is none, and see that it takes an object: a store may make one that it has no room for.
+    """Make a bucket if there is none, and check that it accepts an object, since a full store may make a bucket too.
 
     Raises
     ------
@@ -184,10 +184,10 @@ def make_bucket(name: str, settings: S3Settings) -> None:
 
 
 def connect(settings: S3Settings) -> Minio:
-    """A minio client that gives up within seconds; a StorageError where the endpoint is none.
+    """Build a minio client that gives up within seconds; raises StorageError for an invalid endpoint.
 
-    It signs with the keys of the settings, or else with those of their role, which it asks for when it needs them.
-    Where there is neither it asks as anybody, as public buckets allow.
+    It signs with the settings' keys, or with those of their role, which it gets when it needs them. Without either it
+    sends anonymous requests, which public buckets allow.
     """
     if not settings.endpoint:
         raise StorageError("OFFERS_S3_ENDPOINT: expected http://host:9000 or https://host, but it is not set")
@@ -207,7 +207,7 @@ def connect(settings: S3Settings) -> Minio:
 
 @contextmanager
 def errors(where: str) -> Iterator[None]:
-    """Turn what the minio client raises into a StorageError of one sentence that begins with `where`."""
+    """Turn the minio client's errors into a StorageError of one sentence that begins with `where`."""
     passes = False
     try:
         yield

@@ -12,16 +12,16 @@ from offers.store.directory import DirectoryStore
 class Store(Protocol):
     """Objects by key. A directory is immutable, and whole once its manifest.json is there.
 
-    Every method may raise StorageError: bad or absent key, disk full, no permission, bucket or server away.
+    Every method may raise StorageError: bad or missing key, full disk, no permission, bucket or server not reachable.
     """
 
     @property
     def uri(self) -> str:
-        """What people call this store."""
+        """The store's name for people."""
         ...
 
     def put_directory(self, local: Path, key: str) -> None:
-        """Store the files under `local`, manifest.json among them; a no-op if `key` holds the same already.
+        """Store the files under `local`, which include manifest.json; does nothing if `key` has the same files already.
 
         Raises
         ------
@@ -31,7 +31,7 @@ class Store(Protocol):
         ...
 
     def get_directory(self, key: str, local: Path) -> None:
-        """Copy a whole directory to `local`, which must be absent or empty; all of it appears, or nothing."""
+        """Copy a whole directory to `local`, which must be absent or empty; either all of it appears or nothing."""
         ...
 
     def exists(self, key: str) -> bool:
@@ -39,7 +39,7 @@ class Store(Protocol):
         ...
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Keys of all objects that begin with `prefix`, sorted; those of half directories too."""
+        """List the keys of all objects that begin with `prefix`, sorted, including those of incomplete directories."""
         ...
 
     def read_bytes(self, key: str) -> bytes:
@@ -51,9 +51,9 @@ class Store(Protocol):
         ...
 
     def create(self, key: str, content: bytes) -> bool:
-        """Write one object where there is none; False where there is one, which stays as it is.
+        """Write one object if there is none; returns False if there is one, which stays as it is.
 
-        Of writers that create the same key at once, on any machines, one alone gets True, even if all write the same.
+        If several writers on any machines create the same key at once, only one gets True, even for equal content.
         """
         ...
 
