@@ -4,12 +4,12 @@ OffersError
 ├── ContractError    the contract file is wrong
 ├── CatalogueError   the catalogue file is wrong, or does not fit the contract
 ├── CampaignError    the campaign file is wrong, or its constraints can't all hold
-├── SourceError      the data can't be had, or is not what the contract says it is
+├── SourceError      the data can't be fetched, or is not what the contract says it is
 ├── DataError        the rows break the contract
 ├── GateError        the gate can't be asked, or the candidate did not pass it
 ├── BundleError      a model bundle is damaged, incomplete or foreign
-├── LedgerError      the ledger is damaged, or its rules refuse what is asked
-├── PolicyError      the policy is asked for what it can't rank
+├── LedgerError      the ledger is damaged, or its rules refuse an action
+├── PolicyError      the policy can't rank what it is asked to rank
 ├── RequestError     a request to a service breaks the contract
 │   └── RequestTooLarge  it holds more rows than one request may
 ├── ServiceError     a service can't be started
@@ -18,9 +18,9 @@ OffersError
 
 
 class OffersError(Exception):
-    """A mistake that the caller can mend; its message says what was expected, what arrived, where, what to do.
+    """A mistake that the caller can correct; its message says what was expected, what arrived, where, what to do.
 
-    `passes` is true of a fault that may be over in a moment, as another machine was away.
+    `passes` is true for a fault that may be over in a moment, such as another machine that can't be reached.
     """
 
     def __init__(self, message: str = "", passes: bool = False) -> None:
@@ -29,15 +29,15 @@ class OffersError(Exception):
 
 
 class ContractError(OffersError):
-    """The contract file is wrong: names its line and key."""
+    """The contract file is wrong; the message names line and key."""
 
 
 class CatalogueError(OffersError):
-    """The catalogue file is wrong, or does not fit the contract: names its line and key."""
+    """The catalogue file is wrong, or does not fit the contract; the message names line and key."""
 
 
 class CampaignError(OffersError):
-    """The campaign file is wrong, names what no offer has, or its constraints can't all hold."""
+    """The campaign file is wrong or names an attribute that no offer has, or its constraints can't all hold."""
 
 
 class SourceError(OffersError):
@@ -57,24 +57,24 @@ class BundleError(OffersError):
 
 
 class LedgerError(OffersError):
-    """The ledger does not hold, or the actor may not do what is asked: names the entry, the release or the key."""
+    """The ledger is not valid, or the actor lacks the right; the message names the entry, the release or the key."""
 
 
 class PolicyError(OffersError):
-    """The policy is asked for what it can't rank: a column or a propensity is missing, an offer is unknown, k is 0."""
+    """The policy can't rank: a column or a propensity is missing, an offer is unknown, or k is 0."""
 
 
 class RequestError(OffersError):
-    """A request to a service breaks the contract: names the field, what was expected and what arrived."""
+    """A request to a service breaks the contract; the message names the field, what was expected, what arrived."""
 
 
 class RequestTooLarge(RequestError):  # noqa: N818
-    """A request holds more rows, or more bytes, than one request may."""
+    """A request has more rows or more bytes than are allowed."""
 
 
 class ServiceError(OffersError):
-    """A service can't be started: a port is taken, an address is not this machine's."""
+    """A service can't be started or reached: a port is taken, an address is not this machine's, nothing answers."""
 
 
 class StorageError(OffersError):
-    """A result can't be written or read: disk full, no permission, object store away."""
+    """A result can't be written or read: the disk is full, permission is missing, the store can't be reached."""

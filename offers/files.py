@@ -1,4 +1,4 @@
-"""Files on this machine: what the steps of a pipeline hand on, and what to say when one can't be read or written."""
+"""Files on this machine: the files that a pipeline's steps hand on, and sentences for errors of the disk."""
 
 import errno
 import hashlib
@@ -34,7 +34,7 @@ _REASONS = {
 
 
 def save(directory: Path, name: str, content: "BaseModel | pd.DataFrame") -> None:
-    """Write a record as JSON, or a table as Parquet, into a directory that is made where it is not there.
+    """Write a record as JSON, or a table as Parquet, into a directory, which is made if it does not exist.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def save(directory: Path, name: str, content: "BaseModel | pd.DataFrame") -> Non
 
 
 def new_text(path: Path, text: str) -> None:
-    """Write a text file; raises StorageError where there is one of that name already."""
+    """Write a text file; raises StorageError if a file of that name exists already."""
     with os_errors(path), path.open("x", encoding="utf-8") as file:
         file.write(text)
 
@@ -72,14 +72,14 @@ def os_errors(where: Path, kind: type[OffersError] = StorageError) -> Iterator[N
 
 
 def path_of(uri: str) -> Path:
-    """The path that a path or a file:// URI names."""
+    """Turn a path or a file:// URI into a path."""
     if not uri.startswith("file://"):
         return Path(uri)
     return Path(unquote(uri.removeprefix("file://").removeprefix("localhost")))
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Compute the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -94,7 +94,7 @@ def sync(path: Path) -> None:
 
 
 def settle(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, and give it its own once it is on the disk."""
+    """Write a file under another name, and rename it once it is on the disk, so that it is never seen half-written."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         write(unfinished)

@@ -1,4 +1,4 @@
-"""Requests to other services: one deadline in all, small answers, no redirects, no proxy of the environment."""
+"""Requests to other services, with one deadline for everything, small answers, no redirects and no proxy."""
 
 import asyncio
 import ssl
@@ -21,9 +21,9 @@ class Peer:
 
     Attributes
     ----------
-    url : where it takes requests
-    seconds : for a request and its whole answer
-    authorities : PEM file of whom to trust in its stead; by default the system's
+    url : address that takes requests
+    seconds : deadline for a request and its whole answer
+    authorities : PEM file of the certificate authorities to trust; by default the system's
     """
 
     url: httpx.URL
@@ -36,7 +36,7 @@ class Peer:
         Raises
         ------
         ServiceError
-            the file of authorities can't be read
+            the file of certificate authorities can't be read
         """
         verify: ssl.SSLContext | bool = True
         if self.authorities is not None:
@@ -54,12 +54,12 @@ class Peer:
         return await self._ask(client, "POST", content, headers)
 
     async def get(self, client: httpx.AsyncClient, headers: Mapping[str, str] = NO_HEADERS) -> httpx.Response:
-        """Read what is at the address.
+        """Get the content at the address.
 
         Raises
         ------
         httpx.HTTPError
-            there is no answer by the deadline, none of HTTP, or one of more than `ANSWER_BYTES`
+            there is no answer by the deadline, it is not HTTP, or it has more than `ANSWER_BYTES`
         """
         return await self._ask(client, "GET", None, headers)
 
@@ -82,12 +82,12 @@ class Peer:
 
 
 def peer(name: str, url: str, seconds: float, authorities: Path | None = None) -> Peer:
-    """Check an address that somebody has given as `name`.
+    """Check an address that was given as `name`.
 
     Raises
     ------
     ServiceError
-        it is not one of HTTP, or holds a password, which logs would tell
+        it is not an HTTP address, or contains a password, which logs would reveal
     """
     try:
         parsed = httpx.URL(url)

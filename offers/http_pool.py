@@ -1,4 +1,4 @@
-"""Blocking requests of other libraries' clients, of S3 and Kubeflow: bounded as those of `offers.http_client`."""
+"""Blocking requests for the clients of S3 and Kubeflow, with the same bounds as `offers.http_client`."""
 
 import io
 import socket
@@ -28,10 +28,10 @@ _begun: ContextVar[float] = ContextVar("begun")
 
 
 class Pool(urllib3.PoolManager):
-    """Connections that are tried again and given up within seconds; they know no proxy and follow no redirect.
+    """Connections that retry and give up within seconds; they use no proxy and follow no redirect.
 
-    An answer that drips is cut after `ANSWER_SECONDS`, however often it sends a byte. One that is read whole may have
-    `LISTING_BYTES`; one that the caller streams, as many as it has announced.
+    A slow answer is cut off after `ANSWER_SECONDS`, even if bytes keep arriving. An answer that is read whole may have
+    `LISTING_BYTES` bytes; an answer that the caller streams may have as many as it announced.
     """
 
     def __init__(self, secure: bool = False) -> None:
@@ -47,7 +47,7 @@ class Pool(urllib3.PoolManager):
     def urlopen(self, method: str, url: str, redirect: bool = False, **kw: Any) -> BaseHTTPResponse:  # type: ignore[override]
         whole = kw.pop("preload_content", True)
         if kw.get("timeout") is None:
-            # Kubeflow's client says None, which would be forever.
+            # Kubeflow's client passes None, which would mean to wait forever.
             kw.pop("timeout", None)
         token = _begun.set(time.monotonic())
         try:
@@ -58,7 +58,7 @@ class Pool(urllib3.PoolManager):
 
 
 def _context() -> ssl.SSLContext:
-    # Imported here: whoever speaks plain HTTP needs none of it.
+    # Imported here because plain HTTP does not need it.
     from httpx import create_ssl_context
 
     return create_ssl_context()
@@ -82,7 +82,7 @@ def _read(answer: BaseHTTPResponse, method: str, url: str) -> HTTPResponse:
 
 
 class _Answer(RawAnswer):
-    """Reads until the deadline, and no more than its length, or than an answer without one may have."""
+    """Reads until the deadline, and at most the announced length, or the limit for answers without one."""
 
     def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
         source = _Source(sock, _begun.get(time.monotonic()))
@@ -96,7 +96,7 @@ class _Answer(RawAnswer):
 
 
 class _Source(io.RawIOBase):
-    """What a connection sends, as the standard library's client asks a socket for it."""
+    """The bytes of a connection, in the form of a socket's file for the standard library's HTTP client."""
 
     def __init__(self, sock: socket.socket, begun: float) -> None:
         self._sock, self._begun, self._bytes, self.most = sock, begun, 0, LISTING_BYTES

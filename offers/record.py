@@ -4,6 +4,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """A frozen record. A field that it does not know is refused, so that nothing is read that was not meant."""
+    """A frozen record. It refuses unknown fields, so that a misspelt field is not ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,7 +13,7 @@ from offers.record import Record
 class S3Settings(Record):
     """How to reach the object store; `secure` means https.
 
-    Where there are no keys, the role `role_arn` is asked for at `sts`, by the token in `token_file`; an empty `sts` is
+    Without keys, `sts` gives those of the role `role_arn` in exchange for the token in `token_file`. An empty `sts` is
     the region's own.
     """
 
@@ -29,7 +29,7 @@ class S3Settings(Record):
 
 
 class LineageSettings(Record):
-    """Where OpenLineage's events go: a file in the home of settings, or the server at `url`; nowhere where `off`."""
+    """The destination of OpenLineage events: the server at `url`, else a file in `Settings.home`; none if `off`."""
 
     url: str = ""
     key: SecretStr = SecretStr("")
@@ -38,14 +38,14 @@ class LineageSettings(Record):
 
 
 class Settings(Record):
-    """Where things are.
+    """Locations and other settings of a process.
 
-    `home` holds downloads, runs and bundles; `data_dir` the files that a user has already; `kubeflow` is the address
-    of Kubeflow Pipelines. `ledger` is the store of ledger and releases, `home` where it is empty; `key` is the file of
-    the private key that signs, one in `home` where it is None. `tracking` is the URI of MLflow: a file in `home` where
-    it is empty, none where it is `off`; `tracking_run` is the run of MLflow that Kubeflow has begun. A bundle is
-    opened only where one of `signers`, files of public keys, has signed it, where there are any. `patience` is for how
-    many seconds a step of a pipeline waits for what is away.
+    `home` holds downloads, runs and bundles, and `data_dir` files that a user has already. `kubeflow` is the address of
+    Kubeflow Pipelines. `ledger` is the store of ledger and releases; if empty, it is `home`. `key` is the file of the
+    private key that signs; if None, it is one in `home`. `tracking` is the URI of MLflow; if empty, it is a file in
+    `home`, and `off` means no MLflow. `tracking_run` is the MLflow run that Kubeflow began. If there are `signers`,
+    files of public keys, a bundle is opened only if one of them has signed it. `patience` is the number of seconds for
+    which a pipeline's step waits for a store or service that can't be reached.
     """
 
     home: Path = Path(".offers")
@@ -64,8 +64,8 @@ class Settings(Record):
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
         """Read OFFERS_HOME, _DATA_DIR, _KUBEFLOW_URL, _LEDGER, _KEY, _MLFLOW, _SIGNERS, _PATIENCE, _S3_ENDPOINT.
 
-        The last is a URL. Of others' variables: AWS_*, MLFLOW_TRACKING_URI, MLFLOW_RUN_ID, OPENLINEAGE_URL, _API_KEY,
-        _NAMESPACE and _DISABLED.
+        The last is a URL. Variables of other tools that are read, too: AWS_*, MLFLOW_TRACKING_URI, MLFLOW_RUN_ID,
+        OPENLINEAGE_URL, _API_KEY, _NAMESPACE and _DISABLED.
         """
         endpoint, token = env.get("OFFERS_S3_ENDPOINT", ""), env.get("AWS_WEB_IDENTITY_TOKEN_FILE", "")
         return cls(

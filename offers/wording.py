@@ -10,7 +10,7 @@ Say = Callable[[str], None]
 
 
 def shown(value: Any) -> str:
-    """A value as JSON writes it, cut to a length that fits a sentence."""
+    """Write a value as JSON does, cut to a length that fits a sentence."""
     if isinstance(value, str):
         return repr(value[:60] + "…" if len(value) > 60 else value)
     if isinstance(value, bytes):
@@ -30,13 +30,13 @@ def _shown_float(value: float) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first dozen of many names, for a message."""
+    """List the first dozen of many names, for a message."""
     head = ", ".join(name if name.isprintable() else repr(name) for name in names[:12])
     return head + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def counted(count: int, noun: str) -> str:
-    """A number with its noun, whose plural ends in s.
+    """Write a number with its noun, whose plural ends in s.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def spoken(span: timedelta) -> str:
-    """A span of time as people say it, cut to whole days, hours or minutes."""
+    """Write a span of time as people say it, cut to whole days, hours or minutes."""
     seconds = span.total_seconds()
     for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         count = int(seconds // length)

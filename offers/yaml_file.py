@@ -1,4 +1,4 @@
-"""Strict YAML: the project's files, read into pydantic models, with every mistake explained by line and key."""
+"""Strict YAML: reads the project's files into pydantic models, and explains every mistake by line and key."""
 
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ _NO_TEXT = ("true", "false", "null")
 _LABELS = ("name", "id", "reason")
 
 
-# By pydantic's type of error, or by its beginning.
+# What was expected, by pydantic's type of error or its beginning.
 _EXPECTED = {
     "int": "a whole number",
     "int_from": "a whole number",
@@ -63,7 +63,7 @@ _FORMS: dict[str, str] = {}
 
 
 def form(pattern: str, words: str) -> Any:
-    """A field whose text keeps to a pattern, for which messages have words of their own."""
+    """Define a text field with a pattern, which messages describe by `words`."""
     _FORMS[pattern] = words
     return Field(pattern=pattern)
 
@@ -73,13 +73,13 @@ class Section(Record):
 
 
 def refuse(problems: Iterable[Problem]) -> None:
-    """Refuse a section, from one of its validators, for the first of its problems."""
+    """Refuse a section for the first of its problems; to be called in the section's validators."""
     for key, problem in problems:
         raise PydanticCustomError("inconsistent", "{problem}", {"key": key, "problem": problem})
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which only true and false are booleans (no, yes and on are words) and a key stands once."""
+    """YAML in which only true and false are booleans (no, yes and on are words) and each key occurs once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys: set[str] = set()
@@ -109,23 +109,23 @@ class Document:
     content: dict[str, Any]
 
     def into(self, kind: type[Content]) -> Content:
-        """Validate the content into a model; raises `error`, naming line and key of each mistake."""
+        """Validate the content as a model; raises `error`, which names line and key of each mistake."""
         try:
             return kind.model_validate(self.content)
         except ValidationError as error:
             raise self.error("; ".join(islice(self._explained(error.errors()), _SHOWN))) from None
 
     def refuse(self, problems: Iterable[Problem]) -> None:
-        """Raise `error` if there is any problem, naming line and key of each."""
+        """Raise `error` if there are problems; it names line and key of each."""
         sentences = [self._at(key, problem) for key, problem in islice(problems, _SHOWN)]
         if sentences:
             raise self.error("; ".join(sentences))
 
     def _explained(self, details: Iterable[Any]) -> Iterator[str]:
-        """One sentence for each place: where a value may be of several kinds, every kind finds its own fault."""
+        """Yield one sentence per place; pydantic reports several faults where a value may be of several kinds."""
         places: dict[tuple[str | int, ...], list[Any]] = {}
         for detail in details:
-            # Of a value of several kinds, pydantic puts the kind that it tried, as in tuple[float, float].
+            # For a value of several kinds, pydantic adds the kind that it tried, such as tuple[float, float].
             location = [part for part in detail["loc"] if "[" not in str(part)]
             location += detail.get("ctx", {}).get("key", ())
             places.setdefault(tuple(location), []).append(detail)
@@ -156,7 +156,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: its noun in messages, the package of the shipped ones, keys to expect, the error for mistakes."""
+    """A kind of file: its noun in messages, the package of the shipped files, expected keys, the error class."""
 
     noun: str
     package: str
@@ -169,12 +169,12 @@ class Kind:
         return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
     def find(self, where: str) -> tuple[str, str]:
-        """Text and origin of a shipped file by its name, of a file by its path, or of YAML text itself.
+        """Find text and origin of a shipped file by its name, of a file by its path, or of YAML text itself.
 
         Raises
         ------
         OffersError
-            `error`: there is no such file, or it can't be read
+            as the class `error`: there is no such file, or it can't be read
         """
         if "\n" in where:
             return where, self.noun
@@ -190,7 +190,7 @@ class Kind:
         raise self.error(f"{self.noun} {where!r}: {expected}")
 
     def read(self, text: str, origin: str) -> Document:
-        """Read YAML text; raises `error` where it is not plain YAML with keys."""
+        """Read YAML text; raises `error` if it is not plain YAML with keys."""
         try:
             root = yaml.compose(text, Loader=_Loader)
             if root is not None and _aliased(root) > _MOST_ALIASED:
@@ -212,7 +212,7 @@ class Kind:
 
 
 def _expectation(detail: Any) -> str:
-    """What was expected where pydantic found a fault, in words of the file and not of Python."""
+    """Describe what was expected where pydantic found a fault, in words of the file instead of Python."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "string_pattern_mismatch":
         return _FORMS[context["pattern"]]
@@ -231,7 +231,7 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _aliased(root: yaml.Node) -> int:
-    """How many values stand in a document by way of its aliases; each node counts once for itself."""
+    """Count the values that a document's aliases expand to; each node counts once for itself."""
     sizes: dict[int, int | None] = {}
 
     def size(node: yaml.Node) -> int:
@@ -246,7 +246,7 @@ def _aliased(root: yaml.Node) -> int:
 
 
 def _line_of(root: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, list[str]]:
-    """The line of the deepest node on the way to `location`, and the way with parts of a list by their label."""
+    """Find the line of the deepest node on the way to `location`, and that way with list entries by their labels."""
     node, line, path = root, 1, []
     for part in location:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
@@ -270,7 +270,7 @@ def _label(node: yaml.Node) -> str | None:
 
 
 def flow(value: Any) -> str:
-    """A value in one line of YAML, as `Kind.read` takes it."""
+    """Write a value as one line of YAML, which `Kind.read` can read."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {flow(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list | tuple):
