@@ -1,1 +1,1 @@
-"""Kubeflow pipelines, and how they are compiled and run."""
+"""Kubeflow pipelines: their definitions, and how they are compiled, run and followed."""

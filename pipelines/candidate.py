@@ -1,4 +1,4 @@
-"""What pipelines that make a bundle have in common: rows before there is a candidate, the gate after."""
+"""The common parts of pipelines that make a bundle: the steps on data before the candidate, the gate after it."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def prepared(contract: str, source: str) -> Any:
 
 
 def judged(contract: str, gold: Any, model: Any, champion: str, publish: str, service: str, smoke_url: str) -> Any:
-    """Add evaluation and gate to a pipeline, then packaging and deployment of what passed; returns the verdict."""
+    """Add evaluation and gate to a pipeline, then packaging and deployment if the gate passes; returns the verdict."""
     measured = placed(steps.evaluate(contract=contract, gold=gold, model=model, champion=champion))
     evaluation = measured.outputs["evaluation"]
     verdict = placed(steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation))

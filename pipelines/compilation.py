@@ -1,4 +1,4 @@
-"""Compile a pipeline to the YAML that Kubeflow and the local runner read."""
+"""Compiles a pipeline to the YAML that Kubeflow and the local runner read."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +22,12 @@ def compile_pipeline(name: str, path: Path) -> Path:
 
 
 def arguments_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for a pipeline, of those that are given; one that is empty is left to the pipeline's default.
+    """Choose a pipeline's arguments among options; an empty option is left to the pipeline's default.
 
     Raises
     ------
     ServiceError
-        there is no such pipeline, it takes no argument of a name, or it needs one that is missing
+        there is no such pipeline, it has no argument of an option's name, or a required argument is missing
     """
     if name not in PIPELINES:
         raise ServiceError(f"pipeline {name!r}: expected one of {', '.join(PIPELINES)}")
@@ -41,7 +41,7 @@ def arguments_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _typed(pipeline: str, key: str, kind: str, value: Any) -> Any:
-    """An argument in the type of its input: Kubeflow would refuse a text for a number only when the run begins."""
+    """Convert an argument to the type of its input, since Kubeflow refuses a wrong type only when the run begins."""
     if not isinstance(value, str) or kind == "String":
         return value
     if kind == "Boolean" and value in ("true", "false"):

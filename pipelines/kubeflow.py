@@ -1,4 +1,4 @@
-"""Runs on a cluster: submit, schedule and follow them through the API of Kubeflow Pipelines."""
+"""Submits, schedules and follows runs on a cluster through the API of Kubeflow Pipelines."""
 
 import asyncio
 import io
@@ -36,10 +36,10 @@ _HEALTH, _HEALTH_SECONDS = "/apis/v2beta1/healthz", 5.0
 
 @dataclass(frozen=True)
 class ClusterRun:
-    """A run as Kubeflow tells of it; `lost_at` names Kubeflow's own task that it failed at, `root` where it keeps logs.
+    """A run as Kubeflow reports it.
 
-    Of a run from a list the steps are unknown, and so are `lost_at` and, but for `Kubeflow.runs`, whether its gate
-    refused.
+    `lost_at` names Kubeflow's own task at which the run failed, and `root` the place of its logs. For a run from a list
+    the steps and `lost_at` are unknown; only `Kubeflow.runs` knows whether its gate refused.
     """
 
     id: str
@@ -60,7 +60,7 @@ class ClusterRun:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Runs that begin by the clock."""
+    """Runs that begin at the times of a cron line."""
 
     id: str
     name: str
@@ -74,7 +74,7 @@ class Kubeflow:
     Raises
     ------
     ServiceError
-        nothing answers there, or not Kubeflow Pipelines; of every method too
+        nothing answers there, or it is not Kubeflow Pipelines; every method may raise this
     """
 
     def __init__(self, url: str) -> None:
@@ -87,7 +87,7 @@ class Kubeflow:
             self._client.bound()
 
     def submit(self, package: Path, arguments: Mapping[str, Any], name: str) -> ClusterRun:
-        """Start a run of a compiled pipeline, or find the one that has this name already."""
+        """Start a run of a compiled pipeline, or find the run that has this name already."""
         with self._calls():
             if same := self.find(name):
                 return same
@@ -98,27 +98,28 @@ class Kubeflow:
             return _run(answer.run_info)
 
     def find(self, name: str) -> ClusterRun | None:
-        """How the newest run of a name stands, step by step; None where there is none."""
+        """Get the newest run of a name, with its steps; None where there is none."""
         with self._calls(f"run {name!r}"):
             runs = self._client.list_runs(filter=_named(name), sort_by="created_at desc").runs
             return _run(self._client.get_run(runs[0].run_id)) if runs else None
 
     def run(self, run: str) -> ClusterRun:
-        """How one run stands, step by step; it is asked for by its name or its id."""
+        """Get a run by its name or its id, with its steps."""
         with self._calls(f"run {run!r}"):
             return self.find(run) or _run(self._client.get_run(run))
 
     def runs(self, number: int = 10) -> list[ClusterRun]:
-        """The newest runs, the newest first."""
+        """List the newest runs, the newest first."""
         with self._calls():
             newest = self._client.list_runs(page_size=number, sort_by="created_at desc").runs or []
-            # Only the steps of a successful run show whether it has made a model.
+            # Only the steps of a successful run show whether its gate passed a model.
             return [_run(self._client.get_run(run.run_id) if run.state == "SUCCEEDED" else run) for run in newest]
 
     def schedule(self, package: Path, arguments: Mapping[str, Any], name: str, cron: str) -> str:
-        """Run a compiled pipeline again and again, one run at a time, by a cron line of six fields; gives its id.
+        """Schedule a compiled pipeline by a cron line of six fields, one run at a time; returns the schedule's id.
 
-        A schedule of that name is replaced: first the new one is made, then the old one ended, as by `unschedule`.
+        An existing schedule of that name is replaced: the new one is made first, then the old one ended as by
+        `unschedule`.
         """
         if (fields := len(cron.split())) != 6:
             expected = "expected six fields, second minute hour day month weekday"
@@ -139,7 +140,7 @@ class Kubeflow:
             return str(answer.recurring_run_id)
 
     def unschedule(self, name: str) -> None:
-        """End a schedule: no further run begins; one that is under way goes on, and what runs have said stays."""
+        """End a schedule: no further run begins. A run that is under way goes on, and logs of runs are kept."""
         with self._calls(f"schedule {name!r}"):
             old = self._schedules(name)
             if not any(_enabled(recurring) for recurring in old):
@@ -147,13 +148,13 @@ class Kubeflow:
             self._end(old)
 
     def schedules(self) -> list[Schedule]:
-        """The schedules that begin runs, by name."""
+        """List the active schedules, sorted by name."""
         with self._calls():
             enabled = [recurring for recurring in self._schedules() if _enabled(recurring)]
         return sorted((_schedule(recurring) for recurring in enabled), key=lambda schedule: schedule.name)
 
     def page(self, run: ClusterRun) -> str:
-        """Where a person sees the run."""
+        """Build the address of the run's page."""
         return f"{self.url}/#/runs/details/{run.id}"
 
     def _schedules(self, name: str = "") -> list[Any]:
@@ -161,9 +162,10 @@ class Kubeflow:
         return list(answer.recurring_runs or ())
 
     def _end(self, schedules: Iterable[Any]) -> None:
-        """Switch schedules off; those that were long ago are deleted.
+        """Disable schedules; those that were disabled long ago are deleted.
 
-        Kubeflow deletes with a schedule the workflows, pods and logs of its runs, those under way as well.
+        They are not deleted at once, because Kubeflow then also deletes the workflows, pods and logs of their runs,
+        even of runs that are under way.
         """
         for recurring in schedules:
             if _enabled(recurring):
@@ -174,7 +176,7 @@ class Kubeflow:
     @contextmanager
     def _calls(self, what: str = "the request") -> Iterator[None]:
         try:
-            # The client prints links for notebooks.
+            # The client prints links, which are meant for notebooks.
             with redirect_stdout(io.StringIO()):
                 yield
         except kfp_server_api.ApiException as error:
@@ -186,10 +188,10 @@ class Kubeflow:
 
 
 class _Client(Client):
-    """Kubeflow's client over our connections: its own wait for ever, follow redirects, and read without end."""
+    """Kubeflow's client over our own connections; its default ones wait for ever, follow redirects and read all."""
 
     def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
-        # The constructor itself may ask for it, and would sleep and try five times; `_check` has seen it answer.
+        # The constructor may call this, and would sleep and retry five times; `_check` has already got an answer.
         self.bound()
         return self._healthz_api.healthz_service_get_healthz()
 
@@ -199,7 +201,7 @@ class _Client(Client):
 
 
 def _check(url: str, token: str) -> None:
-    """Ask for its health first: the client itself would try for half a minute and print each failure."""
+    """Check Kubeflow's health first, because the client itself would retry for half a minute and print each failure."""
     remedy = "set OFFERS_KUBEFLOW_URL, or name it with --kubeflow"
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
@@ -220,7 +222,7 @@ async def _health(kubeflow: Peer, headers: Mapping[str, str]) -> httpx.Response:
 
 
 def _token() -> str:
-    """The token of this process, where there is one; a file, as the cluster renews it."""
+    """Read this process's token, if there is one; it comes from a file, because the cluster renews it."""
     file = os.environ.get(TOKEN_FILE, "")
     try:
         return Path(file).read_text("utf-8").strip() if file else ""

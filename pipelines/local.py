@@ -1,7 +1,7 @@
-"""Run a compiled pipeline on this machine, without a cluster: the file that Kubeflow would run, step by step.
+"""Runs a compiled pipeline on this machine, without a cluster: the same file that Kubeflow would run.
 
-`run` starts kfp in a child process, keeps its log in a file, and turns what it says into events. The child is
-this module as a program: `python -m pipelines.local PACKAGE ARGUMENTS ROOT`.
+`run` starts kfp in a child process, keeps its log in a file, and reads the progress of the steps from it. The child is
+this module as a program: `python -m pipelines.local PACKAGE DIRECTORY`.
 """
 
 import json
@@ -30,7 +30,7 @@ _DISK_FULL = re.compile(r"OSError: \[Errno (?:28|122)\]")
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a run: what it is called, how it stands, how long it took, and what it last said."""
+    """One step of a run: its name, its state, its duration, and its last line of output."""
 
     name: str
     state: Literal["running", "done", "failed"]
@@ -52,13 +52,13 @@ class LocalRun:
         return self.directory / "kfp.log"
 
     def artifact(self, step: str, name: str) -> Path | None:
-        """Path of what a step handed on, or None if it did not get so far."""
+        """Find the path of a step's artifact; None if the run did not get that far."""
         matches = sorted((self.directory / "root").glob(f"*/{step}/{name}"))
         return matches[-1] if matches else None
 
     @property
     def bundle(self) -> Path | None:
-        """Path of the bundle that the run made, or None where the gate refused or the run failed."""
+        """Path of the bundle that the run made; None where the gate refused or the run failed."""
         packaged = self.artifact("package", "bundle")
         return next(packaged.iterdir()) if packaged is not None else None
 
@@ -71,13 +71,13 @@ def run(
     Parameters
     ----------
     package : the compiled pipeline's YAML
-    directory : of this run; made, and never cleared
-    shown : called when a step starts, says something or ends
+    directory : this run's directory; it is made, and never cleared
+    shown : called when a step starts, prints something or ends
 
     Returns
     -------
-    Run
-        `mistake` is the one sentence of an error that the user can mend; it is empty where a run failed otherwise
+    LocalRun
+        its `mistake` is the sentence of an error that the user can correct; empty where the run failed otherwise
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "arguments.json").write_text(json.dumps(dict(arguments), indent=1), "utf-8")
@@ -99,7 +99,7 @@ def run(
 
 
 def _kept(lines: IO[str], log: RawIOBase) -> Iterator[str]:
-    """Pass lines on, and write them to the log as long as the disk takes them."""
+    """Pass lines on, and write them to the log as long as the disk has room."""
     for line in lines:
         plain = _COLOUR.sub("", line)
         with suppress(OSError):
@@ -108,7 +108,7 @@ def _kept(lines: IO[str], log: RawIOBase) -> Iterator[str]:
 
 
 def _follow(state: LocalRun, line: str, started: float) -> float:
-    """Take in one line of kfp's log; returns when the running step began."""
+    """Read one line of kfp's log into the state; returns the moment at which the running step began."""
     if match := _STARTED.search(line):
         state.steps[match[1]] = Step(match[1], "running")
         return time.monotonic()
@@ -139,7 +139,7 @@ def _main(package: str, directory: str) -> None:
 
 
 def _without_waits(package: str) -> str:
-    """Drop retries and their waits: here a step fails by a mistake of the user's, not by a node that went away."""
+    """Drop retries and their waits, because here a step fails by a user's mistake and not by a lost node."""
     documents = list(yaml.safe_load_all(package))
     spec = documents[0]
     for dag in (spec["root"], *spec["components"].values()):

@@ -1,4 +1,4 @@
-"""What the steps of a run on a cluster have said: from their pods, or from what Kubeflow has kept of them."""
+"""Logs of a cluster run's steps, from their pods or from the store where Kubeflow keeps them."""
 
 import json
 import re
@@ -25,7 +25,7 @@ _RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b.*")
 
 @dataclass(frozen=True)
 class StepLog:
-    """Log of one try of a step; `end` says how its container ended, where that was not well."""
+    """Log of one try of a step; `end` says how its container ended, if it failed."""
 
     step: str
     text: str
@@ -33,12 +33,12 @@ class StepLog:
 
     @property
     def lines(self) -> list[str]:
-        """What the step itself has said."""
+        """The lines that the step itself printed."""
         return list(_own(self.text))
 
     @property
     def reason(self) -> str:
-        """Why the step has ended so, in one sentence."""
+        """The reason for the step's end, in one sentence."""
         lines = self.lines
         ours = next((match["sentence"] for line in reversed(lines) if (match := MISTAKE.match(line))), "")
         raised = next((line for line in reversed(lines) if _RAISED.fullmatch(line)), "")
@@ -47,7 +47,7 @@ class StepLog:
 
 
 def pod_logs(run: str, namespace: str, api: client.CoreV1Api) -> list[StepLog]:
-    """Logs of a run's steps, the earliest first, from its pods; none where they are gone.
+    """Read the logs of a run's steps from its pods, the earliest first; empty where the pods are gone.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def pod_logs(run: str, namespace: str, api: client.CoreV1Api) -> list[StepLog]:
 
 
 def kept_logs(run: str, pipeline: str, store: Store) -> list[StepLog]:
-    """Logs of a run's steps from the store where Kubeflow keeps them; of each step the last try, in no order.
+    """Read the logs of a run's steps from the store where Kubeflow keeps them: the last try of each, in no order.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def kept_logs(run: str, pipeline: str, store: Store) -> list[StepLog]:
     Raises
     ------
     StorageError
-        the store is away, or refuses
+        the store can't be reached, or refuses
     """
     prefix = f"{pipeline}/{run}/"
     keys = [key for key in store.keys(prefix) if key.rpartition("/")[2].startswith("executor-logs")]
@@ -88,7 +88,7 @@ def kept_logs(run: str, pipeline: str, store: Store) -> list[StepLog]:
 def _own(text: str) -> Iterator[str]:
     block = False
     for line in text.splitlines():
-        # What the executor got and what it gives is JSON, over many lines.
+        # The executor prints its input and its output as JSON of many lines.
         if block or line == "{":
             block = line != "}"
         elif _FOREIGN.match(line):
@@ -98,7 +98,7 @@ def _own(text: str) -> Iterator[str]:
 
 
 def _step(pod: Any) -> str:
-    """Name of the step whose container a pod runs; empty of a pod that is none, such as a driver's."""
+    """Name the step whose container a pod runs; empty for a pod of no step, such as a driver's."""
     if not any(container.name == "main" for container in pod.spec.containers):
         return ""
     *_, step, last = ["", *re.sub(r"\(\d+\)", "", (pod.metadata.annotations or {}).get(NODE, "")).split(".")]
@@ -122,7 +122,7 @@ def _log(api: client.CoreV1Api, pod: str, namespace: str) -> str:
     try:
         return str(api.read_namespaced_pod_log(pod, namespace, container="main"))
     except client.ApiException as error:
-        # So a kubelet answers for a container that has not begun, and its message says what it waits for.
+        # This is a kubelet's answer for a container that has not started; its message says what it waits for.
         if error.status != HTTPStatus.BAD_REQUEST:
             raise
         return str(json.loads(error.body)["message"])

@@ -1,4 +1,4 @@
-"""What each step asks of a cluster: resources, time, retries, rights, secrets. Local runs ignore it."""
+"""The needs of each step on a cluster: resources, time, retries, rights and secrets. Local runs ignore them."""
 
 from typing import TypeVar
 
@@ -30,7 +30,7 @@ DAY = 24 * 3600
 
 CONFIG = dsl.PipelineConfig(
     ttl_seconds_after_finished=7 * DAY,
-    # Argo asks these two first, and Kubeflow sets them to an hour where a pipeline does not.
+    # Argo prefers these two settings, and Kubeflow sets them to an hour if a pipeline does not.
     ttl_seconds_after_success=7 * DAY,
     ttl_seconds_after_failure=7 * DAY,
     active_deadline_seconds=DAY // 4,
@@ -38,7 +38,7 @@ CONFIG = dsl.PipelineConfig(
 
 
 def signing(task: Task) -> Task:
-    """Give a step the key that signs alarms, where the cluster has one."""
+    """Give a step the key that signs alarms, if the cluster has one."""
     kubernetes.use_secret_as_env(task, KEY_SECRET, {VARIABLE: VARIABLE}, optional=True)
     return task
 
@@ -48,13 +48,13 @@ def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:
 
     Parameters
     ----------
-    memory : limit
-    minutes : after which the step is stopped
+    memory : limit of memory, as Kubernetes writes it
+    minutes : time after which the step is stopped
     """
     task.set_cpu_request("250m").set_cpu_limit("2").set_memory_request("512Mi").set_memory_limit(memory)
-    # The cache knows a step by its arguments, and behind a source's name are other rows today than yesterday.
+    # The cache recognises a step by its arguments, but the rows behind a source's name change from day to day.
     task.set_caching_options(enable_caching=False)
-    # Of a pod that is lost.
+    # Retries are for lost pods.
     task.set_retry(2, backoff_duration="30s", backoff_factor=2)
     task.set_env_variable("OFFERS_PATIENCE", str(PATIENCE))
     kubernetes.set_timeout(task, minutes * 60)
@@ -66,6 +66,6 @@ def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:
 
 
 def with_source_secrets(task: Task) -> Task:
-    """Give the step that opens a source what its URI refers to; no other step gets it."""
+    """Give the step that opens a source the secrets that its URI refers to; no other step gets them."""
     kubernetes.use_secret_as_volume(task, SOURCE_SECRET, SOURCE_SECRETS, optional=True)
     return task

@@ -1,7 +1,7 @@
-"""How far a run on a cluster has come: the pipeline's own steps in their order, read from what Kubeflow tells of it.
+"""The progress of a run on a cluster: the pipeline's own steps in order, derived from Kubeflow's report of the run.
 
-Kubeflow's tasks are Argo's nodes, unordered, of which each step has up to seven: its driver, its executor, a wrapper of
-each that tries again, and each try. A step is found by its name in the graph, and its tries by its wrapper's time.
+Kubeflow's tasks are Argo's nodes, in no order. Each step has up to seven: its driver, its executor, a wrapper of each
+that retries, and every try. A step is found by its name in the graph, and its tries by the time of its wrapper.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,24 +37,24 @@ class Step:
 
 
 def run_state(run: Any) -> RunState:
-    """Kubeflow's word for a run in ours: one that was terminated is FAILED for Kubeflow."""
+    """Translate Kubeflow's state of a run into ours; Kubeflow calls a terminated run FAILED."""
     state = _RUN_STATES.get(run.state or "", "waiting")
     return "stopped" if state == "failed" and _terminated(run) else state
 
 
 def steps(run: Any, now: datetime | None = None) -> tuple[Step, ...]:
-    """The steps of a run in the order of its graph, those of a branch where the branch stands.
+    """List the steps of a run in the order of its graph; the steps of a branch come at the branch's place.
 
     Parameters
     ----------
     run : as kfp's client reads it, with its details
-    now : until when a step that runs has run
+    now : moment up to which the duration of a running step counts
     """
     return tuple(_Steps(run, now or datetime.now(UTC)).of("root", enclosing="waiting"))
 
 
 def refused(run: Any, steps: Sequence[Step]) -> bool:
-    """Whether a run has ended well without a model, as its gate let none pass."""
+    """Whether a run succeeded without a model because its gate refused the candidate."""
     gate = next((step for step in steps if step.name == "gate"), None)
     behind = [name for name, _, branch in _graph(run) if branch == GATED]
     skipped = {step.name for step in steps if step.state == "skipped"}
@@ -62,9 +62,9 @@ def refused(run: Any, steps: Sequence[Step]) -> bool:
 
 
 def lost_at(run: Any) -> str:
-    """Name of Kubeflow's own task that a run has failed at, as nothing of ours did; empty where there is none.
+    """Name the task of Kubeflow's own at which a run failed, if no step of ours failed; else empty.
 
-    Kubeflow can't try such a task again once it is registered: only a new run helps.
+    Kubeflow can't retry such a task once it is registered, so only a new run helps.
     """
     if run_state(run) != "failed":
         return ""
@@ -73,7 +73,7 @@ def lost_at(run: Any) -> str:
 
 
 def pipeline_name(run: Any) -> str:
-    """Name of the pipeline, which is a part of where Kubeflow keeps what the steps leave."""
+    """Name the pipeline, which is a part of the path where Kubeflow keeps artifacts and logs."""
     return str(_spec(run).get("pipelineInfo", {}).get("name", ""))
 
 
@@ -85,7 +85,7 @@ class _Steps:
         self._by_name: dict[str, Any] = {task.display_name: task for task in self._tasks}
 
     def of(self, component: str, enclosing: StepState) -> Iterator[Step]:
-        """Steps of one graph; `enclosing` is the state of the branch that it is."""
+        """Yield the steps of one graph; `enclosing` is the state of the branch that contains it."""
         for name, task in _ordered(_tasks_of(self._spec, component)):
             inner, state = task["componentRef"]["name"], self._state(name, enclosing)
             if _tasks_of(self._spec, inner):
@@ -115,14 +115,14 @@ class _Steps:
         return "running" if word == "RUNNING" else "waiting"
 
     def _tries(self, step: Any) -> int:
-        """How often its container was begun: its wrapper begins with the step, and names each try as its child."""
+        """Count how often a step's container was started: its wrapper starts with it, and has each try as a child."""
         wrappers = [task for task in self._tasks if task.display_name == "executor"]
         tries = [len(task.child_tasks or ()) for task in wrappers if task.start_time == step.start_time]
         return max([1, *tries])
 
 
 def moment(time: datetime | None) -> datetime | None:
-    """Kubeflow writes the beginning of 1970 for what has not happened yet."""
+    """Turn the beginning of 1970, which Kubeflow writes for an event that has not happened yet, into None."""
     return None if time is None or time.year < 2000 else time
 
 
@@ -135,7 +135,7 @@ def _tasks(run: Any) -> Sequence[Any]:
 
 
 def _spec(run: Any) -> Mapping[str, Any]:
-    """The graph; beside it lies what a platform has to know, where a pipeline says anything of that."""
+    """Get the graph from a run's specification, which may also have a part for the platform."""
     spec: Mapping[str, Any] = run.pipeline_spec or {}
     return spec.get("pipeline_spec", spec)
 
@@ -147,7 +147,7 @@ def _tasks_of(spec: Mapping[str, Any], component: str) -> Mapping[str, Any]:
 
 
 def _graph(run: Any, component: str = "root", branch: str = "") -> Iterator[tuple[str, Mapping[str, Any], str]]:
-    """Steps of the graph, each with the name of the branch that it directly or indirectly stands in."""
+    """Yield the steps of the graph, each with the name of the branch that directly or indirectly contains it."""
     spec = _spec(run)
     for name, task in _ordered(_tasks_of(spec, component)):
         inner = task["componentRef"]["name"]
@@ -158,10 +158,10 @@ def _graph(run: Any, component: str = "root", branch: str = "") -> Iterator[tupl
 
 
 def _ordered(tasks: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each task after those that it depends on; where that leaves a choice, by name."""
+    """Yield each task after those on which it depends; where that leaves a choice, by name."""
     rest = dict(sorted(tasks.items()))
     while rest:
         ready = [name for name, task in rest.items() if not rest.keys() & set(task.get("dependentTasks", ()))]
-        # Only a graph that is damaged has a circle.
+        # Only a damaged graph has a cycle.
         for name in ready or list(rest):
             yield name, rest.pop(name)

@@ -1,4 +1,4 @@
-"""Start the run that the journal decided on: on this machine, or on a cluster."""
+"""Starts the runs that retraining decides on: on this machine, or on a cluster."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -26,9 +26,9 @@ class LocalRuns:
 
     Parameters
     ----------
-    arguments : of both pipelines; `publish` is where a bundle that passed is stored
-    directory : below which each run has one of its name
-    ended : told when a run has ended, from a thread of its own
+    arguments : arguments of both pipelines; `publish` is the place for bundles that passed
+    directory : directory in which each run has a directory of its name
+    ended : called when a run has ended, from a thread of its own
     """
 
     arguments: Mapping[str, Any]
@@ -38,7 +38,7 @@ class LocalRuns:
     _threads: list[Thread] = field(default_factory=list)
 
     def __call__(self, request: Request, run: str) -> None:
-        """Start a run and come back at once."""
+        """Start a run and return at once."""
         thread = Thread(target=self._run, args=(request, run), name=run, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -82,14 +82,14 @@ class ClusterRuns:
     arguments: Mapping[str, Any]
 
     def __call__(self, request: Request, run: str) -> None:
-        """Submit a run; one of its name that is there already is left alone."""
+        """Submit a run; an existing run of this name is left alone."""
         pipeline, arguments = _asked(request, self.arguments)
         with tempfile.TemporaryDirectory() as directory:
             package = compile_pipeline(pipeline, Path(directory) / f"{pipeline}.yaml")
             Kubeflow(self.settings.kubeflow).submit(package, arguments, run)
 
     def settle(self, journal: Journal) -> None:
-        """Write into the journal how runs have ended that it takes for running."""
+        """Write into the journal the ends of runs that it still lists as running."""
         for name in journal.running():
             run = Kubeflow(self.settings.kubeflow).find(name)
             if run is None or not run.over:
@@ -113,7 +113,7 @@ class ClusterRuns:
         return f"{failed}: {words}" if words else run.error or f"{failed or 'it'} failed"
 
     def _last_words(self, run: ClusterRun, step: str) -> str:
-        """What a step said last; empty where Kubeflow's store does not tell."""
+        """Find a step's last words in its log; empty where Kubeflow's store has none."""
         try:
             logs = kept_logs(run.id, run.pipeline, open_store(run.root, self.settings))
         except StorageError:

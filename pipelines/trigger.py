@@ -1,4 +1,4 @@
-"""The service that alarms are sent to: takes CloudEvents, asks for retraining, and shows the journal."""
+"""The service that receives alarms as CloudEvents, asks for retraining, and shows the journal."""
 
 import asyncio
 import re
@@ -39,19 +39,19 @@ Served = Callable[[], str]
 
 @dataclass(frozen=True)
 class Authority:
-    """Whose alarms count.
+    """Decides which alarms count.
 
     Attributes
     ----------
-    key : that alarms are signed by; where it is empty, whoever reaches the service may send one
-    served : tells which bundle an alarm has to be about
+    key : key that must sign alarms; if empty, whoever reaches the service may send one
+    served : returns the name of the bundle that an alarm must be about
     """
 
     key: bytes = b""
     served: Served = lambda: ""
 
     def check_signature(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Raise HTTPException, status 401, for a body that the key did not sign; 403 for one that a page sends."""
+        """Raise HTTPException with status 401 for a body that the key did not sign, 403 for one from a web page."""
         if "origin" in headers:
             raise HTTPException(403, "alarms come from services, not from a browser's page: leave header origin out")
         if self.key and (reason := refusal(self.key, body, headers.get(HEADER, ""))):
@@ -60,13 +60,13 @@ class Authority:
             raise HTTPException(401, "a signed alarm comes in structured mode: the signature is of its body alone")
 
     def check_bundle(self, bundle: str) -> None:
-        """Raise HTTPException, status 409, for an alarm about a bundle that is not served."""
+        """Raise HTTPException with status 409 for an alarm about a bundle that is not served."""
         if (served := self.served()) and bundle != served:
             raise HTTPException(409, f"the event's 'bundle': expected {served}, which is served, got {shown(bundle)}")
 
 
 def application(retrainer: Retrainer, authority: Authority | None = None) -> Edge:
-    """Build the service around a retrainer; it is not bound to a port yet."""
+    """Build the service around a retrainer, without binding a port."""
     trigger = _Trigger(retrainer, authority or Authority())
     routes = {
         ("POST", "/"): trigger.event,
@@ -78,13 +78,13 @@ def application(retrainer: Retrainer, authority: Authority | None = None) -> Edg
 
 
 def announce(decision: Decision) -> None:
-    """Tell a decision in a line of the log."""
+    """Report a decision in a line of the log."""
     start = f"started {decision.run}" if decision.started else "no run"
     print(f"retraining: {decision.request.cause}: {start}: {decision.reason}", file=sys.stderr, flush=True)
 
 
 def warn(entry: Unreadable) -> None:
-    """Tell an entry of the journal that can't be read in a line of the log."""
+    """Report an unreadable entry of the journal in a line of the log."""
     print(f"retraining: {entry.reason}", file=sys.stderr, flush=True)
 
 
@@ -93,7 +93,7 @@ def run(edge: Edge, listener: socket.socket, chores: Sequence[tuple[float, Chore
 
     Parameters
     ----------
-    chores : each called every so many seconds; what one can't do is told, and the service goes on
+    chores : functions with the seconds between their calls; an error in one is logged, and the service goes on
     """
     asyncio.run(_until_signalled(edge, listener, chores))
 
@@ -171,7 +171,7 @@ def request_of(event: Event, contract: str) -> Request:
     Raises
     ------
     RequestError
-        the event is no alarm, or one about another contract's bundle
+        the event is not an alarm, or is about another contract's bundle
     """
     if event.type != alarm.TYPE:
         raise RequestError(f"the event's type: expected {alarm.TYPE!r}, got {shown(event.type)}")
@@ -188,7 +188,7 @@ def request_of(event: Event, contract: str) -> Request:
 
 
 def _action(data: dict[str, Any]) -> Action:
-    """What a verdict asks for, where the monitoring pipeline sent one; else two of the three signals decide."""
+    """Find the action that an alarm asks for: that of its verdict, if it has one, else by two of the three signals."""
     actions = get_args(Action)
     if (action := data.get("action")) is not None:
         if action not in actions:
