@@ -1,4 +1,4 @@
-"""The component that points a service on a cluster to a bundle which has passed the gate."""
+"""The component that points a service on a cluster to a bundle that has passed the gate."""
 
 from components.training import step
 

@@ -1,6 +1,6 @@
-"""Components of the pipelines that make a bundle: by training, or by an update.
+"""Components of the pipelines that make a bundle, by training or by an update.
 
-The image is read when the pipeline is compiled: OFFERS_PIPELINE_IMAGE names the one that carries this package.
+OFFERS_PIPELINE_IMAGE names the image with this package; it is read when the pipeline is compiled.
 """
 
 import os
