@@ -1,1 +1,1 @@
-"""Everything about the InferenceService: how a bundle is rolled out on a cluster, checked and taken back."""
+"""Everything about the InferenceService: bundles are rolled out on a cluster, checked and rolled back."""

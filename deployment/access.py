@@ -1,6 +1,6 @@
-"""How a person's machine reaches what a deployment asks: the object store, and the predictor.
+"""Lets a person's machine reach the object store and the predictor, which a deployment needs.
 
-The environment comes first. What it does not say is read from the namespace of the service, and reached by forwarding.
+The environment's settings come first. Missing ones are read from the service's namespace, and reached by port forwards.
 """
 
 import base64
@@ -26,7 +26,7 @@ Connect = Callable[[], client.ApiClient]
 
 @dataclass(frozen=True)
 class Access:
-    """Settings by which the object store is reached, and the address of the predictor."""
+    """Settings that reach the object store, and the address of the predictor."""
 
     settings: Settings
     predictor: str
@@ -34,18 +34,18 @@ class Access:
 
 @contextmanager
 def access(connect: Connect, namespace: str, settings: Settings, predictor: str = "") -> Iterator[Access]:
-    """Reach the store and the predictor of the service in a namespace, as long as the block lasts.
+    """Reach the store and the predictor of the service in a namespace, for as long as the block lasts.
 
     Parameters
     ----------
-    connect : gives the cluster's API; not called where the environment tells all
-    settings : whose store is taken as it is where they name its endpoint
-    predictor : where it answers; by forwarding where this is empty
+    connect : returns the cluster's API; not called if the environment has all settings
+    settings : used unchanged for the store if they name its endpoint
+    predictor : the predictor's address; if empty, it is reached by a port forward
 
     Raises
     ------
     ServiceError
-        the account may not read what it needs, or not forward
+        the account lacks the right to read the settings, or to forward ports
     """
     with ExitStack() as stack:
         reached = stack.enter_context(store_access(connect, namespace, settings))
@@ -57,7 +57,7 @@ def access(connect: Connect, namespace: str, settings: Settings, predictor: str 
 
 @contextmanager
 def store_access(connect: Connect, namespace: str, settings: Settings) -> Iterator[Settings]:
-    """Settings by which the object store of a namespace is reached; raises as `access` does."""
+    """Yield settings that reach the object store of a namespace; raises as `access` does."""
     if settings.s3.endpoint:
         yield settings
         return
@@ -81,7 +81,7 @@ def store_access(connect: Connect, namespace: str, settings: Settings) -> Iterat
 
 
 def _with_keys(core: client.CoreV1Api, namespace: str, settings: S3Settings) -> S3Settings:
-    """Keys of the environment, or else of the Secret; a role needs neither."""
+    """Take the keys of the environment, or else of the Secret; a role needs neither."""
     if settings.access_key or settings.role_arn:
         return settings
     remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

@@ -1,4 +1,4 @@
-"""The Kubernetes API: of the cluster that this process runs in, or of the one that kubectl talks to."""
+"""Connects to the Kubernetes API of the cluster that this process runs in, or of the one that kubectl uses."""
 
 from kubernetes import client, config
 
@@ -6,16 +6,16 @@ from offers.errors import ServiceError
 
 
 def connect(context: str = "") -> client.ApiClient:
-    """The cluster that this process runs in, or else one of kubectl's.
+    """Connect to the cluster that this process runs in, or else to one of kubectl's.
 
     Parameters
     ----------
-    context : of kubectl; its present one where this is empty, and the process does not run in a cluster
+    context : kubectl's context; if empty, the cluster that the process runs in, or else kubectl's current context
 
     Raises
     ------
     ServiceError
-        there is none
+        there is no such cluster
     """
     if not context:
         try:
@@ -32,7 +32,7 @@ def connect(context: str = "") -> client.ApiClient:
 
 
 def current_context() -> str:
-    """Name of kubectl's present context; empty where there is none."""
+    """Name kubectl's current context; empty where there is none."""
     try:
         return str(config.list_kube_config_contexts()[1]["name"])
     except (config.ConfigException, OSError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""An InferenceService through the Kubernetes API: read it, point it to a bundle, wait until it serves that."""
+"""Deploys bundles: points an InferenceService to a bundle, waits until it serves that, and goes back on failure."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,18 +23,18 @@ def roll_out(
     say: Say = print,
     patience: float = PATIENCE,
 ) -> None:
-    """Point a service to a bundle, wait until it is ready, and ask it a question; return to where it was if it fails.
+    """Point a service to a bundle, wait until it is ready, and check its answers; on failure return to the old bundle.
 
     Parameters
     ----------
-    smoke : takes the bundle's URI, and raises ServiceError where it is not served as it should be
-    seconds : to wait for the service to be ready
-    patience : seconds for which a failure has to last before it is believed
+    smoke : takes the bundle's URI, and raises ServiceError if it is not served correctly
+    seconds : time to wait for the service to be ready
+    patience : seconds for which a failure must last before it counts
 
     Raises
     ------
     ServiceError
-        the bundle could not be served; the message says so, and what is served now
+        the bundle could not be served; the message says why, and what is served now
     """
     before = rollout.present(service.read())
     changed = service.apply(target)
@@ -59,15 +59,15 @@ def _return(
     seconds: int,
     patience: float,
 ) -> str:
-    """Go back to the bundle before; a sentence of how that went."""
+    """Go back to the bundle before; returns a sentence about the result."""
     try:
         generation = rollout.seen(service.apply(before))
-        # If the controller never saw the change, it can't be waited for to see the return either.
+        # If the controller never saw the change, it would be wrong to wait until it has seen one more.
         service.wait(seconds, generation + (generation >= since), patience)
     except ServiceError as error:
         return f"{service} has not returned to {before.uri}: {error}"
     try:
-        # Kubernetes takes up the former ReplicaSet, and calls the Deployment complete before its pods are there.
+        # Kubernetes reuses the former ReplicaSet, and calls the Deployment complete before its pods exist.
         smoke(before.uri)
     except OffersError as error:
         return f"{service} says that it has returned to {before.uri}, but its answers don't show it: {error}"
@@ -77,22 +77,22 @@ def _return(
 def deploy(
     uri: str, service: str, smoke_url: str, seconds: int, settings: Settings, say: Say = print, context: str = ""
 ) -> None:
-    """Roll a bundle out to a service of the cluster that this process runs in or kubectl talks to.
+    """Roll a bundle out to a service of the cluster that this process runs in or that kubectl uses.
 
     Parameters
     ----------
-    uri : of the bundle, s3://bucket/prefix/name
+    uri : the bundle's URI, s3://bucket/prefix/name
     service : NAMESPACE/NAME of the InferenceService
-    smoke_url : where its predictor answers, for the golden rows; through the cluster's API where this is empty
-    context : of kubectl; its present one where this is empty
-    seconds : to wait for it to be ready
+    smoke_url : address at which its predictor answers golden rows; if empty, through the cluster's API
+    context : kubectl's context; if empty, the current one
+    seconds : time to wait for the service to be ready
 
     Raises
     ------
     BundleError, StorageError
-        there is no such bundle, or it is damaged; nothing was changed then
+        there is no such bundle, or it is damaged; then nothing was changed
     ServiceError
-        it could not be served
+        the bundle could not be served
     """
     if not uri.startswith("s3://"):
         raise ServiceError(f"bundle {uri!r}: expected s3://bucket/prefix/name, which pods on a cluster can reach")

@@ -1,6 +1,6 @@
-"""A port on loopback that leads to a service's pods, through the Kubernetes API: all that it takes is a kubeconfig.
+"""Forwards a port on loopback to a service's pods through the Kubernetes API, for which a kubeconfig suffices.
 
-Each connection goes to a pod that is ready when it begins, and so outlives a roll-out.
+Each new connection goes to a pod that is ready at that moment, so the port keeps working through a roll-out.
 """
 
 import socket
@@ -23,19 +23,19 @@ _ENDING = 1.0
 
 @contextmanager
 def forwarded(api: client.ApiClient, namespace: str, service: str, port: int, expected: bool = True) -> Iterator[str]:
-    """Listen on a free port of loopback, and lead what comes there to a service; gives `127.0.0.1:PORT`.
+    """Listen on a free port of loopback, and forward connections to a service; yields `127.0.0.1:PORT`.
 
     Parameters
     ----------
-    expected : whether a pod of the service has to be ready from the beginning
+    expected : whether a pod of the service must be ready from the beginning
 
     Raises
     ------
     ServiceError
-        there is no such service, none of its pods is ready, or the account may not forward to them
+        there is no such service, none of its pods is ready, or the account may not forward ports to them
     """
     way = _Way(api, namespace, service, port)
-    # Refuse here with the reason: the first question could only find that nobody answers.
+    # Refuse here, where the reason is known; the first request would only find a closed connection.
     try:
         with way.connection():
             pass
@@ -48,7 +48,7 @@ def forwarded(api: client.ApiClient, namespace: str, service: str, port: int, ex
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            # Closing alone wakes no accept().
+            # Closing the socket alone would not end accept().
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             thread.join()
@@ -59,7 +59,7 @@ class _NotReadyError(ServiceError):
 
 
 class _Way:
-    """From here to the pods of a service; the generated client is made anew for each thread, as it is not shared."""
+    """The way to a service's pods. Each connection makes a client of its own, since threads can't share one."""
 
     def __init__(self, api: client.ApiClient, namespace: str, service: str, port: int) -> None:
         self._configuration = api.configuration
@@ -67,7 +67,7 @@ class _Way:
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
-        """A socket that leads to the port of a pod that is ready, for as long as the block lasts."""
+        """Open a socket to the port of a ready pod, for as long as the block lasts."""
         api = client.CoreV1Api(client.ApiClient(self._configuration))
         pod, port = self._pod(api)
         with self._calls("forward to"):
@@ -98,7 +98,7 @@ class _Way:
         try:
             yield
         except client.ApiException as error:
-            # For a refused web socket the client gives no status, only the server's status line.
+            # For a refused web socket the client has no status, only the server's status line.
             refused = error.status == 403 or "403" in str(error.reason)
             hint = (
                 "the account that asks may not: it needs to get services, list pods and create pods/portforward there"
@@ -116,14 +116,14 @@ def _ready(pod: Any) -> bool:
 
 
 def _number(pod: Any, target: Any) -> int:
-    """A port by its number, which may be given by its name."""
+    """Find the number of a port that is given by number or by name."""
     ports = [port for container in pod.spec.containers for port in container.ports or ()]
     return next((int(port.container_port) for port in ports if port.name == target), 0) or int(target)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the tracebacks of the client's threads off the terminal when a pod goes away in mid-answer."""
+    """Keep tracebacks of the client's threads off the terminal when a pod vanishes in the middle of an answer."""
     before = threading.excepthook
 
     def hook(ended: threading.ExceptHookArgs) -> None:
@@ -145,8 +145,8 @@ def _accept(listener: socket.socket, way: _Way) -> None:
 
 
 def _join(here: socket.socket, way: _Way) -> None:
-    """Carry bytes both ways until one side ends."""
-    # Where no pod is ready the caller sees a connection that is closed, and asks again while it waits for a roll-out.
+    """Copy bytes in both directions until one side ends."""
+    # If no pod is ready, the caller sees a closed connection, and tries again while it waits for a roll-out.
     with here, suppress(ServiceError), way.connection() as there:
         back = threading.Thread(target=_copy, args=(there, here), daemon=True)
         back.start()
@@ -155,7 +155,7 @@ def _join(here: socket.socket, way: _Way) -> None:
 
 
 def _await_end(connection: Any) -> None:
-    """Let the client's thread end by itself, as it does once its port is closed, unless the pod has ended it before."""
+    """Wait for the client's thread, which ends once its port is closed, unless the pod has ended it before."""
     end = time.monotonic() + _ENDING
     while connection.connected and time.monotonic() < end:
         time.sleep(0.01)

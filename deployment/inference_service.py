@@ -1,4 +1,4 @@
-"""One InferenceService of the cluster: read, applied, awaited."""
+"""Reads, changes and awaits one InferenceService of the cluster."""
 
 import json
 import math
@@ -39,19 +39,19 @@ class InferenceService:
         self._applying = client.CustomObjectsApi(applying)
 
     def read(self) -> dict[str, Any]:
-        """The object as it is now."""
+        """Read the object as it is now."""
         with self._calls("read"):
             service: dict[str, Any] = self._objects.get_namespaced_custom_object(*self._place, self.name)
             return service
 
     def apply(self, target: RolloutTarget) -> dict[str, Any]:
-        """Take over the two fields of a roll-out, and change no other; the object as it is then.
+        """Take ownership of the two fields of a roll-out, and change no other; returns the changed object.
 
         Raises
         ------
         ServiceError
-            it is not there, the cluster refuses, or the definitions don't tell its fields apart, as KServe's minimal
-            ones don't: the whole spec would be replaced
+            the service does not exist, the cluster refuses, or the definitions don't describe single fields, as with
+            KServe's minimal ones, so that the whole spec would be replaced
         """
         service, body = self.read(), target.body(self.namespace, self.name)
         if not rollout.keeps(service["spec"], self._apply(body, dry_run="All")["spec"]):
@@ -69,17 +69,17 @@ class InferenceService:
             return changed
 
     def wait(self, seconds: int, since: int, patience: float = PATIENCE) -> None:
-        """Wait until it is ready with what it was told.
+        """Wait until the service is ready with the bundle that was applied.
 
         Parameters
         ----------
-        since : what `rollout.seen` is once its controller has seen the change
-        patience : seconds for which a failure has to last before it is believed
+        since : value of `rollout.seen` once the controller has seen the change
+        patience : seconds for which a failure must last before it counts
 
         Raises
         ------
         ServiceError
-            it has failed, or is not ready in time: says why, in its controller's words
+            the service has failed, or is not ready in time; the message has the controller's reason
         """
         reason, progress = "its controller said nothing", RolloutProgress(since, patience)
         for service in self._states(seconds):
@@ -91,7 +91,7 @@ class InferenceService:
         raise ServiceError(f"{self} is not ready after {seconds} seconds: {reason}")
 
     def _states(self, seconds: int) -> Iterator[dict[str, Any]]:
-        """The object as it is, after each change, and from time to time; a watch that ends too early is begun again."""
+        """Yield the object after each change, and from time to time; a watch that ends too early is restarted."""
         deadline, heard = time.monotonic() + seconds, False
         while (left := deadline - time.monotonic()) > 0:
             ends = time.monotonic() + min(left, LOOK)
@@ -100,7 +100,8 @@ class InferenceService:
                     heard = True
                     yield service
             except CallError:
-                # A restarting API server is away at first, and then refuses everybody until it has read its Roles.
+                # An API server that restarts does not answer at first, and then refuses everybody until its Roles
+                # are loaded.
                 if not heard or left <= PAUSE:
                     raise
             time.sleep(max(0.0, min(PAUSE, ends - time.monotonic())))
@@ -145,7 +146,7 @@ _HINTS = {
 
 
 def _message(error: client.ApiException) -> str:
-    """The server's own sentence, which names the account, or the webhook that refuses."""
+    """Get the server's own sentence, which names the account, or the webhook that refuses."""
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

@@ -1,8 +1,8 @@
-"""Which bundle a service on a cluster should have, and whether it has got there: decisions, and no calls.
+"""Decides which bundle a service on a cluster should have, and whether it has it; makes no calls.
 
-An InferenceService is the dict that the Kubernetes API sends. Of its fields the roll-out owns two: the bundle's URI,
-and an annotation with the URIs before it, the latest last. A rollback returns to the last of them, and takes it away: a
-bundle that was returned from is never one to return to.
+An InferenceService is the dict that the Kubernetes API sends. The roll-out owns two of its fields: the bundle's URI,
+and an annotation with the URIs before it, the latest last. A rollback returns to the last of them and removes it from
+the annotation. So no rollback ever leads to a bundle that was rolled back itself.
 """
 
 from collections.abc import Mapping
@@ -32,13 +32,13 @@ _REFUSED = "FailedCreate"
 
 @dataclass(frozen=True)
 class RolloutTarget:
-    """URI of the bundle that a service is to have, and of those before it, the latest last."""
+    """URI of the bundle that a service should have, and URIs of those before it, the latest last."""
 
     uri: str
     previous: tuple[str, ...] = ()
 
     def body(self, namespace: str, name: str) -> dict[str, Any]:
-        """The fields to be applied, and no others."""
+        """Build the fields to apply, and no others."""
         return {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "InferenceService",
@@ -48,7 +48,7 @@ class RolloutTarget:
 
 
 def present(service: Mapping[str, Any]) -> RolloutTarget:
-    """What a service is told to have now; the URI is empty before its first bundle."""
+    """Read a service's present target; the URI is empty before its first bundle."""
     model = service.get("spec", {}).get("predictor", {}).get("model", {})
     annotations = service.get("metadata", {}).get("annotations") or {}
     return RolloutTarget(str(model.get("storageUri") or ""), tuple(str(annotations.get(PREVIOUS, "")).split()))
@@ -62,7 +62,7 @@ def keeps(before: object, after: object) -> bool:
 
 
 def forward(service: Mapping[str, Any], uri: str) -> RolloutTarget:
-    """Move on to a bundle; one that it has already leaves the way back as it is."""
+    """Compute the target of moving on to a bundle; a bundle that the service has already changes nothing."""
     now = present(service)
     if now.uri == uri:
         return now
@@ -70,12 +70,12 @@ def forward(service: Mapping[str, Any], uri: str) -> RolloutTarget:
 
 
 def back(service: Mapping[str, Any]) -> RolloutTarget:
-    """Return to the bundle before the present one; to go back twice is to return to the one before that.
+    """Compute the target of returning to the bundle before the present one; a second return goes one bundle further.
 
     Raises
     ------
     ServiceError
-        there is none
+        there is no bundle before
     """
     now = present(service)
     if not now.previous:
@@ -85,20 +85,20 @@ def back(service: Mapping[str, Any]) -> RolloutTarget:
 
 
 def seen(service: Mapping[str, Any]) -> int:
-    """How many changes the controller has seen.
+    """Count the changes that the controller has seen.
 
-    KServe copies `observedGeneration` from its Deployment, so that it is not the service's own generation, but lower or
-    higher: it can be compared with itself only. Each change of the bundle raises it.
+    KServe copies `observedGeneration` from its Deployment. So it may be lower or higher than the service's own
+    generation, and can only be compared with its own earlier values. Each change of the bundle raises it.
     """
     return int(service.get("status", {}).get("observedGeneration", 0))
 
 
 def state(service: Mapping[str, Any], since: int) -> tuple[State, str]:
-    """Whether a service has taken up what it was told, and the reason where it has not.
+    """Find whether a service has reached its target, and the reason if it has not.
 
     Parameters
     ----------
-    since : what `seen` is once the controller has seen the change
+    since : value of `seen` once the controller has seen the change
     """
     status = service.get("status", {})
     if seen(service) < since:
@@ -118,12 +118,12 @@ def state(service: Mapping[str, Any], since: int) -> tuple[State, str]:
 
 
 class RolloutProgress:
-    """Follows a roll-out. A failure is believed only if it lasts: it may pass, or be of a pod from before.
+    """Follows a roll-out. A failure counts only if it lasts, because it may pass, or belong to an old pod.
 
     Parameters
     ----------
-    since : what `seen` is once the controller has seen the change
-    patience : seconds for which it has to be seen failed, and nothing else, before that is believed
+    since : value of `seen` once the controller has seen the change
+    patience : seconds without any other state after which a failure counts
     """
 
     def __init__(self, since: int, patience: float = PATIENCE) -> None:
@@ -132,19 +132,19 @@ class RolloutProgress:
         self._failed_at: float | None = None
 
     def update(self, service: Mapping[str, Any], moment: float) -> tuple[State, str]:
-        """The answer of `state`, with "waiting" for a failure that is not believed yet.
+        """Get the result of `state`, with "waiting" for a failure that does not count yet.
 
         Parameters
         ----------
-        moment : of this look, seconds on a clock that never goes back
+        moment : time of this call, in seconds on a clock that never goes back
         """
         state_name, reason = state(service, self._since)
         if state_name != "failed":
-            # KServe reports the newest pod: if none can be made for the change, that is one from before.
+            # KServe reports the newest pod. If no pod can be made for the change, that is an old one.
             self._begun = state_name == "waiting"
             self._failed_at = None
             return state_name, reason
-        # A failure that was there before the roll-out began belongs to the bundle before.
+        # A failure from before the roll-out began belongs to the bundle before.
         if not self._begun:
             return "waiting", reason
         self._failed_at = moment if self._failed_at is None else self._failed_at

@@ -1,4 +1,4 @@
-"""Ask a predictor for its golden rows: does it serve this bundle, and score as the bundle was made to?"""
+"""Checks that a predictor serves a bundle, and scores its golden rows as the bundle says."""
 
 import json
 import time
@@ -17,17 +17,17 @@ AGREEING = 5
 
 
 def smoke(url: str, bundle: Bundle, seconds: float, model: str = "offers") -> None:
-    """Wait until a predictor serves the bundle, then check what it answers for the golden rows.
+    """Wait until a predictor serves the bundle, then check its answers for the golden rows.
 
     Parameters
     ----------
-    url : where the predictor answers, `http://host:port`
-    seconds : to wait for the bundle to be served
+    url : the predictor's address, `http://host:port`
+    seconds : time to wait for the bundle to be served
 
     Raises
     ------
     ServiceError
-        another bundle is served still, nothing answers, or a golden row gets another propensity
+        another bundle is still served, nothing answers, or a golden row gets another propensity
     """
     _await_version(url.rstrip("/"), bundle.name, seconds, model)
     rows, expected = golden_rows(bundle.path)

@@ -1,4 +1,4 @@
-"""What a cluster has at a moment, read through its API: every part for itself, as an account may not read them all."""
+"""Reads the state of a cluster through its API, each part separately, since an account may lack some rights."""
 
 import json
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ _SECONDS = (5, 20)
 
 
 def snapshot(api: client.ApiClient, context: str) -> Snapshot:
-    """Read what is judged of a cluster.
+    """Read the parts of a cluster that its status is judged by.
 
     Raises
     ------
     ServiceError
-        no cluster answers, or it does not know who asks
+        no cluster answers, or it does not recognise the account
     """
     reader = _Reader(api)
     return Snapshot(
@@ -40,7 +40,7 @@ class _Reader:
         self._api = api
 
     def get(self, path: str, what: str, selector: str = "") -> Mapping[str, Any] | str | None:
-        """The answer; None where there is nothing, a sentence where it may not be read."""
+        """Get an answer of the API; None where there is nothing, a sentence where it may not be read."""
         query = [("labelSelector", selector)] if selector else []
         try:
             answer = self._api.call_api(
@@ -73,8 +73,9 @@ class _Reader:
         return content if isinstance(content, str) else list((content or {}).get("items") or ())
 
     def words(self, pod: str, container: str) -> str:
-        """The last line of a container's log, of the one before where it has just begun anew; empty where it may not
-        be read.
+        """Read the last line of a container's log, or of the container before it if it has just restarted.
+
+        The line is empty where the log may not be read.
         """
         core = client.CoreV1Api(self._api)
         for previous in (False, True):

@@ -1,4 +1,4 @@
-"""How Offers stands on a cluster: a line for each part, and for one that is not well what to do."""
+"""The status of Offers on a cluster: a line for each part, with a remedy for each part that is not well."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ _CONTROLLER = "kserve/kserve-controller-manager"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a cluster has at a moment, as its API gives it.
+    """The state of a cluster at a moment, in the form of its API.
 
     A part that could not be read is a sentence that says why. `service` is None where there is no InferenceService;
-    `pods` are those of the service.
+    `pods` are the service's pods.
     """
 
     context: str
@@ -32,7 +32,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Line:
-    """How one part stands; `remedy` is empty where it is well, or unknown."""
+    """The status of one part; `remedy` is empty where the part is well, or where no remedy is known."""
 
     part: str
     text: str
@@ -40,7 +40,7 @@ class Line:
 
 
 def judge(cluster: Snapshot) -> list[Line]:
-    """A line for nodes, platform, service, bundle and trigger each."""
+    """Judge nodes, platform, service, bundle and trigger, with a line for each."""
     return [
         _nodes(cluster.nodes),
         _platform(cluster.deployments),

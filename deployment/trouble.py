@@ -1,4 +1,4 @@
-"""What keeps a pod of the service from answering, in one sentence, and what to do about it: read from its status."""
+"""Explains from a pod's status, in one sentence, why the pod does not answer, and what to do about it."""
 
 import json
 import re
@@ -25,7 +25,7 @@ _STORE_AWAY = re.compile(r"could not connect to the endpoint|connection refused|
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a pod does not answer, and what to do; where `passes` is true, wait first."""
+    """Why a pod does not answer, and what to do; where `passes` is true, it may be enough to wait."""
 
     reason: str
     remedy: str
@@ -33,13 +33,13 @@ class Trouble:
 
 
 def trouble_of(pods: Sequence[Pod], uri: str, kind: bool, words: Words) -> Trouble | None:
-    """The first trouble of pods that are to serve a bundle; None where there is none.
+    """Find the first trouble of pods that should serve a bundle; None where there is none.
 
     Parameters
     ----------
-    uri : of the bundle, for what is to be done
-    kind : whether the cluster is one of kind's
-    words : asked where a container's status does not tell why it has ended
+    uri : the bundle's URI, for the remedy
+    kind : whether the cluster is a kind cluster
+    words : called for a container's last words if its status does not say why it ended
     """
     for pod in pods:
         for check in (_unscheduled, _uninitialized, _unstarted, _crashed):
@@ -55,7 +55,7 @@ def ready(pod: Pod) -> bool:
 
 
 def refused(message: str) -> Trouble:
-    """What to do where no pod may be made, by the words of the API server."""
+    """Explain by the API server's message why no pod can be made, and what to do."""
     if "kserve-webhook-server" in message:
         return Trouble(
             "KServe's controller is away, and without it no pod of the service can be made",
@@ -133,7 +133,7 @@ def _crashed(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
         ended = _ended(status)
         if status["ready"] or not ended:
             continue
-        # The kubelet writes this for containers that ran when their node went down and are started again.
+        # The kubelet writes this for containers that ran when their node went down, and that are restarted.
         if ended.get("reason") == "Unknown":
             return Trouble("its node was restarted, and the pod begins anew", "wait, and ask again in a minute", True)
         if ended.get("reason") == "OOMKilled":
@@ -152,7 +152,7 @@ def _crashed(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
 
 
 def _waits_for_predictor(pod: Pod) -> bool:
-    """Whether the predictor has ended as well: then its words tell why, and no other container's."""
+    """Whether the predictor has ended as well. Then its words give the reason, and not another container's."""
     return any(status["name"] == _PREDICTOR and not status["ready"] and _ended(status) for status in _statuses(pod))
 
 
@@ -161,7 +161,7 @@ def _statuses(pod: Pod) -> Iterator[Mapping[str, Any]]:
 
 
 def _ended(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How a container ended: now, or before it began again."""
+    """Get how a container failed: now, or before its restart."""
     for state in (status.get("state", {}), status.get("lastState", {})):
         ended: Mapping[str, Any] = state.get("terminated") or {}
         if ended and ended.get("exitCode") != 0:
@@ -183,7 +183,7 @@ def _last(text: str) -> str:
 
 
 def _sentence(line: str) -> str:
-    """The text of a log line; for a line of JSON its message, if it has one."""
+    """Get the text of a log line; for a line of JSON its message, if it has one."""
     try:
         content = json.loads(line)
     except ValueError:
