@@ -1,4 +1,4 @@
-"""What a person sees of rows: columns, periods, and the rules that rows break."""
+"""Tables about rows for the terminal: columns, periods, and broken rules."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ def periods_table(frame: pd.DataFrame, contract: Contract) -> Table:
 
 
 def _folding(*headings: str, title: str | None = None) -> Table:
-    """A table whose cells take a second line where the screen is narrow."""
+    """Make a table whose cells wrap on a narrow screen."""
     table = Table(title=title)
     for heading in headings:
         table.add_column(heading, overflow="fold")

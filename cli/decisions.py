@@ -179,7 +179,7 @@ def _found(log: "DeltaTables", settings: "Settings", decision: str, customer: st
 
 
 def _await_shipping(spool: Path, log: "DeltaTables") -> None:
-    """Wait until the running shipper has taken all that is in the spool now, or take it where none runs."""
+    """Wait until the running shipper has shipped everything in the spool, or ship it here if none runs."""
     from offers.decisions.segment import adopt
     from offers.decisions.shipping import ship
     from offers.errors import DataError, StorageError

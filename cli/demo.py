@@ -44,7 +44,7 @@ def demo() -> None:
     bundle = Path(run(contract.name, source))
     changed = traffic.shifted(open_bundle(str(bundle), settings), CHANGED_ROWS)
     contacts = traffic.contacts(contract, settings, source, changed)
-    # Other ports than those of 'offers serve', which may be running.
+    # The ports differ from those of 'offers serve', which may be running.
     directory = contacts.parent / "serve"
     with _trigger(contract, settings, contacts, bundle) as trigger:
         console.print("\nPredictor, ranker and drift sidecar answer on loopback", style="bold")
@@ -60,7 +60,7 @@ def demo() -> None:
 
 @dataclass(frozen=True)
 class _Trigger:
-    """The service that alarms are sent to, in this process."""
+    """The service that receives alarms, in this process."""
 
     url: str
     journal: "Journal"
@@ -109,7 +109,7 @@ def _rank(running: "Services", contract: "Contract") -> None:
 def _drift(
     running: "Services", trigger: _Trigger, contract: "Contract", bundle: Path, changed: "pd.DataFrame"
 ) -> "Decision":
-    """Send customers as they were, then changed ones, until an alarm has started a training."""
+    """Send unchanged customers, then changed ones, until an alarm has started a training."""
     import pandas as pd
 
     from cli.screen import console
@@ -189,7 +189,7 @@ def _windows(url: str) -> int:
 
 
 def _awaited(look: Callable[[], T], seconds: float) -> T:
-    """Ask until there is an answer, for so long at most."""
+    """Ask until there is an answer, for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while not (answer := look()) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -115,7 +115,7 @@ def _present(path: Path | None) -> "tuple[Path, Routing]":
 
 
 def _check(experiment: "Experiment", present: "Routing") -> None:
-    """Load each arm's catalogue, so that a mistake is told here and not in the ranker's log."""
+    """Load each arm's catalogue, so that a mistake is reported here and not in the ranker's log."""
     from offers.contract import contract as contracts
     from offers.policy import catalogue as catalogues
 

@@ -1,4 +1,4 @@
-"""offers serve where the ledger has a champion: serves it, and follows what people decide."""
+"""offers serve if the ledger has a champion: serves it, and follows people's decisions."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.2
 
 
 def contract_to_follow(ledger: "Ledger") -> str | None:
-    """The contract whose release was promoted last, or is about to be; None before the first promotion."""
+    """Find the contract whose release was promoted last, or is being promoted; None before the first promotion."""
     from offers.governance.entries import Promoting
 
     state = ledger.state()
@@ -33,7 +33,7 @@ def follow(
     introduce: Callable[["Services", "Path"], None],
     decisions: "Log",
 ) -> None:
-    """Serve the champion of a contract, and each release that takes its place, until a service ends."""
+    """Serve the champion of a contract, and each release that replaces it, until a service ends."""
     from offers.bundle import signature
     from offers.errors import LedgerError, OffersError
     from offers.governance.access import open_to_write

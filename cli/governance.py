@@ -1,4 +1,4 @@
-"""The part of the demo that shows who decides: approvals, a promotion and a rollback while requests run, the ledger."""
+"""The demo's part on governance: approvals, promotion and rollback while requests run, and tests of the ledger."""
 
 import shutil
 import time
@@ -21,7 +21,7 @@ PEOPLE = ("ann", "bob")
 
 @dataclass
 class Traffic:
-    """Requests to a ranker, one after another, while the block runs."""
+    """Sends requests to a ranker, one after another, while the block runs."""
 
     url: str
     question: dict[str, object]
@@ -55,12 +55,12 @@ class Traffic:
 def govern(
     contract: "Contract", settings: "Settings", bundles: tuple[Path, Path], directory: Path, watch: "SidecarOptions"
 ) -> None:
-    """Let people approve two bundles, promote one after the other, go back, and prove that the ledger holds.
+    """Let people approve two bundles, promote one after the other, go back, and show that the ledger reveals tampering.
 
     Parameters
     ----------
-    bundles : the former one and the one that was trained since
-    directory : of this demo's ledger, keys and releases
+    bundles : the former bundle, and the one that was trained since
+    directory : directory of this demo's ledger, keys and releases
     """
     from cli.release import register_bundle
     from cli.screen import console

@@ -91,7 +91,7 @@ def list_() -> None:
 
 
 def to_write(key: str) -> tuple["Ledger", "Signer"]:
-    """The ledger, and the key that `--key` names."""
+    """Open the ledger, and the key that `--key` names."""
     from offers.governance.access import open_to_write
     from offers.settings import Settings
 

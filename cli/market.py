@@ -133,7 +133,7 @@ def user(
 
 
 def _moment(text: str, option: str) -> "np.datetime64":
-    """A moment of an option, in UTC where it names a zone."""
+    """Parse the moment of an option; a moment with a time zone is converted to UTC."""
     from datetime import UTC, datetime
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""What a command does so that MLflow shows the ledger as it is after the command."""
+"""Brings MLflow up to date with the ledger after a command."""
 
 import sys
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def mirrored(settings: "Settings", report: Path | None = None) -> AbstractContextManager[None]:
-    """Let MLflow follow what the block writes into the ledger; a warning says where it could not."""
+    """Update MLflow after a block that writes into the ledger; a failure is a warning."""
     from offers.registry import process
 
     return process.mirrored(settings, _warn, report)

@@ -209,7 +209,7 @@ def _open(ledger: "Ledger", name: str) -> "OpenRelease":
 
 
 def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry") -> None:
-    """Wait for the service that follows the ledger; where none runs, the verified release is the next to be served."""
+    """Wait for the service that follows the ledger; if none runs, the verified release will be served next."""
     from offers.errors import ServiceError
     from offers.governance.approval import finish
     from offers.settings import Settings
@@ -243,7 +243,7 @@ def releases_table(state: "State", moment: "datetime", contract: str = "") -> No
 
 
 def _print(table: "Table | str") -> None:
-    """Print names whole, whatever the width of the terminal."""
+    """Print without cutting names, whatever the width of the terminal."""
     from rich.console import Console
 
     from cli.screen import console

@@ -73,7 +73,7 @@ def run_(
 
 
 def finish(outcome: "LocalRun") -> None:
-    """Print what a run has come to; raises for a mistake, exits with 3 where not all is quiet."""
+    """Print the result of a run; raises for a user's mistake, exits with 3 if there is something to do."""
     from cli.pipeline import page
     from cli.screen import console
     from offers.errors import DataError

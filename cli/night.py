@@ -48,7 +48,7 @@ def night(
 
 
 def _bundle(store: Path) -> Path:
-    """The newest bundle of the contract; one is trained where there is none."""
+    """Find the newest bundle of the contract, or train one if there is none."""
     from cli.demo import _source
     from cli.pipeline import run
     from offers.contract import contract as contracts

@@ -38,7 +38,7 @@ def run_(
 
 
 def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = "") -> str:
-    """Run the pipeline, show its progress and results, name its bundle; raises where it was refused or failed."""
+    """Run the pipeline, show progress and results, and return its bundle; raises where it was refused or failed."""
     typer.echo("The training pipeline begins ...")
     from cli.release import register_run
     from cli.run_display import RunDisplay
@@ -66,7 +66,7 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
 
 
 def training_arguments(contract: str, source: str, publish: str) -> dict[str, Any]:
-    """Arguments of the training pipeline that make sense in another process or on another machine."""
+    """Build arguments of the training pipeline that are valid in another process or on another machine."""
     from offers.contract import contract as contracts
     from offers.contract import secret
 
@@ -79,7 +79,7 @@ def training_arguments(contract: str, source: str, publish: str) -> dict[str, An
 
 
 def _anywhere(source: str) -> str:
-    """A source whose paths hold in any directory."""
+    """Make the paths of a source absolute, so that they are valid in any directory."""
     from offers.decisions import training_rows
 
     history, log = training_rows.parts(source)
@@ -91,7 +91,7 @@ def _anywhere(source: str) -> str:
 
 
 def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings") -> str:
-    """Print what a run has come to and name its bundle; raises for a mistake, exits with 3 where the gate refused."""
+    """Print a run's result and return its bundle; raises for a user's mistake, exits with 3 where the gate refused."""
     from cli.release import register_refusal
     from cli.run_display import gate_notes, gate_table, results_table
     from cli.screen import console
@@ -127,7 +127,7 @@ def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings
 
 
 def page(outcome: "LocalRun", step: str, artifact: str) -> Path | None:
-    """Copy a page to where a browser finds it by its ending; on a full disk it stays where it is."""
+    """Copy a page to a file with an ending that browsers recognise; on a full disk it stays where it is."""
     import shutil
 
     page = outcome.artifact(step, artifact)

@@ -121,7 +121,7 @@ def evaluate(
 
 
 def told(proof: "Evidence", days: int) -> Iterator[str]:
-    """What the evidence says of the candidate, line by line."""
+    """Yield the evidence about the candidate, line by line."""
     from offers.experiments.off_policy import evaluate as held_against
 
     verdict = held_against(proof.logged, proof.lowest, proof.highest)

@@ -1,4 +1,4 @@
-"""From a bundle that a run has made to a release in the ledger."""
+"""Turns the bundle of a run into a release in the ledger."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def register_bundle(ledger: "Ledger", signer: "Signer", bundle: str, catalogue: str, settings: "Settings") -> str:
-    """Make a release of a bundle and a catalogue, by default the one of the contract's name; its name."""
+    """Make a release of a bundle and a catalogue, by default that of the contract's name; returns its name."""
     from offers.bundle.location import open_bundle
     from offers.governance import release as releases
     from offers.governance.registration import register
@@ -48,7 +48,7 @@ def _registered(bundle: str, settings: "Settings") -> str:
 
 
 def register_refusal(verdict: Path, contract: str, settings: "Settings") -> None:
-    """Write into the ledger that the gate refused a candidate."""
+    """Record in the ledger that the gate refused a candidate."""
     from offers.files import sha256_of
     from offers.governance.access import open_to_write
     from offers.governance.registration import refused

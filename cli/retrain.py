@@ -177,7 +177,7 @@ def _ended(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str
 
 
 def _told(settings: "Settings", announce: "Callable[[Decision], None] | None" = None) -> "Callable[[Decision], None]":
-    """Write a decision into the ledger; where that can't be, the run starts all the same, and a warning says so."""
+    """Write decisions into the ledger; if that fails, the run starts all the same, and a warning says so."""
     from offers.errors import OffersError
     from offers.governance.access import open_to_write
     from offers.retraining import recording
@@ -194,7 +194,7 @@ def _told(settings: "Settings", announce: "Callable[[Decision], None] | None" = 
 
 
 def _served(contract: str, settings: "Settings") -> str:
-    """Name the bundle of the release that serves, by the ledger; empty where none was ever promoted."""
+    """Name the bundle that serves according to the ledger; empty where none was ever promoted."""
     from offers.governance.access import open_ledger
 
     champion = open_ledger(settings).state().champion(contract)

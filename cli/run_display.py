@@ -1,4 +1,4 @@
-"""A run on the terminal: its steps as they go, its figures, and the gate's verdict."""
+"""Shows a run on the terminal: its steps while they run, its figures, and the gate's verdict."""
 
 import time
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red")}
 
 
 class RunDisplay:
-    """Steps of a run as they go: a live table on a terminal, a line per finished step elsewhere."""
+    """Shows the steps of a run: in a live table on a terminal, elsewhere by lines as steps begin and end."""
 
     def __init__(self) -> None:
         self._run: LocalRun | None = None
@@ -49,7 +49,7 @@ class RunDisplay:
                 self._print_once(step)
 
     def _print_once(self, step: Step) -> None:
-        """A line where a step begins and where it ends: a log of a CI run shows what it waits for."""
+        """Print a line when a step begins and when it ends, so that a CI log shows what it waits for."""
         line = f"{step.name}:{step.state}"
         if line not in self._printed:
             self._printed.add(line)
@@ -72,7 +72,7 @@ class RunDisplay:
 
 
 def results_table(evaluation: Evaluation) -> Table:
-    """Figures on unseen rows: each window, all of them, the baseline, and the random split beside them."""
+    """Tabulate figures on unseen rows: each window, all windows, the baseline, and the random split."""
     table = _plain_table(evaluation.scheme)
     for heading in ("", "yes", "AUC", "95 %", "log-loss", "ECE", "lift/max"):
         table.add_column(heading, justify="left" if heading == "" else "right", overflow="fold")
@@ -90,7 +90,7 @@ def results_table(evaluation: Evaluation) -> Table:
 
 
 def gate_table(verdict: GateVerdict) -> Table:
-    """Each rule with what was measured."""
+    """Tabulate each rule with its measured figure."""
     styles = {True: "green", False: "bold red", None: "dim"}
     title = f"gate: {'passed' if verdict.passed else 'REFUSED'}"
     table = _plain_table(title)
@@ -103,7 +103,7 @@ def gate_table(verdict: GateVerdict) -> Table:
 
 
 def gate_notes(verdict: GateVerdict) -> Iterator[str]:
-    """What there is to say about rules that failed or did not apply."""
+    """Yield the notes on rules that failed or did not apply."""
     return (f"{rule.rule}: {rule.note}" for rule in verdict.rules if rule.note and not rule.passed)
 
 

@@ -73,7 +73,7 @@ def logs(
 
 
 def connected(url: str) -> "Kubeflow":
-    """Kubeflow Pipelines at an address, or at the one of the environment."""
+    """Connect to Kubeflow Pipelines at an address, by default that of the environment."""
     from offers.settings import Settings
     from pipelines.kubeflow import Kubeflow
 
@@ -81,7 +81,7 @@ def connected(url: str) -> "Kubeflow":
 
 
 def _reason(run: "ClusterRun", namespace: str, context: str) -> str:
-    """One sentence on a run that has not ended as it should; empty of any other."""
+    """Explain in a sentence why a run did not succeed; empty for any other run."""
     if run.state == "stopped":
         return "somebody stopped it"
     if run.lost_at:
@@ -100,7 +100,7 @@ def _reason(run: "ClusterRun", namespace: str, context: str) -> str:
 
 
 def _logs(run: "ClusterRun", namespace: str, context: str, steps: Sequence[str]) -> "list[StepLog]":
-    """Logs of steps in the order of the run; those whose pods are gone come from what Kubeflow keeps."""
+    """Read the steps' logs in the order of the run; where pods are gone, from Kubeflow's store."""
     from kubernetes import client as kubernetes
 
     from deployment.access import store_access
@@ -134,7 +134,7 @@ def _logs(run: "ClusterRun", namespace: str, context: str, steps: Sequence[str])
 
 
 def moment(time: Any) -> str:
-    """A moment as people read it, in their own time; empty where there is none."""
+    """Write a moment in local time; empty where there is none."""
     return time.astimezone().strftime(_TIME) if time else ""
 
 

@@ -91,7 +91,7 @@ def score(
 
 @contextmanager
 def _bar(total: int | None) -> Iterator[Callable[[int], None]]:
-    """Rows, rate and time left, on a terminal."""
+    """Show rows, rate and time left on a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from cli.screen import console

@@ -1,4 +1,4 @@
-"""What a person sees of every command: the console, notices, facts, and a download under way."""
+"""Terminal output that commands share: the console, notices, facts, and the progress of a download."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,13 +9,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 from rich.text import Text
 
-# Cells of data are printed as they are: no markup, no emoji, and not cut to a narrow screen.
+# Data is printed unchanged, without markup or emoji, and is not cut to a narrow screen.
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager
 def download_progress() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar that appears with the first bytes that arrive."""
+    """Show a progress bar, which appears when the first bytes arrive."""
     columns = (TextColumn("download"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: list[TaskID] = []
@@ -29,7 +29,7 @@ def download_progress() -> Iterator[Callable[[int, int | None], None]]:
 
 
 def notice(title: str, text: str) -> Panel:
-    """A loud notice."""
+    """Make a conspicuous notice."""
     return Panel(Text(text), title=title, border_style="bold yellow")
 
 

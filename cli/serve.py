@@ -66,7 +66,7 @@ def serve(
             follow(settings, contract_name, SidecarOptions(sidecar_python(), sink), port, _introduce, log)
         return
     path = _bundle(bundle, settings)
-    # The services verify bundle and catalogue; a wrong name is refused here at once.
+    # The services verify bundle and catalogue themselves, but a wrong name should be refused here at once.
     contract = contracts.load(str(path / "contract.yaml"))
     catalogues.load(catalogue or contract.name, contract)
     Pseudonyms.at(log.key)
@@ -87,12 +87,12 @@ def rank(customer: CustomerOption, url: UrlOption = "http://127.0.0.1:8080") -> 
 
 
 def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Send a request to a ranker; raises RequestError with its sentence where it refuses."""
+    """Send a request to a ranker; raises RequestError with the ranker's sentence if it refuses."""
     import httpx
 
     from offers.errors import RequestError, ServiceError
 
-    # By json itself: httpx refuses NaN, and the ranker answers which field it stands in.
+    # json writes the body, because httpx refuses NaN, while the ranker's answer names the field with it.
     body, headers = json.dumps(request), {"content-type": "application/json"}
     where = f"{url.rstrip('/')}/v1/models/offers:predict"
     try:
@@ -186,9 +186,9 @@ class _Told(BaseException):
 
 @contextmanager
 def _until_told() -> Iterator[None]:
-    """Leave the block at SIGTERM, Ctrl-C or when the terminal closes, whatever it waits for; leave it in peace then."""
+    """Leave the block at SIGTERM, Ctrl-C or when the terminal closes, whatever it waits for; ignore later signals."""
     numbers = [signal.SIGTERM, signal.SIGINT]
-    # Otherwise nohup has asked that we outlive the terminal.
+    # If SIGHUP is ignored, nohup wants this process to outlive the terminal.
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
 
     def leave(*_: object) -> None:
