@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup demo night serve test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui clean
 
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .uv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Offers needs Python 3.11; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=/path/to/python3.11")'
@@ -39,7 +39,7 @@ serve: setup ## Serve the newest bundle on loopback, with the drift sidecar, unt
 test: setup ## Run the tests, the slow ones included
 	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not nightly"
 
-nightly: setup ## Run the tests that prove over hundreds of worlds what the others try on few
+test-nightly: setup ## Run the tests that prove over hundreds of worlds what the others try on few
 	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m nightly
 
 FUZZ ?= 1000000
