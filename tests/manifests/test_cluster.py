@@ -387,7 +387,7 @@ def test_a_bucket_that_can_not_be_made_says_why(tree: Path, ready: ClusterDouble
 @pytest.mark.slow
 def test_the_run_of_an_interrupted_deploy_is_waited_for(tree: Path, ready: ClusterDouble) -> None:
     ready.deploy()
-    ready.program("kubectl", "exec", "deployment/retraining-trigger", "--", "submit", "--name", "first-abc-1", "")
+    ready.programs("kubectl", "exec", "deployment/retraining-trigger", "--", "submit", "--name", "first-abc-1", "")
     assert run(tree, ready, "deploy").returncode == 0
     assert ready.runs == ["first-abc-1"]
 

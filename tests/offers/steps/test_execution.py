@@ -27,6 +27,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 class Away:
     """A step that fails until a moment has come."""
 
+    __name__ = "away"
+
     def __init__(self, clock: list[float], until: float, error: OffersError) -> None:
         self.clock, self.until, self.error, self.tries = clock, until, error, 0
 
