@@ -185,7 +185,7 @@ def test_a_full_spool(
     assert len(place.rows()) == len({row["decision_id"] for row in place.rows()})
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [2, pytest.param(200, marks=pytest.mark.nightly)])
 def test_whoever_is_killed_each_answered_decision_is_found_once(
     rounds: int, predictor: Service, shop_bundle: Path, place: Place, tmp_path: Path
 ) -> None:
