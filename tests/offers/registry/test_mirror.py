@@ -141,6 +141,10 @@ class _Slow(Loopback):
                     over.wait()
                 self.send(200, "text/plain", b"OK")
 
+            def do_POST(self) -> None:
+                over.wait()
+                self.send(200, "text/plain", b"OK")
+
         super().__init__(Answers)
 
     def __exit__(self, *details: object) -> None:
