@@ -44,8 +44,8 @@ def main(material: Material) -> None:
 
 
 def _until_scored(port: int, request: bytes) -> float:
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < BACK:
+    start = time.perf_counter()
+    while time.perf_counter() - start < BACK:
         if not json.loads(answer(port, request))["predictions"][0]["fallback"]:
             break
-    return time.perf_counter() - begun
+    return time.perf_counter() - start

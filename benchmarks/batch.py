@@ -28,14 +28,14 @@ RAW = 100_000
 def main(material: Material) -> None:
     customers, top, pairs = (material.scratch / name for name in ("customers.parquet", "top", "pairs"))
     _simulate(material, customers)
-    asked = "--bundle", str(material.bundle), "--catalogue", CONTRACT, "--threads", "1"
-    seconds, mib, _ = _measured("score", str(customers), str(top), *asked)
-    _measured("score", str(customers), str(pairs), *asked, "--pairs")
+    options = "--bundle", str(material.bundle), "--catalogue", CONTRACT, "--threads", "1"
+    seconds, mib, _ = _measured("score", str(customers), str(top), *options)
+    _measured("score", str(customers), str(pairs), *options, "--pairs")
     raw, offers = _raw(material)
     rate, million = CUSTOMERS * offers / seconds, 1e6 / CUSTOMERS
     campaign, limits = _campaign(material)
     where = str(pairs), campaign, str(material.scratch / "plan.parquet"), "--catalogue", CONTRACT
-    spent, held, said = _measured("campaign", *where)
+    cpu_seconds, peak, output = _measured("campaign", *where)
     figures = table(f"{CUSTOMERS:,} customers x {offers} offers, one core of {_machine()}", "", "measured", "to reach")
     figures.add_row("raw inplace_predict on all pairs, pairs/s", f"{raw:,.0f}", "")
     figures.add_row("offers score, file to file, pairs/s", f"{rate:,.0f}", "")
@@ -45,10 +45,10 @@ def main(material: Material) -> None:
     )
     figures.add_row("offers score, MiB", f"{mib:,.0f}", "<= 500")
     figures.add_row(
-        f"offers campaign, {limits} limits, CPU s a million", f"{spent * million:,.0f}", "<= 60 (10 min, 10 M)"
+        f"offers campaign, {limits} limits, CPU s a million", f"{cpu_seconds * million:,.0f}", "<= 60 (10 min, 10 M)"
     )
-    figures.add_row("offers campaign, MiB", f"{held:,.0f}", "<= 1024")
-    figures.add_row("offers campaign, below its bound", said.rpartition("within ")[2].split()[0], "<= 0.5 %")
+    figures.add_row("offers campaign, MiB", f"{peak:,.0f}", "<= 1024")
+    figures.add_row("offers campaign, below its bound", output.rpartition("within ")[2].split()[0], "<= 0.5 %")
     console.print(figures)
     console.print()
 
@@ -102,10 +102,10 @@ def _measured(*arguments: str) -> tuple[float, float, str]:
         "import pathlib, sys, time\nfrom cli.main import main\nsys.argv[0] = 'offers'\ntry:\n    main()\nfinally:\n"
         "    print(time.process_time(), pathlib.Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.PIPE, text=True)
-    said, _, figures = done.stdout.rstrip().rpartition("\n")
+    process = subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    output, _, figures = process.stdout.rstrip().rpartition("\n")
     seconds, kib = figures.split()
-    return float(seconds), float(kib) / 1024, said
+    return float(seconds), float(kib) / 1024, output
 
 
 def _raw(material: Material) -> tuple[float, int]:

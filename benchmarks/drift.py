@@ -68,17 +68,17 @@ class Stillness:
         """Draw a reference from the pool; return it with the rows that are left."""
         frame, propensity = self.pool
         order = rng.permutation(len(frame))
-        drawn, left = order[: self.reference_rows], order[self.reference_rows :]
+        sample, rest = order[: self.reference_rows], order[self.reference_rows :]
         columns, watch = watched_columns(self.contract), replace(Watch.of(self.contract), window=self.window)
-        reference = Reference(columns, watch, frame.iloc[drawn].reset_index(drop=True), propensity[drawn])
-        return reference, (frame.iloc[left], propensity[left])
+        reference = Reference(columns, watch, frame.iloc[sample].reset_index(drop=True), propensity[sample])
+        return reference, (frame.iloc[rest], propensity[rest])
 
     def streaks(self, reference: Reference, rows: Rows, rng: np.random.Generator) -> Iterator[Streak]:
         """Without end, the streak after each further window that is drawn from the rows."""
         (frame, propensity), streak = rows, Streak(reference.watch)
         while True:
-            drawn = rng.choice(len(frame), self.window, replace=False)
-            streak = streak.after(examine(reference, frame.iloc[drawn], propensity[drawn]))
+            sample = rng.choice(len(frame), self.window, replace=False)
+            streak = streak.after(examine(reference, frame.iloc[sample], propensity[sample]))
             yield streak
 
 

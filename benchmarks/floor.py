@@ -58,13 +58,13 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.floor", description=__doc__)
     parser.add_argument("--carry", type=Path, help="JSON file with columns and answer, for the transformer")
     parser.add_argument("--predictor_host", help="host and port of the predictor's gRPC, for the transformer")
-    given, _ = parser.parse_known_args()
-    if given.carry is None:
+    arguments, _ = parser.parse_known_args()
+    if arguments.carry is None:
         serve(Predictor("offers"))
         return
-    carried = json.loads(given.carry.read_text("utf-8"))
-    config = PredictorConfig(given.predictor_host, "grpc-v2", predictor_request_timeout_seconds=60)
-    serve(Transformer(carried["columns"], carried["answer"]), config)
+    content = json.loads(arguments.carry.read_text("utf-8"))
+    config = PredictorConfig(arguments.predictor_host, "grpc-v2", predictor_request_timeout_seconds=60)
+    serve(Transformer(content["columns"], content["answer"]), config)
 
 
 if __name__ == "__main__":

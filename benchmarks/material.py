@@ -127,11 +127,11 @@ class Material:
             part: self.customers[[c.name for c in self.contract.inputs if c.role == role]].to_dict("records")
             for part, role in (("customer", Role.CUSTOMER), ("context", Role.CONTEXT))
         }
-        known = list(zip(parts["customer"], parts["context"], strict=True))
+        people = list(zip(parts["customer"], parts["context"], strict=True))
         return [
             {"customer_id": f"customer-{number}", "customer": customer, "context": context}
             for number in range(count)
-            for customer, context in [known[number % len(known)]]
+            for customer, context in [people[number % len(people)]]
         ]
 
 

@@ -16,12 +16,12 @@ def main(material: Material) -> None:
         requests, port = material.requests(1, 1000), running.ranker.bound["http_port"]
         processes = [psutil.Process(service.process.pid) for service in (running.ranker, running.predictor)]
         errors = counted(port, requests, AT_A_TIME, WARM_UP).errors
-        held = [_resident(processes)]
+        readings = [_resident(processes)]
         for number in range(1, BLOCKS + 1):
             errors += counted(port, requests, AT_A_TIME, BLOCK).errors
-            held.append(_resident(processes))
+            readings.append(_resident(processes))
             console.print(f"{number * BLOCK:,} requests of {BLOCKS * BLOCK:,}", style="dim")
-    _show(np.array(held), errors)
+    _show(np.array(readings), errors)
 
 
 def _resident(processes: list[psutil.Process]) -> list[float]:

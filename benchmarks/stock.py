@@ -60,11 +60,11 @@ class Transformer(Model):
         }
 
     def _ranked(self, propensities: list[float]) -> list[dict[str, Any]]:
-        scored = [
+        offers = [
             {"offer_id": offer.id, "propensity": propensity, "score": propensity * offer.weight * offer.value}
             for offer, propensity in zip(self.offers, propensities, strict=True)
         ]
-        return sorted(scored, key=lambda offer: offer["score"], reverse=True)[: self.k]
+        return sorted(offers, key=lambda offer: offer["score"], reverse=True)[: self.k]
 
 
 class Predictor(Model):
@@ -125,13 +125,13 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="Parquet file to fit on, for the predictor")
     parser.add_argument("--trees", choices=TREES, help="library that grows them, for the predictor")
     parser.add_argument("--predictor_host", help="host and port of the predictor's REST, for the transformer")
-    given, _ = parser.parse_known_args()
-    contract = contracts.load(given.contract)
-    if given.rows is not None:
-        serve(Predictor(fit(contract, pd.read_parquet(given.rows), given.trees)))
+    arguments, _ = parser.parse_known_args()
+    contract = contracts.load(arguments.contract)
+    if arguments.rows is not None:
+        serve(Predictor(fit(contract, pd.read_parquet(arguments.rows), arguments.trees)))
         return
-    catalogue = catalogues.load(given.contract, contract)
-    serve(Transformer(catalogue.offers, catalogue.policy.k), PredictorConfig(given.predictor_host))
+    catalogue = catalogues.load(arguments.contract, contract)
+    serve(Transformer(catalogue.offers, catalogue.policy.k), PredictorConfig(arguments.predictor_host))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def _quality(contract: Contract, dataset: Dataset) -> None:
     matrix, labels, encoder = dataset.encode(contract), dataset.labels, Encoder.of(contract)
     learner = BoostedTrees(contract.model, tuple(encoder.feature_types))
     first = origin(contract, len(labels))
-    known, months = labels[first:], dataset.periods[first:]
+    later_labels, months = labels[first:], dataset.periods[first:]
     once = learners.train(contract, contract.model, matrix[:first], labels[:first])
     readings = {
         "random split, 5 folds": [folded_propensity(learner, matrix, labels, contract, seed=0)],
@@ -110,7 +110,7 @@ def _quality(contract: Contract, dataset: Dataset) -> None:
     figures = table("Quality, by how it is measured", "measured", "AUC", "range", "AUC within a month", "ECE")
     for name, propensities in readings.items():
         whole = len(propensities[0]) == len(labels)
-        true, period = (labels, dataset.periods) if whole else (known, months)
+        true, period = (labels, dataset.periods) if whole else (later_labels, months)
         scores = [metrics.score(true, propensity, contract.evaluation.contact_share) for propensity in propensities]
         auc = [score["auc"].value for score in scores]
         within = [metrics.within_periods(true, propensity, period, 100) or 0.0 for propensity in propensities]
@@ -136,7 +136,7 @@ def _scoring(contract: Contract, dataset: Dataset, runs: int) -> None:
     words_rate = ROWS / _median_seconds(lambda: encoder.encode(words), runs)
     before = psutil.Process().memory_info().rss
     whole, alone = _alternating(lambda: fitted.propensity(rows), lambda: fitted.booster.inplace_predict(matrix), runs)
-    grown = (psutil.Process().memory_info().rss - before) / 2**20
+    growth = (psutil.Process().memory_info().rss - before) / 2**20
 
     title = f"Encoding and scoring {ROWS:,} rows of {len(encoder.features)} columns: medians of {runs} runs"
     figures = table(title, "what", "measured", "to reach")
@@ -145,7 +145,7 @@ def _scoring(contract: Contract, dataset: Dataset, runs: int) -> None:
     figures.add_row("bundle: encode, predict, calibrate", f"{ROWS / whole:,.0f} rows/s", "")
     figures.add_row(f"xgboost {xgb.__version__} alone, prepared matrix", f"{ROWS / alone:,.0f} rows/s", "")
     figures.add_row("bundle beside xgboost alone", f"{alone / whole:.2f}", ">= 0.80")
-    figures.add_row("memory left behind by scoring", f"{grown:.0f} MiB", "bounded")
+    figures.add_row("memory left behind by scoring", f"{growth:.0f} MiB", "bounded")
     console.print(figures)
 
 

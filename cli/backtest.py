@@ -47,8 +47,8 @@ def backtest(
     delays, contract = delay or [0], history.contract
     shifts = shift or [n * contract.evaluation.refit_every // 5 for n in range(5)]
     console.print(f"{contract.title}: {len(history.dataset)} rows from {origin}", style="bold")
-    with _progress() as done:
-        results = compared.compare(history, compared.cases(contract, shifts, delays), home, workers, done)
+    with _progress() as tell:
+        results = compared.compare(history, compared.cases(contract, shifts, delays), home, workers, tell)
     for late in delays:
         here = [result for result in results if result.delay == late]
         lines = summary(here)

@@ -38,22 +38,22 @@ def campaign(
     from offers.reports.campaign import campaign_page
     from offers.settings import Settings
 
-    known = contracts.load(contract or _contract_of(catalogue))
-    loaded = catalogues.load(catalogue, known)
-    limits, base = load(campaign, loaded.offers)
+    data_contract = contracts.load(contract or _contract_of(catalogue))
+    offer_catalogue = catalogues.load(catalogue, data_contract)
+    limits, base = load(campaign, offer_catalogue.offers)
     segments = Segments(limits.exposure)
-    with read_scored(scored, loaded, segments, Settings.from_env(), output.absolute().parent) as pairs:
+    with read_scored(scored, offer_catalogue, segments, Settings.from_env(), output.absolute().parent) as pairs:
         constraints = segments.constraints(base, pairs.sizes)
         plan = allocate(pairs.scores, constraints)
-        write_plan(plan, pairs, loaded, output)
+        write_plan(plan, pairs, offer_catalogue, output)
         if page:
-            left = left_out(pairs.scores, constraints, plan)
-            content = campaign_page(limits, loaded, constraints, plan, len(pairs.scores), left)
+            groups = left_out(pairs.scores, constraints, plan)
+            content = campaign_page(limits, offer_catalogue, constraints, plan, len(pairs.scores), groups)
             with os_errors(page):
                 settle(page, lambda unfinished: unfinished.write_text(content, "utf-8"))
         if levers:
-            write_catalogue(priced(loaded, base, plan.pricing.prices[: len(base.names)]), levers)
-    _show(plan, constraints, loaded.offers)
+            write_catalogue(priced(offer_catalogue, base, plan.pricing.prices[: len(base.names)]), levers)
+    _show(plan, constraints, offer_catalogue.offers)
     typer.echo(f"{len(plan.customer)} contacts of {len(pairs.scores)} customers: {output}")
     for file in filter(None, (page, levers)):
         typer.echo(file)
@@ -68,8 +68,8 @@ def _show(plan: "Plan", constraints: "Constraints", offers: "tuple[Offer, ...]")
     for offer, contacts in zip(offers, plan.by_offer(len(offers)), strict=True):
         table.add_row(offer.id, str(contacts))
     console.print(table)
-    used = constraints.usage @ plan.contacts
-    for name, use, limit, price in zip(constraints.names, used, constraints.limit, plan.pricing.prices, strict=True):
+    usage = constraints.usage @ plan.contacts
+    for name, use, limit, price in zip(constraints.names, usage, constraints.limit, plan.pricing.prices, strict=True):
         worth = f"one more {name} is worth {price:.2f} EUR" if limit >= 0 else f"the last {name} costs {price:.2f} EUR"
         typer.echo(f"{abs(use):g} of {abs(limit):g} used: {worth}")
     short = 1 - plan.value / plan.pricing.bound if plan.pricing.bound else 0.0

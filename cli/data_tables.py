@@ -29,8 +29,8 @@ def columns_table(frame: pd.DataFrame, contract: Contract) -> Table:
 
 def periods_table(frame: pd.DataFrame, contract: Contract) -> Table:
     table = _folding("period", "rows", "accepted", title="Acceptance through time")
-    grouped = frame[contract.target.column].groupby(periods(frame, contract))
-    for period, labels in grouped:
+    groups = frame[contract.target.column].groupby(periods(frame, contract))
+    for period, labels in groups:
         table.add_row(str(period), str(len(labels)), f"{labels.mean():.1%}")
     return table
 
@@ -53,5 +53,5 @@ def _holds(values: pd.Series, column: Column) -> str:
         low, middle, high = values.quantile([0, 0.5, 1])
         return f"{low:g} to {high:g}, median {middle:g}"
     shares = values.value_counts(normalize=True, sort=True)
-    shown = ", ".join(f"{value} {share:.0%}" for value, share in shares.head(5).items())
-    return f"{shown}{f', {len(shares) - 5} more' if len(shares) > 5 else ''}"
+    top = ", ".join(f"{value} {share:.0%}" for value, share in shares.head(5).items())
+    return f"{top}{f', {len(shares) - 5} more' if len(shares) > 5 else ''}"

@@ -42,15 +42,15 @@ def demo() -> None:
     contract, settings, python = contracts.load(CONTRACT), Settings.from_env(), sidecar_python()
     source = _source(contract, settings)
     bundle = Path(run(contract.name, source))
-    changed = traffic.shifted(open_bundle(str(bundle), settings), CHANGED_ROWS)
-    contacts = traffic.contacts(contract, settings, source, changed)
+    older_customers = traffic.shifted(open_bundle(str(bundle), settings), CHANGED_ROWS)
+    contacts = traffic.contacts(contract, settings, source, older_customers)
     # The ports differ from those of 'offers serve', which may be running.
     directory = contacts.parent / "serve"
     with _trigger(contract, settings, contacts, bundle) as trigger:
         console.print("\nPredictor, ranker and drift sidecar answer on loopback", style="bold")
         with services(bundle, contract.name, directory, watch=SidecarOptions(python, trigger.url)) as running:
             _rank(running, contract)
-            decision = _drift(running, trigger, contract, bundle, changed)
+            decision = _drift(running, trigger, contract, bundle, older_customers)
             console.print("\nA new model is trained on the contacts, the shifted ones among them", style="bold")
             new = trigger.result(decision)
     govern(contract, settings, (bundle, new), contacts.parent, SidecarOptions(python))

@@ -99,10 +99,10 @@ def _shown(table: "Table") -> "Shown":
     from rich.table import Table as Shown
     from rich.text import Text
 
-    shown = Shown(*(cell.text for cell in table.head), box=None, pad_edge=False)
+    grid = Shown(*(cell.text for cell in table.head), box=None, pad_edge=False)
     for row in table.rows:
-        shown.add_row(*(Text(f"{cell.text}\n{cell.note}" if cell.note else cell.text) for cell in row))
-    return shown
+        grid.add_row(*(Text(f"{cell.text}\n{cell.note}" if cell.note else cell.text) for cell in row))
+    return grid
 
 
 def _present(path: Path | None) -> "tuple[Path, Routing]":

@@ -21,8 +21,8 @@ def contract_to_follow(ledger: "Ledger") -> str | None:
     from offers.governance.entries import Promoting
 
     state = ledger.state()
-    begun = [entry.act.release for entry in ledger.entries() if isinstance(entry.act, Promoting)]
-    return state.releases[begun[-1]].act.contract if begun else None
+    releases = [entry.act.release for entry in ledger.entries() if isinstance(entry.act, Promoting)]
+    return state.releases[releases[-1]].act.contract if releases else None
 
 
 def follow(

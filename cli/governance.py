@@ -90,8 +90,8 @@ def _person(ledger: "Ledger", admin: "Signer", directory: Path, name: str) -> "S
 
     person = new_key(directory / "keys" / f"{name}.pem")
     public = person.public
-    added = KeyAdded(key=public.id, public=public.text, name=name, roles=("approver",))
-    ledger.write(admin, lambda state: added)
+    act = KeyAdded(key=public.id, public=public.text, name=name, roles=("approver",))
+    ledger.write(admin, lambda state: act)
     return person
 
 
@@ -148,8 +148,8 @@ def _show(ledger: "Ledger", release: str, directory: Path) -> None:
     state = ledger.state()
     releases_table(state, ledger.clock())
     page = directory / f"{release}.html"
-    opened = fetch(ledger.store, release, directory)
-    page.write_text(html(card_of(opened, state, ledger.entries(), ledger.head, ledger.clock())), "utf-8")
+    open_release = fetch(ledger.store, release, directory)
+    page.write_text(html(card_of(open_release, state, ledger.entries(), ledger.head, ledger.clock())), "utf-8")
     console.print(f"card  {page}", soft_wrap=True)
 
 

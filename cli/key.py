@@ -96,8 +96,8 @@ def to_write(key: str) -> tuple["Ledger", "Signer"]:
     from offers.settings import Settings
 
     settings = Settings.from_env()
-    named = settings.home / "keys" / f"{key}.pem"
-    path = named if key and "/" not in key and named.is_file() else Path(key) if key else None
+    key_file = settings.home / "keys" / f"{key}.pem"
+    path = key_file if key and "/" not in key and key_file.is_file() else Path(key) if key else None
     return open_to_write(settings, path)
 
 

@@ -75,9 +75,9 @@ def features(
     from offers.data.point_in_time import write_features
 
     content = markets.load(market)
-    joined = write_features(content, directory, event or content.events[0].name, output)
-    typer.echo(f"{joined.rows} rows: {output}")
-    for name, count in joined.stale.items():
+    summary = write_features(content, directory, event or content.events[0].name, output)
+    typer.echo(f"{summary.rows} rows: {output}")
+    for name, count in summary.stale.items():
         typer.echo(f"{name}: beyond the time to live in {count} rows")
 
 

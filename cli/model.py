@@ -58,10 +58,10 @@ def show(release: ReleaseArgument) -> None:
     from offers.bundle import bundle as bundles
 
     ledger, state, record = _find(release)
-    opened = _open(ledger, record.name)
+    open_release = _open(ledger, record.name)
     facts = {"release": record.name, "status": state.status(record, ledger.clock()), "catalogue": record.act.catalogue}
     facts |= {"asks for": f"{record.act.terms.people} approvals, for {record.act.terms.days} days at most"}
-    console.print(facts_table(facts | bundles.show(opened.bundle)))
+    console.print(facts_table(facts | bundles.show(open_release.bundle)))
     for entry in ledger.entries():
         if getattr(entry.act, "release", "") == record.name or getattr(entry.act, "withdrawn", "") == record.name:
             typer.echo(
@@ -216,8 +216,8 @@ def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry") -> None:
     from serving.local import follows_ledger
 
     if not follows_ledger(Settings.from_env().home / "serve"):
-        ended = finish(ledger, signer, begun)
-        typer.echo(f"entry {ended.number}: {ended.act.kind}; no service runs here, 'offers serve' begins with it")
+        end = finish(ledger, signer, begun)
+        typer.echo(f"entry {end.number}: {end.act.kind}; no service runs here, 'offers serve' begins with it")
         return
     deadline = time.monotonic() + TAKEN_SECONDS
     while time.monotonic() < deadline:
@@ -254,11 +254,11 @@ def _print(table: "Table | str") -> None:
 def _row(state: "State", release: "Release", moment: "datetime") -> tuple[str, ...]:
     names = dict.fromkeys(state.name_of(approval.key) for approval in release.approvals)
     challenger, lapses = state.challenger(release.act.contract), release.lapses(moment)
-    named = ", challenger" if challenger is not None and challenger.name == release.name else ""
+    suffix = ", challenger" if challenger is not None and challenger.name == release.name else ""
     by, until = ", ".join(names), f"{lapses:%Y-%m-%d}" if lapses else ""
     if not release.act.terms.people:
         by, until = "the gate", ""
-    status, moment_text = state.status(release, moment) + named, f"{release.at:%Y-%m-%d %H:%M}"
+    status, moment_text = state.status(release, moment) + suffix, f"{release.at:%Y-%m-%d %H:%M}"
     return release.name, status, release.act.catalogue, moment_text, by, until
 
 

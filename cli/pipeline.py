@@ -101,8 +101,8 @@ def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings
 
     violations, report = page(outcome, "validate", "violations"), page(outcome, "gate", "report")
     if outcome.mistake:
-        refused = "prepare" in outcome.steps and outcome.steps["prepare"].state == "failed"
-        raise DataError(f"{outcome.mistake}{f' (all of it: {violations})' if refused else ''}")
+        data_fault = "prepare" in outcome.steps and outcome.steps["prepare"].state == "failed"
+        raise DataError(f"{outcome.mistake}{f' (all of it: {violations})' if data_fault else ''}")
     if not outcome.succeeded:
         console.print(f"The run failed, and the fault is ours. Its log: {outcome.log}", style="red")
         raise typer.Exit(1)

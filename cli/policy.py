@@ -126,14 +126,14 @@ def told(proof: "Evidence", days: int) -> Iterator[str]:
 
     verdict = held_against(proof.logged, proof.lowest, proof.highest)
     yield f"{verdict.n_decisions} decisions about {verdict.n_customers} customers earned {verdict.earned:.2f} EUR each"
-    left = {
+    counts = {
         "without the predictor": proof.fallback,
         "erased": proof.erased,
         "not ripe": proof.unripe,
         "not presented": proof.unseen,
     }
-    if any(left.values()):
-        yield "left out: " + ", ".join(f"{count} {name}" for name, count in left.items() if count)
+    if any(counts.values()):
+        yield "left out: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     if not proof.labels.impressions:
         yield "nobody told what was presented: each first place counts as presented"
     yield f"candidate and log agree on {verdict.agreement:.1%} of the choices"

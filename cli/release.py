@@ -36,15 +36,15 @@ def _registered(bundle: str, settings: "Settings") -> str:
     from offers.policy import catalogue as catalogues
 
     ledger, signer = open_to_write(settings)
-    opened = open_bundle(bundle, settings)
-    if opened.contract.name in catalogues.shipped():
+    model_bundle = open_bundle(bundle, settings)
+    if model_bundle.contract.name in catalogues.shipped():
         release = register_bundle(ledger, signer, bundle, "", settings)
         state = ledger.state()
         return f"{release}, {state.status(state.releases[release], ledger.clock())}"
-    if opened.name not in ledger.state().gates:
-        ledger.write(signer, lambda state: verdict_of(opened))
+    if model_bundle.name not in ledger.state().gates:
+        ledger.write(signer, lambda state: verdict_of(model_bundle))
     advice = f"'offers model add {bundle} --catalogue FILE' makes one"
-    return f"none: no catalogue for {opened.contract.name} is shipped; {advice}"
+    return f"none: no catalogue for {model_bundle.contract.name} is shipped; {advice}"
 
 
 def register_refusal(verdict: Path, contract: str, settings: "Settings") -> None:

@@ -97,8 +97,8 @@ def gate_table(verdict: GateVerdict) -> Table:
     for heading in ("rule", "measured", "threshold", "verdict"):
         table.add_column(heading, justify="right" if heading == "measured" else "left", overflow="fold")
     for rule in verdict.rules:
-        measured = "-" if rule.measured is None else f"{rule.measured:.4f}"
-        table.add_row(rule.rule, measured, rule.threshold, Text(rule.word, styles[rule.passed]))
+        figure = "-" if rule.measured is None else f"{rule.measured:.4f}"
+        table.add_row(rule.rule, figure, rule.threshold, Text(rule.word, styles[rule.passed]))
     return table
 
 

@@ -86,17 +86,17 @@ def _reason(run: "ClusterRun", namespace: str, context: str) -> str:
         return "somebody stopped it"
     if run.lost_at:
         return f"Kubeflow lost it: its own task {run.lost_at} failed, no step of ours; only a new run helps"
-    failed = next((step.name for step in run.steps if step.state == "failed"), "")
-    asked = failed or ("gate" if run.state == "refused" else "")
-    if not asked:
+    failure = next((step.name for step in run.steps if step.state == "failed"), "")
+    culprit = failure or ("gate" if run.state == "refused" else "")
+    if not culprit:
         return run.error
     from offers.errors import OffersError
 
     try:
-        logs = _logs(run, namespace, context, [asked])
+        logs = _logs(run, namespace, context, [culprit])
     except OffersError as error:
-        return f"{asked}: why can't be told, as {error}"
-    return f"{asked}: {logs[-1].reason}"
+        return f"{culprit}: why can't be told, as {error}"
+    return f"{culprit}: {logs[-1].reason}"
 
 
 def _logs(run: "ClusterRun", namespace: str, context: str, steps: Sequence[str]) -> "list[StepLog]":
@@ -117,13 +117,13 @@ def _logs(run: "ClusterRun", namespace: str, context: str, steps: Sequence[str])
         ]
     except OffersError as error:
         problems.append(str(error))
-    begun = {step.name for step in run.steps if step.began is not None and step.name in steps}
-    if begun - {log.step for log in step_logs}:
+    names = {step.name for step in run.steps if step.began is not None and step.name in steps}
+    if names - {log.step for log in step_logs}:
         try:
             with store_access(lambda: connect(context), "offers", Settings.from_env()) as reached:
                 store = open_store(run.root, reached)
                 old_logs = kept_logs(run.id, run.pipeline, store)
-            missing = begun - {log.step for log in step_logs}
+            missing = names - {log.step for log in step_logs}
             step_logs += [log for log in old_logs if log.step in missing]
         except OffersError as error:
             problems.append(str(error))

@@ -70,23 +70,23 @@ def score(
     from offers.settings import Settings
 
     settings, began = Settings.from_env(), time.monotonic()
-    opened = open_bundle(bundle, settings)
-    contract = opened.contract
-    chosen = catalogues.load(catalogue or contract.name, contract)
-    policy = Policy(chosen.unlimited() if pairs else chosen, contract)
+    model_bundle = open_bundle(bundle, settings)
+    contract = model_bundle.contract
+    offer_catalogue = catalogues.load(catalogue or contract.name, contract)
+    policy = Policy(offer_catalogue.unlimited() if pairs else offer_catalogue, contract)
     schema = CustomerSchema(contract, customer)
     with download_progress() as progress:
         source = open_customers(customers, schema, settings, query or contract.source.query or "", version, progress)
-    versions = Versions.of(opened.name, chosen)
-    scorer = Scorer(opened.model, policy, schema, versions, k, withheld, threads, groups)
+    versions = Versions.of(model_bundle.name, offer_catalogue)
+    scorer = Scorer(model_bundle.model, policy, schema, versions, k, withheld, threads, groups)
     places, content = k or policy.catalogue.policy.k, {"withheld": withheld, "pairs": pairs, "groups": groups}
     manifest = parts.manifest_of(source, scorer, places, rows, **content)
     with _bar(source.total) as tell:
         summary = parts.score(source, scorer, open_parts(output, settings), manifest, tell)
     people = f"{summary.customers} customers ({summary.earlier} of them by an earlier run)"
     place = f"{summary.parts} parts in {output}, {time.monotonic() - began:.1f} s"
-    named = f"bundle {versions.bundle}, catalogue {versions.catalogue}, policy {versions.policy}"
-    typer.echo(f"{people}, {place}; {named}")
+    origin = f"bundle {versions.bundle}, catalogue {versions.catalogue}, policy {versions.policy}"
+    typer.echo(f"{people}, {place}; {origin}")
 
 
 @contextmanager

@@ -118,13 +118,13 @@ def show(prediction: dict[str, Any], console: Any) -> None:
     console.print(Text(versions, "dim"), soft_wrap=True)
     if prediction["fallback"]:
         console.print("The predictor is away: this is the ranking by value.", style="bold yellow")
-    ranked = Table("", "offer", "propensity", "value", "score", "first", "why here", box=None, pad_edge=False)
-    ranked.columns[1].no_wrap = True
+    grid = Table("", "offer", "propensity", "value", "score", "first", "why here", box=None, pad_edge=False)
+    grid.columns[1].no_wrap = True
     for offer in prediction["offers"]:
         figures = (_figure(offer["propensity"], 4), _figure(offer["value"], 2), _figure(offer["score"], 2))
         probability, why = f"{offer['action_probability']:.0%}", ", ".join(offer["reasons"])
-        ranked.add_row(str(offer["rank"]), Text(offer["offer_id"]), *figures, probability, Text(why))
-    console.print(ranked)
+        grid.add_row(str(offer["rank"]), Text(offer["offer_id"]), *figures, probability, Text(why))
+    console.print(grid)
     withheld: dict[str, list[str]] = {}
     for offer in prediction["withheld"]:
         why = "; ".join(f"{reason['code']}, {reason['text']}" for reason in offer["reasons"])
@@ -143,9 +143,9 @@ def _bundle(where: str, settings: "Settings") -> Path:
 
     path = bundle_path(where or _newest(settings), settings).resolve()
     if not (path / "contract.yaml").is_file():
-        looked = dict.fromkeys((path, (settings.home / "bundles" / where).resolve()))
-        listed = " or ".join(map(str, looked))
-        raise BundleError(f"--bundle {where!r}: there is no such bundle; expected its contract.yaml in {listed}")
+        paths = dict.fromkeys((path, (settings.home / "bundles" / where).resolve()))
+        places = " or ".join(map(str, paths))
+        raise BundleError(f"--bundle {where!r}: there is no such bundle; expected its contract.yaml in {places}")
     return path
 
 
@@ -212,15 +212,15 @@ def _wait(running: "Services") -> None:
     """Wait until a service ends, which none should."""
     from offers.errors import ServiceError
 
-    ended = threading.Event()
+    end = threading.Event()
 
     def watch(process: Any) -> None:
         process.wait()
-        ended.set()
+        end.set()
 
     for child in running.processes.values():
         threading.Thread(target=watch, args=(child,), daemon=True).start()
-    ended.wait()
+    end.wait()
     for name, child in running.processes.items():
         if child.poll() is not None:
             raise ServiceError(f"the {name} has ended with exit code {child.returncode}; its log tells why")

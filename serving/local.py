@@ -45,8 +45,8 @@ class Services:
 
     @property
     def processes(self) -> dict[str, subprocess.Popen[str]]:
-        named = {"predictor": self.predictor, "ranker": self.ranker, "drift": self.drift, "shipper": self.shipper}
-        return {name: service.process for name, service in named.items() if service is not None}
+        members = {"predictor": self.predictor, "ranker": self.ranker, "drift": self.drift, "shipper": self.shipper}
+        return {name: service.process for name, service in members.items() if service is not None}
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ class Log:
 
 def _is_address(sink: str) -> bool:
     try:
-        parsed = httpx.URL(sink)
+        url = httpx.URL(sink)
     except httpx.InvalidURL:
         return False
-    return parsed.scheme in ("http", "https") and bool(parsed.host) and not parsed.userinfo
+    return url.scheme in ("http", "https") and bool(url.host) and not url.userinfo
 
 
 def sidecar_python() -> Path:

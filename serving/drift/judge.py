@@ -54,7 +54,7 @@ class Judge:
         """
         if selection != self._selected:
             self._compare_with(selection)
-        rows, served = scored.drop(columns=SCORE), scored[SCORE].to_numpy()
+        rows, answers = scored.drop(columns=SCORE), scored[SCORE].to_numpy()
         model = self.watched.model
         at_reference = self.watched.typed(at_reference_offers(self.reference, rows))
         propensity = model.propensity(at_reference)
@@ -65,7 +65,7 @@ class Judge:
             model.importance(at_reference.iloc[_evenly(len(rows))]),
             self.detector.p_values(rows),
         )
-        otherwise = np.abs(self._propensity(rows) - served) > _OTHER
+        otherwise = np.abs(self._propensity(rows) - answers) > _OTHER
         return WindowJudgement(report, self._histograms(rows, propensity), float(otherwise.mean()))
 
     def _compare_with(self, selection: str) -> None:

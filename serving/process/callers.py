@@ -133,13 +133,13 @@ class Callers:
         if not quota:
             return
         most = max(1.0, quota)
-        left, since = self._buckets.pop(caller, (most, now))
-        left = min(most, left + (now - since) * quota)
+        tokens, since = self._buckets.pop(caller, (most, now))
+        tokens = min(most, tokens + (now - since) * quota)
         if len(self._buckets) >= _MOST_CALLERS:
             del self._buckets[next(iter(self._buckets))]
-        self._buckets[caller] = (max(0.0, left - 1) if left >= 1 else left, now)
-        if left < 1:
-            wait = math.ceil((1 - left) / quota)
+        self._buckets[caller] = (max(0.0, tokens - 1) if tokens >= 1 else tokens, now)
+        if tokens < 1:
+            wait = math.ceil((1 - tokens) / quota)
             raise Refused(429, f"expected at most {quota:g} requests a second of {caller}", {"retry-after": str(wait)})
 
     def _unknown(self, sentence: str) -> Refused:

@@ -201,21 +201,21 @@ class _Parser(h11.Connection):
             raise _error(505, f"expected version 1.1, got {request.http_version.decode()}")
         if len(request.target) > self.limits.target_bytes:
             raise _error(414, f"expected an address of at most {self.limits.target_bytes} bytes")
-        seen, size, count = dict[bytes, bytes](), 0, 0
+        singles, size, count = dict[bytes, bytes](), 0, 0
         for name, value in request.headers:
-            if name in seen:
+            if name in singles:
                 raise _error(400, f"expected one header {name.decode()}, got two")
             if name in _ONCE:
-                seen[name] = value
+                singles[name] = value
             size += len(name) + len(value) + 4
             count += 1
         if count > self.limits.headers:
             raise _error(431, f"expected at most {self.limits.headers} headers, got {count}")
         if size > self.limits.head_bytes:
             raise _error(431, f"expected at most {self.limits.head_bytes} bytes of headers")
-        if b"transfer-encoding" in seen and (b"content-length" in seen or request.http_version < b"1.1"):
+        if b"transfer-encoding" in singles and (b"content-length" in singles or request.http_version < b"1.1"):
             raise _error(400, "expected a body's length by one header, got two that say it, or one of HTTP/1.1 in 1.0")
-        if not _HOST.fullmatch(seen.get(b"host", b"")):
+        if not _HOST.fullmatch(singles.get(b"host", b"")):
             raise _error(400, "expected a name and a port as header host")
 
 

@@ -122,16 +122,16 @@ class Edge:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        with observed("unknown", headers.get(REQUEST_ID.encode(), b"").decode("latin-1")) as seen:
+        with observed("unknown", headers.get(REQUEST_ID.encode(), b"").decode("latin-1")) as record:
 
             async def answer(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    seen.route, seen.status = scope.get("offers.route", seen.route), str(message["status"])
+                    record.route, record.status = scope.get("offers.route", record.route), str(message["status"])
                     message["headers"] = [*message.get("headers", ()), *self._own()]
                 await send(message)
 
-            refused = await self._refused(scope, headers)
-            await (refused or self.app)(scope, receive, answer)
+            refusal = await self._refused(scope, headers)
+            await (refusal or self.app)(scope, receive, answer)
 
     async def _refused(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Response | None:
         if reason := _foreign(scope["method"], headers):

@@ -68,6 +68,6 @@ class ServicePlane(DataPlane):
 
     def check_version(self, model_name: str, version: str) -> None:
         """Refuse a request for a version that is not the one served; an empty one means whichever is."""
-        served = self.get_model_from_registry(model_name).version
-        if version not in ("", served):
-            raise ModelNotFound(f"{shown(model_name)}, version {shown(version)} (here is version {served!r}),")
+        current_version = self.get_model_from_registry(model_name).version
+        if version not in ("", current_version):
+            raise ModelNotFound(f"{shown(model_name)}, version {shown(version)} (here is version {current_version!r}),")

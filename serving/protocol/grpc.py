@@ -61,11 +61,11 @@ def server(plane: ServicePlane, admit: Admit | None = None) -> Server:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 9_000),
     ]
-    built = grpc.aio.server(interceptors=[_Observed(admit)], options=options)
-    add_GRPCInferenceServiceServicer_to_server(_Servicer(plane), built)
-    add_HealthServicer_to_server(Health(plane), built)
-    enable_server_reflection((INFERENCE, HEALTH, REFLECTION), built)
-    return built
+    grpc_server = grpc.aio.server(interceptors=[_Observed(admit)], options=options)
+    add_GRPCInferenceServiceServicer_to_server(_Servicer(plane), grpc_server)
+    add_HealthServicer_to_server(Health(plane), grpc_server)
+    enable_server_reflection((INFERENCE, HEALTH, REFLECTION), grpc_server)
+    return grpc_server
 
 
 class _Servicer(InferenceServicer):

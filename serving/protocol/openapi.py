@@ -58,11 +58,11 @@ def document(models: Iterable[Model]) -> Schema:
     dict
         an OpenAPI 3.1 document, ready for JSON
     """
-    served = list(models)
+    all_models = list(models)
     paths: Schema = {}
-    for model in served:
+    for model in all_models:
         paths |= _of_model(model)
-    title = f"Offers {', '.join(map(_kind, served))}"
+    title = f"Offers {', '.join(map(_kind, all_models))}"
     error = record({"error": {"type": "string", "description": "One sentence."}}, "Error")
     return {
         "openapi": "3.1.0",
@@ -147,7 +147,7 @@ def _of_predictor(model: Any) -> Schema:
 def _of_ranker(model: Any) -> Schema:
     contract, policy, sample = model.contract, model.policy, example(model.contract)
     [customer] = sample["instances"]
-    taken = {
+    posts = {
         path: _post(
             "What did customers do about it?",
             "Takes outcomes of decisions; sent again they do no harm. Those from the future go to quarantine.",
@@ -156,7 +156,7 @@ def _of_ranker(model: Any) -> Schema:
         )
         for path in model.takes
     }
-    return taken | {
+    return posts | {
         f"/v1/models/{model.name}:predict": _post(
             "Which offer for whom?",
             f"Ranks the offers of the catalogue *{policy.catalogue.title or policy.catalogue.name}* for customers, and"

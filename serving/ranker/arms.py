@@ -107,8 +107,8 @@ class Arms:
 
 def _agreements(shadow: Part, parts: Sequence[Part]) -> int:
     """Customers to whom a shadow would have made the offer that they got."""
-    answered = {key: offer for part in parts for key, offer in _firsts(part)}
-    return sum(answered[key] == offer for key, offer in _firsts(shadow))
+    answers = {key: offer for part in parts for key, offer in _firsts(part)}
+    return sum(answers[key] == offer for key, offer in _firsts(shadow))
 
 
 def _firsts(part: Part) -> list[tuple[str, str | None]]:

@@ -144,10 +144,10 @@ class Feed:
         self._count(0)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._task, self.grace)
-        left = self._n_rows
+        rest = self._n_rows
         self._waiting.clear()
-        self._count(-left)
-        self._drop(left)
+        self._count(-rest)
+        self._drop(rest)
         if self.dropped:
             log.warning("rows dropped", extra={"fields": {"feed": self.name, "rows": self.dropped}})
 

@@ -60,11 +60,11 @@ class OutcomesTaker:
 def schema() -> Schema:
     """What a request has to hold."""
     text = {name: {"type": "string", "maxLength": LONGEST.get(name, ID_LENGTH)} for name in (*REQUIRED, *OPTIONAL)}
-    needed = {name: text[name] | {"minLength": 1} for name in REQUIRED} | {"kind": {"enum": list(KINDS)}}
-    needed["observed_at"] |= {"description": "A moment as ISO 8601 writes it; in UTC where it has no offset."}
+    requirements = {name: text[name] | {"minLength": 1} for name in REQUIRED} | {"kind": {"enum": list(KINDS)}}
+    requirements["observed_at"] |= {"description": "A moment as ISO 8601 writes it; in UTC where it has no offset."}
     properties = {name: text[name] | {"type": ["string", "null"]} for name in OPTIONAL}
     properties["why"] |= {"description": "Needed where a person has overridden the decision."}
-    outcome = record(needed | properties, "Outcome", optional=OPTIONAL, closed=True)
+    outcome = record(requirements | properties, "Outcome", optional=OPTIONAL, closed=True)
     outcomes = list_of(outcome, at_least=1) | {"maxItems": MAX_OUTCOMES}
     return record({"outcomes": outcomes}, closed=True)
 

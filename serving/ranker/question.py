@@ -63,12 +63,12 @@ class Question:
         def of(values: list[T]) -> list[T]:
             return [values[row] for row in customers]
 
-        asked: list[Sequence[str] | None] = [
+        offer_ids: list[Sequence[str] | None] = [
             None if ids is None else [one for one in ids if one in there] for ids in of(self.asked)
         ]
         rows = {name: _rows(values, customers) for name, values in self.rows.items()}
         own = (of(self.customer_ids), of(self.decision_ids), of(self.as_of), of(self.k))
-        return Question(*own, asked, rows, policy.expand(rows, asked))
+        return Question(*own, offer_ids, rows, policy.expand(rows, offer_ids))
 
 
 class QuestionSchema:

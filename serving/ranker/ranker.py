@@ -180,13 +180,13 @@ class Ranker(Model):
     ) -> dict[str, Any] | InferResponse:
         """Arbitrate, write the answer, and tell the feeds."""
         question = result.asked.question
-        answer, told = await _beside(len(question), lambda: self._decide(result))
+        answer, deliveries = await _beside(len(question), lambda: self._decide(result))
         if self.decision_log:
             await self.decision_log.durable()
         ROWS.labels(self.name).inc(len(question))
         by_value = sum(len(part.question) for part in result.parts if part.fallback)
         FALLBACKS.labels(self.name).inc(by_value)
-        for feed, rows in told:
+        for feed, rows in deliveries:
             feed.offer(rows)
         if self.arms:
             self.arms.shadow(question, result.parts)
@@ -212,7 +212,7 @@ class Ranker(Model):
 
     def _decide(self, scored: Scored) -> tuple[dict[str, Any] | InferResponse, list[tuple[Feed, ScoredRows]]]:
         question, request = scored.asked.question, scored.asked.request
-        answers, told = [b""] * len(question), list[tuple[Feed, ScoredRows]]()
+        answers, deliveries = [b""] * len(question), list[tuple[Feed, ScoredRows]]()
         for part in scored.parts:
             rankings = part.rankings()
             theirs = part.answers(rankings)
@@ -222,11 +222,11 @@ class Ranker(Model):
             for row, answer in zip(places, theirs, strict=True):
                 answers[row] = answer
             if (first := part.first(rankings)) is not None:
-                told += [(feed, first) for feed in part.feeds]
+                deliveries += [(feed, first) for feed in part.feeds]
         predictions = list(map(addressed, question.customer_ids, answers))
         if request is None:
-            return {"predictions": list(map(orjson.Fragment, predictions))}, told
-        return answered(request, self, OUTPUT, "BYTES", np.array(predictions, object)), told
+            return {"predictions": list(map(orjson.Fragment, predictions))}, deliveries
+        return answered(request, self, OUTPUT, "BYTES", np.array(predictions, object)), deliveries
 
 
 def _most_customers(customers: int | None, offers: int) -> int:

@@ -58,16 +58,16 @@ class Shipper:
     def round(self) -> int:
         """Ship what is sealed, and what writers that have ended left behind; returns how many segments remain."""
         TORN.inc(adopt(self.spool))
-        refused = 0
+        refusals = 0
         for shipped in ship(self.spool, self.tables):
             if shipped.refusal:
-                refused += 1
+                refusals += 1
                 FAILURES.inc()
                 fields = {"segment": shipped.segment.path.name, "reason": shipped.refusal}
                 log.warning("segment not shipped", extra={"fields": fields})
             for table, count in shipped.rows.items():
                 ROWS.labels(table).inc(count)
-        self._refusals = min(self._refusals + 1, 10) if refused else 0
+        self._refusals = min(self._refusals + 1, 10) if refusals else 0
         remaining = len(sealed(self.spool))
         WAITING.set(remaining)
         return remaining
