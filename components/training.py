@@ -126,8 +126,8 @@ def gate(
     from offers.steps import training
     from offers.steps.execution import execute, say
 
-    measured = Path(gold.path), Path(model.path), Path(evaluation.path)
-    decision = execute(training.gate, contract, *measured, Path(verdict.path), Path(report.path), say)
+    paths = Path(gold.path), Path(model.path), Path(evaluation.path)
+    decision = execute(training.gate, contract, *paths, Path(verdict.path), Path(report.path), say)
     Path(rules.path).write_text(markdown_gate(decision))
     return decision.passed
 

@@ -37,8 +37,8 @@ def roll_out(
         the bundle could not be served; the message says why, and what is served now
     """
     before = rollout.present(service.read())
-    changed = service.apply(target)
-    since = rollout.seen(changed) + (before.uri != target.uri)
+    resource = service.apply(target)
+    since = rollout.seen(resource) + (before.uri != target.uri)
     say(f"{service} is told to serve {target.uri}")
     try:
         service.wait(seconds, since, patience)

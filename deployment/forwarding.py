@@ -99,10 +99,10 @@ class _Way:
             yield
         except client.ApiException as error:
             # For a refused web socket the client has no status, only the server's status line.
-            refused = error.status == 403 or "403" in str(error.reason)
+            refusal = error.status == 403 or "403" in str(error.reason)
             hint = (
                 "the account that asks may not: it needs to get services, list pods and create pods/portforward there"
-                if refused
+                if refusal
                 else f"the cluster answers {error.status or ''} {str(error.reason)[:200]}".rstrip()
             )
             raise ServiceError(f"can't {verb} {self}: {hint}") from None

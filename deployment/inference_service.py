@@ -63,10 +63,10 @@ class InferenceService:
 
     def _apply(self, body: dict[str, Any], **options: str) -> dict[str, Any]:
         with self._calls("change"):
-            changed: dict[str, Any] = self._applying.patch_namespaced_custom_object(
+            resource: dict[str, Any] = self._applying.patch_namespaced_custom_object(
                 *self._place, self.name, body, field_manager=MANAGER, force=True, **options
             )
-            return changed
+            return resource
 
     def wait(self, seconds: int, since: int, patience: float = PATIENCE) -> None:
         """Wait until the service is ready with the bundle that was applied.
@@ -92,17 +92,17 @@ class InferenceService:
 
     def _states(self, seconds: int) -> Iterator[dict[str, Any]]:
         """Yield the object after each change, and from time to time; a watch that ends too early is restarted."""
-        deadline, heard = time.monotonic() + seconds, False
-        while (left := deadline - time.monotonic()) > 0:
-            ends = time.monotonic() + min(left, LOOK)
+        deadline, contact = time.monotonic() + seconds, False
+        while (rest := deadline - time.monotonic()) > 0:
+            ends = time.monotonic() + min(rest, LOOK)
             try:
-                for service in self._watch(math.ceil(min(left, LOOK))):
-                    heard = True
+                for service in self._watch(math.ceil(min(rest, LOOK))):
+                    contact = True
                     yield service
             except CallError:
                 # An API server that restarts does not answer at first, and then refuses everybody until its Roles
                 # are loaded.
-                if not heard or left <= PAUSE:
+                if not contact or rest <= PAUSE:
                     raise
             time.sleep(max(0.0, min(PAUSE, ends - time.monotonic())))
 

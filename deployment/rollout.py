@@ -107,9 +107,9 @@ def state(service: Mapping[str, Any], since: int) -> tuple[State, str]:
     ready = next((one for one in conditions if one.get("type") == "Ready"), {})
     if ready.get("status") == "True":
         return "ready", ""
-    refused = next((one for one in conditions if one.get("reason") == _REFUSED and one.get("message")), None)
-    if refused:
-        return "refused", str(refused["message"])
+    refusal = next((one for one in conditions if one.get("reason") == _REFUSED and one.get("message")), None)
+    if refusal:
+        return "refused", str(refusal["message"])
     model = status.get("modelStatus", {})
     if model.get("transitionStatus") in _BROKEN:
         failure = model.get("lastFailureInfo", {})

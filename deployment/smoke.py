@@ -47,8 +47,8 @@ def _await_version(url: str, version: str, seconds: float, model: str) -> None:
     deadline, agreed, last_word = time.monotonic() + seconds, 0, "nothing was answered"
     while agreed < AGREEING:
         try:
-            served = _call("GET", f"{url}/v2/models/{model}").get("versions") or ["no version"]
-            agreed, last_word = (agreed + 1 if served[0] == version else 0), f"{served[0]} is served"
+            versions = _call("GET", f"{url}/v2/models/{model}").get("versions") or ["no version"]
+            agreed, last_word = (agreed + 1 if versions[0] == version else 0), f"{versions[0]} is served"
         except ServiceError as error:
             agreed, last_word = 0, str(error)
         if agreed == 0:

@@ -92,9 +92,9 @@ def _unscheduled(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None
 
 def _uninitialized(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
     for status in pod["status"].get("initContainerStatuses", ()):
-        if status["ready"] or not (ended := _ended(status)):
+        if status["ready"] or not (failure := _ended(status)):
             continue
-        sentence = _INITIALIZER_LOG.sub("", _last(ended.get("message", "")) or words(_name(pod), status["name"]))
+        sentence = _INITIALIZER_LOG.sub("", _last(failure.get("message", "")) or words(_name(pod), status["name"]))
         if _REFUSED_KEYS.search(sentence):
             return Trouble(
                 "the object store refuses its keys",
@@ -130,22 +130,22 @@ def _unstarted(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
 
 def _crashed(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
     for status in _statuses(pod):
-        ended = _ended(status)
-        if status["ready"] or not ended:
+        failure = _ended(status)
+        if status["ready"] or not failure:
             continue
         # The kubelet writes this for containers that ran when their node went down, and that are restarted.
-        if ended.get("reason") == "Unknown":
+        if failure.get("reason") == "Unknown":
             return Trouble("its node was restarted, and the pod begins anew", "wait, and ask again in a minute", True)
-        if ended.get("reason") == "OOMKilled":
+        if failure.get("reason") == "OOMKilled":
             return Trouble(
                 f"{status['name']} was killed, as it took more memory than its limit",
                 "raise its limit in your overlay",
             )
         if status["name"] != _PREDICTOR and _waits_for_predictor(pod):
             continue
-        sentence = _sentence(_last(ended.get("message", "")) or words(_name(pod), status["name"]))
+        sentence = _sentence(_last(failure.get("message", "")) or words(_name(pod), status["name"]))
         return Trouble(
-            f"{status['name']} ends with exit code {ended.get('exitCode')}{f': {sentence}' if sentence else ''}",
+            f"{status['name']} ends with exit code {failure.get('exitCode')}{f': {sentence}' if sentence else ''}",
             f"'{_logs(pod, status['name'])}' says more; 'make rollback' takes the former bundle",
         )
     return None
@@ -163,9 +163,9 @@ def _statuses(pod: Pod) -> Iterator[Mapping[str, Any]]:
 def _ended(status: Mapping[str, Any]) -> Mapping[str, Any]:
     """Get how a container failed: now, or before its restart."""
     for state in (status.get("state", {}), status.get("lastState", {})):
-        ended: Mapping[str, Any] = state.get("terminated") or {}
-        if ended and ended.get("exitCode") != 0:
-            return ended
+        end: Mapping[str, Any] = state.get("terminated") or {}
+        if end and end.get("exitCode") != 0:
+            return end
     return {}
 
 

@@ -20,8 +20,8 @@ def prepared(contract: str, source: str) -> Any:
 
 def judged(contract: str, gold: Any, model: Any, champion: str, publish: str, service: str, smoke_url: str) -> Any:
     """Add evaluation and gate to a pipeline, then packaging and deployment if the gate passes; returns the verdict."""
-    measured = placed(steps.evaluate(contract=contract, gold=gold, model=model, champion=champion))
-    evaluation = measured.outputs["evaluation"]
+    task = placed(steps.evaluate(contract=contract, gold=gold, model=model, champion=champion))
+    evaluation = task.outputs["evaluation"]
     verdict = placed(steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation))
     with dsl.If(verdict.outputs["Output"] == True, name="passed"):  # noqa: E712 - builds a condition
         bundle = placed(

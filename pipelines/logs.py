@@ -108,14 +108,14 @@ def _step(pod: Any) -> str:
 def _end(pod: Any) -> str:
     statuses = (pod.status.container_statuses if pod.status else None) or ()
     states = [status.state.terminated for status in statuses if status.name == "main" and status.state]
-    ended = next((state for state in states if state is not None), None)
-    if ended is None or ended.exit_code == 0:
+    end = next((state for state in states if state is not None), None)
+    if end is None or end.exit_code == 0:
         return ""
-    if ended.reason == "OOMKilled":
+    if end.reason == "OOMKilled":
         return "it was killed, as it took more memory than its limit (exit code 137)"
-    if ended.exit_code == KILLED:
+    if end.exit_code == KILLED:
         return f"its process was killed (exit code {KILLED})"
-    return f"it ended with exit code {ended.exit_code}"
+    return f"it ended with exit code {end.exit_code}"
 
 
 def _log(api: client.CoreV1Api, pod: str, namespace: str) -> str:

@@ -68,8 +68,8 @@ def lost_at(run: Any) -> str:
     """
     if run_state(run) != "failed":
         return ""
-    failed = [task for task in _tasks(run) if task.state == "FAILED" and task.display_name.endswith("-driver")]
-    return str(min(failed, key=lambda task: task.create_time).display_name) if failed else ""
+    failures = [task for task in _tasks(run) if task.state == "FAILED" and task.display_name.endswith("-driver")]
+    return str(min(failures, key=lambda task: task.create_time).display_name) if failures else ""
 
 
 def pipeline_name(run: Any) -> str:
@@ -98,8 +98,8 @@ class _Steps:
         began = moment(node.start_time) if node is not None and node.state else None
         if node is None or began is None or state in ("waiting", "not run", "skipped"):
             return Step(name, state)
-        ended = moment(node.end_time) or self._now
-        return Step(name, state, began, max(0.0, (ended - began).total_seconds()), self._tries(node))
+        end = moment(node.end_time) or self._now
+        return Step(name, state, began, max(0.0, (end - began).total_seconds()), self._tries(node))
 
     def _state(self, name: str, enclosing: StepState) -> StepState:
         node, driver = self._by_name.get(name), self._by_name.get(f"{name}-driver")

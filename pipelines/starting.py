@@ -108,9 +108,9 @@ class ClusterRuns:
             return "somebody stopped it"
         if run.lost_at:
             return f"Kubeflow's own task {run.lost_at} failed, and no step of ours"
-        failed = next((step.name for step in run.steps if step.state == "failed"), "")
-        words = self._last_words(run, failed) if failed else ""
-        return f"{failed}: {words}" if words else run.error or f"{failed or 'it'} failed"
+        name = next((step.name for step in run.steps if step.state == "failed"), "")
+        words = self._last_words(run, name) if name else ""
+        return f"{name}: {words}" if words else run.error or f"{name or 'it'} failed"
 
     def _last_words(self, run: ClusterRun, step: str) -> str:
         """Find a step's last words in its log; empty where Kubeflow's store has none."""

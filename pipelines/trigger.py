@@ -61,8 +61,8 @@ class Authority:
 
     def check_bundle(self, bundle: str) -> None:
         """Raise HTTPException with status 409 for an alarm about a bundle that is not served."""
-        if (served := self.served()) and bundle != served:
-            raise HTTPException(409, f"the event's 'bundle': expected {served}, which is served, got {shown(bundle)}")
+        if (name := self.served()) and bundle != name:
+            raise HTTPException(409, f"the event's 'bundle': expected {name}, which is served, got {shown(bundle)}")
 
 
 def application(retrainer: Retrainer, authority: Authority | None = None) -> Edge:

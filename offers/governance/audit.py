@@ -68,8 +68,8 @@ def _against(heads: list[Head], chain: Chain) -> list[Problem]:
     problems = []
     for head in heads:
         if head.number > end:
-            gone = f"entries {end + 1} to {head.number} are" if head.number > end + 1 else f"entry {head.number} is"
-            problems.append(Problem(end + 1, f"the end was cut: a head kept elsewhere is of {head}, and {gone} gone"))
+            phrase = f"entries {end + 1} to {head.number} are" if head.number > end + 1 else f"entry {head.number} is"
+            problems.append(Problem(end + 1, f"the end was cut: a head kept elsewhere is of {head}, and {phrase} gone"))
             break
         digest = chain.digests.get(head.number)
         if digest is not None and digest != head.digest:

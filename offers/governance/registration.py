@@ -50,8 +50,8 @@ def refused(ledger: Ledger, signer: Signer, contract: str, verdict: str) -> Entr
 
 def verdict_of(bundle: Bundle) -> GateJudged:
     """Turn the gate's verdict on a bundle into an entry."""
-    passed = bundle.verdict.passed
-    return GateJudged(contract=bundle.contract.name, bundle=bundle.name, passed=passed, evidence=_evidence(bundle))
+    success = bundle.verdict.passed
+    return GateJudged(contract=bundle.contract.name, bundle=bundle.name, passed=success, evidence=_evidence(bundle))
 
 
 def _read(bundle: Bundle) -> DataRead:

@@ -82,8 +82,8 @@ def make(parent: Path, bundle: Path, catalogue: str) -> OpenRelease:
     CatalogueError
         the catalogue is wrong, or is for another contract
     """
-    opened = bundles.load(bundle)
-    offered = catalogues.parse(catalogue, opened.contract)
+    source = bundles.load(bundle)
+    offered = catalogues.parse(catalogue, source.contract)
     with os_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as partial:
@@ -95,12 +95,12 @@ def make(parent: Path, bundle: Path, catalogue: str) -> OpenRelease:
             files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
             manifest = ReleaseManifest(
                 format=FORMAT,
-                contract=opened.contract.name,
-                bundle=opened.name,
+                contract=source.contract.name,
+                bundle=source.name,
                 catalogue=f"{offered.name}-{offered.version}",
                 files=digests(files),
             ).to_bytes()
-            final = parent / _name(opened.contract.name, manifest)
+            final = parent / _name(source.contract.name, manifest)
             if not final.exists():
                 with new_directory(final) as target:
                     shutil.copytree(directory, target, dirs_exist_ok=True)

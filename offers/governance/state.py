@@ -205,8 +205,8 @@ class State:
         elif isinstance(act, RolledBack):
             # The release failed in production, so its old approvals no longer count.
             self._change(act.withdrawn, withdrawn=entry.number, approvals=())
-            left = champions[: champions.index(act.release) + 1]
-            self._move(act.release, promoting=None, champions=left, since=entry.at)
+            remainder = champions[: champions.index(act.release) + 1]
+            self._move(act.release, promoting=None, champions=remainder, since=entry.at)
         else:
             self._change(act.release, served=True)
             self._move(act.release, promoting=None, champions=(*champions, act.release), since=entry.at)

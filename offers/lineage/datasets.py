@@ -65,8 +65,8 @@ def _take(sets: dict[tuple[str, str], DataSet], event: dict[str, Any]) -> None:
     for data in event["inputs"]:
         former = _former(sets, data)
         read_by = tuple(dict.fromkeys((*former.read_by, job)))
-        written = former.written_by, former.written_at
-        _keep(sets, data, "dataQualityMetrics", *written, read_by)
+        origin = former.written_by, former.written_at
+        _keep(sets, data, "dataQualityMetrics", *origin, read_by)
     for data in event["outputs"]:
         _keep(sets, data, "outputStatistics", job, event["eventTime"], _former(sets, data).read_by)
 

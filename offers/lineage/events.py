@@ -168,18 +168,18 @@ def _contract(arguments: Mapping[str, object]) -> str:
     """Find the contract's name in its text or in the bundle's name, without parsing the contract."""
     text = str(arguments.get("contract_text", ""))
     if text:
-        named = re.search(r"^name:\s*[\"']?([a-z0-9-]+)", text, re.MULTILINE)
-        return named[1] if named else text.strip()[:200]
+        match = re.search(r"^name:\s*[\"']?([a-z0-9-]+)", text, re.MULTILINE)
+        return match[1] if match else text.strip()[:200]
     return str(arguments.get("bundle", "")).rstrip("/").rpartition("/")[2].rpartition("-")[0] or "offers"
 
 
 def _parent(contract: str, paths: Mapping[str, Path]) -> str:
     """Find the id of the pipeline's run: Kubeflow's, if a path has it, else one derived from the steps' directory."""
     for path in paths.values():
-        if named := _UUID.search(str(path)):
-            return named[0]
-    shared = next((str(path.parent.parent) for path in paths.values()), contract)
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, shared))
+        if match := _UUID.search(str(path)):
+            return match[0]
+    name = next((str(path.parent.parent) for path in paths.values()), contract)
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
 def _place(origin: str) -> str:

@@ -16,8 +16,8 @@ def followed(function: Callable[..., Result], arguments: tuple[object, ...], set
     """Run a step, and report its lineage if `STEPS` names it. A failure to report never fails the step."""
     if settings.lineage.off or function.__name__ not in STEPS:
         return function(*arguments)
-    named = inspect.signature(function).bind(*arguments).arguments
-    step = events.step_of(function.__name__, named, settings.lineage.namespace)
+    values = inspect.signature(function).bind(*arguments).arguments
+    step = events.step_of(function.__name__, values, settings.lineage.namespace)
     sink = Sink(settings.home, settings.lineage)
     _tell(sink, step, "START")
     try:
@@ -25,8 +25,8 @@ def followed(function: Callable[..., Result], arguments: tuple[object, ...], set
     except BaseException as error:
         _tell(sink, step, "FAIL", problem=str(error) or type(error).__name__)
         raise
-    made = result.rpartition("/")[2] if isinstance(result, str) else ""
-    _tell(sink, step, "COMPLETE", origin=str(getattr(result, "origin", "")) if step.name == "ingest" else "", made=made)
+    name = result.rpartition("/")[2] if isinstance(result, str) else ""
+    _tell(sink, step, "COMPLETE", origin=str(getattr(result, "origin", "")) if step.name == "ingest" else "", made=name)
     return result
 
 

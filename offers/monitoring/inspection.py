@@ -102,13 +102,13 @@ def join(rows: pd.DataFrame, outcomes: pd.DataFrame, contract: Contract, period:
     performance uses all decisions before the period's end whose label has matured since it began.
     """
     matured = outcomes[outcomes[OBSERVED_AT] <= period.as_of].astype({OUTCOME: float})
-    joined = rows[[DECISION, SCORED_AT]].merge(matured, on=DECISION, how="left")
+    table = rows[[DECISION, SCORED_AT]].merge(matured, on=DECISION, how="left")
     scored_at = rows[SCORED_AT]
     matures_at = scored_at + timedelta(days=contract.target.matures_after_days)
     since = period.since or datetime.min.replace(tzinfo=UTC)
     return Decisions(
         rows=rows,
-        outcome=joined[OUTCOME].mask(joined[OBSERVED_AT] < scored_at).to_numpy(dtype=float),
+        outcome=table[OUTCOME].mask(table[OBSERVED_AT] < scored_at).to_numpy(dtype=float),
         mature=(matures_at <= period.as_of).to_numpy(),
         recent=(matures_at >= since).to_numpy(),
         inside=(scored_at >= since).to_numpy(),
@@ -125,7 +125,7 @@ def quality(
     others = (
         frame.loc[period.holds(frame[SCORED_AT]) & (frame[BUNDLE] != bundle.name), BUNDLE].value_counts().sort_index()
     )
-    joined = outcomes.frame.merge(frame[[DECISION, SCORED_AT]], on=DECISION, how="left")
+    table = outcomes.frame.merge(frame[[DECISION, SCORED_AT]], on=DECISION, how="left")
     return RowQuality(
         rows=len(rows),
         repeated=scored.repeated,
@@ -134,10 +134,10 @@ def quality(
         faults=tuple(Fault(column=name, expected=text, rows=int(m.sum())) for name, text, m in masks if m.any()),
         columns=tuple(_column_quality(rows, bundle)),
         differing=_differing(rows[~broken], bundle),
-        outcomes=len(joined),
+        outcomes=len(table),
         repeated_outcomes=outcomes.repeated,
-        orphans=int(joined[SCORED_AT].isna().sum()),
-        too_early=int((joined[OBSERVED_AT] < joined[SCORED_AT]).sum()),
+        orphans=int(table[SCORED_AT].isna().sum()),
+        too_early=int((table[OBSERVED_AT] < table[SCORED_AT]).sum()),
     )
 
 

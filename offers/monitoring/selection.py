@@ -47,5 +47,5 @@ def _by_catalogue(log: DeltaTables, bundle: Bundle, period: Period) -> str:
     names = history.read(log, period.since, period.until, columns, of_bundle)["catalogue"].to_pylist()
     if not names:
         return ""
-    kept = history.kept(log)[names[-1]]
-    return selection(Policy(kept.catalogue, kept.contract), bundle.name, bundle.path / "reference.parquet").word
+    record = history.kept(log)[names[-1]]
+    return selection(Policy(record.catalogue, record.contract), bundle.name, bundle.path / "reference.parquet").word

@@ -64,15 +64,15 @@ class RetrainingVerdict:
 
 def decide(signals: Signals, settings: Retraining) -> RetrainingVerdict:
     """Choose the cheapest answer that the signals allow."""
-    breached, unknown, lost = signals.breached, signals.unknown, signals.ranks_hold is False
+    breached, unknown, loss = signals.breached, signals.unknown, signals.ranks_hold is False
     reasons: tuple[str, ...] = (f"breached: {', '.join(breached)}" if breached else "nothing is breached",)
     if unknown:
         reasons += (f"too little is known to judge {', '.join(unknown)}",)
-    if lost:
+    if loss:
         reasons += ("ranks are lost, which an update can't be trusted to mend",)
     if not breached:
         return RetrainingVerdict("none", reasons)
-    if len(breached) < 2 and not lost:
+    if len(breached) < 2 and not loss:
         return _update(signals, settings, reasons)
     if obstacle := _obstacle(signals, settings):
         return _update(signals, settings, (*reasons, obstacle))

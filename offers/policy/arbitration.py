@@ -193,14 +193,14 @@ class Policy:
         rows = np.arange(len(order))[:, None]
         free = self._within_limits(candidates.valid[rows, order], order)
         rank = free.cumsum(axis=1)
-        shown = free & (rank <= self._ks(k, len(rank)))
+        winners = free & (rank <= self._ks(k, len(rank)))
         fate = np.empty_like(order)
-        fate[rows, order] = np.where(shown, SHOWN, np.where(self._crowded(shown, order), CROWDED, LATE))
+        fate[rows, order] = np.where(winners, SHOWN, np.where(self._crowded(winners, order), CROWDED, LATE))
         # An earlier step overrules a later one: the answer gives the reason of the first step that withheld the offer.
         fate[~candidates.valid] = COSTLY
         fate[~standing.eligible] = RULED_OUT
         fate[~standing.asked] = SHOWN
-        customer, place = np.nonzero(shown)
+        customer, place = np.nonzero(winners)
         return Decided(
             standing,
             customer,
@@ -229,9 +229,9 @@ class Policy:
         return crowded
 
     def _ks(self, k: Places, n_customers: int) -> np.ndarray:
-        asked = [k] * n_customers if k is None or isinstance(k, int) else list(k)
-        one_each("k", asked, n_customers)
-        numbers = [self.catalogue.policy.k if number is None else number for number in asked]
+        counts = [k] * n_customers if k is None or isinstance(k, int) else list(k)
+        one_each("k", counts, n_customers)
+        numbers = [self.catalogue.policy.k if number is None else number for number in counts]
         if wrong := [number for number in numbers if number < 1]:
             raise PolicyError(f"k: expected a whole number of 1 at least, got {wrong[0]}")
         return np.array([min(number, len(self.offers)) for number in numbers], np.int64)[:, None]

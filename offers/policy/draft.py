@@ -18,7 +18,7 @@ def catalogue_text(contract: Contract) -> str:
     """Write a catalogue of at most a dozen offers, which 'offers policy check' accepts."""
     settable = [column for column in contract.columns if column.role == Role.OFFER]
     combinations = list(islice(product(*map(_choices, settable)), _MOST_OFFERS))
-    offers = [dict(zip((column.name for column in settable), chosen, strict=True)) for chosen in combinations]
+    offers = [dict(zip((column.name for column in settable), values, strict=True)) for values in combinations]
     lines = [
         "# A first draft: offers, values and costs are made up. docs/catalogue.md explains every key.",
         "# yaml-language-server: $schema=catalogue.schema.json",
@@ -48,8 +48,8 @@ def _choices(column: Column) -> list[Any]:
 
 
 def _offer(place: int, attributes: dict[str, Any]) -> dict[str, Any]:
-    shown = ", ".join(f"{name} {value}" for name, value in attributes.items())
-    title = f"Offer {place}: {shown}" if shown else f"Offer {place}"
+    text = ", ".join(f"{name} {value}" for name, value in attributes.items())
+    title = f"Offer {place}: {text}" if text else f"Offer {place}"
     offer: dict[str, Any] = {"id": f"offer-{place}", "title": title, "family": "all"}
     return offer | ({"attributes": attributes} if attributes else {}) | {"value": _VALUE, "cost": _COST}
 

@@ -105,23 +105,23 @@ class Pairing:
         """Apply the rules, and make a row for each variant that a customer may get; see `Policy.expand`."""
         inputs = self._given(columns)
         standing = self._stand(inputs, offers)
-        needed = standing.eligible @ self._is_variant
-        customer, variant = np.nonzero(needed)
+        mask = standing.eligible @ self._is_variant
+        customer, variant = np.nonzero(mask)
         offer = self.variants[variant]
-        joined = {
+        table = {
             name: self._plain(name, inputs[name])[customer] if name in inputs else self.attributes[name][offer]
             for name in self._inputs
         }
-        row = (needed.cumsum().reshape(needed.shape) - 1)[:, self.variant]
-        return Pairs(**vars(standing), columns=joined, customer=customer, offer=offer, row=row)
+        row = (mask.cumsum().reshape(mask.shape) - 1)[:, self.variant]
+        return Pairs(**vars(standing), columns=table, customer=customer, offer=offer, row=row)
 
     def _stand(
         self, inputs: Mapping[str, np.ndarray | Coded], offers: Sequence[Collection[str] | None] | None
     ) -> Standing:
         shape = len(next(iter(inputs.values()))), len(self.variant)
         coded = {name: codes(self._inputs[name], inputs[name])[:, None] for name in self._coded}
-        asked, judgement = self._asked(offers, shape), self.eligibility.judge(coded, shape)
-        return Standing(asked, asked & judgement.allowed, judgement, self._weigh(coded, shape))
+        mask, judgement = self._asked(offers, shape), self.eligibility.judge(coded, shape)
+        return Standing(mask, mask & judgement.allowed, judgement, self._weigh(coded, shape))
 
     def _given(self, columns: Columns) -> dict[str, np.ndarray | Coded]:
         names = [name for name in self._inputs if name not in self.attributes]
@@ -144,14 +144,14 @@ class Pairing:
         return np.asarray(self._words[name][np.fmax(values.places, -1).astype(np.intp)])
 
     def _asked(self, offers: Sequence[Collection[str] | None] | None, shape: tuple[int, int]) -> np.ndarray:
-        asked = np.ones(shape, bool)
+        mask = np.ones(shape, bool)
         if offers is not None:
-            one_each("offers", offers, len(asked))
-            for row, ids in zip(asked, offers, strict=True):
+            one_each("offers", offers, len(mask))
+            for row, ids in zip(mask, offers, strict=True):
                 if ids is not None:
                     row[:] = False
                     row[[self._place(offer_id) for offer_id in ids]] = True
-        return asked
+        return mask
 
     def _place(self, offer_id: str) -> int:
         if offer_id not in self._places:

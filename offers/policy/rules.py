@@ -109,7 +109,7 @@ class Condition(Section):
 
     def __str__(self) -> str:
         if self.column is not None:
-            return f"{self.column} {' and '.join(_words(*asked) for asked in self.asked.items())}"
+            return f"{self.column} {' and '.join(_words(*test) for test in self.asked.items())}"
         if self.not_ is not None:
             return f"not ({self.not_})"
         word = " and " if self.all_ else " or "
@@ -157,10 +157,10 @@ def _operator_problems(condition: Condition, column: Column) -> Iterator[Problem
         elif operator == "missing" and not column.may_be_missing:
             yield (operator,), f"{column.name!r} is never missing by the contract, so expected another operator"
         elif operator != "missing":
-            listed = operator in ("in", "is_not")
+            plural = operator in ("in", "is_not")
             for place, value in enumerate(values):
                 if fault := misfit(column, value):
-                    yield ((operator, place) if listed else (operator,)), fault
+                    yield ((operator, place) if plural else (operator,)), fault
 
 
 def misfit(column: Column, value: str | float | bool) -> str | None:
@@ -271,6 +271,6 @@ def _all(truths: list[Truth]) -> Truth:
 def _words(operator: str, values: tuple[Any, ...]) -> str:
     if operator == "missing":
         return "missing" if values[0] else "not missing"
-    listed = " or ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    text = " or ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
     word = {"at_least": "at least", "at_most": "at most", "equals": "equal to", "in": "one of", "is_not": "not"}
-    return f"{word[operator]} {listed}"
+    return f"{word[operator]} {text}"

@@ -25,7 +25,7 @@ def main(report: str = "") -> None:
     settings = Settings.from_env()
     remote = settings.tracking.startswith(("http://", "https://"))
     try:
-        left = PATIENCE - (_answers(settings.tracking) if remote else 0.0)
+        patience = PATIENCE - (_answers(settings.tracking) if remote else 0.0)
         os.environ.update(_WITHOUT_TELEMETRY | _IMPATIENT)
         # MLflow would take this variable for the active run.
         os.environ.pop("MLFLOW_RUN_ID", None)
@@ -34,7 +34,7 @@ def main(report: str = "") -> None:
         if not sys.stdin.readline():
             return
         if remote:
-            _ended_after(left)
+            _ended_after(patience)
             _say("; ".join(_synced(settings, settings.tracking, "", report)))
         else:
             _to_file(settings, report)

@@ -131,15 +131,15 @@ class Mirror:
 
         tags = {"offers.contract": release.act.contract}
         try:
-            told = training.read(releases.local(self.ledger.store, release.name, self.home) / "bundle")
+            record = training.read(releases.local(self.ledger.store, release.name, self.home) / "bundle")
         except (OffersError, OSError, ValueError) as error:
             self.notes.append(f"{release.name}: {error}")
         else:
-            tags |= told.tags
-            metrics = [Metric(measure.name, measure.value, at, measure.step) for measure in told.measures]
-            parameters = [Param(name, value) for name, value in told.parameters.items()]
+            tags |= record.tags
+            metrics = [Metric(measure.name, measure.value, at, measure.step) for measure in record.measures]
+            parameters = [Param(name, value) for name, value in record.parameters.items()]
             self.client.log_batch(run, metrics, parameters, [])
-            self._keep(run, (*told.pages, report) if report else told.pages)
+            self._keep(run, (*record.pages, report) if report else record.pages)
         # These tags come last: a run without them was interrupted, and is written again.
         tags |= {BUNDLE: release.act.bundle, WHOLE: "yes"}
         self.client.log_batch(run, (), (), [RunTag(name, value) for name, value in tags.items()])

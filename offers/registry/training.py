@@ -46,8 +46,8 @@ def read(bundle: Path) -> Training:
         "offers.data.period": f"{data.first_period} to {data.last_period}",
     }
     # Kubeflow's own run has the pipeline's parameters under their plain names, and MLflow lets no parameter change.
-    named = {f"training.{name}": str(value) for name, value in parameters.items()}
-    return Training(named, tuple(_measures(evaluation)), tags, tuple(bundle / page for page in PAGES))
+    entries = {f"training.{name}": str(value) for name, value in parameters.items()}
+    return Training(entries, tuple(_measures(evaluation)), tags, tuple(bundle / page for page in PAGES))
 
 
 def _measures(evaluation: Evaluation) -> Iterator[Measure]:

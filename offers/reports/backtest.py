@@ -35,11 +35,11 @@ def draw(results: Sequence[ReplayResult], lines: Sequence[SummaryLine], path: Pa
     with rc_context(RC):
         figure = Figure(figsize=(10, 4.6), layout="constrained", facecolor="white")
         grid = figure.add_gridspec(3, 2, width_ratios=[1.6, 1], height_ratios=[5, 1.2, 1.2])
-        shown = _shown(results)
+        replays = _shown(results)
         quality = figure.add_subplot(grid[0, 0])
-        _quality(quality, shown)
-        _changes(figure.add_subplot(grid[1, 0], sharex=quality), shown[-1])
-        _alarms(figure.add_subplot(grid[2, 0], sharex=quality), shown[-1])
+        _quality(quality, replays)
+        _changes(figure.add_subplot(grid[1, 0], sharex=quality), replays[-1])
+        _alarms(figure.add_subplot(grid[2, 0], sharex=quality), replays[-1])
         _price(figure.add_subplot(grid[:, 1]), lines)
         buffer = BytesIO()
         kind = path.suffix.removeprefix(".") or "svg"
@@ -88,11 +88,11 @@ def _alarms(axes: Axes, result: ReplayResult) -> None:
 def _price(axes: Axes, lines: Sequence[SummaryLine]) -> None:
     """Plot pooled AUC against the number of retrainings; the schedules form the curve that others have to beat."""
     for learns, style, word in ((False, "--", ""), (True, "-", " + layer")):
-        chosen = [line for line in lines if line.learns == learns and line.policy not in get_args(Baseline)]
-        curve = sorted((line for line in chosen if _scheduled(line)), key=lambda line: line.retrainings)
+        group = [line for line in lines if line.learns == learns and line.policy not in get_args(Baseline)]
+        curve = sorted((line for line in group if _scheduled(line)), key=lambda line: line.retrainings)
         x, y = [line.retrainings for line in curve], [line.auc for line in curve]
         axes.plot(x, y, style, color=_SCHEDULE, linewidth=1.2, marker="o", markersize=4, label=f"schedules{word}")
-        for line in chosen:
+        for line in group:
             _mark(axes, line)
     for line in (line for line in lines if line.policy in get_args(Baseline) and line.policy != "random"):
         axes.axhline(line.auc, color=INK, linewidth=0.8, linestyle=":")

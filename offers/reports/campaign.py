@@ -43,9 +43,9 @@ def campaign_page(
 
 
 def _limits(constraints: Constraints, plan: Plan) -> Table:
-    used = constraints.usage @ plan.contacts
+    uses = constraints.usage @ plan.contacts
     rows = []
-    for name, use, limit, price in zip(constraints.names, used, constraints.limit, plan.pricing.prices, strict=True):
+    for name, use, limit, price in zip(constraints.names, uses, constraints.limit, plan.pricing.prices, strict=True):
         worth = f"one more is worth {price:.2f} EUR" if limit >= 0 else f"the last one costs {price:.2f} EUR"
         share = abs(use / limit) if limit else 0.0
         cells = f"{abs(use):,.0f}", f"{abs(limit):,.0f}", percent(share), f"{price:.2f}"

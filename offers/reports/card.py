@@ -132,8 +132,8 @@ def _contributions(release: OpenRelease, contract: Contract) -> Iterator[tuple[s
     importance = json.loads((release.bundle_path / WATCH).read_text("utf-8"))["importance"]
     for name, value in sorted(importance.items(), key=lambda item: -item[1]):
         column = contract.by_name[name]
-        marked = f"{name} (protected)" if column.protected else name
-        yield marked, f"{value:.3f}", column.unit or ""
+        label = f"{name} (protected)" if column.protected else name
+        yield label, f"{value:.3f}", column.unit or ""
 
 
 def _rules(catalogue: Catalogue, contract: Contract) -> Iterator[tuple[str, ...]]:

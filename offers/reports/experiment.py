@@ -31,9 +31,9 @@ def outcome_table(comparison: Comparison, shares: dict[str, float]) -> Table:
     """Tabulate each arm's customers, conversion and EUR, and the differences to the control with their intervals."""
     words = ("customers", "known", "conversion", "EUR per customer", "lift", "EUR more", "verdict")
     head = (Cell("arm"), *map(Cell, words))
-    known, conversion, earned = comparison.control
+    customers, conversion, earned = comparison.control
     names, none = list(shares), Cell(figure(None))
-    control = _start(names[0], comparison, shares, known, conversion, earned)
+    control = _start(names[0], comparison, shares, customers, conversion, earned)
     return Table(head, ((*control, none, none, none), *(_row(arm, comparison, shares) for arm in comparison.arms)))
 
 

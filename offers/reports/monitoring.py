@@ -233,8 +233,8 @@ def _curves(findings: Findings, evaluation: Evaluation, learnt: pd.DataFrame, co
     if findings.performance is None:
         return []
     live = evaluation.model_copy(update={"model": findings.performance.scores, "windows": (), "champion": None})
-    shown = plots.curves(learnt.assign(window=""), live, contract.evaluation.contact_share)
-    return [*shown, *plots.over_time(learnt, contract.evaluation.smallest_segment)]
+    curves = plots.curves(learnt.assign(window=""), live, contract.evaluation.contact_share)
+    return [*curves, *plots.over_time(learnt, contract.evaluation.smallest_segment)]
 
 
 def _per_day(volume: Volume) -> Plot:

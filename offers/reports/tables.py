@@ -157,19 +157,19 @@ def fairness(fair: Fairness, contract: Contract) -> Table:
 
 def drift(columns: Sequence[ColumnDrift], names: Iterable[str]) -> Table:
     """Tabulate the population stability index of each column in each window, the largest first."""
-    ordered = sorted(columns, key=lambda column: -max(column.psi))
-    return Table((Cell("Column"), *map(Cell, names), _words("Reading")), tuple(_moves(column) for column in ordered))
+    ranking = sorted(columns, key=lambda column: -max(column.psi))
+    return Table((Cell("Column"), *map(Cell, names), _words("Reading")), tuple(_moves(column) for column in ranking))
 
 
 def power(columns: Sequence[ColumnPower]) -> Table:
     """Tabulate each column's share of the model's gain, and its AUC alone; the largest share first."""
-    ordered = sorted(columns, key=lambda column: -column.gain_share)
+    ranking = sorted(columns, key=lambda column: -column.gain_share)
     most = max(column.gain_share for column in columns) or 1.0
     return Table(
         (Cell("Column"), Cell("Share of gain", mark="bar"), Cell("AUC alone")),
         tuple(
             (Cell(c.column), Cell(percent(c.gain_share), shade=c.gain_share / most), Cell(figure(c.auc)))
-            for c in ordered
+            for c in ranking
         ),
     )
 

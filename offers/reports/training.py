@@ -76,11 +76,11 @@ def headline(verdict: GateVerdict | None) -> str:
     if verdict is None:
         return "No gate was asked about this candidate."
     rules = [rule for rule in verdict.rules if rule.passed is not None]
-    failed = [rule for rule in rules if not rule.passed]
-    if not failed:
+    failures = [rule for rule in rules if not rule.passed]
+    if not failures:
         return f"The gate passed this candidate: every rule that applies holds, {len(rules)} in all."
-    broken = "; ".join(_broken(rule) for rule in failed)
-    return f"The gate refused this candidate, which breaks {len(failed)} of {counted(len(rules), 'rule')}: {broken}."
+    broken = "; ".join(_broken(rule) for rule in failures)
+    return f"The gate refused this candidate, which breaks {len(failures)} of {counted(len(rules), 'rule')}: {broken}."
 
 
 def _broken(rule: RuleVerdict) -> str:
@@ -122,15 +122,15 @@ def context(
 
 def _left_out(evaluation: Evaluation, contract: Contract) -> dict[str, str]:
     """Describe by segment what its table leaves out, and the groups without a computable figure."""
-    said = {}
+    notes = {}
     for name in contract.segments:
-        shown = [segment for segment in evaluation.segments if segment.column == name]
-        rows = evaluation.model.rows - sum(segment.scores.rows for segment in shown)
-        one_sided = [segment.value for segment in shown if not segment.scores.figures]
+        segments = [segment for segment in evaluation.segments if segment.column == name]
+        rows = evaluation.model.rows - sum(segment.scores.rows for segment in segments)
+        one_sided = [segment.value for segment in segments if not segment.scores.figures]
         small = f"Left out, in smaller groups: {tables.count(rows)} of {tables.count(evaluation.model.rows)} rows."
         single = f"One outcome alone, so that nothing can be ranked: {', '.join(one_sided)}."
-        said[name] = " ".join([*([small] if rows else []), *([single] if one_sided else [])])
-    return said
+        notes[name] = " ".join([*([small] if rows else []), *([single] if one_sided else [])])
+    return notes
 
 
 def _within(predictions: pd.DataFrame, smallest: int) -> dict[str, float | None]:

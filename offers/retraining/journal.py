@@ -148,9 +148,9 @@ class Journal:
     def running(self) -> list[str]:
         """List the runs that were started and have not ended."""
         entries = self.entries()
-        ended = {entry.run for entry in entries if isinstance(entry, Outcome)}
+        outcomes = {entry.run for entry in entries if isinstance(entry, Outcome)}
         started = [entry.run for entry in entries if isinstance(entry, Decision) and entry.started]
-        return [run for run in started if run not in ended]
+        return [run for run in started if run not in outcomes]
 
     def lines(self) -> list[str]:
         """Describe every decision for people, the oldest first: moment, cause, run or reason for none, and outcome."""

@@ -107,14 +107,14 @@ def decide(request: Request, history: Sequence[Entry], limits: Limits, moment: d
     if request.action == "none":
         return decided("one signal of three is not enough; outcomes tell more: run the monitoring pipeline")
     started = [entry for entry in history if isinstance(entry, Decision) and entry.started]
-    ended = {entry.run: entry for entry in history if isinstance(entry, Outcome)}
+    outcomes = {entry.run: entry for entry in history if isinstance(entry, Outcome)}
     if started:
         last = started[-1]
         since = moment - last.at
-        if last.run not in ended and since < limits.longest_run:
+        if last.run not in outcomes and since < limits.longest_run:
             return decided(f"{last.run} is under way since {spoken(since)}: one run at a time")
         if request.cause != "manual" and not _repeats(request):
-            pause, kind = _pause([ended.get(entry.run) for entry in started], limits)
+            pause, kind = _pause([outcomes.get(entry.run) for entry in started], limits)
             if since < pause:
                 return decided(
                     f"{last.run} began {spoken(since)} ago: the {kind} lasts another {spoken(pause - since)}"

@@ -91,10 +91,10 @@ def customer_effects(
 ) -> Customers:
     effects = {name: _effect(marginals[name], values, rng) for name, values in reference.items()}
     order = _in_turns([str(name) for name in rng.permutation(list(effects))], marginals)
-    weighted: list[tuple[float, tuple[str, ...]]] = [(DECAY**rank, (name,)) for rank, name in enumerate(order)]
-    weighted += [(PAIR_WEIGHT, (order[a], order[b])) for a, b in PAIRS if b < len(order)]
-    weighted.sort(key=lambda term: -term[0])
-    customers = Customers(effects, tuple(term for _, term in weighted), np.array([weight for weight, _ in weighted]))
+    terms: list[tuple[float, tuple[str, ...]]] = [(DECAY**rank, (name,)) for rank, name in enumerate(order)]
+    terms += [(PAIR_WEIGHT, (order[a], order[b])) for a, b in PAIRS if b < len(order)]
+    terms.sort(key=lambda term: -term[0])
+    customers = Customers(effects, tuple(term for _, term in terms), np.array([weight for weight, _ in terms]))
     spread_of_sample = customers.logit(reference, np.arange(BLOCK * REFERENCE_BLOCKS)).std()
     return replace(customers, weights=customers.weights * spread / (spread_of_sample or 1.0))
 

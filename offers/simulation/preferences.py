@@ -50,9 +50,9 @@ class Preferences:
     def block(self, number: int) -> People:
         """Draw block `number` of users, which begins with user `USERS * number`."""
         rng = self.rng("users", number)
-        joined = self._arrivals(rng, USERS, self.market.simulation.new_users)
+        arrivals = self._arrivals(rng, USERS, self.market.simulation.new_users)
         values = self._user_side.values(rng, USERS)
-        return People(joined, values, self._user_side.vectors(values, rng))
+        return People(arrivals, values, self._user_side.vectors(values, rng))
 
     def people(self, users: Rows) -> People:
         """Draw the users with these ids."""
@@ -60,8 +60,8 @@ class Preferences:
         parts = [self.block(int(number)) for number in numbers]
         rows = place * USERS + users % USERS
         values = {name: np.concatenate([part.values[name] for part in parts])[rows] for name in parts[0].values}
-        joined = np.concatenate([part.joined for part in parts])[rows]
-        return People(joined, values, np.concatenate([part.vectors for part in parts])[rows])
+        arrivals = np.concatenate([part.joined for part in parts])[rows]
+        return People(arrivals, values, np.concatenate([part.vectors for part in parts])[rows])
 
     def utility(self, people: People, day: float) -> Floats:
         """Compute the utility of each product to each user on a day, shape (users, products)."""

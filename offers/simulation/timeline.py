@@ -37,8 +37,8 @@ class Months:
         month = self.at(position)
         begin = self.first.astype(SECONDS)
         length = ((self.first + 1).astype(SECONDS) - begin).astype(np.float64)
-        passed: Floats = (position - (self.ends - self.shares)[month]) / self.shares[month]
-        moments = begin[month] + (passed * length[month]).astype("timedelta64[s]")
+        fraction: Floats = (position - (self.ends - self.shares)[month]) / self.shares[month]
+        moments = begin[month] + (fraction * length[month]).astype("timedelta64[s]")
         return np.asarray(moments.astype(NANOSECONDS))
 
     def codes(self, position: Floats, names: Sequence[str]) -> Floats:

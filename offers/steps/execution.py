@@ -47,11 +47,11 @@ def _patiently(step: Callable[[], Result], patience: float) -> Result:
         try:
             return step()
         except OffersError as error:
-            left = deadline - time.monotonic()
-            if not error.passes or left <= 0:
+            rest = deadline - time.monotonic()
+            if not error.passes or rest <= 0:
                 raise
             # The pause is random, so that steps that lost the same store don't all return to it at once.
-            pause = min(left, random.uniform(longest / 2, longest))
-            say(f"{error}; tried again in {pause:.0f} s, for another {left:.0f} s at most")
+            pause = min(rest, random.uniform(longest / 2, longest))
+            say(f"{error}; tried again in {pause:.0f} s, for another {rest:.0f} s at most")
             time.sleep(pause)
             longest = min(2 * longest, _LONGEST_PAUSE)

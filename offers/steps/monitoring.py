@@ -97,21 +97,21 @@ def collect(
 
     bundle, period = open_bundle(bundle_uri, settings), Period.parse(*moments)
     # Only a training's cool-down needs the number of all earlier decisions. Without outcomes nothing waits for it.
-    needed = None if outcomes else _labels_from(period, bundle.contract)
-    rows = reading.read_scored(scored, bundle.contract, settings, needed)
+    start = None if outcomes else _labels_from(period, bundle.contract)
+    rows = reading.read_scored(scored, bundle.contract, settings, start)
     window = timedelta(days=bundle.contract.target.matures_after_days)
     outcome_table = reading.read_outcomes(outcomes, settings, window) if outcomes else reading.no_outcomes()
-    joined = inspection.join(inspection.of_bundle(rows, bundle, period), outcome_table.frame, bundle.contract, period)
+    cases = inspection.join(inspection.of_bundle(rows, bundle, period), outcome_table.frame, bundle.contract, period)
     result = Collected(
         since=period.since,
         until=period.until,
         as_of=period.as_of,
-        quality=inspection.quality(rows, outcome_table, joined, bundle, period),
+        quality=inspection.quality(rows, outcome_table, cases, bundle, period),
         volume=inspection.volume(rows, period),
-        labels=inspection.labels(joined, bundle.contract),
+        labels=inspection.labels(cases, bundle.contract),
         selection=selection_of(scored, bundle, period, settings),
     )
-    files.save(decisions, ROWS, _to_frame(joined))
+    files.save(decisions, ROWS, _to_frame(cases))
     files.save(decisions, COLLECTED, result)
     labels = result.labels
     say(f"{result.quality.rows} decisions in the period; {labels.labelled} of {labels.mature} mature labels are known")

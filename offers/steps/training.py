@@ -131,16 +131,16 @@ def evaluate(
     dataset, lineage = read_gold(gold, contract), _lineage(model)
     serving = open_champion(champion, contract, settings) if champion else None
     if lineage is not None:
-        evaluated, scored = updates.measure(_parent(lineage, serving), dataset, parameters.seed)
+        evaluated, predictions = updates.measure(_parent(lineage, serving), dataset, parameters.seed)
     else:
         rival, booster = champion_of(serving) if serving else None, bundle.load_model(model).booster
-        evaluated, scored = evaluation.evaluate(
+        evaluated, predictions = evaluation.evaluate(
             dataset, contract, parameters.model, booster, rival, parameters.seed, say
         )
     files.save(result, EVALUATION, evaluated)
-    files.save(result, PREDICTIONS, scored)
+    files.save(result, PREDICTIONS, predictions)
     say(f"AUC {evaluated.model.figures.get('auc', 'not measured')}")
-    return evaluated, curves(scored, contract.evaluation.contact_share)
+    return evaluated, curves(predictions, contract.evaluation.contact_share)
 
 
 def gate(
@@ -153,10 +153,10 @@ def gate(
     decision = gates.decide_update(evaluated, contract) if _lineage(model) else gates.decide(evaluated, contract)
     verdict.write_text(decision.model_dump_json(indent=1) + "\n", "utf-8")
     facts = _facts(_origin(gold, model))
-    scored = pd.read_parquet(result / PREDICTIONS)
-    page.write_text(report.training_report(contract, evaluated, scored, decision, facts), "utf-8")
-    failed = [rule.rule for rule in decision.rules if rule.passed is False]
-    say(f"failed: {'; '.join(failed)}" if failed else f"passed: {counted(len(decision.rules), 'rule')}")
+    predictions = pd.read_parquet(result / PREDICTIONS)
+    page.write_text(report.training_report(contract, evaluated, predictions, decision, facts), "utf-8")
+    failures = [rule.rule for rule in decision.rules if rule.passed is False]
+    say(f"failed: {'; '.join(failures)}" if failures else f"passed: {counted(len(decision.rules), 'rule')}")
     return decision
 
 
@@ -226,10 +226,10 @@ def _parent(lineage: Update, champion: "Bundle | None") -> "Bundle":
 def _facts(origin: Origin) -> dict[str, str]:
     data, parameters, lineage = origin.data, origin.parameters, origin.update
     trees = f"those of {lineage.parent}, from the first {lineage.trained_rows} rows" if lineage else "trained anew"
-    learnt = f"updated by {counted(lineage.labels, 'label')}" if lineage else "as of this training"
+    layer = f"updated by {counted(lineage.labels, 'label')}" if lineage else "as of this training"
     return {
         "trees": trees,
-        "layer": learnt,
+        "layer": layer,
         "source": data.origin,
         "source sha256": data.source_sha256 or "not a file",
         "rows": f"{data.rows}, {data.positives} positive",

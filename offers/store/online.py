@@ -81,9 +81,9 @@ class SqliteOnlineStore:
         values: dict[str, bytes] = {}
         with self._errors():
             for first in range(0, len(ids), _CHUNK):
-                asked = ids[first : first + _CHUNK]
-                places = ",".join("?" * len(asked))
-                values |= self._connection.execute(f"SELECT id, value FROM online WHERE id IN ({places})", asked)
+                chunk = ids[first : first + _CHUNK]
+                places = ",".join("?" * len(chunk))
+                values |= self._connection.execute(f"SELECT id, value FROM online WHERE id IN ({places})", chunk)
         return [values.get(one) for one in ids]
 
     def put(self, rows: Iterable[tuple[str, bytes]]) -> None:

@@ -82,8 +82,8 @@ class S3Store:
 
     def keys(self, prefix: str = "") -> list[str]:
         with errors(f"{self.uri}/{prefix}"):
-            listed = self.client.list_objects(self.bucket, prefix=self._root + prefix, recursive=True)
-            names = [str(entry.object_name) for entry in listed]
+            entries = self.client.list_objects(self.bucket, prefix=self._root + prefix, recursive=True)
+            names = [str(entry.object_name) for entry in entries]
         return sorted(name.removeprefix(self._root) for name in names if not name.endswith("/"))
 
     def read_bytes(self, key: str) -> bytes:

@@ -75,8 +75,8 @@ def _objective(
         else:
             edges = np.linspace(len(labels) * (1 - _SHARE_SCORED), len(labels), _BLOCKS + 1).astype(int)[:-1]
             margin = out_of_time_margins(learner, matrix, labels, edges.tolist())
-        scored = ~np.isnan(margin)
-        return float(log_loss(labels[scored], expit(margin[scored]), labels=[0, 1]))
+        mask = ~np.isnan(margin)
+        return float(log_loss(labels[mask], expit(margin[mask]), labels=[0, 1]))
 
     return loss
 
