@@ -90,10 +90,10 @@ def peer(name: str, url: str, seconds: float, authorities: Path | None = None) -
         it is not an HTTP address, or contains a password, which logs would reveal
     """
     try:
-        parsed = httpx.URL(url)
+        target = httpx.URL(url)
     except httpx.InvalidURL:
-        parsed = httpx.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+        target = httpx.URL("")
+    if target.scheme not in ("http", "https") or not target.host or target.userinfo:
         address = url.rpartition("@")[2][:80]
         raise ServiceError(f"{name}: expected http://host:port/path, without a password, got {address!r}")
-    return Peer(parsed, seconds, authorities)
+    return Peer(target, seconds, authorities)

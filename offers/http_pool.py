@@ -113,12 +113,12 @@ class _Source(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        left = self._begun + ANSWER_SECONDS + self._bytes / PACE - time.monotonic()
-        if left <= 0:
+        seconds = self._begun + ANSWER_SECONDS + self._bytes / PACE - time.monotonic()
+        if seconds <= 0:
             raise TimeoutError(f"no whole answer within {ANSWER_SECONDS:g} s")
         if self._bytes > self.most:
             raise OSError(f"its answer has more than {self.most} bytes")
-        self._sock.settimeout(min(left, READ_SECONDS))
+        self._sock.settimeout(min(seconds, READ_SECONDS))
         n_bytes = self._raw.readinto(buffer) or 0
         self._bytes += n_bytes
         return n_bytes

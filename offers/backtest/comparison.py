@@ -179,11 +179,11 @@ def _refuse(history: History, cases: Sequence[Case]) -> None:
     contract = history.contract
     if contract.time is None:
         raise DataError(f"contract {contract.name}: expected rows in time order, but it declares no 'time'")
-    needed = contract.evaluation.refit_every
+    minimum = contract.evaluation.refit_every
     for case in cases:
-        if (labelled := _start(history, case) - case.delay) < needed:
+        if (labelled := _start(history, case) - case.delay) < minimum:
             raise DataError(
-                f"contract {contract.name}: expected {needed} rows with known labels when the replay begins, "
+                f"contract {contract.name}: expected {minimum} rows with known labels when the replay begins, "
                 f"got {labelled}: bring more rows, or shorten the label delay of {case.delay} rows"
             )
 

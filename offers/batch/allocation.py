@@ -54,8 +54,8 @@ def allocate(scores: np.ndarray, constraints: Constraints, exact: bool | None = 
     _check_feasible(scores, constraints)
     pricing = price(scores, constraints)
     by_solver = len(scores) <= EXACT if exact is None else exact
-    taken = _solved(scores, constraints) if by_solver else _rounded(scores, constraints, pricing.prices)
-    contacts = np.bincount(taken[:, 1], minlength=scores.shape[1])
+    pairs = _solved(scores, constraints) if by_solver else _rounded(scores, constraints, pricing.prices)
+    contacts = np.bincount(pairs[:, 1], minlength=scores.shape[1])
     if not constraints.keeps(contacts):
         broken = [
             name
@@ -63,8 +63,8 @@ def allocate(scores: np.ndarray, constraints: Constraints, exact: bool | None = 
             if over > 1e-6
         ]
         raise CampaignError(f"no plan was found that keeps {', '.join(broken)} beside the rest: relax it a little")
-    value = float(np.asarray(scores[taken[:, 0], taken[:, 1]], np.float64).sum())
-    return Plan(taken[:, 0], taken[:, 1], value, pricing, contacts)
+    value = float(np.asarray(scores[pairs[:, 0], pairs[:, 1]], np.float64).sum())
+    return Plan(pairs[:, 0], pairs[:, 1], value, pricing, contacts)
 
 
 def _check_feasible(scores: np.ndarray, constraints: Constraints) -> None:
@@ -96,13 +96,13 @@ def _check_feasible(scores: np.ndarray, constraints: Constraints) -> None:
     answer = linprog(np.append(np.zeros(n_cells), np.ones(n_slacks)), rows, limits, bounds=bounds, method="highs")
     short = np.ceil(answer.x[n_cells:] - 1e-6).astype(int)
     if short.any():
-        listed = "; ".join(
+        relaxation = "; ".join(
             f"{constraints.names[place].removeprefix('contact of ')} by {missing}"
             for place, missing in zip(minimums, short, strict=True)
             if missing
         )
         raise CampaignError(
-            f"the campaign's constraints can't all hold; the smallest relaxation lowers {listed}: lower it, or give"
+            f"the campaign's constraints can't all hold; the smallest relaxation lowers {relaxation}: lower it, or give"
             " more capacity or budget"
         )
 
@@ -134,37 +134,37 @@ def _rounded(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -
     """Let customers take their best offers at these prices, drop contacts above a limit, then add what still fits."""
     parts = []
     for number, block in enumerate(blocks(scores)):
-        taken, reduced = chosen(block, constraints, prices)
-        customer, offer = np.nonzero(taken)
-        parts.append((customer + number * BLOCK, offer.astype(np.int16), reduced[taken].astype(np.float32)))
+        choices, reduced = chosen(block, constraints, prices)
+        customer, offer = np.nonzero(choices)
+        parts.append((customer + number * BLOCK, offer.astype(np.int16), reduced[choices].astype(np.float32)))
     customer, offer, reduced = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    kept = np.ones(len(customer), bool)
+    mask = np.ones(len(customer), bool)
     by_gain = np.argsort(reduced, kind="stable")
     for row, limit in zip(constraints.usage, constraints.limit, strict=True):
         if (row < 0).any():
             continue
-        used = row[offer] * kept
-        over = used.sum() - limit
+        use = row[offer] * mask
+        over = use.sum() - limit
         if over > 0:
-            shed = used[by_gain].cumsum()
+            shed = use[by_gain].cumsum()
             last = int(np.searchsorted(shed, over))
-            kept[by_gain[: last + 1][used[by_gain[: last + 1]] > 0]] = False
-    return _filled(scores, constraints, prices, np.column_stack([customer[kept], offer[kept].astype(np.intp)]))
+            mask[by_gain[: last + 1][use[by_gain[: last + 1]] > 0]] = False
+    return _filled(scores, constraints, prices, np.column_stack([customer[mask], offer[mask].astype(np.intp)]))
 
 
 def _filled(scores: np.ndarray, constraints: Constraints, prices: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    held = np.zeros(scores.shape, bool)
-    held[taken[:, 0], taken[:, 1]] = True
-    count = held.sum(axis=1, dtype=np.int16)
-    left = constraints.limit - constraints.usage @ held.sum(axis=0)
-    _meet_minimums(scores, constraints, prices, held, count, left)
-    for customer, offer in _candidates(scores, constraints, prices, held, left):
+    contacts = np.zeros(scores.shape, bool)
+    contacts[taken[:, 0], taken[:, 1]] = True
+    count = contacts.sum(axis=1, dtype=np.int16)
+    room = constraints.limit - constraints.usage @ contacts.sum(axis=0)
+    _meet_minimums(scores, constraints, prices, contacts, count, room)
+    for customer, offer in _candidates(scores, constraints, prices, contacts, room):
         use = constraints.usage[:, offer]
-        if count[customer] < constraints.per_customer and not held[customer, offer] and (use <= left + 1e-9).all():
-            held[customer, offer] = True
+        if count[customer] < constraints.per_customer and not contacts[customer, offer] and (use <= room + 1e-9).all():
+            contacts[customer, offer] = True
             count[customer] += 1
-            left -= use
-    return np.argwhere(held)
+            room -= use
+    return np.argwhere(contacts)
 
 
 def _candidates(
@@ -176,7 +176,7 @@ def _candidates(
     for row, rest in zip(constraints.usage, left, strict=True):
         if row.min() > 0:
             room = min(room, int(rest / row.min()) + 1)
-    wanted = 4 * min(room, 500_000) + 1_000
+    n_candidates = 4 * min(room, 500_000) + 1_000
     gains, pairs = np.empty(0), np.empty((0, 2), np.intp)
     for number, block in enumerate(blocks(scores)):
         mine = held[number * BLOCK : number * BLOCK + len(block)]
@@ -185,8 +185,8 @@ def _candidates(
         gain = (block - prices @ constraints.usage)[free]
         gains = np.append(gains, gain)
         pairs = np.concatenate([pairs, np.column_stack([customer + number * BLOCK, offer])])
-        if len(gains) > 2 * wanted:
-            best = np.argpartition(-gains, wanted)[:wanted]
+        if len(gains) > 2 * n_candidates:
+            best = np.argpartition(-gains, n_candidates)[:n_candidates]
             gains, pairs = gains[best], pairs[best]
     return [(customer, offer) for customer, offer in pairs[np.argsort(-gains, kind="stable")].tolist()]
 
@@ -206,7 +206,7 @@ def _meet_minimums(
         if left[place] >= 0:
             continue
         # More candidates than are needed, because another limit may refuse some of the exchanges.
-        wanted = int(4 * np.ceil(-left[place])) + 1_000
+        n_candidates = int(4 * np.ceil(-left[place])) + 1_000
         cheapest = np.empty((0, 3))
         for number, block in enumerate(blocks(scores)):
             mine = held[number * BLOCK : number * BLOCK + len(block)]
@@ -216,8 +216,8 @@ def _meet_minimums(
             customer, member = np.nonzero(np.isfinite(loss) & ~mine[:, members])
             more = np.column_stack([customer + number * BLOCK, members[member], loss[customer, member]])
             cheapest = np.concatenate([cheapest, more])
-            if len(cheapest) > wanted:
-                cheapest = cheapest[np.sort(np.argpartition(cheapest[:, 2], wanted)[:wanted])]
+            if len(cheapest) > n_candidates:
+                cheapest = cheapest[np.sort(np.argpartition(cheapest[:, 2], n_candidates)[:n_candidates])]
         for customer, offer in cheapest[np.argsort(cheapest[:, 2], kind="stable"), :2].astype(np.intp).tolist():
             if left[place] >= 0:
                 break

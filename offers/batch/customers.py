@@ -110,10 +110,10 @@ def _places(values: pa.Array, column: Column, first_row: int) -> np.ndarray:
     unknown = np.append(np.isnan(codes[:-1]) & ~absent & (column.unknown == "reject"), False)
     at = words.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     _refuse(column.name, f"one of {', '.join(column.values)}", values, unknown[at], first_row)
-    found = np.asarray(codes[at])
+    cells = np.asarray(codes[at])
     if not column.may_be_missing:
-        _refuse(column.name, "a value", values, np.isnan(found), first_row)
-    return found
+        _refuse(column.name, "a value", values, np.isnan(cells), first_row)
+    return cells
 
 
 def _numbers(values: pa.Array, column: Column, decimal: str, first_row: int) -> np.ndarray:
@@ -138,8 +138,8 @@ def _parsed(words: pa.Array, column: Column, decimal: str) -> tuple[np.ndarray, 
     table = words.dictionary.to_pylist()
     numbers = [np.nan if word in column.missing else _number(word, column, decimal) for word in table]
     codes = np.array([np.inf if number is None else number for number in numbers] + [np.nan])
-    found = codes[words.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
-    return found, np.isinf(found)
+    cells = codes[words.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    return cells, np.isinf(cells)
 
 
 def _number(word: str, column: Column, decimal: str) -> float | None:

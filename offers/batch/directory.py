@@ -60,8 +60,8 @@ class Directory:
         return Marks(metadata.get(_CUSTOMERS, b"").decode(), metadata.get(_IDS, b"").decode())
 
     def write(self, part: int, rows: pa.Table, marks: Marks) -> None:
-        marked = rows.replace_schema_metadata({_IDS: marks.ids, _CUSTOMERS: marks.customers})
-        settle(self._part(part), lambda unfinished: parquet.write_table(marked, unfinished, compression="zstd"))
+        table = rows.replace_schema_metadata({_IDS: marks.ids, _CUSTOMERS: marks.customers})
+        settle(self._part(part), lambda unfinished: parquet.write_table(table, unfinished, compression="zstd"))
 
     def _part(self, part: int) -> Path:
         return self.path / f"part-{part:06}.parquet"

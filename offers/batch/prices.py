@@ -72,9 +72,9 @@ def _dual(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -> t
     """Compute the bound at these prices, and its slope (a subgradient)."""
     value, contacts = 0.0, np.zeros(constraints.usage.shape[1])
     for block in blocks(scores):
-        taken, reduced = chosen(block, constraints, prices)
-        value += float(reduced[taken].sum())
-        contacts += taken.sum(axis=0)
+        choices, reduced = chosen(block, constraints, prices)
+        value += float(reduced[choices].sum())
+        contacts += choices.sum(axis=0)
     return value + float(prices @ constraints.limit), constraints.limit - constraints.usage @ contacts
 
 

@@ -27,9 +27,9 @@ class Repeats:
             return int(order[again].min())
         self._runs.append(run)
         while len(self._runs) > 1 and len(self._runs[-2]) <= len(self._runs[-1]):
-            merged = np.concatenate([self._runs.pop(), self._runs.pop()])
-            merged.sort()
-            self._runs.append(merged)
+            union = np.concatenate([self._runs.pop(), self._runs.pop()])
+            union.sort()
+            self._runs.append(union)
         return None
 
 

@@ -94,9 +94,9 @@ class Scorer:
     def _block(self, customers: Customers) -> pa.Table:
         standing = self._policy.pairing.stand(customers.columns)
         keys = customers.ids.to_pylist() if self._policy.catalogue.policy.exploration.kind != "none" else None
-        decided = self._policy.decide(standing, self._propensity(customers, standing), self._k, keys)
-        ranked = self._ranked(customers, decided)
-        return pa.concat_tables([ranked, self._withheld_table(customers, decided)]) if self._withheld else ranked
+        decisions = self._policy.decide(standing, self._propensity(customers, standing), self._k, keys)
+        table = self._ranked(customers, decisions)
+        return pa.concat_tables([table, self._withheld_table(customers, decisions)]) if self._withheld else table
 
     def _propensity(self, customers: Customers, standing: Standing) -> np.ndarray:
         filler = Coded(np.full(len(customers), np.nan)), np.full(len(customers), np.nan)

@@ -90,14 +90,14 @@ def open_customers(
 def _asked(where: str, schema: CustomerSchema, query: str) -> Source:
     from offers.data import sql
 
-    opened, origin = secret.opened(where), where if where.startswith("${") else sql.shown(where)
+    address, origin = secret.opened(where), where if where.startswith("${") else sql.shown(where)
     if not query:
         raise SourceError(f"{origin}: expected its SQL text in --query, or in contract key source.query")
-    chosen = partial(schema.choose, origin=origin)
+    choice = partial(schema.choose, origin=origin)
 
     def read(rows: int) -> Iterator[pa.RecordBatch]:
-        with opened.errors():
-            yield from sql.stream(opened.uri, query, chosen, rows)
+        with address.errors():
+            yield from sql.stream(address.uri, query, choice, rows)
 
     return Source(origin, "", None, read)
 

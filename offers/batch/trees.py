@@ -63,11 +63,11 @@ class SortedTrees:
         """
         total = np.zeros((len(matrix), len(self.variants)), np.float32)
         for part in self._parts:
-            found = np.empty((len(matrix), len(part.values)), np.float32)
+            log_odds = np.empty((len(matrix), len(part.values)), np.float32)
             for place, values in enumerate(part.values):
                 matrix[:, part.columns] = values
-                found[:, place] = margins(part.booster, matrix)
-            total += found[:, part.setting]
+                log_odds[:, place] = margins(part.booster, matrix)
+            total += log_odds[:, part.setting]
         return total
 
 

@@ -55,8 +55,8 @@ def difference_of(bundle: "Bundle", contract: "Contract") -> str | None:
         return f"it does not know {some(lacking)}"
     if extra := [name for name in theirs if name not in ours]:
         return f"it needs {some(extra)}"
-    if changed := [name for name in ours if ours[name] != theirs[name]]:
-        return f"it knows {some(changed)} with other values"
+    if differences := [name for name in ours if ours[name] != theirs[name]]:
+        return f"it knows {some(differences)} with other values"
     if list(ours) != list(theirs):
         return "its columns have another order"
     outcomes = {(one.target.column, one.target.positive) for one in (bundle.contract, contract)}

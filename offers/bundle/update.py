@@ -124,7 +124,7 @@ def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation
         scores=metrics.score(newer.labels, theirs, share, draws, seed),
         differences=metrics.differences(newer.labels, ours, theirs, share, draws, seed),
     )
-    scored = pd.DataFrame(
+    predictions = pd.DataFrame(
         {
             "row": np.arange(newer.rows.start, newer.rows.stop),
             "period": dataset.periods[newer.rows],
@@ -136,4 +136,4 @@ def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation
         }
     )
     # The windows are left out: they cover rows of the parent's evaluation, which are not scored again here.
-    return parent.evaluation.model_copy(update={"champion": comparison, "windows": ()}), scored
+    return parent.evaluation.model_copy(update={"champion": comparison, "windows": ()}), predictions

@@ -165,7 +165,7 @@ class Market(Section):
 
     def _name_problems(self) -> Iterator[Problem]:
         """Yield names that are reserved or taken, because a joined row has one column of each name."""
-        named: list[tuple[tuple[str | int, ...], str]] = [
+        entries: list[tuple[tuple[str | int, ...], str]] = [
             (("users", "key"), self.users.key),
             (("products", "key"), self.products.key),
             (("interactions", "event"), self.interactions.event),
@@ -178,8 +178,8 @@ class Market(Section):
         files = [self.users.file, self.products.file, self.interactions.file]
         if len(set(files)) < len(files):
             yield ("interactions", "file"), f"users, products and interactions need a file each, got {files}"
-        names = [name.lower() for _, name in named]
-        for place, (key, name) in enumerate(named):
+        names = [name.lower() for _, name in entries]
+        for place, (key, name) in enumerate(entries):
             if name.lower() in names[:place]:
                 yield key, f"{name!r} is the name of another column already"
             if name.startswith("_"):

@@ -28,8 +28,8 @@ def write_csv(frame: pd.DataFrame, contract: Contract, path: Path) -> None:
         with path.open("w", encoding=form.encoding, newline="") as file:
             for first in range(0, max(1, len(frame)), CSV_ROWS):
                 part = frame.iloc[first : first + CSV_ROWS]
-                written = pd.DataFrame({c.name: texts(c, part[c.name], contract) for c in contract.columns})
-                written.to_csv(
+                cells = pd.DataFrame({c.name: texts(c, part[c.name], contract) for c in contract.columns})
+                cells.to_csv(
                     file,
                     sep=form.separator,
                     quotechar=form.quote,

@@ -65,17 +65,17 @@ def download(
             return None
         with part.open("ab" if reply.offset else "wb") as file:
             note.write_text(reply.version)
-            done = _save(reply, file, progress)
-    if reply.total is not None and done != reply.total:
-        reason = f"cut short at {done} of {reply.total} bytes; run again to go on from there"
+            n_bytes = _save(reply, file, progress)
+    if reply.total is not None and n_bytes != reply.total:
+        reason = f"cut short at {n_bytes} of {reply.total} bytes; run again to go on from there"
         raise SourceError(f"{remote.shown}: {reason}", passes=True)
     return reply.version
 
 
 def _save(reply: Reply, file: BinaryIO, progress: ByteProgress | None) -> int:
-    done = reply.offset
+    n_bytes = reply.offset
     for chunk in reply.chunks:
-        done += file.write(chunk)
+        n_bytes += file.write(chunk)
         if progress:
-            progress(done, reply.total)
-    return done
+            progress(n_bytes, reply.total)
+    return n_bytes

@@ -65,11 +65,11 @@ def kind_of(path: Path, origin: str) -> Kind:
     if is_workbook(path):
         return "workbook"
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    refused = next((what for magic, what in _REFUSED.items() if start.startswith(magic)), None)
+    refusal = next((what for magic, what in _REFUSED.items() if start.startswith(magic)), None)
     if start.startswith(b"ORC") and min(start) < ord("\t"):
-        refused = ("an ORC file", _TABLE)
-    if refused := refused or next((what for mark, what in _REFUSED_TEXT.items() if text.startswith(mark)), None):
-        raise SourceError(f"{origin}: expected CSV, Parquet or xlsx, but this is {refused[0]}; {refused[1]}")
+        refusal = ("an ORC file", _TABLE)
+    if refusal := refusal or next((what for mark, what in _REFUSED_TEXT.items() if text.startswith(mark)), None):
+        raise SourceError(f"{origin}: expected CSV, Parquet or xlsx, but this is {refusal[0]}; {refusal[1]}")
     return "csv"
 
 

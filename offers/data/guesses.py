@@ -83,9 +83,9 @@ def _of_kind(kind: str, values: pd.Series, name: str, keys: dict[str, Any], form
     for date_format in (None, *_DATE_FORMATS) if kind == "date" else (None,):
         shaped = keys | ({"format": date_format} if date_format else {})
         guess = Guess(name, Role.IDENTIFIER if kind == "date" else Role.CUSTOMER, kind, shaped)
-        parsed = cells.read(values, replace(guess, role=Role.IDENTIFIER).column, form)
-        present = parsed.values.dropna()
-        if parsed.wrong.size or present.empty:
+        result = cells.read(values, replace(guess, role=Role.IDENTIFIER).column, form)
+        present = result.values.dropna()
+        if result.wrong.size or present.empty:
             continue
         if kind == "boolean" and set(present) != {0.0, 1.0}:
             return None

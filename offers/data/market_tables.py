@@ -113,8 +113,8 @@ def _check_rows(connection: duckdb.DuckDBPyConnection, path: Path, view: str, co
         faults = f"{name} IS NOT NULL AND NOT ({_allowed(column)})"
         if not column.may_be_missing:
             faults = f"({faults}) OR {name} IS NULL"
-        asked = f"SELECT count(*), any_value({name}) FROM {view} WHERE {faults}"
-        count, example = connection.execute(asked).fetchone() or (0, None)
+        query = f"SELECT count(*), any_value({name}) FROM {view} WHERE {faults}"
+        count, example = connection.execute(query).fetchone() or (0, None)
         if count:
             raise SourceError(
                 f"{path}: column {column.name!r} has {count} values outside of the contract, such as {example!r}"

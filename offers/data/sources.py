@@ -91,9 +91,9 @@ def ingest(contract: Contract, settings: Settings, source: str = "", progress: B
     if place.kind == "sql":
         from offers.data import sql
 
-        opened = secret.opened(place.uri)
-        with opened.errors():
-            frame = sql.query(contract, opened.uri)
+        address = secret.opened(place.uri)
+        with address.errors():
+            frame = sql.query(contract, address.uri)
         return Ingested(frame, place.shown, sha256=None)
     path, sha256 = _fetch(contract, settings, place, progress)
     return Ingested(table_file.read(path, contract, place.shown), place.shown, sha256)
@@ -159,10 +159,10 @@ def _remote(contract: Contract, settings: Settings, place: _Place, progress: Byt
         if place.sha256 and final.is_file() and sha256_of(final) == place.sha256:
             return final, place.sha256
         own_version = note.read_text() if note.is_file() and final.is_file() and not place.sha256 else ""
-        opened = secret.opened(place.uri)
-        with opened.errors():
+        address = secret.opened(place.uri)
+        with address.errors():
             version = download(
-                _remote_file(place, opened.uri, settings), part, own_version, bool(place.sha256), progress
+                _remote_file(place, address.uri, settings), part, own_version, bool(place.sha256), progress
             )
         if version is None:
             return final, sha256_of(final)

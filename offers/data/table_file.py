@@ -115,12 +115,12 @@ def ordered(names: Sequence[str], contract: Contract, origin: str) -> list[str]:
         "not in the contract": shown_extra,
     }
     if any(problems.values()):
-        listed = "; ".join(f"{what}: {some(who)}" for what, who in problems.items() if who)
+        differences = "; ".join(f"{what}: {some(who)}" for what, who in problems.items() if who)
         ignoring = (
             "; 'extra_columns: ignore' under 'source' would leave them out" if shown_extra and not missing else ""
         )
         count = f"{len(expected)} column{'s' if len(expected) > 1 else ''}"
-        raise DataError(f"{origin}: expected the {count} of contract {contract.name}; {listed}{ignoring}")
+        raise DataError(f"{origin}: expected the {count} of contract {contract.name}; {differences}{ignoring}")
     return expected
 
 

@@ -70,7 +70,7 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
         its frame may be used only if there is no violation
     """
     target = contract.target
-    parsed, violations = {}, []
+    columns, violations = {}, []
     for column in contract.columns:
         outcomes = (target.positive, target.negative) if column.role == Role.TARGET else ()
         values, wrong, expected = cells.read(raw[column.name], column, contract.source.format, outcomes)
@@ -78,8 +78,8 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
             violations.append(_violation(column.name, expected, raw[column.name], wrong))
             # An unreadable cell is listed once: a valid value replaces it, so that later checks do not list it again.
             values.iloc[wrong] = pd.Timestamp(0) if column.type == "date" else _good_number(column)
-        parsed[column.name] = values
-    frame = pd.DataFrame(parsed)
+        columns[column.name] = values
+    frame = pd.DataFrame(columns)
     violations += _schema_violations(frame, contract)
     violations += _outcome_violations(frame, contract)
     if violations:

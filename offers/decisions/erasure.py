@@ -59,11 +59,11 @@ def erase(tables: DeltaTables, customer: str, reason: str) -> int:
     metadata = CommitProperties(custom_metadata={"offers.erased": str(len(ids)), "offers.reason": reason})
     # The condition stays in the table's history, so it must not name the customer.
     theirs = f"decision_id IN ({', '.join(map(_quoted, ids))})"
-    for name, told in ((DECISIONS, ERASED), (OUTCOMES, ("why", "request_id"))):
+    for name, fields in ((DECISIONS, ERASED), (OUTCOMES, ("why", "request_id"))):
         if tables.holds(name):
             with tables.errors(name):
                 table = tables.open(name)
-                table.update(dict.fromkeys(told, "NULL"), predicate=theirs, commit_properties=metadata)
+                table.update(dict.fromkeys(fields, "NULL"), predicate=theirs, commit_properties=metadata)
                 _forget(table)
     if tables.holds(QUARANTINE):
         with tables.errors(QUARANTINE):

@@ -98,8 +98,8 @@ def read(tables: DeltaTables) -> pd.DataFrame:
         return empty
     columns = ["decision_id", "offer_id", "kind", "observed_at", "received_at"]
     frame: pd.DataFrame = tables.open(OUTCOMES).to_pyarrow_table(columns=columns).to_pandas()
-    ordered: pd.DataFrame = frame.sort_values(["observed_at", "received_at"], kind="stable", ignore_index=True)
-    return ordered
+    rows: pd.DataFrame = frame.sort_values(["observed_at", "received_at"], kind="stable", ignore_index=True)
+    return rows
 
 
 def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matures_after: timedelta) -> Labels:
@@ -182,9 +182,9 @@ def _read(path: Path) -> Iterable[dict[str, Any]]:
         "twice": sorted({name for name in names if names.count(name) > 1}),
     }
     if any(problems.values()):
-        listed = "; ".join(f"{kind}: {some(columns)}" for kind, columns in problems.items() if columns)
+        differences = "; ".join(f"{kind}: {some(columns)}" for kind, columns in problems.items() if columns)
         expected = f"expected outcomes with {', '.join(REQUIRED)}, and where wanted {', '.join(OPTIONAL)}"
-        raise DataError(f"{path}: {expected}; {listed}")
+        raise DataError(f"{path}: {expected}; {differences}")
     return (item for batch in table.to_batches(10_000) for item in batch.to_pylist())
 
 

@@ -150,15 +150,15 @@ def _decisions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
     data, decided_at = event["data"], _moment(event["time"])
     names, columns = list(data["columns"]), list(data["columns"].values())
     arms = data["arms"] or [None] * len(data["customers"])
-    shared = {name: data[name] for name in ("request_id", "key_id", "contract", "catalogue", "policy", "model", "code")}
-    shared |= {"experiment": data["experiment"], "fallback": data["fallback"], "decided_at": decided_at}
+    batch = {name: data[name] for name in ("request_id", "key_id", "contract", "catalogue", "policy", "model", "code")}
+    batch |= {"experiment": data["experiment"], "fallback": data["fallback"], "decided_at": decided_at}
     heads = zip(data["customers"], data["asked"], data["k"], arms, strict=True)
-    for (customer, asked, k, arm), scores, answer, *values in zip(
+    for (customer, selection, k, arm), scores, answer, *values in zip(
         heads, data["propensity"], data["answers"], *columns, strict=True
     ):
         row = {
             "customer": customer,
-            "asked": asked,
+            "asked": selection,
             "k": k,
             "arm": arm,
             "decision_id": answer["decision_id"],
@@ -168,7 +168,7 @@ def _decisions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
             "offer_id": answer["offers"][0]["offer_id"] if answer["offers"] else None,
             "answer": orjson.dumps(answer).decode(),
         }
-        yield DECISIONS, decided_at, shared | row
+        yield DECISIONS, decided_at, batch | row
 
 
 def _pairs(offers: list[str], propensity: list[float | None], answer: Row) -> list[Row]:

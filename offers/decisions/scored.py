@@ -219,8 +219,8 @@ def _refuse_columns(names: Sequence[str], expected: Sequence[str], what: str, or
         "unknown": [name for name in names if name not in expected],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{kind}: {some(columns)}" for kind, columns in problems.items() if columns)
-        raise DataError(f"{origin}: expected {what} with the columns {some(list(expected))}; {listed}")
+        differences = "; ".join(f"{kind}: {some(columns)}" for kind, columns in problems.items() if columns)
+        raise DataError(f"{origin}: expected {what} with the columns {some(list(expected))}; {differences}")
 
 
 def _typed(table: pa.Table, origin: str, inputs: dict[str, Column]) -> pd.DataFrame:

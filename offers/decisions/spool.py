@@ -131,9 +131,9 @@ class Spool:
             await asyncio.sleep(_LOOK_SECONDS)
             if self._descriptor >= 0 and time.monotonic() - self._begun >= self.limits.seal_seconds:
                 await asyncio.to_thread(self.seal)
-            counted = await asyncio.to_thread(self._counted)
+            count = await asyncio.to_thread(self._counted)
             with self._lock:
-                self.waiting = counted
+                self.waiting = count
 
     def _open(self) -> None:
         path = self.directory / f"{self.writer}-{self._number:08}{OPEN}"

@@ -98,8 +98,8 @@ def decided(tables: "DeltaTables", contract: Contract, as_of: datetime) -> pd.Da
     usable = labels.mature & ~np.isnan(labels.outcome) & (labels.presented | (labels.impressions == 0))
     table, moments = table.filter(pa.array(usable)), frame["decided_at"][usable].reset_index(drop=True)
     columns = history.inputs_of(table["inputs"].to_pylist(), contract)
-    kept = history.kept(tables)
-    columns |= tabled.attributes(table["catalogue"].to_pylist(), table["offer_id"].to_pylist(), kept, contract)
+    versions = history.kept(tables)
+    columns |= tabled.attributes(table["catalogue"].to_pylist(), table["offer_id"].to_pylist(), versions, contract)
     own: dict[str, Any] = {}
     for column in contract.columns:
         if column.is_input:
@@ -140,10 +140,10 @@ def _behind(first: pd.DataFrame, rows: pd.DataFrame, contract: Contract) -> pd.D
 def _texts(values: pd.Series, column: Column, contract: Contract) -> pd.Series:
     """Convert cells to the text of the contract's source, null where they are missing."""
     absent = values.isna()
-    written: pd.Series[Any]
+    strings: pd.Series[Any]
     if column.type == "date" and not absent.all():
-        written = values.dt.strftime(column.format or "%Y-%m-%d %H:%M:%S")
+        strings = values.dt.strftime(column.format or "%Y-%m-%d %H:%M:%S")
     else:
-        written = texts(column, values, contract) if not absent.all() else values
-    cells: pd.Series[Any] = written.astype("string[pyarrow]").mask(absent)
+        strings = texts(column, values, contract) if not absent.all() else values
+    cells: pd.Series[Any] = strings.astype("string[pyarrow]").mask(absent)
     return cells

@@ -235,8 +235,8 @@ class Reference:
     @cached_property
     def known(self) -> dict[str, Known]:
         """Statistics by column; those of the propensities are under `SCORE`."""
-        known = {column.name: Known.of(column, column.encode(self.frame[column.name])) for column in self.columns}
-        return known | {SCORE: Known.of(WatchedColumn(SCORE, "number"), self.propensity)}
+        statistics = {column.name: Known.of(column, column.encode(self.frame[column.name])) for column in self.columns}
+        return statistics | {SCORE: Known.of(WatchedColumn(SCORE, "number"), self.propensity)}
 
     @cached_property
     def _noise(self) -> dict[tuple[str, int], float]:

@@ -83,9 +83,9 @@ def false_discovery(p_values: ArrayLike, rate: float) -> NDArray[np.bool_]:
     [True, True, False, False]
     """
     p = np.asarray(p_values, float)
-    ordered = np.sort(p[~np.isnan(p)])
-    passing = np.flatnonzero(ordered <= rate * np.arange(1, len(ordered) + 1) / max(len(ordered), 1))
-    return np.asarray(p <= ordered[passing[-1]], bool) if passing.size else np.zeros(p.shape, bool)
+    values = np.sort(p[~np.isnan(p)])
+    passing = np.flatnonzero(values <= rate * np.arange(1, len(values) + 1) / max(len(values), 1))
+    return np.asarray(p <= values[passing[-1]], bool) if passing.size else np.zeros(p.shape, bool)
 
 
 def mean_p_value(reference: ArrayLike, sample: ArrayLike) -> float:

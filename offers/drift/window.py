@@ -103,8 +103,8 @@ class Finding:
 
 def outlined(findings: Iterable[Finding]) -> Iterator[Finding]:
     """Drop findings about single values of a column that is itself among the findings."""
-    named = {finding.name: finding for finding in findings}
-    return (finding for finding in named.values() if finding.part_of not in named)
+    by_name = {finding.name: finding for finding in findings}
+    return (finding for finding in by_name.values() if finding.part_of not in by_name)
 
 
 @dataclass(frozen=True)

@@ -60,20 +60,20 @@ def evaluate(
     kinds = tuple(Encoder.of(contract).feature_types)
     trees, logistic = BoostedTrees(settings, kinds, seed), Logistic(settings, kinds)
     first = origin(contract, len(labels))
-    scored: dict[str, np.ndarray] = {}
+    propensities: dict[str, np.ndarray] = {}
     if champion is not None:
         progress(f"champion {champion.name} on the same rows")
-        scored["champion"] = champion_propensity(champion, dataset, matrix, contract)
+        propensities["champion"] = champion_propensity(champion, dataset, matrix, contract)
     for name, learner in (("propensity", trees), ("baseline", logistic)):
         if contract.time is None:
-            scored[name] = folded_propensity(learner, matrix, labels, contract, seed)
+            propensities[name] = folded_propensity(learner, matrix, labels, contract, seed)
         else:
             progress_of = partial(_told, progress, name)
             # The baseline gets no layer, so that the layer's gain counts for the model.
             here = contract if name == "propensity" else contract.without_layer
-            scored[name] = rolling_propensity(learner, matrix, labels, here, progress=progress_of)
+            propensities[name] = rolling_propensity(learner, matrix, labels, here, progress=progress_of)
     if contract.time is None:
-        split = [scored["propensity"], scored["baseline"]]
+        split = [propensities["propensity"], propensities["baseline"]]
     else:
         progress("random split, for comparison")
         split = [folded_propensity(learner, matrix, labels, contract, seed) for learner in (trees, logistic)]
@@ -81,7 +81,7 @@ def evaluate(
     progress("bootstrap intervals")
     judged_labels, period = labels[first:], dataset.periods[first:]
     predictions = pd.DataFrame(
-        {"row": np.arange(first, len(labels)), "period": period, "window": "", "label": judged_labels, **scored}
+        {"row": np.arange(first, len(labels)), "period": period, "window": "", "label": judged_labels, **propensities}
     )
     random = [metrics.score(labels, propensity, share) for propensity in split]
     return _figures(dataset, contract, booster, matrix, predictions, random, champion, seed), predictions

@@ -38,7 +38,7 @@ def fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, con
             y_pred=contacts[large].astype(int),
             sensitive_features=cut[large],
         )
-        measured = tuple(
+        results = tuple(
             Group(
                 value=value,
                 rows=int(line["rows"]),
@@ -50,13 +50,13 @@ def fairness(rows: pd.DataFrame, labels: np.ndarray, propensity: np.ndarray, con
             )
             for value, line in frame.by_group.iterrows()
         )
-        recalls = [group.recall for group in measured if group.recall is not None]
+        recalls = [group.recall for group in results if group.recall is not None]
         yield Fairness(
             column=column.name,
-            groups=measured,
+            groups=results,
             left_out=small,
-            without_recall=tuple(group.value for group in measured if group.recall is None),
-            selection_ratio=rounded(float(frame.ratio()["selection_rate"])) if len(measured) > 1 else None,
+            without_recall=tuple(group.value for group in results if group.recall is None),
+            selection_ratio=rounded(float(frame.ratio()["selection_rate"])) if len(results) > 1 else None,
             recall_difference=rounded(max(recalls) - min(recalls)) if len(recalls) > 1 else None,
         )
 

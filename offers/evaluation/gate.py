@@ -96,11 +96,11 @@ def _told(name: str, threshold: str, figure: Figure, passed: bool) -> RuleVerdic
 
 def _verdicts(rule: GateRule, evaluation: Evaluation) -> Iterator[RuleVerdict]:
     if (floor := rule.at_least) is not None:
-        name, measured, where = _measured(rule, evaluation, min)
-        yield _verdict(name, f">= {floor:g}", measured, lambda value: value >= floor, where)
+        name, figure, where = _measured(rule, evaluation, min)
+        yield _verdict(name, f">= {floor:g}", figure, lambda value: value >= floor, where)
     if (limit := rule.at_most) is not None:
-        name, measured, where = _measured(rule, evaluation, max)
-        yield _verdict(name, f"<= {limit:g}", measured, lambda value: value <= limit, where)
+        name, figure, where = _measured(rule, evaluation, max)
+        yield _verdict(name, f"<= {limit:g}", figure, lambda value: value <= limit, where)
     if rule.ceiling is not None:
         yield _too_good(rule, rule.ceiling, evaluation)
     if rule.better_than_baseline:
@@ -147,10 +147,10 @@ def _verdict(
 
 
 def _too_good(rule: GateRule, ceiling: float, evaluation: Evaluation) -> RuleVerdict:
-    name, measured, where = _measured(rule, evaluation, max)
+    name, figure, where = _measured(rule, evaluation, max)
     threshold = f"<= {ceiling:g} (ceiling)"
-    verdict = _verdict(name, threshold, measured, lambda value: value <= ceiling, where)
-    if measured is None or verdict.passed:
+    verdict = _verdict(name, threshold, figure, lambda value: value <= ceiling, where)
+    if figure is None or verdict.passed:
         return verdict
 
     def power(column: ColumnPower) -> float:
@@ -162,7 +162,7 @@ def _too_good(rule: GateRule, ceiling: float, evaluation: Evaluation) -> RuleVer
 
 
 def _against_baseline(rule: GateRule, evaluation: Evaluation) -> RuleVerdict:
-    name, measured, _ = _measured(rule, evaluation)
+    name, figure, _ = _measured(rule, evaluation)
     baseline = evaluation.baseline.figures.get(rule.metric)
     if baseline is None:
         return _verdict(name, "better than the baseline", None, bool)
@@ -170,7 +170,7 @@ def _against_baseline(rule: GateRule, evaluation: Evaluation) -> RuleVerdict:
     return _verdict(
         name,
         f"{'<' if lower else '>'} {bar:.4f} (baseline)",
-        measured,
+        figure,
         lambda value: value < bar if lower else value > bar,
     )
 

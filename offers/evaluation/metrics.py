@@ -138,8 +138,8 @@ def duel(
         aucs = [_grouped_auc(outcomes, values, group) for values in both]
         losses = [float(-np.log(np.where(outcomes == 1, values, 1 - values)).mean()) for values in both]
         errors = [expected_calibration_error(outcomes, values) for values in both]
-        ranked = {} if None in aucs else {"auc": aucs[0] - aucs[1]}  # type: ignore[operator]
-        return {**ranked, "log_loss": losses[0] - losses[1], "ece": errors[0] - errors[1]}
+        ranking = {} if None in aucs else {"auc": aucs[0] - aucs[1]}  # type: ignore[operator]
+        return {**ranking, "log_loss": losses[0] - losses[1], "ece": errors[0] - errors[1]}
 
     resamples = _draws(difference, len(labels), draws, seed)
     figures_of_duel = _with_intervals(

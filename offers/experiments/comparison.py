@@ -97,8 +97,8 @@ def compare(customers: pd.DataFrame, shares: Mapping[str, float], protected: Seq
     ripe = customers[customers["converted"].notna()]
     control = ripe[ripe["arm"] == CONTROL]
     arms = tuple(_arm(name, customers, control, protected) for name in shares if name != CONTROL)
-    told = (len(control), _mean(control["converted"]), _mean(control["earned"]))
-    return Comparison(counts, mismatch(list(counts.values()), list(shares.values())), told, arms)
+    summary = (len(control), _mean(control["converted"]), _mean(control["earned"]))
+    return Comparison(counts, mismatch(list(counts.values()), list(shares.values())), summary, arms)
 
 
 def mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
@@ -128,10 +128,10 @@ def adjusted(values: np.ndarray, covariate: np.ndarray, is_arm: np.ndarray) -> t
     if error == 0 or 2 * stats.norm.sf(abs(here.mean() - there.mean()) / error) < MISMATCH:
         return values, 0.0
     within = centred - np.where(is_arm, here.mean(), there.mean())
-    left = values - (within @ values) / (within @ within) * centred
+    rest = values - (within @ values) / (within @ within) * centred
     before = values[is_arm].var() + values[~is_arm].var()
-    spared = 1 - (left[is_arm].var() + left[~is_arm].var()) / before if before else 0.0
-    return (left, float(spared)) if spared > 0 else (values, 0.0)
+    spared = 1 - (rest[is_arm].var() + rest[~is_arm].var()) / before if before else 0.0
+    return (rest, float(spared)) if spared > 0 else (values, 0.0)
 
 
 def _arm(name: str, everybody: pd.DataFrame, control: pd.DataFrame, protected: Sequence[str]) -> ArmResult:

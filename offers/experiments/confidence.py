@@ -32,5 +32,5 @@ def radius(variance: np.ndarray | float, n_customers: np.ndarray | float, level:
     """
     alpha, n = 1 - level, np.asarray(n_customers, np.float64)
     rate = (-2 * np.log(alpha) + np.log(-2 * np.log(alpha) + 1)) / TUNED
-    grown = n * rate + 1
-    return np.asarray(np.sqrt(n * variance) * np.sqrt(2 * grown / (n**2 * rate) * np.log(np.sqrt(grown) / alpha)))
+    growth = n * rate + 1
+    return np.asarray(np.sqrt(n * variance) * np.sqrt(2 * growth / (n**2 * rate) * np.log(np.sqrt(growth) / alpha)))

@@ -85,12 +85,12 @@ def evidence(
     ripe = labels.mature & ~(np.isnan(labels.outcome) & frame["offer_id"].notna().to_numpy())
     # An answer is not an impression. Only where no impressions are reported does each first place count as one.
     unseen = ripe & ~labels.presented & frame["offer_id"].notna().to_numpy() & bool(labels.impressions)
-    used = ripe & ~unseen
-    if not used.any():
+    mask = ripe & ~unseen
+    if not mask.any():
         raise DataError(f"{len(table)} decisions were read, and the outcome of none is known at {as_of:%Y-%m-%d %H:%M}")
     offers = _offers(versions, candidate)
-    judged_rows = usable.filter(pa.array(used))
-    logged = _logged(judged_rows, offers, candidate, contract, labels.outcome[used], score)
+    judged_rows = usable.filter(pa.array(mask))
+    logged = _logged(judged_rows, offers, candidate, contract, labels.outcome[mask], score)
     value, cost = (np.array([*(getattr(offer, key) for offer in offers.values()), 0.0]) for key in ("value", "cost"))
     days = (frame["decided_at"].max() - frame["decided_at"].min()) / pd.Timedelta(days=1)
     return Evidence(logged, -cost, value - cost, labels, fallback, erased, int((~ripe).sum()), int(unseen.sum()), days)
@@ -139,8 +139,8 @@ def _logged(
     action = np.where(first < 0, len(ids), first).astype(np.intp)
     reward = np.where(first < 0, 0.0, np.nan_to_num(outcome) * value[action] - cost[action])
     shares, propensity = _candidate(table, ids, candidate, contract, logged["propensity"], score)
-    believed = np.where(np.isnan(logged["propensity"]), propensity, logged["propensity"])
-    expected = np.hstack([believed * value[:-1] - cost[:-1], np.zeros((len(action), 1))])
+    estimate = np.where(np.isnan(logged["propensity"]), propensity, logged["propensity"])
+    expected = np.hstack([estimate * value[:-1] - cost[:-1], np.zeros((len(action), 1))])
     incumbent = _with_nothing(np.nan_to_num(logged["action_probability"]))
     customer = table["customer"].to_numpy(zero_copy_only=False)
     return Logged(customer, action, reward, incumbent, _with_nothing(shares), expected)

@@ -151,8 +151,8 @@ def load(where: str) -> Experiment:
 
 def conflict(experiments: Sequence[Experiment]) -> str:
     """Explain why experiments can't run at once: a name occurs twice, or layers share customers; empty if they can."""
-    ordered = sorted(experiments, key=lambda experiment: experiment.layer)
-    for below, above in pairwise(ordered):
+    by_layer = sorted(experiments, key=lambda experiment: experiment.layer)
+    for below, above in pairwise(by_layer):
         if below.layer[1] > above.layer[0]:
             return f"experiments {below.name!r} and {above.name!r} share customers: set their layers apart"
     names = [experiment.name for experiment in experiments]

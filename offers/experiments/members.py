@@ -58,18 +58,18 @@ def members(tables: DeltaTables, experiment: str, period: Period) -> Members:
         it has no decision of the experiment, or a catalogue is missing
     """
     table = history.read(tables, period.since, period.until, _COLUMNS, history.of_experiment(experiment))
-    known = table["customer"].is_valid().to_numpy(zero_copy_only=False).astype(bool)
-    table, erased = table.filter(pa.array(known)), int((~known).sum())
+    mask = table["customer"].is_valid().to_numpy(zero_copy_only=False).astype(bool)
+    table, erased = table.filter(pa.array(mask)), int((~mask).sum())
     if not len(table):
         raise DataError(f"experiment {experiment!r}: expected decisions in the log, found none")
-    kept = _kept(tables, table)
-    contract = next(iter(kept.values())).contract
+    versions = _kept(tables, table)
+    contract = next(iter(versions.values())).contract
     frame = table.select(
         ["decision_id", "decided_at", "customer", "arm", "catalogue", "fallback", "offer_id"]
     ).to_pandas()
     window = timedelta(days=contract.target.matures_after_days)
     labels = outcomes.label(frame, outcomes.read(tables), period.as_of, window)
-    frame = frame.assign(**_results(frame, labels, kept), covariate=_covariate(table, kept))
+    frame = frame.assign(**_results(frame, labels, versions), covariate=_covariate(table, versions))
     moved = frame.groupby("customer")["arm"].transform("nunique") > 1
     first = ~frame["customer"].duplicated().to_numpy() & ~moved.to_numpy()
     by_customer = frame[~moved].groupby("customer", sort=False)
@@ -82,17 +82,17 @@ def members(tables: DeltaTables, experiment: str, period: Period) -> Members:
         fallbacks=("fallback", "sum"),
         exposed=("exposed", "max"),
     )
-    grouped = _groups(table.filter(pa.array(first)), contract)
-    customers = customers.assign(**{name: values.to_numpy() for name, values in grouped.items()})
+    segments = _groups(table.filter(pa.array(first)), contract)
+    customers = customers.assign(**{name: values.to_numpy() for name, values in segments.items()})
     n_moved = int(frame[moved]["customer"].nunique())
-    return Members(customers.reset_index(), contract, tuple(grouped), len(frame), labels, n_moved, erased)
+    return Members(customers.reset_index(), contract, tuple(segments), len(frame), labels, n_moved, erased)
 
 
 def _kept(tables: DeltaTables, table: pa.Table) -> dict[str, Kept]:
-    kept, names = history.kept(tables), sorted(set(table["catalogue"].to_pylist()))
-    if absent := [name for name in names if name not in kept]:
+    versions, names = history.kept(tables), sorted(set(table["catalogue"].to_pylist()))
+    if absent := [name for name in names if name not in versions]:
         raise DataError(f"catalogue {absent[0]}: expected it among the log's policies, found none")
-    return {name: kept[name] for name in names}
+    return {name: versions[name] for name in names}
 
 
 def _results(frame: pd.DataFrame, labels: Labels, kept: Mapping[str, Kept]) -> dict[str, np.ndarray]:
