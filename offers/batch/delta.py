@@ -12,7 +12,7 @@ from offers.batch.parts import Manifest, Marks
 from offers.batch.scored_table import check_columns
 from offers.batch.source import Source
 from offers.errors import StorageError
-from offers.store.delta import DeltaTables
+from offers.store.delta import DeltaTables, dataset_of
 
 _WRITER = "offers-score"
 _PART, _MANIFEST, _IDS, _CUSTOMERS = "offers.part", "offers.manifest", "offers.ids", "offers.customers"
@@ -34,7 +34,7 @@ def delta_customers(tables: DeltaTables, name: str, schema: CustomerSchema, vers
     """
     table, uri = tables.open(name, version), tables.uri(name)
     with tables.errors(name):
-        rows = table.to_pyarrow_dataset()
+        rows = dataset_of(table)
         schema.choose(rows.schema.names, uri)
         total = rows.count_rows()
 
@@ -56,7 +56,7 @@ def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator
     """Read a scored table a file at a time; yields each file's name for messages, and its rows."""
     table = tables.open(name)
     with tables.errors(name):
-        rows = table.to_pyarrow_dataset()
+        rows = dataset_of(table)
     check_columns(rows.schema.names, columns, tables.uri(name))
     for file in sorted(rows.get_fragments(), key=lambda fragment: fragment.path):
         with tables.errors(name):

@@ -10,7 +10,7 @@ from deltalake import CommitProperties, DeltaTable
 from offers.decisions import history
 from offers.decisions.records import DECISIONS, OUTCOMES, QUARANTINE, digest_of, root_of
 from offers.errors import DataError
-from offers.store.delta import DeltaTables
+from offers.store.delta import DeltaTables, dataset_of
 
 ERASED = ("customer", "request_id", "as_of", "inputs", "answer", "asked", "salt")
 """The columns of a decision that tell of the customer, and the salt without which its digest tells nothing."""
@@ -96,7 +96,7 @@ def _faults(segment: str, rows: list[dict[str, object]]) -> Iterator[str]:
 def _clear_quarantine(table: DeltaTable, traces: Sequence[str], metadata: CommitProperties) -> None:
     """Remove the rows that quote the customer or a decision about them."""
     pattern = re.compile("|".join(map(re.escape, traces)))
-    for row in table.to_pyarrow_table(columns=["writer", "segment", "place", "content"]).to_pylist():
+    for row in dataset_of(table).to_table(columns=["writer", "segment", "place", "content"]).to_pylist():
         if pattern.search(row["content"]):
             where = f"writer = {_quoted(row['writer'])} AND segment = {row['segment']} AND place = {row['place']}"
             table.delete(where, commit_properties=metadata)

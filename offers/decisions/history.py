@@ -16,7 +16,7 @@ from offers.decisions.records import DECISIONS, POLICIES
 from offers.errors import DataError
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Catalogue
-from offers.store.delta import DeltaTables
+from offers.store.delta import DeltaTables, dataset_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read(
         condition &= (dataset.field("date") <= until.date()) & (dataset.field("decided_at") < until)
     if where is not None:
         condition &= where
-    rows = tables.open(DECISIONS).to_pyarrow_dataset().to_table(columns=columns, filter=condition)
+    rows = dataset_of(tables.open(DECISIONS)).to_table(columns=columns, filter=condition)
     return rows.sort_by([("decided_at", "ascending"), ("decision_id", "ascending")])
 
 
@@ -85,7 +85,7 @@ def kept(tables: DeltaTables) -> dict[str, Kept]:
     if not tables.holds(POLICIES):
         return {}
     versions: dict[str, Kept] = {}
-    for row in tables.open(POLICIES).to_pyarrow_table().to_pylist():
+    for row in dataset_of(tables.open(POLICIES)).to_table().to_pylist():
         if row["catalogue"] not in versions:
             contract = contracts.parse(row["contract_text"], f"the log's contract {row['contract']}")
             catalogue = catalogues.parse(row["catalogue_text"], contract, f"the log's catalogue {row['catalogue']}")

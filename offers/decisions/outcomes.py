@@ -16,7 +16,7 @@ from offers.decisions.outcome import OPTIONAL, REQUIRED, SKEW, checked
 from offers.decisions.records import OUTCOMES, QUARANTINE, SCHEMAS, Rows
 from offers.errors import DataError, SourceError
 from offers.files import os_errors, sha256_of
-from offers.store.delta import DeltaTables
+from offers.store.delta import DeltaTables, dataset_of
 from offers.wording import some
 
 
@@ -97,7 +97,7 @@ def read(tables: DeltaTables) -> pd.DataFrame:
         empty: pd.DataFrame = SCHEMAS[OUTCOMES].empty_table().to_pandas()
         return empty
     columns = ["decision_id", "offer_id", "kind", "observed_at", "received_at"]
-    frame: pd.DataFrame = tables.open(OUTCOMES).to_pyarrow_table(columns=columns).to_pandas()
+    frame: pd.DataFrame = dataset_of(tables.open(OUTCOMES)).to_table(columns=columns).to_pandas()
     rows: pd.DataFrame = frame.sort_values(["observed_at", "received_at"], kind="stable", ignore_index=True)
     return rows
 

@@ -6,14 +6,28 @@ from dataclasses import dataclass
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from pyarrow import fs
 
 from offers.errors import SourceError, StorageError
 from offers.files import path_of
 from offers.settings import S3Settings, Settings
 
 _RACES = 8
+
+
+def dataset_of(table: DeltaTable) -> ds.Dataset:
+    """Build the dataset of a table's files.
+
+    Arrow reads the files of a directory by itself. By default it reads them through Python: its own threads close
+    them, and abort a process that ends at that moment.
+    """
+    if table.table_uri.startswith("s3://"):
+        return table.to_pyarrow_dataset()
+    files = fs.SubTreeFileSystem(str(path_of(table.table_uri)), fs.LocalFileSystem())
+    return table.to_pyarrow_dataset(filesystem=files)
 
 
 @dataclass(frozen=True)
