@@ -13,7 +13,10 @@ app = typer.Typer(no_args_is_help=True, help="Verify and read the ledger of who 
 
 HeadOption = Annotated[
     list[str],
-    typer.Option("--head", help="An end of the ledger kept elsewhere, as N:SHA256, or a file that holds some."),
+    typer.Option(
+        "--head",
+        help="An end of the ledger kept elsewhere, as N:SHA256, a file that holds some, or the tables of decisions.",
+    ),
 ]
 
 
@@ -64,13 +67,18 @@ def log(since: Annotated[int, typer.Option(min=0, help="Number of the first entr
 
 
 def _heads(texts: Iterable[str]) -> list["Head"]:
+    from offers.decisions.history import ledger_heads
     from offers.files import os_errors
     from offers.governance.audit import heads_in
+    from offers.settings import Settings
+    from offers.store.delta import DeltaTables
 
     heads = []
     for text in texts:
         path = Path(text)
-        if len(text) < 256 and path.is_file():
+        if text.startswith("s3://") or path.is_dir():
+            heads += heads_in(" ".join(ledger_heads(DeltaTables.at(text, Settings.from_env()))))
+        elif len(text) < 256 and path.is_file():
             with os_errors(path):
                 heads += heads_in(path.read_text("utf-8", "replace"))
         else:

@@ -67,6 +67,7 @@ def follow(
             supervisor.tidy()
             try:
                 follower.step()
+                supervisor.note_head()
                 refusal = ""
             except OffersError as error:
                 if str(error) != refusal:

@@ -90,6 +90,12 @@ class Supervisor:
                 raise
         self._use(release.bundle.name)
 
+    def note_head(self) -> None:
+        """Tell the ranker the end of the ledger, where that has grown: each decision names it."""
+        file, head = self.logs / ROUTING, self.head()
+        if routing.read(file).head != head:
+            routing.update(file, lambda present: present.model_copy(update={"head": head}))
+
     def start_ranker(self, http_port: int) -> Running:
         """Start the ranker in front of what serves."""
         arguments = ["--routing", self.logs / ROUTING, "--http_port", http_port, "--grpc_port", 0]

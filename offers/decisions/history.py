@@ -93,6 +93,20 @@ def kept(tables: DeltaTables) -> dict[str, Kept]:
     return versions
 
 
+def ledger_heads(tables: DeltaTables) -> list[str]:
+    """List the ends of the ledger that decisions name, each once.
+
+    Raises
+    ------
+    SourceError
+        there is no log
+    """
+    decisions = dataset_of(tables.open(DECISIONS))
+    if "ledger_head" not in decisions.schema.names:
+        return []
+    return sorted(set(decisions.to_table(columns=["ledger_head"])["ledger_head"].to_pylist()) - {None})
+
+
 def inputs_of(inputs: Iterable[str], contract: Contract) -> dict[str, np.ndarray]:
     """Turn logged inputs into columns: words as object with None where missing, other types as numbers with NaN.
 

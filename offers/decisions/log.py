@@ -40,6 +40,7 @@ class Answer:
     answers : each customer's prediction as it is sent, JSON without the customer's id
     model : bundle that scored, None where nothing was scored
     experiment, arms : the experiment and each customer's arm, where customers are split among arms
+    ledger_head : end of the ledger, as its number and SHA-256, where a ledger says what serves
     """
 
     request_id: str
@@ -58,6 +59,7 @@ class Answer:
     contract: str
     experiment: str | None = None
     arms: Sequence[str] | None = None
+    ledger_head: str | None = None
 
 
 def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
@@ -83,6 +85,7 @@ def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
             "code": _CODE,
             "experiment": answer.experiment,
             "arms": answer.arms,
+            "ledger_head": answer.ledger_head,
         },
     )
 

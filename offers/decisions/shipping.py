@@ -38,7 +38,7 @@ def _appended(segment: Sealed, tables: DeltaTables) -> dict[str, int]:
     counts = {}
     for name, rows in collected(lines(content), segment.writer, segment.number).tables().items():
         partition = () if name == POLICIES else ("date",)
-        tables.append(name, rows, segment.writer, segment.number, partition)
+        tables.append(name, rows, segment.writer, segment.number, partition, widen=True)
         counts[name] = rows.num_rows
     with os_errors(segment.path):
         segment.path.unlink()

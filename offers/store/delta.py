@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -91,6 +91,7 @@ class DeltaTables:
         number: int,
         partition: Sequence[str] = (),
         note: Mapping[str, str] | None = None,
+        widen: bool = False,
     ) -> bool:
         """Append rows exactly once for each writer and number, even if the call is repeated or made twice at once.
 
@@ -99,6 +100,7 @@ class DeltaTables:
         number : rises with each append of `writer`; rows whose number is not above the last are not appended again
         partition : columns whose values name the folders, if the table is made now
         note : entries for this append in the table's history
+        widen : add columns that the table lacks, with null in the rows that are there
 
         Returns
         -------
@@ -114,12 +116,14 @@ class DeltaTables:
             for _ in range(_RACES):
                 # A refused append does no harm: the next try sees what was appended in between.
                 with suppress(CommitFailedError):
-                    return self._append_once(self._made(name, rows.schema, partition), rows, writer, number, note)
-            return self._append_once(self._made(name, rows.schema, partition), rows, writer, number, note)
+                    return self._append_once(
+                        self._made(name, rows.schema, partition), rows, writer, number, note, widen
+                    )
+            return self._append_once(self._made(name, rows.schema, partition), rows, writer, number, note, widen)
 
     @staticmethod
     def _append_once(
-        table: DeltaTable, rows: pa.Table, writer: str, number: int, note: Mapping[str, str] | None
+        table: DeltaTable, rows: pa.Table, writer: str, number: int, note: Mapping[str, str] | None, widen: bool
     ) -> bool:
         last = table.transaction_version(writer)
         if last is not None and number <= last:
@@ -127,7 +131,8 @@ class DeltaTables:
         once = CommitProperties(
             custom_metadata=dict(note) if note else None, app_transactions=[Transaction(writer, number)]
         )
-        write_deltalake(table, rows, mode="append", commit_properties=once)
+        schema_mode: Literal["merge"] | None = "merge" if widen else None
+        write_deltalake(table, rows, mode="append", schema_mode=schema_mode, commit_properties=once)
         return True
 
     def _made(self, name: str, schema: pa.Schema, partition: Sequence[str]) -> DeltaTable:

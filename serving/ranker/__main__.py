@@ -72,11 +72,15 @@ def _follow(arguments: argparse.Namespace, address: server.Address) -> None:
         feeds = _feeds(arm.drift_url, arguments.scored_dir)
         return _ranker(arguments, policy, contract, arm.predictor, feeds, log, bundle)
 
+    def note_head(head: str) -> None:
+        if log:
+            log.ledger_head = head or None
+
     # One log for all that serve in turn.
     log, serving = decision_log(arguments), routing.read(arguments.routing)
     ranker = build(serving.arms[0])
     # Experiments begin at the first look, when their predictors have been proved.
-    board = Switchboard(arguments.routing, build, serving.model_copy(update={"experiments": ()}))
+    board = Switchboard(arguments.routing, build, serving.model_copy(update={"experiments": ()}), note_head)
     server.run([ranker], address, *ranker.feeds, *_spool(log), following=board.following, door=server.door(arguments))
 
 

@@ -47,10 +47,15 @@ class DecisionLog:
     spool : entered while requests are answered
     pseudonyms : of customers
     when_full : whether an answer that can't be logged is refused, with 503, or goes out and is counted
+
+    Attributes
+    ----------
+    ledger_head : end of the ledger that says what serves, for the events; None without one
     """
 
     def __init__(self, spool: Spool, pseudonyms: Pseudonyms, when_full: WhenFull) -> None:
         self.spool, self.pseudonyms, self.when_full = spool, pseudonyms, when_full
+        self.ledger_head: str | None = None
         self._kept: set[tuple[str, str]] = set()
 
     def write(
@@ -117,6 +122,7 @@ class DecisionLog:
             contract=contract.name,
             experiment=membership.experiment if membership else None,
             arms=[membership.arm] * len(question) if membership else None,
+            ledger_head=self.ledger_head,
         )
         return events.decided(answer, self.pseudonyms)
 

@@ -8,7 +8,9 @@ some customers answered by other arms (`offers.experiments.experiment`); without
      "bundle": "shop-…", "directory": "/…/releases/shop-release-…", "predictor": "127.0.0.1:43121", "drift_url": ""}]}
 """
 
+import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from uuid import uuid4
@@ -89,6 +91,19 @@ def read(path: Path) -> Routing:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"])) or "it"
         raise ServiceError(f"{path}: expected a routing file, but {where}: {detail['msg']}") from None
+
+
+def update(path: Path, change: Callable[[Routing], Routing]) -> None:
+    """Change a routing file; of several processes that do so at once, each sees what the one before has written.
+
+    Raises
+    ------
+    ServiceError
+        there is none, or it breaks its form
+    """
+    with os_errors(path), path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write(path, change(read(path)))
 
 
 def write(path: Path, routing: Routing) -> None:

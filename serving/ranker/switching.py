@@ -41,16 +41,26 @@ class Switchboard:
     path : the routing file
     build : makes a ranker
     serving : what is served when it begins, as `path` said
+    note_head : called at each look with the end of the ledger that the file names
     """
 
-    def __init__(self, path: Path, build: Build, serving: Routing, every: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        build: Build,
+        serving: Routing,
+        note_head: Callable[[str], None] = lambda head: None,
+        every: float = LOOK_SECONDS,
+    ) -> None:
         self.path = path
         self.serving = serving
         self.every = every
         self._build = build
+        self._note_head = note_head
         self._refused = ""
         self._stack = AsyncExitStack()
         self._retired: list[tuple[float, AsyncExitStack]] = []
+        note_head(serving.head)
         _tell(serving)
 
     @asynccontextmanager
@@ -72,6 +82,7 @@ class Switchboard:
             await self._close_retired(asyncio.get_running_loop().time())
             try:
                 routing = read(self.path)
+                self._note_head(routing.head)
                 if (routing.arms, routing.experiments) != (self.serving.arms, self.serving.experiments):
                     await self._switch(plane, routing)
             except (OffersError, ServerNotReady) as error:

@@ -19,14 +19,17 @@ import pytest
 
 from offers.bundle.bundle import load_model
 from offers.bundle.writing import save_model
+from offers.decisions.history import ledger_heads
 from offers.governance.access import open_to_write
 from offers.governance.approval import approve
+from offers.governance.audit import heads_in, verify
 from offers.governance.entries import Act, KeyAdded, Promoting
 from offers.governance.keys import Signer, new_key
 from offers.governance.ledger import Ledger
 from offers.governance.registration import register
 from offers.governance.release import make
 from offers.settings import Settings
+from offers.store.delta import DeltaTables
 from tests.support.runs import ShopRun
 from tests.support.services import DEADLINE
 from tests.support.warranties import WARRANTIES
@@ -174,6 +177,11 @@ def test_promotions_and_rollbacks_lose_no_request(bank: Bank, shop_run: ShopRun,
             commanded("promote", release)
         for _ in range(2):
             commanded("rollback", "-c", "shop", "--reason", "a drill")
+    tables = DeltaTables.at(str(bank.home / "tables"), Settings())
+    heads = heads_in(" ".join(ledger_heads(tables)))
+    assert len(heads) >= 4
+    assert verify(bank.ledger.store, heads).holds
+    assert offers(bank.home, "audit", "verify", "--head", bank.home / "tables").returncode == 0
     answers = sorted((answer for load in loads for answer in load.answers), key=lambda answer: answer[0])
     assert {status for _, status, _ in answers} == {200}
     steps = [(versions["model"], versions["catalogue"]) for _, _, versions in answers]

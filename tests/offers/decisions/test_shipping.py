@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from offers.contract.contract import Contract
 from offers.decisions import log
+from offers.decisions.erasure import verify
+from offers.decisions.history import ledger_heads
 from offers.decisions.records import DECISIONS, OUTCOMES, POLICIES, QUARANTINE, SCHEMAS, digest_of, root_of
 from offers.decisions.segment import framed, sealed
 from offers.decisions.shipping import ship
@@ -39,6 +42,25 @@ def shipped(spool: Spool, tables: DeltaTables) -> list[str]:
     """What was refused."""
     spool.seal()
     return [one.refusal for one in ship(spool.directory, tables) if one.refusal]
+
+
+def test_tables_of_an_earlier_version_gain_columns_and_still_verify(
+    shop_contract: Contract, spool: Spool, tables: DeltaTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = SCHEMAS[DECISIONS].remove(SCHEMAS[DECISIONS].get_field_index("ledger_head"))
+    with monkeypatch.context() as patch:
+        patch.setitem(SCHEMAS, DECISIONS, before)
+        spool.append(log.decided(answered(shop_contract, CROWD), KEY))
+        assert shipped(spool, tables) == []
+    assert ledger_heads(tables) == []
+    head = f"7:{'a' * 64}"
+    spool.append(log.decided(replace(answered(shop_contract, CROWD, 100), ledger_head=head), KEY))
+    assert shipped(spool, tables) == []
+    assert [row["ledger_head"] for row in rows(tables, DECISIONS)] == [None] * len(CROWD) + [head] * len(CROWD)
+    assert ledger_heads(tables) == [head]
+    assert verify(tables).faults == ()
+    tables.open(DECISIONS).update({"ledger_head": "NULL"}, predicate="ledger_head IS NOT NULL")
+    assert len(verify(tables).faults) == len(CROWD)
 
 
 def test_every_decision_is_a_row_that_says_what_was_asked_and_answered(
@@ -130,8 +152,8 @@ def test_killed_between_two_tables_and_shipped_again_each_row_is_there_once(
         pass
 
     def dies(after: str) -> Callable[..., bool]:
-        def appended(self: DeltaTables, name: str, *more: Any) -> bool:
-            done = append(self, name, *more)
+        def appended(self: DeltaTables, name: str, *more: Any, **options: Any) -> bool:
+            done = append(self, name, *more, **options)
             if name == after:
                 raise Killed
             return done
