@@ -25,7 +25,7 @@ _PAIR = pa.struct(
         ("action_probability", pa.float64()),
     ]
 )
-_ADDED = ("ledger_head",)
+ADDED = ("ledger_head",)
 """Columns of decisions that earlier versions did not write. A digest covers each where it has a value."""
 
 _WRITTEN = [("writer", pa.string()), ("segment", pa.int64()), ("place", pa.int32())]
@@ -54,7 +54,7 @@ SCHEMAS = {
             ("answer", pa.string()),
             *_WRITTEN,
             *((name, pa.string()) for name in ("salt", "digest", "root")),
-            *((name, pa.string()) for name in _ADDED),
+            *((name, pa.string()) for name in ADDED),
         ]
     ),
     OUTCOMES: pa.schema(
@@ -79,7 +79,7 @@ SCHEMAS = {
 customer's id. `pairs` are the pairs that were scored, `offer_id` is the offer in first place. `digest` is the SHA-256
 of `salt` and of the columns that `digest_of` names, `root` that of all digests of the segment."""
 
-_SEALED = [name for name in SCHEMAS[DECISIONS].names if name not in ("date", "salt", "digest", "root", *_ADDED)]
+_SEALED = [name for name in SCHEMAS[DECISIONS].names if name not in ("date", "salt", "digest", "root", *ADDED)]
 
 Row = dict[str, Any]
 
@@ -132,7 +132,7 @@ def collected(lines: Iterable[bytes | Damage], writer: str, segment: int) -> Row
 
 def digest_of(row: Mapping[str, Any]) -> str:
     """Compute the salted SHA-256 of a decision's columns, in the types in which the table returns them."""
-    added = [[name, row[name]] for name in _ADDED if row.get(name) is not None]
+    added = [[name, row[name]] for name in ADDED if row.get(name) is not None]
     content = orjson.dumps([*(row[name] for name in _SEALED), *added], option=orjson.OPT_UTC_Z)
     return hashlib.sha256(row["salt"].encode() + b"\0" + content).hexdigest()
 
@@ -157,7 +157,7 @@ def _decisions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
     arms = data["arms"] or [None] * len(data["customers"])
     batch = {name: data[name] for name in ("request_id", "key_id", "contract", "catalogue", "policy", "model", "code")}
     batch |= {"experiment": data["experiment"], "fallback": data["fallback"], "decided_at": decided_at}
-    batch |= {name: data.get(name) for name in _ADDED}
+    batch |= {name: data.get(name) for name in ADDED}
     heads = zip(data["customers"], data["asked"], data["k"], arms, strict=True)
     for (customer, selection, k, arm), scores, answer, *values in zip(
         heads, data["propensity"], data["answers"], *columns, strict=True

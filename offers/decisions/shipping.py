@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from offers.decisions.records import POLICIES, collected
+from offers.decisions.records import ADDED, DECISIONS, POLICIES, collected
 from offers.decisions.segment import Sealed, lines, sealed
 from offers.errors import OffersError
 from offers.files import os_errors
@@ -38,7 +38,7 @@ def _appended(segment: Sealed, tables: DeltaTables) -> dict[str, int]:
     counts = {}
     for name, rows in collected(lines(content), segment.writer, segment.number).tables().items():
         partition = () if name == POLICIES else ("date",)
-        tables.append(name, rows, segment.writer, segment.number, partition, widen=True)
+        tables.append(name, rows, segment.writer, segment.number, partition, widen=ADDED if name == DECISIONS else ())
         counts[name] = rows.num_rows
     with os_errors(segment.path):
         segment.path.unlink()

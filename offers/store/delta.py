@@ -1,6 +1,6 @@
 """Delta tables below one root, a directory or s3://bucket/prefix: appended exactly once, read by any engine."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -91,7 +91,7 @@ class DeltaTables:
         number: int,
         partition: Sequence[str] = (),
         note: Mapping[str, str] | None = None,
-        widen: bool = False,
+        widen: Collection[str] = (),
     ) -> bool:
         """Append rows exactly once for each writer and number, even if the call is repeated or made twice at once.
 
@@ -100,7 +100,7 @@ class DeltaTables:
         number : rises with each append of `writer`; rows whose number is not above the last are not appended again
         partition : columns whose values name the folders, if the table is made now
         note : entries for this append in the table's history
-        widen : add columns that the table lacks, with null in the rows that are there
+        widen : columns that the table may lack; they are added, with null in the rows that are there
 
         Returns
         -------
@@ -123,7 +123,12 @@ class DeltaTables:
 
     @staticmethod
     def _append_once(
-        table: DeltaTable, rows: pa.Table, writer: str, number: int, note: Mapping[str, str] | None, widen: bool
+        table: DeltaTable,
+        rows: pa.Table,
+        writer: str,
+        number: int,
+        note: Mapping[str, str] | None,
+        widen: Collection[str],
     ) -> bool:
         last = table.transaction_version(writer)
         if last is not None and number <= last:
@@ -131,7 +136,8 @@ class DeltaTables:
         once = CommitProperties(
             custom_metadata=dict(note) if note else None, app_transactions=[Transaction(writer, number)]
         )
-        schema_mode: Literal["merge"] | None = "merge" if widen else None
+        absent = set(rows.schema.names).difference(field.name for field in table.schema().fields)
+        schema_mode: Literal["merge"] | None = "merge" if absent and absent <= set(widen) else None
         write_deltalake(table, rows, mode="append", schema_mode=schema_mode, commit_properties=once)
         return True
 
