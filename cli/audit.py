@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from offers.wording import counted
+
 if TYPE_CHECKING:
     from offers.governance.entries import Head
 
@@ -33,9 +35,10 @@ def verify(head: HeadOption = []) -> None:  # noqa: B006
     for note in audit.notes:
         typer.echo(f"note: {note}")
     if not audit.holds:
-        typer.echo(f"{len(audit.problems)} problems in {audit.entries} entries")
+        typer.echo(f"{counted(len(audit.problems), 'problem')} in {counted(audit.entries, 'entry', 'entries')}")
         raise typer.Exit(3)
-    typer.echo(f"{audit.entries} entries hold; the head is {audit.head or 'none: the ledger is empty'}")
+    entries = "1 entry holds" if audit.entries == 1 else f"{audit.entries} entries hold"
+    typer.echo(f"{entries}; the head is {audit.head or 'none: the ledger is empty'}")
 
 
 @app.command()

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from offers.wording import counted
+
 app = typer.Typer(no_args_is_help=True, help="Look at model bundles, sign and verify them.")
 
 BundleArgument = Annotated[str, typer.Argument(help="A bundle's path, its name in the local store, or its s3:// URI.")]
@@ -53,6 +55,7 @@ def verify(
     settings = Settings.from_env()
     settings = settings.model_copy(update={"signers": tuple(signed_by) or settings.signers})
     bundle = open_bundle(where, settings)
-    typer.echo(f"{bundle.name}: {len(bundle.manifest.files)} files and the golden rows are as they were made")
+    files = counted(len(bundle.manifest.files), "file")
+    typer.echo(f"{bundle.name}: {files} and the golden rows are as they were made")
     if settings.signers:
         typer.echo(f"signed by {signature.check(bundle.path, settings.signers)}")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from offers.wording import counted
+
 if TYPE_CHECKING:
     from offers.batch.allocation import Plan
     from offers.batch.campaign import Constraints
@@ -54,7 +56,8 @@ def campaign(
         if levers:
             write_catalogue(priced(offer_catalogue, base, plan.pricing.prices[: len(base.names)]), levers)
     _show(plan, constraints, offer_catalogue.offers)
-    typer.echo(f"{len(plan.customer)} contacts of {len(pairs.scores)} customers: {output}")
+    contacts = counted(len(plan.customer), "contact")
+    typer.echo(f"{contacts} of {counted(len(pairs.scores), 'customer')}: {output}")
     for file in filter(None, (page, levers)):
         typer.echo(file)
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from offers.wording import counted
+
 app = typer.Typer(no_args_is_help=True, help="Write a first contract for a table, and a schema for editors.")
 
 
@@ -56,9 +58,9 @@ def init(
         raise ContractError(
             f"{path} is written, but needs your hand: {validation.broken_contract(contract.name, result.violations)}"
         )
-    guesses = text.count("  # ")
+    columns, inputs = counted(len(contract.columns), "column"), counted(len(contract.inputs), "input")
+    guesses = counted(text.count("  # "), "guess", "guesses")
     typer.echo(
-        f"{path}: {len(contract.columns)} columns, {len(contract.inputs)} of them inputs; the outcome is"
-        f" {contract.target.column!r}, accepted where {contract.target.positive!r}. {guesses} guesses to check: each"
-        " stands behind a #"
+        f"{path}: {columns}, {inputs} among them; the outcome is {contract.target.column!r}, accepted where"
+        f" {contract.target.positive!r}. {guesses} to check, behind a #"
     )

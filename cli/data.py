@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from offers.wording import counted
+
 if TYPE_CHECKING:
     from offers.contract.contract import Contract
     from offers.data.validation import Validation
@@ -78,7 +80,7 @@ def describe(contract_name: ContractOption = "bank-marketing", source: SourceOpt
     contract, origin, checked = _validated(contract_name, source)
     if checked.violations:
         raise validation.broken_contract(contract.name, checked.violations)
-    console.print(f"{contract.title}: {len(checked.frame)} rows from {origin}", style="bold")
+    console.print(f"{contract.title}: {counted(len(checked.frame), 'row')} from {origin}", style="bold")
     console.print(columns_table(checked.frame, contract))
     if contract.time is not None:
         console.print(periods_table(checked.frame, contract))

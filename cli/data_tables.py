@@ -7,6 +7,7 @@ from rich.table import Table
 
 from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
+from offers.contract.values import shown_number
 from offers.data.validation import Violation, periods
 
 
@@ -22,6 +23,8 @@ def columns_table(frame: pd.DataFrame, contract: Contract) -> Table:
     table = _folding("column", "role", "type", "missing", "holds")
     for column in contract.columns:
         values = frame[column.name]
+        if column.role == Role.TARGET:
+            values = values.map({True: contract.target.positive, False: contract.target.negative})
         holds = _holds(values, column)
         table.add_row(column.name, column.role.value, column.type, f"{values.isna().mean():.1%}", holds)
     return table
@@ -51,7 +54,7 @@ def _holds(values: pd.Series, column: Column) -> str:
         return f"{values.nunique()} different values"
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         low, middle, high = values.quantile([0, 0.5, 1])
-        return f"{low:g} to {high:g}, median {middle:g}"
+        return f"{shown_number(low)} to {shown_number(high)}, median {shown_number(middle)}"
     shares = values.value_counts(normalize=True, sort=True)
     top = ", ".join(f"{value} {share:.0%}" for value, share in shares.head(5).items())
     return f"{top}{f', {len(shares) - 5} more' if len(shares) > 5 else ''}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.outcomes import TablesOption
+from offers.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,12 +81,13 @@ def redo(
     judge = open_bundle(bundle, settings) if bundle else None
     name, score = (judge.name, judge.model.propensity) if judge else ("", None)
     redone = reproduction.redo(table, history.kept(log), name, score)
-    typer.echo(f"{redone.decisions} decisions made again, {len(redone.differing)} came out otherwise")
+    typer.echo(f"{counted(redone.decisions, 'decision')} made again, {len(redone.differing)} came out otherwise")
     if redone.erased:
         typer.echo(f"{redone.erased} are erased and can't be made again")
     if judge:
         exactness = "to the last bit" if not redone.rescored else f"{redone.rescored} of them not to the last bit"
-        typer.echo(f"{redone.scored} pairs scored again by {name}, {exactness}; farthest apart {redone.farthest:.2g}")
+        pairs = counted(redone.scored, "pair")
+        typer.echo(f"{pairs} scored again by {name}, {exactness}; farthest apart {redone.farthest:.2g}")
     for name in redone.differing[:20]:
         typer.echo(f"otherwise: {name}")
     if not redone.holds:
@@ -113,7 +115,7 @@ def erase(
     _await_shipping(Path(spool or settings.home / "serve" / "spool"), log)
     ledger, signer = open_to_write(settings)
     count = erasure.erase(log, pseudonym, reason)
-    typer.echo(f"{count} decisions: question, answer and pseudonym are erased")
+    typer.echo(f"{counted(count, 'decision')}: question, answer and pseudonym are erased")
     act = CustomerErased(decisions=count, log=str(log.root), reason=reason)
     entry = ledger.write(signer, lambda state: act)
     assert entry is not None
@@ -126,7 +128,8 @@ def verify(tables: TablesOption = "") -> None:
     from offers.decisions import erasure
 
     problems = erasure.verify(_log(tables)[0])
-    typer.echo(f"{problems.decisions} decisions in {problems.segments} segments, {problems.erased} of them erased")
+    decisions, segments = counted(problems.decisions, "decision"), counted(problems.segments, "segment")
+    typer.echo(f"{decisions} in {segments}, {problems.erased} of them erased")
     for fault in problems.faults:
         typer.echo(fault)
     if problems.faults:
@@ -146,8 +149,8 @@ def tidy(
 
     log, _ = _log(tables)
     for change in upkeep.tidy(log, keep):
-        line = f"{change.table}: {change.files_before} files are now {change.files_after}"
-        typer.echo(f"{line}; {change.deleted} rows were too old" if keep is not None else line)
+        line = f"{change.table}: {counted(change.files_before, 'file')} before, {change.files_after} now"
+        typer.echo(f"{line}; {counted(change.deleted, 'row')} too old" if keep is not None else line)
 
 
 def _log(tables: str) -> "tuple[DeltaTables, Settings]":

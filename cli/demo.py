@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from offers.wording import counted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -127,7 +129,7 @@ def _drift(
     quiet = _windows(watched.url)
     if trigger.decisions():
         raise ServiceError(f"an alarm came without drift: {watched.url}/report tells why")
-    console.print(f"{quiet} windows, no alarm; {watched.url}/report shows them")
+    console.print(f"{counted(quiet, 'window')}, no alarm; {watched.url}/report shows them")
     console.print("\nCustomers of a simulated world: older, and more of them retired", style="bold")
     for batch in batches(changed):
         send(ranker, contract, batch)
@@ -142,7 +144,7 @@ def _tell(decision: "Decision", windows: int) -> None:
 
     alarm = decision.request.evidence
     breached = ", ".join(name for name, breached in alarm["signals"].items() if breached)
-    console.print(f"alarm after {windows} windows: {breached}")
+    console.print(f"alarm after {counted(windows, 'window')}: {breached}")
     for reason in alarm["reasons"][:5]:
         console.print(f"- {reason}", style="dim")
     if (more := len(alarm["reasons"]) - 5) > 0:

@@ -8,6 +8,7 @@ import typer
 
 from cli.key import KeyOption, to_write
 from cli.mirror import mirrored, sync
+from offers.wording import counted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,7 +61,8 @@ def show(release: ReleaseArgument) -> None:
     ledger, state, record = _find(release)
     open_release = _open(ledger, record.name)
     facts = {"release": record.name, "status": state.status(record, ledger.clock()), "catalogue": record.act.catalogue}
-    facts |= {"asks for": f"{record.act.terms.people} approvals, for {record.act.terms.days} days at most"}
+    approvals, days = counted(record.act.terms.people, "approval"), counted(record.act.terms.days, "day")
+    facts |= {"asks for": f"{approvals}, for {days} at most"}
     console.print(facts_table(facts | bundles.show(open_release.bundle)))
     for entry in ledger.entries():
         if getattr(entry.act, "release", "") == record.name or getattr(entry.act, "withdrawn", "") == record.name:
@@ -128,7 +130,8 @@ def approve(
     state = ledger.state()
     count, people = len({approval.key for approval in state.releases[record.name].approvals}), record.act.terms.people
     typer.echo(f"entry {entry.number}: {signer.name} approves {record.name}, having seen {', '.join(proofs)}")
-    typer.echo(f"{count} of {people} approvals; it is {state.status(state.releases[record.name], ledger.clock())}")
+    status = state.status(state.releases[record.name], ledger.clock())
+    typer.echo(f"{count} of {counted(people, 'approval')}; it is {status}")
 
 
 @app.command()

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from offers.wording import counted
+
 app = typer.Typer(no_args_is_help=True, help="Tell the decision log what customers did.")
 
 TablesOption = Annotated[
@@ -29,5 +31,6 @@ def load(
 
     settings = Settings.from_env()
     result = outcomes.load(file, DeltaTables.at(tables or str(settings.home / "tables"), settings))
-    sentence = f"{file}: {result.outcomes} outcomes, {result.quarantined} rows in quarantine with the reason why"
+    quarantine = f"{counted(result.quarantined, 'row')} in quarantine with the reason why"
+    sentence = f"{file}: {counted(result.outcomes, 'outcome')}, {quarantine}"
     typer.echo(f"{sentence}; this file had been loaded before, so nothing was added" if result.again else sentence)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.outcomes import TablesOption
+from offers.wording import counted
 
 if TYPE_CHECKING:
     from offers.experiments.evidence import Evidence
@@ -38,8 +39,8 @@ def check(catalogue: CatalogueArgument, contract_name: ContractOption = "") -> N
     Console(highlight=False).print(table)
     policy = content.policy
     typer.echo(
-        f"{content.name} {content.version}, policy {policy.version}: {len(content.offers)} offers in"
-        f" {len(content.families)} families keep to contract {contract.name}; k {policy.k},"
+        f"{content.name} {content.version}, policy {policy.version}: {counted(len(content.offers), 'offer')} in"
+        f" {counted(len(content.families), 'family', 'families')} keep to contract {contract.name}; k {policy.k},"
         f" exploration {policy.exploration.kind},"
         f" fallback {policy.fallback or 'none'}"
     )
@@ -77,9 +78,8 @@ def init(
     path = output or Path(f"{data_contract.name}-offers.yaml")
     catalogue = catalogues.parse(text, data_contract, str(path))
     new_text(path, text)
-    typer.echo(
-        f"{path}: {len(catalogue.offers)} made-up offers for contract {data_contract.name}; give them names and values"
-    )
+    offers = counted(len(catalogue.offers), "made-up offer")
+    typer.echo(f"{path}: {offers} for contract {data_contract.name}; give them names and values")
 
 
 @app.command()
@@ -125,7 +125,8 @@ def told(proof: "Evidence", days: int) -> Iterator[str]:
     from offers.experiments.off_policy import evaluate as held_against
 
     verdict = held_against(proof.logged, proof.lowest, proof.highest)
-    yield f"{verdict.n_decisions} decisions about {verdict.n_customers} customers earned {verdict.earned:.2f} EUR each"
+    decisions, customers = counted(verdict.n_decisions, "decision"), counted(verdict.n_customers, "customer")
+    yield f"{decisions} about {customers} earned {verdict.earned:.2f} EUR each"
     counts = {
         "without the predictor": proof.fallback,
         "erased": proof.erased,

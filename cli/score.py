@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from offers.wording import counted
+
 BundleOption = Annotated[str, typer.Option(help="A bundle's path, its name in the local store, or its s3:// URI.")]
 
 
@@ -83,8 +85,8 @@ def score(
     manifest = parts.manifest_of(source, scorer, places, rows, **content)
     with _bar(source.total) as tell:
         summary = parts.score(source, scorer, open_parts(output, settings), manifest, tell)
-    people = f"{summary.customers} customers ({summary.earlier} of them by an earlier run)"
-    place = f"{summary.parts} parts in {output}, {time.monotonic() - began:.1f} s"
+    people = f"{counted(summary.customers, 'customer')} ({summary.earlier} of them by an earlier run)"
+    place = f"{counted(summary.parts, 'part')} in {output}, {time.monotonic() - began:.1f} s"
     origin = f"bundle {versions.bundle}, catalogue {versions.catalogue}, policy {versions.policy}"
     typer.echo(f"{people}, {place}; {origin}")
 

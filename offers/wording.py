@@ -35,15 +35,15 @@ def some(names: Sequence[str]) -> str:
     return head + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def counted(count: int, noun: str) -> str:
-    """Write a number with its noun, whose plural ends in s.
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Write a number with its noun, whose plural ends in s unless it is given.
 
     Examples
     --------
-    >>> counted(1, "rule"), counted(0, "rule")
-    ('1 rule', '0 rules')
+    >>> counted(1, "rule"), counted(0, "rule"), counted(2, "entry", "entries")
+    ('1 rule', '0 rules', '2 entries')
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
 
 
 def spoken(span: timedelta) -> str:

@@ -98,7 +98,7 @@ class Contract(Section):
             if name.startswith("_"):
                 yield ("columns", place, "name"), f"column names that begin with '_' are ours: {name!r}"
             if name in RESERVED and self.columns[place].is_input:
-                words = ", ".join(RESERVED)
+                words = ", ".join(word for word in RESERVED if word != name)
                 yield ("columns", place, "name"), f"{name!r} is a field of requests, as are {words}: rename the column"
         if not self.inputs:
             yield (

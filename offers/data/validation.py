@@ -1,6 +1,6 @@
 """Turns raw rows into typed rows. Every cell that breaks the contract is listed, and none is repaired silently."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +80,7 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
             values.iloc[wrong] = pd.Timestamp(0) if column.type == "date" else _good_number(column)
         columns[column.name] = values
     frame = pd.DataFrame(columns)
-    violations += _schema_violations(frame, contract)
+    violations += _schema_violations(frame, raw, contract)
     violations += _outcome_violations(frame, contract)
     if violations:
         return Validation(frame, tuple(violations))
@@ -208,7 +208,7 @@ def _checks(column: Column, contract: Contract) -> Iterator[tuple[str, Any]]:
         yield "a whole number", lambda cells: cells == cells.round()
 
 
-def _schema_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
+def _schema_violations(frame: pd.DataFrame, raw: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
     try:
         schema(contract).validate(frame, lazy=True)
     except SchemaErrors as errors:
@@ -216,7 +216,11 @@ def _schema_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Viol
         for (name, check), group in cases.groupby(["column", "check"], sort=False):
             expected = _EMPTY if check == "not_nullable" else str(check)
             rows = np.sort(group["index"].to_numpy(dtype=np.int64))
-            yield _violation(str(name), expected, frame[name], rows)
+            if contract[str(name)].is_numeric:
+                # A large number has lost digits in the frame.
+                yield _violation(str(name), expected, raw[name], rows, _shown_as_written)
+            else:
+                yield _violation(str(name), expected, frame[name], rows)
 
 
 def _outcome_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
@@ -241,8 +245,10 @@ def _notes(frame: pd.DataFrame, contract: Contract) -> Iterator[str]:
             yield f"column '{column.name}': {some([repr(value) for value in absent])} {verb}"
 
 
-def _violation(column: str, expected: str, cells: pd.Series, rows: np.ndarray) -> Violation:
-    examples = tuple((int(row) + 1, _shown(cells.iloc[row])) for row in rows[:_EXAMPLES])
+def _violation(
+    column: str, expected: str, cells: pd.Series, rows: np.ndarray, show: Callable[[Any], str] | None = None
+) -> Violation:
+    examples = tuple((int(row) + 1, (show or _shown)(cells.iloc[row])) for row in rows[:_EXAMPLES])
     return Violation(column, expected, len(rows), examples, rows)
 
 
@@ -253,6 +259,10 @@ def _shown(value: Any) -> str:
         return shown_number(value)
     text = str(value)
     return repr(f"{text[:_LONGEST]}…" if len(text) > _LONGEST else text)
+
+
+def _shown_as_written(number: Any) -> str:
+    return number.strip()[:_LONGEST] if isinstance(number, str) else _shown(number)
 
 
 def _cast(values: pd.Series, column: Column, contract: Contract) -> pd.Series:

@@ -19,6 +19,7 @@ from offers.governance.entries import (
 )
 from offers.governance.keys import public_key
 from offers.governance.state import Release, State, Status
+from offers.wording import counted
 
 
 def check(state: State, entry: Entry) -> None:
@@ -157,7 +158,7 @@ def _settling_problems(state: State, act: Promoted | RolledBack | Returned) -> I
 def _why(release: Release, status: Status) -> str:
     if status == "candidate":
         count, people = len({approval.key for approval in release.approvals}), release.act.terms.people
-        return f"approved by {count} of {people} people"
+        return f"approved by {count} of {counted(people, 'person', 'people')}"
     if status == "lapsed":
         return "lapsed: its approvals have run out, and have to be given again"
     return status

@@ -3,8 +3,8 @@
 import json
 import re
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -76,7 +76,7 @@ class Step:
 
 def step_of(name: str, arguments: Mapping[str, object], namespace: str) -> Step:
     """Describe a step that is about to run with the given arguments."""
-    paths = {key: value for key, value in arguments.items() if isinstance(value, Path)}
+    paths = dict(_paths(arguments))
     contract = _contract(arguments)
     return Step(name, contract, str(uuid.uuid4()), _parent(contract, paths), paths, namespace)
 
@@ -162,6 +162,15 @@ def _row_count(path: Path) -> int | None:
     from pyarrow import parquet
 
     return int(parquet.read_metadata(path / _ROWS).num_rows)
+
+
+def _paths(arguments: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
+    """Yield the arguments that are paths, and the paths inside those that are records."""
+    for name, value in arguments.items():
+        if isinstance(value, Path):
+            yield name, value
+        elif is_dataclass(value):
+            yield from _paths(vars(value))
 
 
 def _contract(arguments: Mapping[str, object]) -> str:

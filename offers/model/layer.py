@@ -18,6 +18,7 @@ from scipy.special import expit, logit
 
 from offers.errors import BundleError
 from offers.model.design import Additive, Design
+from offers.wording import counted
 
 _STEPS, _HALVINGS, _CLOSE = 50, 30, 1e-9
 _FIRST_TRUST = float(logit(0.98))
@@ -75,7 +76,8 @@ class Layer:
         return cls(design, walks, np.zeros(len(spreads)), np.diag(spreads**2))
 
     def __str__(self) -> str:
-        return f"{self.share:.0%} of the margin, {self.labels} labels learnt, {self.lag} rows late"
+        labels, lag = counted(self.labels, "label"), counted(self.lag, "row")
+        return f"{self.share:.0%} of the margin, {labels} learnt, {lag} late"
 
     @property
     def share(self) -> float:

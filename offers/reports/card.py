@@ -15,6 +15,7 @@ from offers.policy.catalogue import Catalogue
 from offers.policy.rules import Rule
 from offers.reports.tables import Cell, Row, Table
 from offers.reports.training import HTML, MARKDOWN, context
+from offers.wording import counted
 
 NOT_STATED = "not stated in the contract"
 
@@ -79,7 +80,7 @@ def card_of(release: OpenRelease, state: State, entries: Sequence[Entry], head: 
         "tier": contract.tier or NOT_STATED,
         "bundle": release.bundle.name,
         "catalogue": release.manifest.catalogue,
-        "approval": f"{people} people beside the gate" if people else "by the gate alone",
+        "approval": f"{counted(people, 'person', 'people')} beside the gate" if people else "by the gate alone",
         "ledger": f"made by entry {governed.number}, of {len(entries)}",
         "head of the ledger": str(head or "none"),
     }

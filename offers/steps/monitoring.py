@@ -22,7 +22,7 @@ from offers.monitoring import heartbeat
 from offers.monitoring.findings import Findings, Labels, Monitoring, RowQuality, Volume
 from offers.record import Record
 from offers.settings import Settings
-from offers.wording import Say
+from offers.wording import Say, counted
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
@@ -113,8 +113,8 @@ def collect(
     )
     files.save(decisions, ROWS, _to_frame(cases))
     files.save(decisions, COLLECTED, result)
-    labels = result.labels
-    say(f"{result.quality.rows} decisions in the period; {labels.labelled} of {labels.mature} mature labels are known")
+    labels, in_period = result.labels, counted(result.quality.rows, "decision")
+    say(f"{in_period} in the period; labels known: {labels.labelled} of {labels.mature} mature")
     return result
 
 
@@ -137,7 +137,8 @@ def inspect(bundle_uri: str, decisions: Path, findings: Path, settings: Settings
     files.save(findings, FINDINGS, result)
     live = result.performance.scores.figures if result.performance else {}
     gate = bundle.evaluation.model.figures
-    say(f"{len(result.drift.windows)} windows of {result.drift.size} rows; AUC {_auc(live)}, at the gate {_auc(gate)}")
+    windows = counted(len(result.drift.windows), "window")
+    say(f"{windows} of {result.drift.size} rows; AUC {_auc(live)}, at the gate {_auc(gate)}")
     return result
 
 

@@ -43,7 +43,7 @@ def test_a_decision_is_shown_made_again_and_erased_and_the_log_verifies(
     assert f"{len(CROWD)} decisions made again, 0 came out otherwise" in again
     assert "to the last bit" in again
     erased = offers(home, "decisions", "erase", "--customer", "B", "--reason", "asked").stdout
-    assert "1 decisions: question, answer and pseudonym are erased" in erased
+    assert "1 decision: question, answer and pseudonym are erased" in erased
     assert "customer erased" in erased
     assert '"reason": "asked"' in offers(home, "audit", "log").stdout
     assert f"{len(CROWD)} decisions in" in offers(home, "decisions", "verify").stdout
@@ -53,7 +53,7 @@ def test_a_decision_is_shown_made_again_and_erased_and_the_log_verifies(
     assert "erased" in offers(home, "decisions", "show", ids[1]).stdout
     told = tmp_path / "told.csv"
     told.write_text(f"decision_id,kind,observed_at\n{ids[2]},accepted,2020-01-01\nx,bought,2020-01-01\n")
-    assert "1 outcomes, 1 rows in quarantine" in offers(home, "outcomes", "load", told).stdout
+    assert "1 outcome, 1 row in quarantine" in offers(home, "outcomes", "load", told).stdout
     assert "nothing was added" in offers(home, "outcomes", "load", told).stdout
 
 

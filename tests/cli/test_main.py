@@ -101,6 +101,7 @@ def test_describe_shows_columns_and_periods(offers: Offers, shop_run: ShopRun) -
     assert "3000 rows" in shown
     assert "spending" in shown
     assert "2023-01" in shown
+    assert re.search(r"ja \d+%, nein \d+%", shown), "the outcomes in the contract's words"
 
 
 def test_simulate_writes_rows_that_validate(offers: Offers, tmp_path: Path) -> None:

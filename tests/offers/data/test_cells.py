@@ -113,11 +113,13 @@ def test_an_identifier_beside_an_empty_cell_of_parquet_is_exact(tmp_path: Path) 
     [
         (
             "int-overflow",
-            "100 rows break contract int-overflow: column 'big', row 1: expected at most 9007199254740991",
+            "100 rows break contract int-overflow: column 'big', row 1: expected at most 9007199254740991,"
+            " got 12345678901234567890 (100 rows)",
         ),
         (
             "float32",
-            "30 rows break contract float32: column 'x', row 1: expected at most 3.40282e+38, got 1.79769e+308",
+            "30 rows break contract float32: column 'x', row 1: expected at most 3.40282e+38,"
+            " got 1.7976931348623157e308 (30 rows)",
         ),
         ("wrong-count", "1 row breaks contract wrong-count: column 'x', row 4: expected a number, got ' '. Mend"),
     ],

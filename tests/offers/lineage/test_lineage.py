@@ -28,6 +28,7 @@ from offers.lineage.sink import FILE, SECONDS, Sink
 from offers.lineage.telling import followed
 from offers.settings import LineageSettings, Settings
 from offers.steps import data as steps
+from offers.steps import training
 from tests.support.loopback import Handler, Loopback
 from tests.support.runs import ShopRun
 
@@ -110,6 +111,15 @@ def test_a_step_that_fails_tells_why_and_fails_as_before(shop_run: ShopRun, tmp_
     )
     assert failed["eventType"] == "FAIL"
     assert failed["run"]["facets"]["errorMessage"] == Serde.to_dict(facet)
+
+
+def test_packaging_tells_what_its_candidate_is_made_of(shop_run: ShopRun, tmp_path: Path) -> None:
+    candidate = training.Candidate(shop_run.gold, shop_run.model, shop_run.result, shop_run.verdict)
+    settings = Settings(home=tmp_path)
+    name = followed(training.package, (shop_run.text, candidate, tmp_path / "bundles", "", settings), settings)
+    *_, ended = _told(tmp_path)
+    assert [data["name"] for data in ended["inputs"]] == ["shop.gold", "shop.model", "shop.result", "shop.verdict"]
+    assert [data["facets"]["version"]["datasetVersion"] for data in ended["outputs"]] == [name]
 
 
 def test_steps_of_one_run_share_their_parent(tmp_path: Path) -> None:
