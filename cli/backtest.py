@@ -3,24 +3,34 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.data import ContractOption, SourceOption
+from cli.data import SourceOption
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from offers.backtest.clock import Delay
     from offers.backtest.history import History
     from offers.backtest.results import ReplayResult, SummaryLine
+    from offers.contract.contract import Contract
 
 
 def backtest(
-    contract_name: ContractOption = "bank-marketing",
+    contract_name: Annotated[
+        list[str] | None,
+        typer.Option("--contract", "-c", help="Name of a shipped contract, or a YAML file; repeat it."),
+    ] = None,
     source: SourceOption = "",
     delay: Annotated[
-        list[int] | None, typer.Option(min=0, help="Rows after which a label is known; repeat it.")
+        list[str] | None,
+        typer.Option(
+            help="Rows after which a label is known, or days, such as 30d; repeat it. By default the contract's days, "
+            "where its rows have dates and labels mature, else 0 rows."
+        ),
     ] = None,
     shift: Annotated[
         list[int] | None,
@@ -34,28 +44,51 @@ def backtest(
 
     Results are kept below OFFERS_HOME, so that a stopped run goes on where it was.
     """
-    from cli.screen import console
-    from offers.backtest import comparison as compared
-    from offers.backtest.results import summary
+    from offers.backtest.clock import Delay
     from offers.errors import ContractError
     from offers.settings import Settings
 
     if picture is not None and picture.suffix not in (".svg", ".png"):
         raise ContractError(f"picture {picture}: expected a name that ends in .svg or .png")
-    home = Settings.from_env().home / "backtest"
-    history, origin = _history(contract_name, source, seed, home / "boosters")
-    delays, contract = delay or [0], history.contract
-    shifts = shift or [n * contract.evaluation.refit_every // 5 for n in range(5)]
+    names = contract_name or ["bank-marketing"]
+    if len(names) > 1 and (source or picture):
+        raise ContractError(
+            f"{len(names)} contracts: expected neither --source nor --picture beside them, which are of one contract"
+        )
+    home, delays = Settings.from_env().home / "backtest", [Delay.parse(text) for text in delay or []]
+    for name in names:
+        history, origin = _history(name, source, seed, home / "boosters")
+        results = _results(history, origin, delays, shift or [], home, workers)
+        _show(results, history)
+        if picture is not None:
+            _draw(results, picture)
+
+
+def _results(
+    history: "History", origin: str, delays: "Sequence[Delay]", shifts: Sequence[int], home: Path, workers: int
+) -> "list[ReplayResult]":
+    """Compare the policies on one contract's rows."""
+    from cli.screen import console
+    from offers.backtest import comparison as compared
+    from offers.backtest.clock import usual_delay
+
+    contract = history.contract
+    delays = delays or [usual_delay(contract)]
+    shifts = shifts or [n * contract.evaluation.refit_every // 5 for n in range(5)]
     console.print(f"{contract.title}: {len(history.dataset)} rows from {origin}", style="bold")
     with _progress() as tell:
-        results = compared.compare(history, compared.cases(contract, shifts, delays), home, workers, tell)
-    for late in delays:
-        here = [result for result in results if result.delay == late]
-        lines = summary(here)
-        console.print(_table(lines, late))
-        if picture is not None and late == delays[0]:
-            _draw(here, lines, picture)
-            console.print(f"picture: {picture}")
+        return compared.compare(history, compared.cases(contract, shifts, delays), home, workers, tell)
+
+
+def _show(results: "Sequence[ReplayResult]", history: "History") -> None:
+    """Print two tables for each delay."""
+    from cli.screen import console
+    from offers.backtest.results import summary
+
+    for delay in dict.fromkeys(result.delay for result in results):
+        lines = summary([result for result in results if result.delay == delay])
+        console.print(_quality(lines, history.contract, len(history.dataset) - history.origin))
+        console.print(_effort(lines))
 
 
 def _history(contract_name: str, source: str, seed: int, boosters: Path) -> "tuple[History, str]":
@@ -71,13 +104,19 @@ def _history(contract_name: str, source: str, seed: int, boosters: Path) -> "tup
     result = validation.validate(ingested.frame, contract)
     if result.violations:
         raise validation.broken_contract(contract.name, result.violations)
-    return History(contract, Dataset.prepare(result.frame, contract), boosters, seed), ingested.origin
+    days = validation.days(result.frame, contract)
+    return History(contract, Dataset.prepare(result.frame, contract), boosters, seed, days), ingested.origin
 
 
-def _draw(results: "Sequence[ReplayResult]", lines: "Sequence[SummaryLine]", picture: Path) -> None:
+def _draw(results: "Sequence[ReplayResult]", picture: Path) -> None:
+    """Draw the first delay's results."""
+    from cli.screen import console
+    from offers.backtest.results import summary
     from offers.reports.backtest import draw
 
-    draw(results, lines, picture)
+    here = [result for result in results if result.delay == results[0].delay]
+    draw(here, summary(here), picture)
+    console.print(f"picture: {picture}")
 
 
 @contextmanager
@@ -105,24 +144,51 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
         yield done
 
 
-def _table(lines: "Sequence[SummaryLine]", delay: int) -> "Table":
+def _quality(lines: "Sequence[SummaryLine]", contract: "Contract", rows: int) -> "Table":
+    """How good each policy's scores were, and what they won."""
+    from offers.backtest.clock import Delay
+    from offers.backtest.results import CAPACITIES, earned
+    from offers.policy import catalogue as catalogues
+
+    prices = None
+    if contract.name in catalogues.shipped():
+        offers = catalogues.load(contract.name, contract).offers
+        prices = fmean(offer.value for offer in offers), fmean(offer.cost for offer in offers)
+    late, alignments = Delay.parse(lines[0].delay).words, max(line.alignments for line in lines)
+    title = f"\n{late}; means over {alignments} block alignments\n"
+    title += "AUC of all rows and within a month; acceptances where 10 % or 30 % can be contacted"
+    title += f",\nand thousands of EUR at {prices[0]:.0f} EUR each, {prices[1]:.2f} EUR a contact" if prices else ""
+    headings = ("AUC", "month", "ECE", "log-loss", "10 %", "30 %", *(("EUR 10", "EUR 30") if prices else ()))
+    table = _table(title, headings)
+    for line in lines:
+        figures = (line.auc, line.within, line.ece, line.log_loss)
+        cells = [*(f"{value:.3f}".removeprefix("0") for value in figures), *(f"{value:.0f}" for value in line.accepted)]
+        if prices:
+            won = (earned(a, rows, share, *prices) for a, share in zip(line.accepted, CAPACITIES, strict=True))
+            cells += [f"{value / 1000:.1f}" for value in won]
+        table.add_row(line.policy, *cells, style=_style(line))
+    return table
+
+
+def _effort(lines: "Sequence[SummaryLine]") -> "Table":
+    """What each policy took."""
+    title = "\nwhat it took; CPU seconds of the replay, beside boosters that were kept"
+    table = _table(title, ("trainings", "fits", "updates", "refused", "CPU"))
+    for line in lines:
+        counts = (line.retrainings, line.fits, line.updates, line.refusals, line.seconds)
+        table.add_row(line.policy, *(f"{value:.0f}" for value in counts), style=_style(line))
+    return table
+
+
+def _style(line: "SummaryLine") -> str:
+    return "bold" if line.policy == "two of three + layer" else ""
+
+
+def _table(title: str, headings: Sequence[str]) -> "Table":
     from rich.table import Table
 
-    late = f"labels known {delay} rows later" if delay else "labels known at once"
-    title = f"\n{late}; means over {max(line.alignments for line in lines)} block alignments\n"
-    title += "AUC of all rows and within a month; acceptances if 10 % or 30 % can be contacted;\n"
-    title += "trainings, boosters fitted, swaps refused, updates, CPU seconds beside kept boosters"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    headings = ("AUC", "month", "ECE", "loss", "10 %", "30 %", "train", "fits", "ref", "upd", "CPU")
     table.add_column("trained again", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for line in lines:
-        counts = (line.retrainings, line.fits, line.refusals, line.updates, line.seconds)
-        table.add_row(
-            line.policy,
-            *(f"{value:.3f}".removeprefix("0") for value in (line.auc, line.within, line.ece, line.log_loss)),
-            *(f"{value:.0f}" for value in (*line.accepted, *counts)),
-            style="bold" if line.policy == "two of three + layer" else "",
-        )
     return table

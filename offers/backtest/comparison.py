@@ -18,9 +18,10 @@ from typing import get_args
 
 from threadpoolctl import threadpool_limits
 
-from offers.backtest import baselines, replay
+from offers.backtest import baselines, clock, first, replay
 from offers.backtest import history as history_module
 from offers.backtest.baselines import Baseline, scores
+from offers.backtest.clock import Clock, Delay
 from offers.backtest.history import History
 from offers.backtest.replay import Replay
 from offers.backtest.results import AlarmAt, BlockFigures, Case, ReplayResult
@@ -47,11 +48,13 @@ SPAN = 1000
 _CODE: tuple[ModuleType, ...] = (
     baselines,
     calibration,
+    clock,
     dataset,
     design,
     drift,
     dynamics,
     features,
+    first,
     gate,
     history_module,
     layer,
@@ -120,13 +123,14 @@ def fingerprint(history: History) -> str:
         history.contract.model_dump(mode="json"),
         history.dataset.fingerprint(history.contract),
         history.dataset.periods.tolist(),
+        None if history.days is None else history.days.tolist(),
         history.seed,
         libraries(),
     ]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def cases(contract: Contract, alignments: Sequence[int], delays: Sequence[int]) -> list[Case]:
+def cases(contract: Contract, alignments: Sequence[int], delays: Sequence[Delay]) -> list[Case]:
     """List every baseline at every delay, and every policy at every alignment and delay."""
     baselines = [Case(*parts) for parts in product(get_args(Baseline), alignments[:1], delays)]
     return baselines + [Case(*parts) for parts in product(policies(contract), alignments, delays)]
@@ -139,9 +143,14 @@ def measure(history: History, case: Case) -> ReplayResult:
         run = Replay(history, case.policy, _start(history, case), case.delay).run()
     else:
         run = Replay(history, Schedule("never", False), _start(history, case), case.delay)
-        run.propensity = scores(case.policy, history, case.delay)
-    contract, first, labels, periods = history.contract, history.origin, history.dataset.labels, history.dataset.periods
-    spans = [slice(at, min(at + SPAN, len(labels))) for at in range(first, len(labels), SPAN)]
+        run.propensity = scores(case.policy, history, Clock(history, case.delay))
+    contract, origin, labels, periods = (
+        history.contract,
+        history.origin,
+        history.dataset.labels,
+        history.dataset.periods,
+    )
+    spans = [slice(at, min(at + SPAN, len(labels))) for at in range(origin, len(labels), SPAN)]
 
     def quality(part: slice) -> BlockFigures:
         return BlockFigures.of(labels[part], run.propensity[part], periods[part], contract.evaluation.smallest_segment)
@@ -151,19 +160,20 @@ def measure(history: History, case: Case) -> ReplayResult:
         schedule=run.policy.schedule if isinstance(case.policy, Schedule) else case.policy,
         learns=run.policy.learns,
         alignment=case.alignment,
-        delay=case.delay,
-        pooled=quality(slice(first, len(labels))),
+        delay=str(case.delay),
+        pooled=quality(slice(origin, len(labels))),
         windows=tuple(map(quality, windows(contract, len(labels)))),
         over_time=tuple(map(quality, spans)),
         fits=run.fits,
         seconds=round(time.process_time() - started, 3),
-        retrained=tuple(at - first for at in run.retrained if at >= first),
-        refused=tuple(at - first for at in run.refused if at >= first),
-        updated=tuple(at - first for at in run.updated if at >= first),
+        live_from=None if run.live_from is None else max(run.live_from - origin, 0),
+        retrained=tuple(at - origin for at in run.retrained if at >= origin),
+        refused=tuple(at - origin for at in run.refused if at >= origin),
+        updated=tuple(at - origin for at in run.updated if at >= origin),
         alarms=tuple(
-            AlarmAt(at=look.at - first, signals=look.signals.breached)
+            AlarmAt(at=look.at - origin, signals=look.signals.breached)
             for look in run.looks
-            if look.at >= first and look.signals.breached
+            if look.at >= origin and look.signals.breached
         ),
     )
 
@@ -181,10 +191,10 @@ def _refuse(history: History, cases: Sequence[Case]) -> None:
         raise DataError(f"contract {contract.name}: expected rows in time order, but it declares no 'time'")
     minimum = contract.evaluation.refit_every
     for case in cases:
-        if (labelled := _start(history, case) - case.delay) < minimum:
+        if (labelled := Clock(history, case.delay).known(_start(history, case))) < minimum:
             raise DataError(
                 f"contract {contract.name}: expected {minimum} rows with known labels when the replay begins, "
-                f"got {labelled}: bring more rows, or shorten the label delay of {case.delay} rows"
+                f"got {labelled}: bring more rows, or shorten the label delay of {case.delay.span}"
             )
 
 

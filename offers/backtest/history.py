@@ -5,7 +5,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -15,6 +15,7 @@ import pandas as pd
 import xgboost as xgb
 from scipy.special import expit
 
+from offers.backtest import first
 from offers.bundle.provenance import libraries
 from offers.bundle.writing import reference_places
 from offers.contract.contract import Contract
@@ -43,6 +44,8 @@ class History:
     dataset: Dataset
     directory: Path
     seed: int = 0
+    days: np.ndarray | None = None
+    """Of each row, where the contract has a time order: see `offers.data.validation.days`."""
 
     @cached_property
     def matrix(self) -> np.ndarray:
@@ -76,9 +79,14 @@ class History:
         if learns and contract.learns:
             return PropensityModel(self.encoder, self._booster(rows), Calibrator(), self._layer(rows, lag))
         edges = calibration_edges(rows, contract.evaluation.refit_every, contract.calibration.rows)
-        margin = out_of_time_margins(self._learner, self.matrix[:rows], labels, edges, workers=1)
+        margin = out_of_time_margins(self.learner, self.matrix[:rows], labels, edges, workers=1)
         calibrator = calibrate(margin, labels, contract.calibration)
         return PropensityModel(self.encoder, self._booster(rows), calibrator)
+
+    @cached_property
+    def first_passes(self) -> Callable[[int], bool]:
+        """Whether the gate lets a first model live that is trained on so many rows, the first ones."""
+        return lru_cache(KEPT)(partial(first.passes, self))
 
     def fits(self, rows: int, learns: bool) -> int:
         """Count the boosters that a training fits: the final one and, without a layer, those for its calibration."""
@@ -88,7 +96,7 @@ class History:
         return 1 + len(calibration_edges(rows, contract.evaluation.refit_every, contract.calibration.rows))
 
     def _booster(self, rows: int) -> xgb.Booster:
-        return self._learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
+        return self.learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
 
     def _layer(self, rows: int, lag: int) -> Layer:
         """The layer of a training on the first `rows` rows, kept like the boosters."""
@@ -113,7 +121,7 @@ class History:
     def _uncalibrated_reference(self, rows: int) -> tuple[Reference, np.ndarray, np.ndarray]:
         """Build the reference of the trees alone; also return its encoded rows and margins, at `at_mix`'s offers."""
         places, watch = reference_places(rows), Watch.of(self.contract)
-        booster = self._learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
+        booster = self.learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
         frame = self.frame.iloc[places]
         unscored = Reference(watched_columns(self.contract), watch, frame, np.zeros(len(frame)))
         matrix = self.encoder.encode(at_reference_offers(unscored, frame, seed=MIX_SEED), threads=1)
@@ -121,7 +129,8 @@ class History:
         return replace(unscored, propensity=expit(margin.astype(float))), matrix, margin
 
     @cached_property
-    def _learner(self) -> "_KeptTrees":
+    def learner(self) -> "_KeptTrees":
+        """The trees of the contract, kept by the number of rows."""
         kinds = tuple(self.encoder.feature_types)
         return _KeptTrees(BoostedTrees(self.contract.model, kinds, self.seed), self.directory / self._key)
 

@@ -1,15 +1,18 @@
 """Replays the loop over history: rows in time order are scored, watched and learnt from, as they would have been.
 
 A replay calls the product's own functions, and gives them only what was known at the time: at row t the rows before t,
-and the labels of rows before t - delay.
+and the labels that its clock says are known.
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import gcd
 
 import numpy as np
 from scipy.special import expit
 
+from offers.backtest.baselines import trailing_rate
+from offers.backtest.clock import AT_ONCE, Clock, Delay
 from offers.backtest.history import History
 from offers.backtest.schedule import Schedule
 from offers.drift.examination import at_reference_offers, examine
@@ -56,24 +59,27 @@ class Replay:
     Attributes
     ----------
     start : the first row that is scored
-    delay : rows after which a label is known
-    propensity : ndarray, shape (n_rows,), given by the model that served at the time; NaN before `start`
+    delay : how late labels are
+    propensity : ndarray, shape (n_rows,), given by the model that served at the time; NaN before `start`. Until the
+        gate has passed a first model, every customer gets the rate of the newest known labels
     looks : one for each whole window that a model's trees have scored; empty for a policy that ignores signals
     """
 
     history: History
     policy: Schedule
     start: int
-    delay: int = 0
+    delay: Delay = AT_ONCE
     propensity: np.ndarray = field(init=False)
     looks: list[Look] = field(init=False, default_factory=list)
     retrained: list[int] = field(init=False, default_factory=list)
     fits: int = field(init=False, default=0)
     refused: list[int] = field(init=False, default_factory=list)
+    live_from: int | None = field(init=False, default=None)
     updated: list[int] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.propensity = np.full(len(self.history.dataset), np.nan)
+        self._clock = Clock(self.history, self.delay)
         self._watch = Watch.of(self.history.contract)
         self._streak = Streak(self._watch)
         self._step = gcd(self._watch.window, self.history.contract.evaluation.refit_every)
@@ -81,14 +87,28 @@ class Replay:
 
     def run(self) -> "Replay":
         """Score all rows, block by block; between blocks the policy may change the model."""
-        self._tried_at = self.start
-        serving = self._trained(self.start)
-        for at in range(self.start, len(self.propensity), self._step):
-            if at > self.start:
+        serving = self._first(self.start)
+        moments = self._clock.moments(self.start, self._step)
+        for at, end in pairwise([*moments, len(self.propensity)]):
+            if serving is not None and at > self.start:
                 serving = self._changed(serving, at)
-            block = slice(at, at + self._step)
-            self.propensity[block] = expit(serving.model.encoded_margin(self.history.matrix[block]))
+            elif serving is None and at - self._tried_at >= self._settings.cool_down:
+                serving = self._first(at)
+            block = slice(at, end)
+            if serving is None:
+                self.propensity[block] = trailing_rate(self.history.dataset.labels[: self._clock.known(at)])
+            else:
+                self.propensity[block] = expit(serving.model.encoded_margin(self.history.matrix[block]))
         return self
+
+    def _first(self, at: int) -> Serving | None:
+        """The first model, where the gate lets it live; else the rows go on without one."""
+        self._tried_at = self._looked_at = at
+        if not self.history.first_passes(self._clock.known(at)):
+            self.refused.append(at)
+            return None
+        self.live_from = at
+        return self._trained(at)
 
     def _changed(self, serving: Serving, at: int) -> Serving:
         if self._action(serving, at) == "retrain":
@@ -97,17 +117,18 @@ class Replay:
                 self.retrained.append(at)
                 return self._trained(at)
             self.refused.append(at)
-        if serving.model.layer is not None and at - self.delay - serving.learnt >= self._watch.window:
+        if serving.model.layer is not None and self._clock.known(at) - serving.learnt >= self._watch.window:
             self.updated.append(at)
             return self._updated(serving, at)
         return serving
 
     def _action(self, serving: Serving, at: int) -> Action:
-        whole = (at - serving.trained_at) % self._watch.window == 0
+        whole = at - self._looked_at >= self._watch.window
         if not (self.policy.looks and whole):
-            return "retrain" if self._due(serving, at) else "none"
+            return "retrain" if self._due(at) else "none"
+        self._looked_at = at
         signals = self._look(serving, at)
-        if self._due(serving, at) or self._alarmed(signals):
+        if self._due(at) or self._alarmed(signals):
             action: Action = "retrain"
         elif self.policy.trigger == "two of three":
             action = verdict.decide(signals, self._settings).action
@@ -116,7 +137,7 @@ class Replay:
         self.looks.append(Look(at, signals, action))
         return action
 
-    def _due(self, serving: Serving, at: int) -> bool:
+    def _due(self, at: int) -> bool:
         """Whether the calendar asks for a training."""
         periods, policy = self.history.dataset.periods, self.policy
         if policy.trigger == "rows":
@@ -133,7 +154,8 @@ class Replay:
         self._streak = self._streak.after(self._examined(serving, at))
         # The trees have not seen these rows. Their propensities are the ones given at the time; for rows from before
         # the training they are the new model's.
-        span = slice(serving.rows, at - self.delay)
+        known = self._clock.known(at)
+        span = slice(serving.rows, known)
         labels = self.history.dataset.labels[span]
         propensity = np.concatenate([serving.before, self.propensity[serving.trained_at : at]])[: len(labels)]
         performance = judge(labels, propensity, self._settings)
@@ -144,9 +166,9 @@ class Replay:
             score=alarms["score"] or alarms["rate"] if lasting else None,
             performance=performance.breached,
             ranks_hold=performance.ranks_hold,
-            labels=at - self.delay - serving.rows,
+            labels=known - serving.rows,
             since_training=at - self._tried_at,
-            unlearnt=None if serving.model.layer is None else at - self.delay - serving.learnt,
+            unlearnt=None if serving.model.layer is None else known - serving.learnt,
         )
 
     def _examined(self, serving: Serving, at: int) -> WindowReport:
@@ -157,8 +179,8 @@ class Replay:
         return examine(serving.reference, frame, serving.model.propensity(offered, threads=1))
 
     def _trained(self, at: int) -> Serving:
-        rows = at - self.delay
-        model = self._fitted(rows)
+        rows, self._looked_at = self._clock.known(at), at
+        model = self._fitted(at)
         before = expit(model.encoded_margin(self.history.matrix[rows:at]))
         return Serving(model, self._reference(model, rows, at), at, rows, rows, before)
 
@@ -168,7 +190,7 @@ class Replay:
         The new model has learnt these rows, so it can't be judged on them itself. Models of the same kind stand in for
         it: each is trained on the rows before the part that it scores. They meet the propensities that were served.
         """
-        end, challenge = at - self.delay, self.history.contract.challenge
+        end, challenge = self._clock.known(at), self.history.contract.challenge
         first = max(self.start, end - challenge.rows)
         if end <= first:
             return False
@@ -181,31 +203,34 @@ class Replay:
 
     def _prequential(self, at: int, end: int) -> np.ndarray:
         """Score the rows from `at` up to `end`, or up to the next refit, as a model trained at row `at` would have."""
-        model, end = self._fitted(at - self.delay), min(at + self.history.contract.evaluation.refit_every, end)
+        known = self._clock.known
+        model, end = self._fitted(at), min(at + self.history.contract.evaluation.refit_every, end)
         parts = []
         for start in range(at, end, self._watch.window):
             if start > at:
-                model = self._taught(model, slice(start - self._watch.window - self.delay, start - self.delay))
+                model = self._taught(model, slice(known(start - self._watch.window), known(start)), start)
             block = slice(start, min(start + self._watch.window, end))
             parts.append(expit(model.encoded_margin(self.history.matrix[block])))
         return np.concatenate(parts)
 
-    def _fitted(self, rows: int) -> PropensityModel:
-        """Train a model on the first `rows` rows, and count the boosters that this fits."""
+    def _fitted(self, at: int) -> PropensityModel:
+        """Train a model on the rows whose labels are known at row `at`, and count the boosters that this fits."""
+        rows = self._clock.known(at)
         self.fits += self.history.fits(rows, self.policy.learns)
-        return self.history.train(rows, self.policy.learns, self.delay)
+        return self.history.train(rows, self.policy.learns, at - rows)
 
-    def _taught(self, model: PropensityModel, rows: slice) -> PropensityModel:
-        """Return the model with these rows learnt by its layer; a model without a layer stays the same."""
-        if model.layer is None:
+    def _taught(self, model: PropensityModel, rows: slice, at: int) -> PropensityModel:
+        """Return the model with these rows, known before row `at`, learnt by its layer, if it has one."""
+        if model.layer is None or rows.start == rows.stop:
             return model
         matrix, labels = self.history.matrix[rows], self.history.dataset.labels[rows]
-        return replace(model, layer=learn(model.layer, matrix, labels, model.tree_margin(matrix), self.delay))
+        return replace(model, layer=learn(model.layer, matrix, labels, model.tree_margin(matrix), at - rows.stop))
 
     def _updated(self, serving: Serving, at: int) -> Serving:
-        model = self._taught(serving.model, slice(serving.learnt, at - self.delay))
+        known = self._clock.known(at)
+        model = self._taught(serving.model, slice(serving.learnt, known), at)
         reference = self._reference(model, serving.rows, serving.trained_at)
-        return replace(serving, model=model, reference=reference, learnt=at - self.delay)
+        return replace(serving, model=model, reference=reference, learnt=known)
 
     def _reference(self, model: PropensityModel, rows: int, trained_at: int) -> Reference | None:
         # The name stands for the trees, so that the drift streak goes on: an update of the layer does not change how

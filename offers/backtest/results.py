@@ -7,6 +7,7 @@ from statistics import mean
 import numpy as np
 
 from offers.backtest.baselines import Baseline
+from offers.backtest.clock import Delay
 from offers.backtest.schedule import Schedule
 from offers.evaluation import metrics
 from offers.record import Record
@@ -19,11 +20,11 @@ _CONTACTED = 250
 
 @dataclass(frozen=True)
 class Case:
-    """One replay, or one baseline. Its blocks are shifted by `alignment` rows; labels are known `delay` rows later."""
+    """One replay, or one baseline. Its blocks are shifted by `alignment` rows; labels are known after `delay`."""
 
     policy: Schedule | Baseline
     alignment: int
-    delay: int
+    delay: Delay
 
     @property
     def title(self) -> str:
@@ -69,18 +70,22 @@ class AlarmAt(Record):
 
 
 class ReplayResult(Record):
-    """The result of one replay. Rows are counted from the first one that is measured; `over_time` is by `SPAN` rows."""
+    """The result of one replay. Rows are counted from the first one that is measured; `over_time` is by `SPAN` rows.
+
+    `live_from` is the row from which a model served that the gate had passed; None where none ever did.
+    """
 
     policy: str
     schedule: str
     learns: bool
     alignment: int
-    delay: int
+    delay: str
     pooled: BlockFigures
     windows: tuple[BlockFigures, ...]
     over_time: tuple[BlockFigures, ...]
     fits: int
     seconds: float
+    live_from: int | None
     retrained: tuple[int, ...]
     refused: tuple[int, ...]
     updated: tuple[int, ...]
@@ -93,7 +98,7 @@ class SummaryLine(Record):
     policy: str
     schedule: str
     learns: bool
-    delay: int
+    delay: str
     alignments: int
     auc: float
     lowest_auc: float
@@ -112,7 +117,7 @@ class SummaryLine(Record):
 
 def summary(results: Sequence[ReplayResult]) -> list[SummaryLine]:
     """Summarise results: one line for each policy and delay, in the order of the results."""
-    groups: dict[tuple[str, int], list[ReplayResult]] = {}
+    groups: dict[tuple[str, str], list[ReplayResult]] = {}
     for result in results:
         groups.setdefault((result.policy, result.delay), []).append(result)
     return [_line(group) for group in groups.values()]
@@ -144,6 +149,17 @@ def _line(group: Sequence[ReplayResult]) -> SummaryLine:
 
 def _known(figure: float | None) -> float:
     return float("nan") if figure is None else figure
+
+
+def earned(accepted: float, rows: int, share: float, value: float, cost: float) -> float:
+    """EUR of so many acceptances where the best `share` of each 250 of the rows was contacted.
+
+    Parameters
+    ----------
+    value, cost : EUR margin of an acceptance, and EUR that a contact costs
+    """
+    parts = [min(_CONTACTED, rows - start) for start in range(0, rows, _CONTACTED)]
+    return accepted * value - cost * sum(max(1, round(share * part)) for part in parts)
 
 
 def acceptances(labels: np.ndarray, propensity: np.ndarray, share: float) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.data.cells import DATE
-from offers.data.validation import Violation, broken_contract, periods, validate
+from offers.data.validation import Violation, broken_contract, days, periods, validate
 
 
 @pytest.fixture
@@ -369,6 +369,30 @@ def test_months_out_of_order_are_refused(months: Any, row: int) -> None:
     assert violation.column == "month"
     assert "rows in time order" in violation.expected
     assert violation.examples[0] == (row, repr(months[row - 1]))
+
+
+def test_days_of_dates_are_the_dates(shop_contract: Contract, changed: Callable[..., pd.DataFrame]) -> None:
+    frame = validate(changed(), shop_contract).frame
+    assert shop_contract.time is not None
+    expected = (frame[shop_contract.time.column] - pd.Timestamp("1970-01-01")).dt.days
+    found = days(frame, shop_contract)
+    assert found is not None
+    assert found.tolist() == expected.tolist()
+
+
+def test_rows_that_have_a_month_only_are_spread_over_its_days() -> None:
+    contract = contracts.load("bank-marketing")
+    frame = validate(bank_rows(month=["may"] * 31 + ["jun"] * 3 + ["jan"] * 2), contract).frame
+    rows = days(frame, contract)
+    assert rows is not None
+    found = rows.astype("datetime64[D]").astype(str).tolist()
+    assert found[:31] == [f"2008-05-{day:02}" for day in range(1, 32)]
+    assert found[31:] == ["2008-06-01", "2008-06-11", "2008-06-21", "2009-01-01", "2009-01-16"]
+
+
+def test_rows_without_time_order_have_no_days() -> None:
+    contract = contracts.load("personal-loan")
+    assert days(validate(loan_rows(Age=["30", "40"]), contract).frame, contract) is None
 
 
 def test_periods_of_dates_are_months(shop_contract: Contract, changed: Callable[..., pd.DataFrame]) -> None:
