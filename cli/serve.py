@@ -34,6 +34,7 @@ TablesOption = Annotated[
 CustomerOption = Annotated[
     str, typer.Option(help="JSON file with an instance or a whole request; - for standard input.")
 ]
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Tell the reasons in sentences, too.")]
 UrlOption = Annotated[str, typer.Option(help="Where the ranker answers.")]
 
 
@@ -78,11 +79,12 @@ def serve(
         _wait(running)
 
 
-def rank(customer: CustomerOption, url: UrlOption = "http://127.0.0.1:8080") -> None:
+def rank(customer: CustomerOption, url: UrlOption = "http://127.0.0.1:8080", explain: ExplainOption = False) -> None:
     """Ask the ranker about a customer, and print the ranked offers with their reasons."""
     from rich.console import Console
 
-    for prediction in ask(url, _request(customer))["predictions"]:
+    request = _request(customer) | ({"explain": True} if explain else {})
+    for prediction in ask(url, request)["predictions"]:
         show(prediction, Console(highlight=False, markup=False, emoji=False, soft_wrap=True))
 
 
@@ -122,12 +124,15 @@ def show(prediction: dict[str, Any], console: Any) -> None:
     grid.columns[1].no_wrap = True
     for offer in prediction["offers"]:
         figures = (_figure(offer["propensity"], 4), _figure(offer["value"], 2), _figure(offer["score"], 2))
-        probability, why = f"{offer['action_probability']:.0%}", ", ".join(offer["reasons"])
+        probability, why = f"{offer['action_probability']:.0%}", ", ".join(filter(str.isupper, offer["reasons"]))
         grid.add_row(str(offer["rank"]), Text(offer["offer_id"]), *figures, probability, Text(why))
     console.print(grid)
+    for sentence in (word for offer in prediction["offers"] for word in offer["reasons"] if not word.isupper()):
+        console.print(sentence, soft_wrap=True)
     withheld: dict[str, list[str]] = {}
     for offer in prediction["withheld"]:
-        why = "; ".join(f"{reason['code']}, {reason['text']}" for reason in offer["reasons"])
+        codes = "; ".join(f"{reason['code']}, {reason['text']}" for reason in offer["reasons"])
+        why = " ".join(offer.get("principal_reasons", ())) or codes
         withheld.setdefault(why, []).append(offer["offer_id"])
     for why, names in withheld.items():
         console.print(Text(f"withheld, {why}: {', '.join(names)}", "dim"))

@@ -46,8 +46,9 @@ class Column(Section):
 
     `missing` lists values that stand for "not known" (999 days, -1 years). `unknown` says what happens to a row with a
     category outside `values`. `true_values` and `false_values` are words of a boolean besides those of
-    `offers.contract.values`. `format` is the format of a date in text, in the directives of strptime. `typical` is a
-    central range, or a share per value, for the simulated world.
+    `offers.contract.values`. `justification` says why models may use a protected input. `format` is the format of a
+    date in text, in the directives of strptime. `typical` is a central range, or a share per value, for the simulated
+    world.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -65,6 +66,7 @@ class Column(Section):
     false_values: tuple[Text, ...] = ()
     format: Annotated[str, Field(min_length=1)] | None = None
     protected: bool = False
+    justification: Annotated[str, Field(min_length=1)] | None = None
     bands: tuple[float, ...] = ()
     drift: Literal["watched", "expected"] = "watched"
     typical: tuple[float, float] | dict[Text, float] | None = None
@@ -131,6 +133,8 @@ class Column(Section):
             yield ("role",), "a target can't be missing: leave rows without an outcome out of the data"
         if self.protected and not (self.is_input or self.role == Role.PROTECTED):
             yield ("protected",), f"'protected' marks inputs; this column has role {self.role}"
+        if self.justification is not None and not (self.protected and self.is_input):
+            yield ("justification",), "'justification' says why a model may use a protected input; this is none"
 
     def _typical_problems(self) -> Iterator[Problem]:
         if isinstance(self.typical, dict) and not set(self.typical) <= set(self.values):

@@ -77,6 +77,10 @@ CONTRACT: dict[str, dict[str, str]] = {
         "false_values": "words that stand for no",
         "format": "how text writes a date, such as `%d.%m.%Y`; by default as ISO 8601 does",
         "protected": "`true` if the model may see the column and reports compare its groups for fairness",
+        "justification": (
+            "why the model may use a protected column; reasons that are given to people name the column with it,"
+            " and never without it"
+        ),
         "bands": "where to cut a number into groups",
         "drift": (
             "`expected` if the column moves by nature (month, market rates); `watched`, the default, if it should not"

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from offers.decisions import history
-from offers.decisions.answer import written
+from offers.decisions.answer import explanation_in, written
 from offers.decisions.history import Kept
 from offers.errors import DataError
 from offers.policy.arbitration import Policy
@@ -103,12 +103,14 @@ def _differing(table: pa.Table, policy: Policy, pairs: Pairs, propensity: np.nda
         rankings = policy.arbitrate(pairs, np.nan_to_num(propensity, nan=0.0), k, ids)
     names = ("decision_id", "as_of", "model", "policy", "catalogue", "answer")
     rows = zip(*(table[name].to_pylist() for name in names), rankings, strict=True)
-    return [
-        decision_id
-        for decision_id, as_of, model, settings, catalogue, answer, ranking in rows
-        if answer.encode()
-        != written(decision_id, as_of, {"model": model, "policy": settings, "catalogue": catalogue}, fallback, ranking)
-    ]
+    differing = list[str]()
+    for decision_id, as_of, model, settings, catalogue, answer, ranking in rows:
+        versions = {"model": model, "policy": settings, "catalogue": catalogue}
+        # The sentences of an explanation follow from the bundle, not from the logged propensities.
+        explanation = explanation_in(answer.encode())
+        if answer.encode() != written(decision_id, as_of, versions, fallback, ranking, explanation):
+            differing.append(decision_id)
+    return differing
 
 
 def _distance(table: pa.Table, pairs: Pairs, propensity: np.ndarray, bundle: str, score: Score) -> np.ndarray:

@@ -41,6 +41,7 @@ class Eligibility:
     Attributes
     ----------
     columns : names of the columns that the rules test
+    rule_of : the rule behind each reason
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Eligibility:
     ) -> None:
         rules = _rules(catalogue, offers)
         self.columns = frozenset[str]().union(*(rule.columns for rule, _, _ in rules))
+        self.rule_of = {reason: rule for rule, kind, _ in rules for reason in _reasons(rule, kind)}
         self._rules = [_Compiled(compiled(rule, contract, attributes), _reasons(rule, kind)) for rule, kind, _ in rules]
         self._about = np.array([about for _, _, about in rules], bool).reshape(len(rules), 1, len(offers))
 

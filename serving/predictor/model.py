@@ -12,10 +12,10 @@ import numpy as np
 from offers.bundle.bundle import Bundle
 from serving.process.telemetry import LAYER_LABELS, LAYER_LAG, LAYER_SHARE, ROWS
 from serving.protocol.kserve import InferRequest, InferResponse, Model
-from serving.protocol.payload import Payload, answered, check_outputs, claimed_rows, described, instances, tensors
+from serving.protocol.payload import Payload, answered, claimed_rows, described, instances, tensors, wanted_output
 from serving.protocol.rows import MAX_ROWS, RequestSchema, Rows
 
-OUTPUT = "propensity"
+OUTPUT, CONTRIBUTIONS = "propensity", "contributions"
 INLINE_ROWS = 256
 """Rows that are scored on the event loop, within 2 ms; more go to a thread, where they hold up no health check."""
 INLINE_EXPLAINED = 2
@@ -56,15 +56,20 @@ class Predictor(Model):
         return list(map(described, self.bundle.contract.inputs))
 
     def get_output_types(self) -> list[dict[str, Any]]:
-        return [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}]
+        return [
+            {"name": OUTPUT, "datatype": "FP64", "shape": [-1]},
+            {"name": CONTRIBUTIONS, "datatype": "FP64", "shape": [-1, len(self.bundle.contract.inputs)]},
+        ]
 
     async def predict(
         self, payload: Payload, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
     ) -> dict[str, Any] | InferResponse:
-        """Score the rows of a V1 or V2 request."""
+        """Score the rows of a V1 or V2 request; one of V2 may ask for contributions in place of propensities."""
         inline = claimed_rows(payload) <= INLINE_ROWS
         if isinstance(payload, InferRequest):
-            check_outputs(payload, OUTPUT)
+            if wanted_output(payload, OUTPUT, CONTRIBUTIONS) == CONTRIBUTIONS:
+                inline = claimed_rows(payload) <= INLINE_EXPLAINED
+                return await self._run(partial(self._contribute, payload), inline)
             return await self._run(partial(self._infer, payload), inline)
         return await self._run(partial(self._predict, payload), inline)
 
@@ -82,6 +87,14 @@ class Predictor(Model):
 
     def _infer(self, request: InferRequest) -> InferResponse:
         return answered(request, self, OUTPUT, "FP64", self._score(self.schema.from_tensors(tensors(request))))
+
+    def _contribute(self, request: InferRequest) -> InferResponse:
+        """Answer with contributions in log-odds: a row per row, a column per tensor, in the request's order."""
+        columns = tensors(request)
+        model = self.bundle.model
+        contributions = model.contributions(self.explained.from_tensors(columns))
+        order = [model.encoder.names.index(column.name) for column in columns]
+        return answered(request, self, CONTRIBUTIONS, "FP64", np.ascontiguousarray(contributions[:, order]))
 
     def _explain(self, payload: dict[str, Any]) -> dict[str, Any]:
         rows = self.explained.from_instances(instances(payload))

@@ -160,9 +160,14 @@ def _of_ranker(model: Any) -> Schema:
         f"/v1/models/{model.name}:predict": _post(
             "Which offer for whom?",
             f"Ranks the offers of the catalogue *{policy.catalogue.title or policy.catalogue.name}* for customers, and"
-            " says why the others are withheld. Asks the predictor once, whatever the number of customers; it is the"
-            " predictor that explains propensities.",
-            _body(schemas.instances(schemas.question(contract, policy), model.schema.max_customers), sample),
+            " says why the others are withheld. Asks the predictor once, whatever the number of customers, and a second"
+            " time for an explanation.",
+            _body(
+                schemas.instances(
+                    schemas.question(contract, policy), model.schema.max_customers, explain=schemas.EXPLAIN
+                ),
+                sample,
+            ),
             record({"predictions": list_of(schemas.ranking(policy))}),
         ),
         f"/v2/models/{model.name}/infer": _infer(

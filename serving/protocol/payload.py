@@ -18,11 +18,17 @@ Payload: TypeAlias = dict[str, Any] | InferRequest
 """The JSON object of a V1 request, or a V2 request."""
 
 
-def instances(payload: dict[str, Any]) -> Any:
-    """What a V1 request holds as 'instances'; raises RequestError where there is nothing, or something else too."""
+def instances(payload: dict[str, Any], *optional: str) -> Any:
+    """What a V1 request holds as 'instances'; raises RequestError where there is nothing, or something else too.
+
+    Parameters
+    ----------
+    optional : what else it may hold
+    """
     for key in payload:
-        if key != "instances":
-            raise RequestError(f"the body: expected 'instances' alone, got {shown(key)} too")
+        if key not in ("instances", *optional):
+            expected = "'instances' alone" if not optional else f"'instances' and {' or '.join(map(repr, optional))}"
+            raise RequestError(f"the body: expected {expected}, got {shown(key)} too")
     if "instances" not in payload:
         raise RequestError("the body: expected a list of objects as 'instances', but it is missing")
     return payload["instances"]
@@ -63,19 +69,35 @@ def check_id(request_id_text: str) -> None:
         raise RequestError(f"'id': expected text in UTF-8, got {shown(request_id_text)}")
 
 
-def check_outputs(request: InferRequest, name: str) -> None:
-    """Raise RequestError where a V2 request asks for another output than the one that there is, or for it twice."""
+def wanted_output(request: InferRequest, *names: str) -> str:
+    """The one of a model's outputs that a V2 request asks for, by default the first; refuses others, and several."""
     outputs = request.request_outputs or []
     if len(outputs) > 1:
         raise RequestError(f"'outputs': expected one, got {len(outputs)}")
     for output in outputs:
-        if output.name != name:
-            raise RequestError(f"'outputs': expected {name!r}, got {shown(output.name)}")
+        if output.name not in names:
+            raise RequestError(f"'outputs': expected {' or '.join(map(repr, names))}, got {shown(output.name)}")
+    return outputs[0].name if outputs else names[0]
+
+
+def flag(request: InferRequest, name: str) -> bool:
+    """A parameter of a V2 request that is true or false, by default false."""
+    value = (request.parameters or {}).get(name, False) if not request.from_grpc else _message(request, name)
+    if not isinstance(value, bool):
+        raise RequestError(f"parameter {name!r}: expected true or false, got {shown(value)}")
+    return value
+
+
+def _message(request: InferRequest, name: str) -> Any:
+    if name not in request.parameters:
+        return False
+    parameter = request.parameters[name]
+    return getattr(parameter, parameter.WhichOneof("parameter_choice") or "bool_param")
 
 
 def answered(request: InferRequest, model: Model, name: str, kind: str, values: np.ndarray) -> InferResponse:
-    """The answer to a V2 request with its only output, of datatype `kind` and shape [n], in the form that it asks."""
-    output = InferOutput(name, [len(values)], kind, values)
+    """The answer to a V2 request with one output, of datatype `kind` and a row per row, in the form that it asks."""
+    output = InferOutput(name, list(values.shape), kind, values)
     if request.from_grpc:
         output.set_data_from_numpy(values, binary_data=request.use_binary_outputs)
     return InferResponse(

@@ -8,6 +8,7 @@ from offers.contract.contract import Contract
 from offers.contract.values import as_number, boolean_words, limits, numbers_among, word
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import RESERVED, Ruled
+from offers.policy.explanation import MOST_REASONS
 from offers.policy.ranking import WHY_HERE
 from serving.protocol.payload import MAX_ID
 from serving.protocol.tensor import NUMBERS
@@ -18,6 +19,10 @@ _PRINTABLE = r"^[ \p{L}\p{M}\p{N}\p{P}\p{S}]+$"
 _DATATYPES = {"enum": ["BOOL", "BYTES", *NUMBERS]}
 _TEXT, _NUMBER, _NULL = {"type": "string"}, {"type": "number"}, {"type": "null"}
 _PARAMETERS = {"type": ["object", "null"]}
+EXPLAIN: Schema = {
+    "type": "boolean",
+    "description": "Whether reasons are told in sentences, too; V2 has a parameter of this name.",
+}
 
 
 def record(properties: Schema, title: str = "", optional: Sequence[str] = (), closed: bool = False) -> Schema:
@@ -37,9 +42,9 @@ def share(description: str) -> Schema:
     return {"type": "number", "minimum": 0, "maximum": 1, "description": description}
 
 
-def instances(item: Schema, most: int) -> Schema:
-    """The body of a V1 request for at most so many rows or customers."""
-    return record({"instances": list_of(item, at_least=1) | {"maxItems": most}}, closed=True)
+def instances(item: Schema, most: int, **optional: Schema) -> Schema:
+    """The body of a V1 request for at most so many rows or customers, and what else it may hold."""
+    return record({"instances": list_of(item, at_least=1) | {"maxItems": most}} | optional, "", list(optional), True)
 
 
 def row(columns: Iterable[Column], title: str) -> Schema:
@@ -86,7 +91,10 @@ def ranking(policy: Policy) -> Schema:
         "rank": {"type": "integer", "minimum": 1, "maximum": len(policy.offers)},
         "propensity": share("Probability of acceptance; null in the fallback.") | {"type": ["number", "null"]},
         "value": _NUMBER | {"minimum": 0} | _told("Margin of an acceptance in EUR."),
-        "reasons": list_of({"enum": list(WHY_HERE)}, "Why it stands where it does."),
+        "reasons": list_of(
+            {"anyOf": [{"enum": list(WHY_HERE)}, _TEXT]},
+            "Why it stands where it does; where an explanation was asked for, of the first offer also sentences.",
+        ),
     }
     reason = {
         "code": {"enum": sorted(set(_reasons(policy)))},
@@ -94,7 +102,11 @@ def ranking(policy: Policy) -> Schema:
         "evaluated": {"type": "boolean"} | _told("False where a rule can't be told: a value is missing."),
         "text": _TEXT,
     }
-    withheld = either | {"reasons": list_of(record(reason, "Reason"), at_least=1)}
+    sentences = list_of(_TEXT, "Where an explanation was asked for: why, in at most four sentences.")
+    withheld = either | {
+        "reasons": list_of(record(reason, "Reason"), at_least=1),
+        "principal_reasons": sentences | {"maxItems": MOST_REASONS},
+    }
     versions = {"model": {"type": ["string", "null"]}, "policy": _TEXT, "catalogue": _TEXT}
     fields = {
         "customer_id": _TEXT,
@@ -103,7 +115,7 @@ def ranking(policy: Policy) -> Schema:
         "versions": record(versions, "Versions") | _told("What decided; no model where nothing was scored."),
         "fallback": {"type": "boolean"} | _told("Whether it was ranked by value, without the predictor."),
         "offers": list_of(record(ranked, "RankedOffer"), "The best first."),
-        "withheld": list_of(record(withheld, "WithheldOffer")),
+        "withheld": list_of(record(withheld, "WithheldOffer", ["principal_reasons"])),
     }
     return record(fields, "Ranking")
 
@@ -138,7 +150,8 @@ def tensors(inputs: Sequence[Schema], outputs: Sequence[str]) -> Schema:
     fields = {
         "id": {"type": ["string", "null"], "maxLength": MAX_ID},
         "inputs": each | {"maxItems": len(inputs)},
-        "outputs": {"anyOf": [list_of(outputs_schema) | {"maxItems": len(outputs)}, _NULL]} | _told("By default all."),
+        "outputs": {"anyOf": [list_of(outputs_schema) | {"maxItems": 1}, _NULL]}
+        | _told("One of them; by default the first."),
         "parameters": _PARAMETERS,
     }
     return record(fields, optional=["id", "outputs", "parameters"])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,11 +80,12 @@ class Arms:
     ) -> None:
         ranker = self._rankers[membership]
         try:
-            theirs = await ranker.score(question.part(customers, ranker.policy), may_fall_back=False)
+            theirs = question.part(customers, ranker.policy)
+            scored = await ranker.score(replace(theirs, explain=False), may_fall_back=False)
         except PredictorAway:
             SHADOW_ROWS.labels(*membership, "away").inc(len(customers))
             return
-        same = await asyncio.to_thread(_agreements, theirs, parts)
+        same = await asyncio.to_thread(_agreements, scored, parts)
         SHADOW_ROWS.labels(*membership, "same").inc(same)
         SHADOW_ROWS.labels(*membership, "other").inc(len(customers) - same)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from offers.decisions.answer import written
 from offers.policy.arbitration import Policy
+from offers.policy.explanation import Explanation
 from offers.policy.ranking import Ranking
 from offers.policy.selection import Selection
 from serving.ranker.decision_log import Membership
@@ -27,6 +28,7 @@ class Part:
     selection : which rows of the bundle's reference the policy lets pass, for the feeds
     membership : of its customers, where they take part in an experiment
     customers : their places in the request, None where the part is the whole
+    explanations : of each answer, None where none were asked for
     """
 
     policy: Policy
@@ -37,6 +39,7 @@ class Part:
     selection: Selection | None = None
     membership: Membership | None = None
     customers: np.ndarray | None = None
+    explanations: Sequence[Explanation] | None = None
 
     def rankings(self) -> list[Ranking]:
         """The answer for each customer."""
@@ -49,8 +52,13 @@ class Part:
     def answers(self, rankings: Sequence[Ranking]) -> list[bytes]:
         """The prediction for each customer, as JSON but for the customer's id."""
         versions, question = self._versions(), self.question
-        heads = zip(question.decision_ids, question.as_of, rankings, strict=True)
-        return [written(decision_id, as_of, versions, self.fallback, ranking) for decision_id, as_of, ranking in heads]
+        heads = zip(question.decision_ids, question.as_of, strict=True)
+        explanations: Sequence[Explanation | None] = self.explanations or [None] * len(rankings)
+        bodies = zip(rankings, explanations, strict=True)
+        return [
+            written(decision_id, as_of, versions, self.fallback, ranking, explanation)
+            for (decision_id, as_of), (ranking, explanation) in zip(heads, bodies, strict=True)
+        ]
 
     def first(self, rankings: Sequence[Ranking]) -> ScoredRows | None:
         """One pair for each customer who was scored: the first in rank, or any where all offers were withheld.
@@ -59,7 +67,7 @@ class Part:
         """
         if not self.feeds or self.scores is None:
             return None
-        question, order = self.question, {offer.id: place for place, offer in enumerate(self.policy.offers)}
+        question, order = self.question, self.places
         eligible = question.pairs.eligible
         customers = np.flatnonzero(eligible.any(axis=1))
         places = eligible.argmax(axis=1)
@@ -76,6 +84,11 @@ class Part:
             self.scores.propensity[pair],
             self.selection.word if self.selection and self.selection.bundle == self.scores.version else "",
         )
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The place of each offer in the policy."""
+        return {offer.id: place for place, offer in enumerate(self.policy.offers)}
 
     def _versions(self) -> dict[str, str | None]:
         catalogue = self.policy.catalogue

@@ -85,8 +85,25 @@ class PredictorClient:
         try:
             return _scores(await self._infer(self._request(columns)), len(next(iter(columns.values()))))
         except PredictorAway as error:
-            PREDICTOR_FAILURES.labels(error.code).inc()
-            log.warning("predictor away", extra={"fields": {"code": error.code}})
+            _count(error)
+            raise
+
+    async def contributions(self, columns: Mapping[str, np.ndarray], version: str) -> np.ndarray:
+        """Ask for each column's contribution to the propensity of rows, in log-odds, shape (n_rows, n_columns).
+
+        Raises
+        ------
+        PredictorAway
+            as `score` does, or it serves another version of the model by now
+        """
+        request = self._request(columns)
+        request.outputs.add(name="contributions")
+        try:
+            return _contributions(
+                await self._infer(request), (len(next(iter(columns.values()))), len(columns)), version
+            )
+        except PredictorAway as error:
+            _count(error)
             raise
 
     async def check(self) -> None:
@@ -159,6 +176,23 @@ class PredictorClient:
         if name in self._frames:
             return b"".join(map(self._frames[name].__getitem__, values.tolist()))
         return values.astype("<f8").tobytes()
+
+
+def _count(away: PredictorAway) -> None:
+    PREDICTOR_FAILURES.labels(away.code).inc()
+    log.warning("predictor away", extra={"fields": {"code": away.code}})
+
+
+def _contributions(response: Any, shape: tuple[int, int], version: str) -> np.ndarray:
+    raw = response.raw_output_contents
+    if response.model_version != version:
+        raise PredictorAway("ANOTHER_VERSION")
+    if len(response.outputs) != 1 or response.outputs[0].datatype != "FP64" or len(raw) != 1:
+        raise PredictorAway("NOT_A_PREDICTORS_ANSWER")
+    values = np.frombuffer(raw[0], "<f8")
+    if values.size != shape[0] * shape[1] or not np.isfinite(values).all():
+        raise PredictorAway("NOT_CONTRIBUTIONS")
+    return values.reshape(shape)
 
 
 def _frame(word: str) -> bytes:

@@ -7,6 +7,8 @@ when, which the answer repeats).
 In V2 each column of the contract that no offer sets is a tensor of shape [n], as the predictor takes it, and so are
 the other fields: `customer_id` (BYTES), and where wanted `offers` (BYTES, ids with commas between them), `k` (INT64)
 and `as_of` (BYTES). Text has no null there: an empty one of `offers` or `as_of` stands for none, and NaN does in `k`.
+
+`explain` asks for the reasons in sentences: in V1 a field beside `instances`, in V2 a parameter of the request.
 """
 
 import math
@@ -32,6 +34,7 @@ from serving.protocol.rows import RequestSchema, Rows, named
 from serving.protocol.tensor import Tensor
 
 T = TypeVar("T")
+EXPLAIN = "explain"
 REQUIRED, OPTIONAL = ("customer_id", "customer", "context"), ("offers", "k", "as_of")
 TENSORS = {"customer_id": "BYTES", "offers": "BYTES", "k": "INT64", "as_of": "BYTES"}
 """The tensors of a V2 request that are no columns, and the datatypes that they are declared with."""
@@ -42,7 +45,7 @@ class Question:
     """Customers who wait for a ranking, and the pairs to be scored for them.
 
     All lists have one entry per customer: `k` is None where the catalogue's holds, `as_of` is ISO 8601, `asked` are
-    the offers to choose from, None for all. `rows` are the columns as checked.
+    the offers to choose from, None for all. `rows` are the columns as checked. `explain` asks for reasons in sentences.
     """
 
     customer_ids: list[str]
@@ -52,6 +55,7 @@ class Question:
     asked: list[Sequence[str] | None]
     rows: Rows
     pairs: Pairs
+    explain: bool = False
 
     def __len__(self) -> int:
         return len(self.customer_ids)
@@ -68,7 +72,7 @@ class Question:
         ]
         rows = {name: _rows(values, customers) for name, values in self.rows.items()}
         own = (of(self.customer_ids), of(self.decision_ids), of(self.as_of), of(self.k))
-        return Question(*own, offer_ids, rows, policy.expand(rows, offer_ids))
+        return Question(*own, offer_ids, rows, policy.expand(rows, offer_ids), self.explain)
 
 
 class QuestionSchema:
@@ -103,15 +107,17 @@ class QuestionSchema:
         RequestError
             names the first field that is wrong, what was expected and what arrived
         """
-        instances = self._instances(payload)
+        instances, explain = self._instances(payload), payload.get(EXPLAIN, False)
+        if not isinstance(explain, bool):
+            raise RequestError(f"{EXPLAIN!r}: expected true or false, got {shown(explain)}")
         for row, instance in enumerate(instances, 1):
             self._check(instance, row)
         rows: dict[str, np.ndarray | Coded] = {}
         for part, schema in self._parts.items():
             rows |= schema.from_instances([instance.get(part, {}) for instance in instances])
-        return self._question({key: [instance.get(key) for instance in instances] for key in TENSORS}, rows)
+        return self._question({key: [instance.get(key) for instance in instances] for key in TENSORS}, rows, explain)
 
-    def read_tensors(self, tensors: Sequence[Tensor]) -> Question:
+    def read_tensors(self, tensors: Sequence[Tensor], explain: bool = False) -> Question:
         """Check the tensors of a V2 request; raises what `read` does."""
         ours = named([tensor for tensor in tensors if tensor.name in TENSORS])
         if "customer_id" not in ours:
@@ -123,9 +129,9 @@ class QuestionSchema:
         for key, values in fields.items():
             for row, value in enumerate(values, 1):
                 self._check_field(key, value, row)
-        return self._question(fields, rows)
+        return self._question(fields, rows, explain)
 
-    def _question(self, fields: Mapping[str, list[Any]], rows: Rows) -> Question:
+    def _question(self, fields: Mapping[str, list[Any]], rows: Rows, explain: bool) -> Question:
         customer_ids = fields["customer_id"]
         _check_once(customer_ids)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -137,10 +143,11 @@ class QuestionSchema:
             fields["offers"],
             rows,
             self.policy.expand(rows, fields["offers"]),
+            explain,
         )
 
     def _instances(self, payload: dict[str, Any]) -> list[Any]:
-        instances = payloads.instances(payload)
+        instances = payloads.instances(payload, EXPLAIN)
         if not isinstance(instances, list):
             raise RequestError(f"'instances': expected a list of objects, got {shown(instances)}")
         if not 1 <= len(instances) <= self.max_customers:

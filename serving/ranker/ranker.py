@@ -16,16 +16,17 @@ from offers.policy.selection import Selection
 from serving.process.logs import log
 from serving.process.telemetry import FALLBACKS, ROWS
 from serving.protocol.kserve import InferRequest, InferResponse, Model, PredictorConfig
-from serving.protocol.payload import Payload, answered, check_outputs, claimed_rows, tensors
+from serving.protocol.payload import Payload, answered, claimed_rows, flag, tensors, wanted_output
 from serving.protocol.rows import MAX_ROWS
 from serving.ranker.arms import Arms
 from serving.ranker.breaker import Breaker
 from serving.ranker.decision_log import DecisionLog, Membership
+from serving.ranker.explaining import check_pairs, explained
 from serving.ranker.feed import Feed, ScoredRows
 from serving.ranker.outcomes import PATH, OutcomesTaker
 from serving.ranker.part import Part
 from serving.ranker.predictor_client import PredictorAway, PredictorClient
-from serving.ranker.question import Question, QuestionSchema
+from serving.ranker.question import EXPLAIN, Question, QuestionSchema
 
 OUTPUT = "decision"
 MAX_CUSTOMERS = 1000
@@ -173,7 +174,8 @@ class Ranker(Model):
                 if not (self.has_fallback and may_fall_back):
                     raise
                 fallback = True
-        return Part(self.policy, question, scores, fallback, self.feeds, self.selection, membership, customers)
+        part = Part(self.policy, question, scores, fallback, self.feeds, self.selection, membership, customers)
+        return await explained(part, self.predictor, self.contract) if question.explain else part
 
     async def postprocess(
         self, result: Scored, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
@@ -206,9 +208,13 @@ class Ranker(Model):
 
     def _asked(self, payload: Payload) -> Asked:
         if isinstance(payload, InferRequest):
-            check_outputs(payload, OUTPUT)
-            return Asked(self.schema.read_tensors(tensors(payload)), payload)
-        return Asked(self.schema.read(payload), None)
+            wanted_output(payload, OUTPUT)
+            question = self.schema.read_tensors(tensors(payload), flag(payload, EXPLAIN))
+        else:
+            question = self.schema.read(payload)
+        if question.explain:
+            check_pairs(question.pairs.asked)
+        return Asked(question, payload if isinstance(payload, InferRequest) else None)
 
     def _decide(self, scored: Scored) -> tuple[dict[str, Any] | InferResponse, list[tuple[Feed, ScoredRows]]]:
         question, request = scored.asked.question, scored.asked.request

@@ -229,7 +229,10 @@ def test_metadata_names_columns_labels_ranges_and_the_bundle(client: httpx.Clien
         "parameters": {"min": 0, "max": 10000, "unit": "EUR", "may_be_missing": False},
     }
     assert by_name["channel"]["parameters"] == {"labels": ["mail", "phone", "web"], "may_be_missing": False}
-    assert answer["outputs"] == [{"name": "propensity", "datatype": "FP64", "shape": [-1]}]
+    assert answer["outputs"] == [
+        {"name": "propensity", "datatype": "FP64", "shape": [-1]},
+        {"name": "contributions", "datatype": "FP64", "shape": [-1, 6]},
+    ]
     assert client.get(f"/v2/models/shop/versions/{shop_bundle.name}").json() == answer
 
 
@@ -303,7 +306,7 @@ BAD_V2 = {
     "an output twice": (tensors() | {"outputs": [{"name": "propensity"}] * 2000}, "'outputs': expected one, got 2000"),
     "an unknown output": (
         tensors() | {"outputs": [{"name": "score"}]},
-        "'outputs': expected 'propensity', got 'score'",
+        "'outputs': expected 'propensity' or 'contributions', got 'score'",
     ),
     "another shape": (tensors(visits=tensor("visits", [3], "", [2])), "column 'visits': expected 1 rows as column 'sp"),
     "too wide": (tensors(visits=tensor("visits", [3, 3], "", [1, 2])), "column 'visits': expected shape [n] or [n, 1]"),

@@ -266,7 +266,7 @@ BAD_BODIES = {
         "'instances': expected a list of objects, got an object",
     ),
     "empty instances": ('{"instances": []}', "'instances': expected 1 to 50 customers in a request, got none"),
-    "something else": ('{"instances": [], "k": 3}', "the body: expected 'instances' alone, got 'k' too"),
+    "something else": ('{"instances": [], "k": 3}', "the body: expected 'instances' and 'explain', got 'k' too"),
 }
 
 
