@@ -104,7 +104,10 @@ def listen(
     limits, seconds = Limits(cool_down=span(cool_down), runs_a_day=runs_a_day), span(look_every).total_seconds()
     if kubeflow:
         runs = ClusterRuns(settings, arguments | {"service": service, "smoke_url": smoke_url})
-        retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), announce)
+        told: Callable[[Decision], None] = announce
+        if settings.ledger and settings.key and settings.key.exists():
+            runs.ended, told = _recorded(journal, settings), _told(settings, announce, member=True)
+        retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), told)
         chores.append((_SETTLE_SECONDS, _settling(retrainer, runs)))
     else:
         local = LocalRuns(arguments, settings.home.resolve() / "runs", _ended(journal, settings))
@@ -176,19 +179,45 @@ def _ended(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str
     return ended
 
 
-def _told(settings: "Settings", announce: "Callable[[Decision], None] | None" = None) -> "Callable[[Decision], None]":
-    """Write decisions into the ledger; if that fails, the run starts all the same, and a warning says so."""
+def _recorded(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str, str], None]:
+    """Write the ends of runs on a cluster into the ledger; if that fails, a warning says so."""
     from offers.errors import OffersError
-    from offers.governance.access import open_to_write
+    from offers.governance.access import open_as_member
+    from offers.retraining import recording
+
+    def ended(run: str, succeeded: bool, bundle: str, note: str) -> None:
+        try:
+            recording.ended(*open_as_member(settings), journal.contract, run, succeeded, bundle, note)
+        except OffersError as error:
+            _warn(f"the end of {run} is in the journal, not in the ledger: {error}")
+
+    return ended
+
+
+def _warn(sentence: str) -> None:
+    print(f"offers: {sentence}", file=sys.stderr, flush=True)
+
+
+def _told(
+    settings: "Settings", announce: "Callable[[Decision], None] | None" = None, member: bool = False
+) -> "Callable[[Decision], None]":
+    """Write decisions into the ledger; if that fails, the run starts all the same, and a warning says so.
+
+    Parameters
+    ----------
+    member : the ledger is one that others share, which this process may not begin
+    """
+    from offers.errors import OffersError
+    from offers.governance.access import open_as_member, open_to_write
     from offers.retraining import recording
 
     def told(decision: "Decision") -> None:
         if announce is not None:
             announce(decision)
         try:
-            recording.decided(*open_to_write(settings), decision)
+            recording.decided(*(open_as_member if member else open_to_write)(settings), decision)
         except OffersError as error:
-            print(f"offers: this decision is in the journal, not in the ledger: {error}", file=sys.stderr, flush=True)
+            _warn(f"this decision is in the journal, not in the ledger: {error}")
 
     return told
 

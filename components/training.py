@@ -123,11 +123,13 @@ def gate(
     from pathlib import Path
 
     from offers.reports.training import markdown_gate
+    from offers.settings import Settings
     from offers.steps import training
     from offers.steps.execution import execute, say
 
     paths = Path(gold.path), Path(model.path), Path(evaluation.path)
-    decision = execute(training.gate, contract, *paths, Path(verdict.path), Path(report.path), say)
+    written = Path(verdict.path), Path(report.path)
+    decision = execute(training.gate, contract, *paths, *written, Settings.from_env(), say)
     Path(rules.path).write_text(markdown_gate(decision))
     return decision.passed
 

@@ -1,6 +1,7 @@
 """Deploys bundles: points an InferenceService to a bundle, waits until it serves that, and goes back on failure."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from deployment import rollout
@@ -11,6 +12,7 @@ from deployment.rollout import PATIENCE, RolloutTarget
 from deployment.smoke import smoke
 from offers.bundle.location import open_bundle
 from offers.errors import OffersError, ServiceError
+from offers.governance.access import head_now
 from offers.settings import Settings
 from offers.wording import Say
 
@@ -99,7 +101,11 @@ def deploy(
     where, namespace = _service(service, context), service.partition("/")[0]
     with access(partial(connect, context), namespace, settings, smoke_url) as reached:
         open_bundle(uri, reached.settings)
-        roll_out(where, rollout.forward(where.read(), uri), _smoking(reached, seconds), seconds, say)
+        service_now = where.read()
+        target = rollout.forward(service_now, uri)
+        if target != rollout.present(service_now):
+            target = replace(target, head=head_now(reached.settings))
+        roll_out(where, target, _smoking(reached, seconds), seconds, say)
 
 
 def roll_back(
@@ -110,7 +116,8 @@ def roll_back(
     target = rollout.back(where.read())
     with access(partial(connect, context), namespace, settings, smoke_url) as reached:
         open_bundle(target.uri, reached.settings)
-        roll_out(where, target, _smoking(reached, seconds), seconds, say)
+        marked = replace(target, head=head_now(reached.settings))
+        roll_out(where, marked, _smoking(reached, seconds), seconds, say)
 
 
 def _service(name: str, context: str) -> InferenceService:

@@ -45,7 +45,7 @@ class InferenceService:
             return service
 
     def apply(self, target: RolloutTarget) -> dict[str, Any]:
-        """Take ownership of the two fields of a roll-out, and change no other; returns the changed object.
+        """Take ownership of the fields of a roll-out, and change no other; returns the changed object.
 
         Raises
         ------

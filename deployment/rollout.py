@@ -1,8 +1,8 @@
 """Decides which bundle a service on a cluster should have, and whether it has it; makes no calls.
 
-An InferenceService is the dict that the Kubernetes API sends. The roll-out owns two of its fields: the bundle's URI,
-and an annotation with the URIs before it, the latest last. A rollback returns to the last of them and removes it from
-the annotation. So no rollback ever leads to a bundle that was rolled back itself.
+An InferenceService is the dict that the Kubernetes API sends. The roll-out owns three of its fields: the bundle's URI,
+an annotation with the URIs before it, the latest last, and one with the end of the ledger. A rollback returns to the
+last of the URIs and removes it from the annotation. So no rollback ever leads to a bundle that was rolled back itself.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from offers.errors import ServiceError
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
-PREVIOUS = "offers/previous-bundle"
+PREVIOUS, HEAD = "offers/previous-bundle", "offers/ledger-head"
 MANAGER = "offers-rollout"
 REMEMBERED = 10
 """Bundles before the present one that a service can return to."""
@@ -32,17 +32,22 @@ _REFUSED = "FailedCreate"
 
 @dataclass(frozen=True)
 class RolloutTarget:
-    """URI of the bundle that a service should have, and URIs of those before it, the latest last."""
+    """URI of the bundle that a service should have, and URIs of those before it, the latest last.
+
+    `head` is the end of the ledger when the bundle was deployed; whoever verifies the ledger finds it there.
+    """
 
     uri: str
     previous: tuple[str, ...] = ()
+    head: str = ""
 
     def body(self, namespace: str, name: str) -> dict[str, Any]:
         """Build the fields to apply, and no others."""
+        annotations = {PREVIOUS: " ".join(self.previous)} | ({HEAD: self.head} if self.head else {})
         return {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "InferenceService",
-            "metadata": {"name": name, "namespace": namespace, "annotations": {PREVIOUS: " ".join(self.previous)}},
+            "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
             "spec": {"predictor": {"model": {"storageUri": self.uri}}},
         }
 
@@ -51,7 +56,8 @@ def present(service: Mapping[str, Any]) -> RolloutTarget:
     """Read a service's present target; the URI is empty before its first bundle."""
     model = service.get("spec", {}).get("predictor", {}).get("model", {})
     annotations = service.get("metadata", {}).get("annotations") or {}
-    return RolloutTarget(str(model.get("storageUri") or ""), tuple(str(annotations.get(PREVIOUS, "")).split()))
+    previous = tuple(str(annotations.get(PREVIOUS, "")).split())
+    return RolloutTarget(str(model.get("storageUri") or ""), previous, str(annotations.get(HEAD, "")))
 
 
 def keeps(before: object, after: object) -> bool:

@@ -76,10 +76,12 @@ class ClusterRuns:
     ----------
     settings : with the address of Kubeflow Pipelines, and of the store where it keeps what steps have said
     arguments : of both pipelines; `publish` is where a bundle that passed is stored
+    ended : called with the end of each run that `settle` has written into the journal
     """
 
     settings: Settings
     arguments: Mapping[str, Any]
+    ended: Ended = lambda run, succeeded, bundle, note: None
 
     def __call__(self, request: Request, run: str) -> None:
         """Submit a run; an existing run of this name is left alone."""
@@ -96,12 +98,14 @@ class ClusterRuns:
                 continue
             if run.state == "succeeded":
                 bundle = self._last_words(run, "package").removeprefix("bundle ")
-                journal.ended(name, True, _published(self.arguments, bundle) if bundle else "")
+                end = (True, _published(self.arguments, bundle) if bundle else "", "")
             elif run.state == "refused":
                 note = f"the gate refused the new model; the present one stays; {self._last_words(run, 'gate')}"
-                journal.ended(name, True, note=note.rstrip("; "))
+                end = (True, "", note.rstrip("; "))
             else:
-                journal.ended(name, False, note=self._why(run), lost=bool(run.lost_at))
+                end = (False, "", self._why(run))
+            journal.ended(name, *end, lost=bool(run.lost_at) and not end[0])
+            self.ended(name, *end)
 
     def _why(self, run: ClusterRun) -> str:
         if run.state == "stopped":

@@ -5,9 +5,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from offers.errors import StorageError
+from offers.errors import LedgerError, OffersError, StorageError
 from offers.governance.keys import Signer, new_key, read_key
-from offers.governance.ledger import Ledger, enrol
+from offers.governance.ledger import Ledger, enrol, stored_head
 from offers.settings import Settings
 from offers.store.store import Store, open_store
 
@@ -20,6 +20,14 @@ def governed_store(settings: Settings) -> Store:
 def open_ledger(settings: Settings) -> Ledger:
     """Open the ledger for reading."""
     return Ledger(governed_store(settings))
+
+
+def head_now(settings: Settings) -> str:
+    """Write the end of the ledger as text, for a place that is kept elsewhere; empty where none can be read."""
+    try:
+        return str(stored_head(governed_store(settings)) or "")
+    except OffersError:
+        return ""
 
 
 def open_to_write(settings: Settings, key: Path | None = None) -> tuple[Ledger, Signer]:
@@ -38,6 +46,19 @@ def open_to_write(settings: Settings, key: Path | None = None) -> tuple[Ledger, 
     if ledger.head is None:
         enrol(ledger, signer, ("admin", "trainer", "approver", "operator"))
     return ledger, signer
+
+
+def open_as_member(settings: Settings) -> tuple[Ledger, Signer]:
+    """Open the ledger and the settings' key for a service, which never begins a ledger: its key was added by an admin.
+
+    Raises
+    ------
+    LedgerError
+        the settings name no key, or the file holds none
+    """
+    if settings.key is None:
+        raise LedgerError("expected OFFERS_KEY to name the file of this service's key, and it is empty")
+    return open_ledger(settings), read_key(settings.key)
 
 
 def _signer(key: Path | None, home: Path) -> Signer:

@@ -62,6 +62,16 @@ class ReleaseMade(Record):
     terms: ApprovalTerms
 
 
+class CatalogueChanged(Record):
+    """A new release has another catalogue than the contract's releases before; the digests are those of the files."""
+
+    kind: Literal["catalogue changed"] = "catalogue changed"
+    contract: str
+    catalogue: str
+    before: Digest
+    after: Digest
+
+
 class Approved(Record):
     """A person has seen the evidence and approves a release; the approval lapses at `until`."""
 
@@ -160,6 +170,7 @@ Act = (
     | KeyWithdrawn
     | GateJudged
     | ReleaseMade
+    | CatalogueChanged
     | Approved
     | Rejected
     | Promoting
@@ -177,6 +188,7 @@ WHO: dict[str, tuple[Role, ...]] = {
     "key withdrawn": ("admin",),
     "gate": ("trainer",),
     "release made": ("trainer", "operator"),
+    "catalogue changed": ("trainer", "operator"),
     "approved": ("approver",),
     "rejected": ("approver",),
     "promoting": ("operator",),

@@ -10,7 +10,7 @@ from threading import RLock
 from offers.errors import LedgerError
 from offers.governance import rules
 from offers.governance.chain import Chain, Problem, signed
-from offers.governance.entries import FIRST, Act, Entry, Head, KeyAdded, Role
+from offers.governance.entries import FIRST, Act, Entry, Head, KeyAdded, Role, digest_of
 from offers.governance.keys import Signer
 from offers.governance.state import State
 from offers.store.store import Store
@@ -116,6 +116,15 @@ def enrol(ledger: Ledger, signer: Signer, roles: tuple[Role, ...]) -> None:
 def key_of(number: int) -> str:
     """Name the object of an entry."""
     return f"{_PREFIX}{number:09}.json"
+
+
+def stored_head(store: Store) -> Head | None:
+    """Read the end of a ledger as it is stored, without verifying anything; None where there is no ledger."""
+    keys = [key for key in store.keys(_PREFIX) if _KEY.fullmatch(key)]
+    if not keys:
+        return None
+    last = max(keys)
+    return Head(number=int(last[len(_PREFIX) :].removesuffix(".json")), digest=digest_of(store.read_bytes(last)))
 
 
 def stored(store: Store, start: int = 0) -> list[tuple[int, bytes | None]]:

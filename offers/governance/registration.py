@@ -2,7 +2,7 @@
 
 from offers.bundle.bundle import Bundle
 from offers.contract.sections import ApprovalSettings
-from offers.governance.entries import Act, ApprovalTerms, DataRead, Entry, GateJudged, ReleaseMade
+from offers.governance.entries import Act, ApprovalTerms, CatalogueChanged, DataRead, Entry, GateJudged, ReleaseMade
 from offers.governance.keys import Signer
 from offers.governance.ledger import Ledger
 from offers.governance.release import OpenRelease, store_release
@@ -12,7 +12,7 @@ _EVIDENCE = ("gate.json", "metrics.json", "model-card.md")
 
 
 def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
-    """Store a release, and write data, verdict and release into the ledger, unless the entries exist already.
+    """Store a release, and write data, verdict, catalogue and release into the ledger, unless they are there already.
 
     Returns
     -------
@@ -33,11 +33,19 @@ def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
     def judged(state: State) -> Act | None:
         return None if bundle.name in state.gates else verdict_of(bundle)
 
+    def changed(state: State) -> Act | None:
+        before, after = state.catalogues.get(bundle.contract.name), release.manifest.files["catalogue.yaml"]
+        if before is None or before == after or release.name in state.releases:
+            return None
+        name = release.manifest.catalogue
+        return CatalogueChanged(contract=bundle.contract.name, catalogue=name, before=before, after=after)
+
     def made(state: State) -> Act | None:
         return None if release.name in state.releases else _made(release)
 
     ledger.write(signer, read)
     ledger.write(signer, judged)
+    ledger.write(signer, changed)
     ledger.write(signer, made)
     return release.name
 

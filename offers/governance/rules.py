@@ -7,6 +7,7 @@ from offers.errors import LedgerError
 from offers.governance.entries import (
     WHO,
     Approved,
+    CatalogueChanged,
     Entry,
     KeyAdded,
     KeyWithdrawn,
@@ -40,6 +41,9 @@ def _problems(state: State, entry: Entry) -> Iterator[str]:
             yield from _withdrawal_problems(state, act)
         case ReleaseMade():
             yield from _making_problems(state, act)
+        case CatalogueChanged():
+            if act.before == act.after or state.catalogues.get(act.contract) != act.before:
+                yield f"catalogue {act.catalogue} replaces none of contract {act.contract} that the ledger knows"
         case Approved() | Rejected():
             yield from _judging_problems(state, entry, act)
         case Promoting():

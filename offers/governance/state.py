@@ -9,6 +9,7 @@ from typing import Literal
 from offers.errors import LedgerError
 from offers.governance.entries import (
     Approved,
+    CatalogueChanged,
     Entry,
     GateJudged,
     KeyAdded,
@@ -99,6 +100,7 @@ class State:
     releases : by name, in the order in which they were made
     lines : by contract
     gates : by bundle
+    catalogues : SHA-256 of the newest catalogue of each contract
     last : the last entry
     """
 
@@ -107,13 +109,14 @@ class State:
         self.releases: dict[str, Release] = {}
         self.lines: dict[str, Line] = {}
         self.gates: dict[str, Gate] = {}
+        self.catalogues: dict[str, str] = {}
         self.last: Entry | None = None
 
     def copy(self) -> "State":
         """Copy the state, so that the copy grows independently; the values are frozen, so they are shared."""
         other = State()
         other.keys, other.releases, other.lines = dict(self.keys), dict(self.releases), dict(self.lines)
-        other.gates, other.last = dict(self.gates), self.last
+        other.gates, other.catalogues, other.last = dict(self.gates), dict(self.catalogues), self.last
         return other
 
     def champion(self, contract: str) -> Release | None:
@@ -183,6 +186,10 @@ class State:
             case ReleaseMade() as act:
                 makers = self.gates[act.bundle].trainers | {entry.actor}
                 self.releases[act.release] = Release(act, entry.number, entry.at, makers)
+                if "catalogue.yaml" in act.evidence:
+                    self.catalogues[act.contract] = act.evidence["catalogue.yaml"]
+            case CatalogueChanged() as act:
+                self.catalogues[act.contract] = act.after
             case Approved() as act:
                 self._approve(Approval(entry.actor, entry.at, act))
             case Rejected() as act:

@@ -144,15 +144,27 @@ def evaluate(
 
 
 def gate(
-    contract_text: str, gold: Path, model: Path, result: Path, verdict: Path, page: Path, say: Say = print
+    contract_text: str,
+    gold: Path,
+    model: Path,
+    result: Path,
+    verdict: Path,
+    page: Path,
+    settings: Settings,
+    say: Say = print,
 ) -> GateVerdict:
-    """Judge the figures by the contract's rules, and write the run's report, whether they pass or not."""
+    """Judge the figures by the contract's rules, and write the run's report, whether they pass or not.
+
+    The report tells the end of the ledger at this moment, which later proves that nobody has rewritten it.
+    """
+    from offers.governance.access import head_now
     from offers.reports import training as report
 
     contract, evaluated = contracts.load(contract_text), files.read(result, EVALUATION, Evaluation)
     decision = gates.decide_update(evaluated, contract) if _lineage(model) else gates.decide(evaluated, contract)
     verdict.write_text(decision.model_dump_json(indent=1) + "\n", "utf-8")
-    facts = _facts(_origin(gold, model))
+    head = head_now(settings)
+    facts = _facts(_origin(gold, model)) | ({"Ledger": head} if head else {})
     predictions = pd.read_parquet(result / PREDICTIONS)
     page.write_text(report.training_report(contract, evaluated, predictions, decision, facts), "utf-8")
     failures = [rule.rule for rule in decision.rules if rule.passed is False]

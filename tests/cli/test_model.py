@@ -1,5 +1,6 @@
 """offers model, key and audit, as they are typed: from a bundle to a champion, back, and what the ledger proves."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def test_a_bundle_becomes_champion_and_a_catalogue_is_rolled_back(
     second = done("model", "add", shop_run.bundle, "--catalogue", dearer).strip()
     assert first != second
     assert done("model", "add", shop_run.bundle, "--catalogue", catalogue).strip() == first
+    kinds = [json.loads(line)["act"]["kind"] for line in done("audit", "log").splitlines()]
+    assert kinds[-3:] == ["release made", "catalogue changed", "release made"]
     code, _, err = offers("model", "promote", first)
     assert (code, err) == (2, f"offers: release {first} can't be promoted: it is approved by 0 of 2 people\n")
     code, _, err = offers("model", "approve", first)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,15 @@ def test_a_service_moves_to_a_bundle_and_keeps_what_is_not_ours(
         "f:metadata": {"f:annotations": {f"f:{rollout.PREVIOUS}": {}}},
         "f:spec": {"f:predictor": {"f:model": {"f:storageUri": {}}}},
     }
+
+
+def test_the_end_of_the_ledger_stands_beside_the_bundle(double: KubernetesDouble, service: InferenceService) -> None:
+    head = f"41:{'a' * 64}"
+    roll_out(service, replace(rollout.forward(service.read(), NEW), head=head), fine, 5)
+    found = double.services["offers"]
+    assert found["metadata"]["annotations"][rollout.HEAD] == head
+    assert rollout.present(found) == rollout.RolloutTarget(NEW, (OLD,), head)
+    assert rollout.forward(found, NEW) == rollout.present(found)
 
 
 def test_definitions_that_would_drop_the_rest_of_the_spec_change_nothing(

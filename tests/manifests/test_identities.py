@@ -19,12 +19,12 @@ IDENTITIES = ROOT / "manifests" / "object-store" / "identities.json"
 POLICIES = ROOT / "manifests" / "overlays" / "aws" / "policies"
 WRITES = {
     "serving": {"scored", "decisions", "outcomes"},
-    "retraining-trigger": {"journal"},
+    "retraining-trigger": {"journal", "ledger"},
     "pipeline": {"bundles", "releases", "ledger", "monitoring", "routing"},
 }
 READS = {
     "serving": {"bundles", "releases", "routing"},
-    "retraining-trigger": {"bundles", "releases", "ledger"},
+    "retraining-trigger": {"bundles", "releases"},
     "pipeline": {"scored", "decisions", "outcomes", "journal"},
 }
 PREFIXES = sorted(set.union(*WRITES.values(), *READS.values()))

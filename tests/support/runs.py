@@ -81,7 +81,8 @@ def train_file(directory: Path, text: str, csv: Path | str, parent: str = "") ->
     else:
         training.train(text, run.gold, run.model, 0, 0, settings, said.append)
     training.evaluate(text, run.gold, run.model, parent, run.result, settings, said.append)
-    training.gate(text, run.gold, run.model, run.result, run.verdict, directory / "report.html", said.append)
+    page = directory / "report.html"
+    training.gate(text, run.gold, run.model, run.result, run.verdict, page, settings, said.append)
     run.package(directory / "bundles")
     return run
 

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from offers.errors import LedgerError, StorageError
+from offers.governance.access import head_now, open_as_member
 from offers.governance.chain import signed
 from offers.governance.entries import GateJudged, KeyAdded, KeyWithdrawn, digest_of
-from offers.governance.ledger import Ledger, enrol, key_of
+from offers.governance.keys import new_key
+from offers.governance.ledger import Ledger, enrol, key_of, stored_head
+from offers.settings import Settings
 from offers.store.directory import DirectoryStore
 from tests.support.ledgers import NOON, Bank, Clock, key_added, signer
 
@@ -30,6 +33,21 @@ def test_an_empty_ledger_has_no_head(tmp_path: Path) -> None:
     ledger = Ledger(DirectoryStore(tmp_path))
     assert ledger.head is None
     assert ledger.entries() == []
+
+
+def test_the_end_is_read_without_the_rest(bank: Bank, tmp_path: Path) -> None:
+    assert stored_head(bank.store) == bank.ledger.head
+    assert head_now(Settings(home=tmp_path)) == str(bank.ledger.head)
+    assert head_now(Settings(home=tmp_path / "nowhere")) == ""
+    assert head_now(Settings(ledger="ftp://nowhere")) == ""
+
+
+def test_a_member_never_begins_a_ledger(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem")
+    ledger, me = open_as_member(Settings(home=tmp_path, ledger=str(tmp_path / "store"), key=tmp_path / "key.pem"))
+    with pytest.raises(LedgerError, match="expected the first entry to add the key that signs it"):
+        ledger.write(me, lambda state: gate())
+    assert ledger.head is None
 
 
 def test_the_first_to_come_is_the_admin_and_nobody_after(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from offers.governance import approval
 from offers.governance.entries import (
     Act,
     Approved,
+    CatalogueChanged,
     GateJudged,
     Promoted,
     Promoting,
@@ -219,3 +220,17 @@ def test_the_state_is_a_function_of_the_entries(bank: Bank) -> None:
     bank.champion(2)
     one, other = state_of(bank.ledger.entries()), bank.ledger.state()
     assert vars(one) == vars(other)
+
+
+def test_a_catalogue_changes_only_from_what_the_ledger_knows(bank: Bank) -> None:
+    first, second = "1" * 64, "2" * 64
+    change = CatalogueChanged(contract="shop", catalogue="dearer-2", before=first, after=second)
+    refused(bank, "trainer", change, "catalogue dearer-2 replaces none of contract shop that the ledger knows")
+    bank.made(1)
+    made = next(entry.act for entry in bank.ledger.entries() if isinstance(entry.act, ReleaseMade))
+    update = {"release": "shop-release-x", "evidence": {"catalogue.yaml": first}}
+    bank.write("trainer", made.model_copy(update=update))
+    refused(bank, "ann", change, "ann has no role trainer or operator")
+    bank.write("olga", change)
+    assert bank.ledger.state().catalogues == {"shop": second}
+    refused(bank, "olga", change, "replaces none")
