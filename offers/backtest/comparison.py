@@ -36,7 +36,7 @@ from offers.drift import statistics as drift
 from offers.errors import DataError
 from offers.evaluation import gate, metrics
 from offers.files import os_errors
-from offers.model import design, layer
+from offers.model import calibrator, design, layer
 from offers.model import encoder as features
 from offers.model import propensity as model
 from offers.monitoring import promise
@@ -48,6 +48,7 @@ SPAN = 1000
 _CODE: tuple[ModuleType, ...] = (
     baselines,
     calibration,
+    calibrator,
     clock,
     dataset,
     design,

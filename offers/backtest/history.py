@@ -23,9 +23,10 @@ from offers.data.dataset import Dataset, origin
 from offers.drift.examination import MIX_SEED, at_reference_offers
 from offers.drift.reference import SCORE, Known, Reference, Watch, WatchedColumn, watched_columns
 from offers.model import layer as layer_module
+from offers.model.calibrator import Platt
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
-from offers.model.propensity import Calibrator, PropensityModel, margins
+from offers.model.propensity import PropensityModel, margins
 from offers.training.calibration import calibrate, calibration_edges
 from offers.training.dynamics import first_layer
 from offers.training.learners import BoostedTrees, Margin, out_of_time_margins
@@ -77,8 +78,8 @@ class History:
     def _train(self, rows: int, learns: bool, lag: int) -> PropensityModel:
         contract, labels = self.contract, self.dataset.labels[:rows]
         if learns and contract.learns:
-            return PropensityModel(self.encoder, self._booster(rows), Calibrator(), self._layer(rows, lag))
-        edges = calibration_edges(rows, contract.evaluation.refit_every, contract.calibration.rows)
+            return PropensityModel(self.encoder, self._booster(rows), Platt(), self._layer(rows, lag))
+        edges = calibration_edges(rows, contract.evaluation.refit_every, contract.calibration)
         margin = out_of_time_margins(self.learner, self.matrix[:rows], labels, edges, workers=1)
         calibrator = calibrate(margin, labels, contract.calibration)
         return PropensityModel(self.encoder, self._booster(rows), calibrator)
@@ -93,7 +94,7 @@ class History:
         contract = self.contract
         if learns and contract.learns:
             return 1
-        return 1 + len(calibration_edges(rows, contract.evaluation.refit_every, contract.calibration.rows))
+        return 1 + len(calibration_edges(rows, contract.evaluation.refit_every, contract.calibration))
 
     def _booster(self, rows: int) -> xgb.Booster:
         return self.learner.booster(self.matrix[:rows], self.dataset.labels[:rows])

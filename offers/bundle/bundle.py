@@ -25,9 +25,10 @@ from offers.errors import BundleError, ContractError
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict
 from offers.files import sha256_of
+from offers.model.calibrator import Calibrator
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
-from offers.model.propensity import Calibrator, PropensityModel
+from offers.model.propensity import PropensityModel
 from offers.record import Record
 
 MANIFEST, LAYER = "manifest.json", "layer.json"
@@ -230,7 +231,7 @@ def show(bundle: Bundle) -> dict[str, Any]:
         "parameters": ", ".join(f"{key} {value}" for key, value in parameters.model.model_dump().items()),
         "seed": str(parameters.seed),
         "search trials": str(parameters.trials),
-        "calibration": f"slope {bundle.model.calibrator.slope}, intercept {bundle.model.calibrator.intercept}",
+        "calibration": str(bundle.model.calibrator),
         "layer": str(bundle.model.layer) if bundle.model.layer else "none",
         "libraries": ", ".join(f"{name} {version}" for name, version in bundle.manifest.libraries.items()),
         "git commit": bundle.manifest.git_commit,

@@ -89,11 +89,13 @@ class EvaluationSettings(Section):
 
 
 class Calibration(Section):
-    """Platt scaling, fitted on margins of the newest `rows` rows, which the scoring fit had not seen.
+    """How margins become probabilities, fitted on the newest `rows` rows, which the scoring fit had not seen.
 
+    `method` names the calibrator; `auto` chooses the simplest that is not clearly worse than others on held-out rows.
     `prior` is the weight, in rows, of the belief that the margins are calibrated already.
     """
 
+    method: Literal["auto", "none", "platt", "beta", "isotonic"] = "auto"
     rows: Annotated[int, Field(ge=200)] = 2000
     prior: Annotated[float, Field(ge=0)] = 50
 

@@ -120,6 +120,11 @@ CONTRACT: dict[str, dict[str, str]] = {
         "newest_rows": "limits training to the newest rows",
     },
     "Calibration": {
+        "method": (
+            "`platt` scaling (slope and intercept), `beta` calibration (Kull et al. 2017, a slope on either side), "
+            "`isotonic` regression, `none`, or `auto`: the simplest whose log-loss on rows that it was not fitted on "
+            "is within two standard errors of the lowest"
+        ),
         "rows": "newest rows that the calibrator learns from",
         "prior": "weight, in rows, of the belief that nothing needs correcting",
     },

@@ -57,7 +57,7 @@ def rolling_propensity(
     first = origin(contract, n_rows)
     start = first + alignment % step - (step if alignment % step else 0)
     edges = list(range(start, n_rows, step))
-    earlier = [] if contract.learns else calibration_edges(start, step, contract.calibration.rows)
+    earlier = [] if contract.learns else calibration_edges(start, step, contract.calibration)
 
     def report(n: int, total: int) -> None:
         progress(f"refit {n} of {total}")
@@ -82,9 +82,8 @@ def folded_propensity(
     for number in range(contract.evaluation.folds):
         here = fold == number
         others = np.where(here, np.nan, margin)
-        propensity[here] = calibrate(others, labels, contract.calibration.model_copy(update={"rows": len(labels)}))(
-            margin[here]
-        )
+        settings = contract.calibration.model_copy(update={"rows": len(labels)})
+        propensity[here] = calibrate(others, labels, settings, ordered=False)(margin[here])
     return propensity
 
 

@@ -1,8 +1,7 @@
 """The model that training makes and serving uses: encoder, booster, calibrator and layer."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 import xgboost as xgb
 from scipy.special import expit
 
-from offers.errors import BundleError
+from offers.model.calibrator import Calibrator
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
 
@@ -20,38 +19,6 @@ SCORING_BLOCK = 65_536
 def margins(booster: xgb.Booster, matrix: np.ndarray) -> np.ndarray:
     """Compute the log-odds of encoded rows, shape (n,), float32."""
     return np.asarray(booster.inplace_predict(matrix, predict_type="margin"))
-
-
-@dataclass(frozen=True)
-class Calibrator:
-    """Platt scaling: P = 1 / (1 + exp(-(slope * margin + intercept))), after Platt (1999)."""
-
-    slope: float = 1.0
-    intercept: float = 0.0
-
-    def __call__(self, margin: np.ndarray) -> np.ndarray:
-        """Turn log-odds, shape (n,), into propensities in (0, 1), float64."""
-        return np.asarray(expit(self.log_odds(margin)))
-
-    def log_odds(self, margin: np.ndarray) -> np.ndarray:
-        """Calibrate the trees' log-odds, shape (n,), float64."""
-        return self.slope * margin.astype(np.float64) + self.intercept
-
-    def to_json(self) -> str:
-        return json.dumps({"method": "platt", **asdict(self)}, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "Calibrator":
-        try:
-            content = json.loads(text)
-            method, slope, intercept = content["method"], float(content["slope"]), float(content["intercept"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise BundleError(f"the calibrator is not one that this version writes: {error!r}") from None
-        if method != "platt":
-            raise BundleError(
-                f"the calibrator is not one that this version writes: expected method platt, got {method!r}"
-            )
-        return cls(slope, intercept)
 
 
 @dataclass(frozen=True)
@@ -108,8 +75,7 @@ class PropensityModel:
         """
         matrix, types = self.encoder.encode(rows), self.encoder.feature_types
         data = xgb.DMatrix(matrix, feature_types=types, enable_categorical=True, nthread=1)
-        parts = self.calibrator.slope * self.booster.predict(data, pred_contribs=True).astype(np.float64)
-        parts[:, -1] += self.calibrator.intercept
+        parts = self.calibrator.contributions(self.booster.predict(data, pred_contribs=True))
         if self.layer is None:
             return np.asarray(parts)
         features, level = self.layer.parts(matrix)

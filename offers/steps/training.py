@@ -74,9 +74,7 @@ def train(
     fitted = learners.train(contract, model_settings, matrix, dataset.labels, seed)
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, Parameters(model=model_settings, seed=seed, trials=trials))
-    calibrator = fitted.calibrator
-    calibration = f"calibration slope {calibrator.slope:.3f}, intercept {calibrator.intercept:+.3f}"
-    beside = f"layer: {fitted.layer}" if fitted.layer else calibration
+    beside = f"layer: {fitted.layer}" if fitted.layer else f"calibration: {fitted.calibrator}"
     say(f"{counted(model_settings.trees, 'tree')}; {beside}")
 
 

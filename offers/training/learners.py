@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -18,8 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from offers.contract.contract import Contract
 from offers.contract.sections import ModelSettings
+from offers.model.calibrator import Platt
 from offers.model.encoder import Encoder
-from offers.model.propensity import Calibrator, PropensityModel, margins
+from offers.model.propensity import PropensityModel, margins
 from offers.training.calibration import calibrate, calibration_edges
 from offers.training.dynamics import first_layer
 
@@ -121,7 +123,7 @@ def out_of_time_margins(
         NaN before the first edge
     """
     margin = np.full(len(labels), np.nan)
-    spans = list(zip(edges, [*edges[1:], len(labels)], strict=True))
+    spans = list(pairwise([*edges, len(labels)]))
 
     def score(span: tuple[int, int]) -> None:
         start, end = span
@@ -162,13 +164,13 @@ def train(
     """
     encoder = Encoder.of(contract)
     learner = BoostedTrees(settings, tuple(encoder.feature_types), seed)
-    if contract.learns:
-        layer = first_layer(contract, matrix, labels)
-        return PropensityModel(encoder, learner.booster(matrix, labels), Calibrator(), layer)
+    layer = first_layer(contract, matrix, labels)
+    if layer is not None or contract.calibration.method == "none":
+        return PropensityModel(encoder, learner.booster(matrix, labels), Platt(), layer)
     if contract.time is not None:
-        edges = calibration_edges(len(labels), contract.evaluation.refit_every, contract.calibration.rows)
+        edges = calibration_edges(len(labels), contract.evaluation.refit_every, contract.calibration)
         margin = out_of_time_margins(learner, matrix, labels, edges)
     else:
         margin, _ = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed)
-    calibrator = calibrate(margin, labels, contract.calibration)
+    calibrator = calibrate(margin, labels, contract.calibration, ordered=contract.time is not None)
     return PropensityModel(encoder, learner.booster(matrix, labels), calibrator)

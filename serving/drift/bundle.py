@@ -11,9 +11,10 @@ import xgboost as xgb
 
 from offers.drift.examination import Reference
 from offers.errors import BundleError
+from offers.model.calibrator import Calibrator
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
-from offers.model.propensity import Calibrator, PropensityModel
+from offers.model.propensity import PropensityModel
 
 _TOLERANCE = 1e-6
 

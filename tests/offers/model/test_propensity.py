@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -7,20 +6,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from offers.contract.contract import Contract
-from offers.contract.sections import Calibration, ModelSettings
+from offers.contract.sections import ModelSettings
 from offers.data.dataset import origin
 from offers.data.validation import validate
-from offers.errors import BundleError
 from offers.evaluation.refits import rolling_propensity
 from offers.model import propensity as model
+from offers.model.calibrator import Platt
 from offers.model.encoder import Encoder
-from offers.model.propensity import Calibrator, margins
-from offers.training.calibration import calibrate, calibration_edges, fit_calibrator
+from offers.model.propensity import margins
+from offers.training.calibration import calibrate
 from offers.training.learners import BoostedTrees, Logistic, out_of_fold_margins, out_of_time_margins, train
 
 Encoded = tuple[pd.DataFrame, np.ndarray, np.ndarray]
@@ -47,119 +44,9 @@ def shop(shop_contract: Contract, shop_rows: Callable[..., pd.DataFrame]) -> Enc
 
 
 def plain(contract: Contract) -> Contract:
-    """The contract without a layer, whose trees are calibrated."""
-    return contract.model_copy(update={"dynamics": contract.dynamics.model_copy(update={"share": 0})})
-
-
-def test_calibrator_recovers_slope_and_intercept() -> None:
-    generator = np.random.default_rng(0)
-    margin = generator.normal(-1, 1.5, 200_000)
-    labels = generator.random(len(margin)) < expit(0.6 * margin - 0.4)
-    found = fit_calibrator(margin, labels, prior=0)
-    assert found.slope == pytest.approx(0.6, abs=0.02)
-    assert found.intercept == pytest.approx(-0.4, abs=0.02)
-
-
-def test_calibrator_is_logistic_regression_on_the_margin() -> None:
-    generator = np.random.default_rng(1)
-    margin = generator.normal(0, 2, 3000)
-    labels = (generator.random(3000) < expit(1.4 * margin + 0.7)).astype(int)
-    found = fit_calibrator(margin.astype(np.float32), labels, prior=0)
-    other = LogisticRegression(C=np.inf, tol=1e-8).fit(margin[:, None], labels)
-    assert found.slope == pytest.approx(other.coef_[0, 0], abs=2e-3)
-    assert found.intercept == pytest.approx(other.intercept_[0], abs=2e-3)
-
-
-def test_prior_is_the_penalty_it_says() -> None:
-    generator = np.random.default_rng(2)
-    margin = generator.normal(0, 1, 300)
-    labels = (generator.random(300) < expit(0.3 * margin + 1)).astype(int)
-
-    def loss(weights: np.ndarray) -> float:
-        propensity = expit(weights[0] * margin + weights[1])
-        # 40 rows like these whose labels agree with the margins: their Fisher information at slope 1, intercept 0.
-        chance = expit(margin)
-        change = (weights[0] - 1) * margin + weights[1]
-        penalty = 40 * np.mean(chance * (1 - chance) * change**2) / 2
-        return penalty - np.log(np.where(labels == 1, propensity, 1 - propensity)).sum()
-
-    expected = minimize(loss, [0.5, 0.5], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9}).x
-    found = fit_calibrator(margin, labels, prior=40)
-    assert (found.slope, found.intercept) == pytest.approx(tuple(expected), abs=1e-3)
-
-
-def test_strong_belief_leaves_the_margins_as_they_are() -> None:
-    margin = np.linspace(-3, 3, 500)
-    assert fit_calibrator(margin, margin < 0, prior=1e12) == Calibrator(1.0, 0.0)
-
-
-def test_calibrator_of_no_rows_changes_nothing() -> None:
-    assert fit_calibrator(np.zeros(0), np.zeros(0), prior=0) == Calibrator()
-
-
-def test_calibrator_with_one_outcome_stays_finite() -> None:
-    found = fit_calibrator(np.linspace(-2, 0, 100), np.zeros(100), prior=50)
-    assert 0 < found.slope < 5
-    assert -5 < found.intercept < 0
-
-
-def test_propensity_is_the_logistic_of_slope_and_intercept() -> None:
-    calibrator = Calibrator(0.5, -1.0)
-    margin = np.array([-800.0, -2.0, 0.0, 2.0, 800.0], np.float32)
-    found = calibrator(margin)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, [0, 1 / (1 + np.exp(2)), 1 / (1 + np.exp(1)), 0.5, 1], atol=1e-15)
-
-
-def test_calibrator_json_round_trip() -> None:
-    calibrator = fit_calibrator(np.linspace(-2, 2, 400), np.arange(400) % 3 == 0, prior=10)
-    assert Calibrator.from_json(calibrator.to_json()) == calibrator
-    assert set(json.loads(calibrator.to_json())) == {"method", "slope", "intercept"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "3",
-        "[]",
-        "null",
-        "{}",
-        '{"method": "platt"}',
-        '{"method": "platt", "slope": "steep", "intercept": 0}',
-        '{"method": "platt", "slope": null, "intercept": 0}',
-        '{"method": "isotonic", "slope": 1, "intercept": 0}',
-    ],
-)
-def test_foreign_calibrator_is_refused(text: str) -> None:
-    with pytest.raises(BundleError, match="the calibrator is not one that this version writes"):
-        Calibrator.from_json(text)
-
-
-def test_calibrator_is_fitted_on_the_newest_rows_with_a_margin() -> None:
-    generator = np.random.default_rng(3)
-    margin = generator.normal(size=1000)
-    labels = (generator.random(1000) < expit(2 * margin - 1)).astype(int)
-    margin[:500] = np.nan
-    expected = fit_calibrator(margin[-200:], labels[-200:], prior=5)
-    assert calibrate(margin, labels, Calibration(rows=200, prior=5)) == expected
-    older = labels.copy()
-    older[:800] = 1 - older[:800]
-    assert calibrate(margin, older, Calibration(rows=200, prior=5)) == expected
-    assert calibrate(margin, older, Calibration(rows=900, prior=5)) == fit_calibrator(margin[500:], older[500:], 5)
-
-
-@pytest.mark.parametrize(
-    ("n_rows", "refit_every", "count", "expected"),
-    [
-        (1000, 100, 300, [700, 800, 900]),
-        (1000, 100, 250, [700, 800, 900]),
-        (1030, 500, 2000, [530]),
-        (900, 500, 200, []),
-    ],
-)
-def test_blocks_that_the_calibrator_learns_from(n_rows: int, refit_every: int, count: int, expected: list[Any]) -> None:
-    assert calibration_edges(n_rows, refit_every, count) == expected
+    """The contract without a layer, whose trees are calibrated by Platt scaling."""
+    platt = contract.calibration.model_copy(update={"method": "platt"})
+    return contract.without_layer.model_copy(update={"calibration": platt})
 
 
 @pytest.mark.parametrize("learner", [BoostedTrees(SMALL, KINDS), Logistic(SMALL, KINDS)], ids=["trees", "logistic"])
@@ -226,7 +113,7 @@ def test_rolling_is_what_training_anew_at_each_refit_gives(
     for begin in begins:
         trained = train(shop_contract, chosen, matrix[:begin], labels[:begin], seed=3)
         start, end = max(begin, first), begin + 100
-        assert trained.calibrator != Calibrator()
+        assert trained.calibrator != Platt()
         np.testing.assert_array_equal(rolled[start - first : end - first], trained.propensity(frame.iloc[start:end]))
 
 
@@ -351,5 +238,5 @@ def test_without_time_the_calibrator_learns_from_folds(shop: Encoded, shop_contr
     learner = BoostedTrees(contract.model, tuple(Encoder.of(contract).feature_types), seed=2)
     margin, _ = out_of_fold_margins(learner, matrix, labels, folds=3, seed=2)
     trained = train(contract, contract.model, matrix, labels, seed=2)
-    assert trained.calibrator == fit_calibrator(margin[-300:], labels[-300:], prior=10)
+    assert trained.calibrator == calibrate(margin, labels, contract.calibration, ordered=False)
     assert bytes(trained.booster.save_raw("ubj")) == bytes(learner.booster(matrix, labels).save_raw("ubj"))
