@@ -92,6 +92,22 @@ class ColumnPower(_Result):
     auc: float | None
 
 
+class Dependence(_Result):
+    """The mean propensity at values of a column, and the share of the rows that have such a value.
+
+    The values are `words` of a category or boolean, or `numbers` in rising order; the other tuple is empty. `missing`
+    is the mean propensity without a value; it is None where no row lacks one.
+    """
+
+    column: str
+    words: tuple[str, ...]
+    numbers: tuple[float, ...]
+    propensity: tuple[float, ...]
+    share: tuple[float, ...]
+    missing: float | None
+    missing_share: float
+
+
 class Duel(_Result):
     """Challenger minus the serving model, on the newest matured rows, which none of the scoring models had seen.
 
@@ -117,7 +133,8 @@ class Comparison(_Result):
 class Evaluation(_Result):
     """Everything that the gate, the report and the model card need.
 
-    `random_baseline` is the logistic baseline on the random split, which older versions did not measure.
+    Older versions measured neither `random_baseline`, the logistic baseline on the random split, nor `dependences`,
+    those on the columns that matter most.
     """
 
     contract: str
@@ -133,4 +150,5 @@ class Evaluation(_Result):
     fairness: tuple[Fairness, ...]
     drift: tuple[ColumnDrift, ...]
     columns: tuple[ColumnPower, ...]
+    dependences: tuple[Dependence, ...] = ()
     champion: Comparison | None

@@ -38,7 +38,7 @@ def training_report(
     verdict : None where no gate was asked
     facts : further facts about the run (fingerprint of the data, parameters), shown unchanged at the end
     """
-    from offers.reports import plots
+    from offers.reports import effects, plots
 
     smallest = contract.evaluation.smallest_segment
     return HTML.get_template("training.html").render(
@@ -47,6 +47,7 @@ def training_report(
         curves=plots.curves(predictions, evaluation, contract.evaluation.contact_share),
         over_time=plots.over_time(predictions, smallest),
         months_left_out=plots.left_out(predictions, smallest),
+        effects=effects.effects(evaluation.dependences),
     )
 
 

@@ -124,17 +124,21 @@ def evaluate(
     from offers.bundle import bundle
     from offers.bundle import update as updates
     from offers.evaluation import evaluate as evaluation
+    from offers.evaluation.dependence import dependences
 
     contract, parameters = contracts.load(contract_text), files.read(model, PARAMETERS, Parameters)
     dataset, lineage = read_gold(gold, contract), _lineage(model)
     serving = open_champion(champion, contract, settings) if champion else None
+    fitted = bundle.load_model(model)
     if lineage is not None:
         evaluated, predictions = updates.measure(_parent(lineage, serving), dataset, parameters.seed)
     else:
-        rival, booster = champion_of(serving) if serving else None, bundle.load_model(model).booster
+        rival = champion_of(serving) if serving else None
         evaluated, predictions = evaluation.evaluate(
-            dataset, contract, parameters.model, booster, rival, parameters.seed, say
+            dataset, contract, parameters.model, fitted.booster, rival, parameters.seed, say
         )
+    effects = tuple(dependences(fitted, dataset.frame, contract, evaluated.columns))
+    evaluated = evaluated.model_copy(update={"dependences": effects})
     files.save(result, EVALUATION, evaluated)
     files.save(result, PREDICTIONS, predictions)
     say(f"AUC {evaluated.model.figures.get('auc', 'not measured')}")

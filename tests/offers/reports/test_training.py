@@ -18,6 +18,7 @@ from offers.evaluation.figures import (
     ColumnDrift,
     ColumnPower,
     Comparison,
+    Dependence,
     Evaluation,
     Fairness,
     Figure,
@@ -27,7 +28,7 @@ from offers.evaluation.figures import (
     Window,
 )
 from offers.evaluation.gate import GateVerdict, RuleVerdict
-from offers.reports import plots, tables
+from offers.reports import effects, plots, tables
 from offers.reports import training as report
 
 HOSTILE = "<script>alert('x')</script>|`*"
@@ -50,6 +51,26 @@ evaluation: {windows: 2, smallest_segment: 50}
 gate: [{metric: auc, at_least: 0.6}]
 """
 N_ROWS = 1200
+DEPENDENCES = (
+    Dependence(
+        column="rate",
+        words=(),
+        numbers=(1.5, 2.5, 4.5),
+        propensity=(0.4, 0.2, 0.1),
+        share=(0.5, 0.3, 0.001),
+        missing=0.25,
+        missing_share=0.199,
+    ),
+    Dependence(
+        column="paper",
+        words=("daily", HOSTILE),
+        numbers=(),
+        propensity=(0.2, 0.3),
+        share=(0.9, 0.1),
+        missing=None,
+        missing_share=0,
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +135,7 @@ def evaluation(predictions: pd.DataFrame) -> Evaluation:
             ColumnPower(column="paper", gain_share=0.1, auc=0.77),
             ColumnPower(column="rate", gain_share=0.6, auc=0.5),
         ),
+        dependences=DEPENDENCES,
         champion=None,
     )
 
@@ -353,6 +375,34 @@ def test_columns_are_ranked_by_gain_and_leakage_is_named(page: Page) -> None:
     assert page.says("never shown to the model: talk")
 
 
+def test_a_ceiling_is_suggested_where_a_column_nearly_decides_alone(
+    kiosk: Contract, evaluation: Evaluation, predictions: pd.DataFrame, page: Page
+) -> None:
+    *others, rate = evaluation.columns
+    revealing = evaluation.model_copy(update={"columns": (*others, rate.model_copy(update={"auc": 0.96}))})
+    suggested = Page(report.training_report(kiosk, revealing, predictions, None))
+    assert suggested.says("such as {metric: auc, ceiling: 0.95}")
+    assert not page.says("ceiling: 0.95")
+
+
+def test_directions_stand_beside_how_many_rows_they_rest_on(
+    page: Page, kiosk: Contract, evaluation: Evaluation, predictions: pd.DataFrame
+) -> None:
+    assert page.says("Lowest at 4.5 (10.0%), highest at 1.5 (40.0%). Without a value, in 19.9% of the rows: 25.0%.")
+    labels = [value for _, name, value in page.attributes if name == "aria-label"]
+    assert [label for label in labels if label.startswith("Mean propensity by")] == [
+        "Mean propensity by rate: 1.5 40.0%, 2.5 20.0%, 4.5 10.0%.",
+        f"Mean propensity by paper: daily 20.0%, {HOSTILE} 30.0%.",
+    ]
+    older = evaluation.model_copy(update={"dependences": ()})
+    assert not Page(report.training_report(kiosk, older, predictions, None)).says("Direction of effects")
+
+
+def test_a_hollow_mark_stands_for_few_rows(evaluation: Evaluation) -> None:
+    rate, paper = effects.effects(evaluation.dependences)
+    assert [plot.svg.count("fill-opacity: 0;") for plot in (rate, paper)] == [1, 0]
+
+
 def test_the_page_has_its_sections_in_order(page: Page) -> None:
     headings = re.findall(r'<h2 id="[a-z-]+">(.*?)</h2>', page.html)
     assert re.findall(r'<li><a href="#[a-z-]+">(.*?)</a>', page.html) == headings
@@ -366,6 +416,7 @@ def test_the_page_has_its_sections_in_order(page: Page) -> None:
         "Fairness of the score",
         "Drift between windows",
         "Columns and leakage",
+        "Direction of effects",
         "Facts",
     ]
 
@@ -437,7 +488,7 @@ def test_without_time_order_the_report_says_what_that_means(
     assert len(folded.tables["How good is it, honestly?"][0]) == 3
     assert not {"Window by window", "Watched columns"} & set(folded.tables)
     assert folded.says("no before and after to compare")
-    assert folded.tags["svg"] == 4
+    assert folded.tags["svg"] == 6
 
 
 def test_a_window_with_one_outcome_is_shown_without_figures(
@@ -456,7 +507,8 @@ def test_one_outcome_only_leaves_out_the_curves(
     nothing = scores(silent, "propensity")
     empty = evaluation.model_copy(update={"model": nothing, "baseline": nothing, "windows": ()})
     found = Page(report.training_report(kiosk, empty, silent, None))
-    assert found.tags["svg"] == 0
+    assert not {"Ranking (ROC)", "Calibration (reliability)"} & set(found.text.split("\n"))
+    assert found.tags["svg"] == len(empty.dependences)
     assert found.row("How good is it, honestly?", "AUC")[1] == "–"
 
 
