@@ -94,7 +94,7 @@ def _show(results: "Sequence[ReplayResult]", history: "History") -> None:
 def _history(contract_name: str, source: str, seed: int, boosters: Path) -> "tuple[History, str]":
     from offers.backtest.history import History
     from offers.contract import contract as contracts
-    from offers.data import validation
+    from offers.data import periods, validation
     from offers.data.dataset import Dataset
     from offers.decisions import training_rows
     from offers.settings import Settings
@@ -104,7 +104,7 @@ def _history(contract_name: str, source: str, seed: int, boosters: Path) -> "tup
     result = validation.validate(ingested.frame, contract)
     if result.violations:
         raise validation.broken_contract(contract.name, result.violations)
-    days = validation.days(result.frame, contract)
+    days = periods.days(result.frame, contract)
     return History(contract, Dataset.prepare(result.frame, contract), boosters, seed, days), ingested.origin
 
 

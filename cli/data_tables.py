@@ -8,7 +8,8 @@ from rich.table import Table
 from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
 from offers.contract.values import shown_number
-from offers.data.validation import Violation, periods
+from offers.data.periods import periods
+from offers.data.validation import Violation
 
 
 def violations_table(violations: Sequence[Violation]) -> Table:

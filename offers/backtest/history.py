@@ -46,7 +46,7 @@ class History:
     directory: Path
     seed: int = 0
     days: np.ndarray | None = None
-    """Of each row, where the contract has a time order: see `offers.data.validation.days`."""
+    """Of each row, where the contract has a time order: see `offers.data.periods.days`."""
 
     @cached_property
     def matrix(self) -> np.ndarray:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from offers.contract.column import Role
 from offers.contract.contract import Contract
-from offers.data.validation import PERIOD, periods
+from offers.data.periods import PERIOD, periods
 from offers.errors import DataError
 from offers.model.encoder import Encoder, fingerprint
 

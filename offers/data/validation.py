@@ -9,15 +9,14 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-from offers.contract.column import MONTHS, Column, Role
+from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
 from offers.contract.values import limits, shown_number
 from offers.data import cells
+from offers.data.periods import PERIOD, is_logged, months_of
 from offers.errors import DataError
 from offers.wording import some
 
-PERIOD = "_period"
-"""Column of rows from the decision log: the month of their decision, which counts in place of the time column's."""
 _EXAMPLES = 5
 _LONGEST = 200
 _EMPTY = "a value, not an empty cell"
@@ -115,46 +114,6 @@ def schema(contract: Contract) -> pa.DataFrameSchema:
     )
 
 
-def periods(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
-    """Find the calendar month of each row as 'YYYY-MM'; names of months are followed over the turn of the year.
-
-    Returns
-    -------
-    ndarray of str, shape (n_rows,)
-        'all' for every row where the contract has no time order
-    """
-    if contract.time is None:
-        return np.full(len(frame), "all")
-    column = frame[contract.time.column]
-    if contract[contract.time.column].type == "date":
-        return np.asarray(column.dt.strftime("%Y-%m"), dtype=str)
-    return np.datetime_as_string(_months(frame, contract), unit="M")
-
-
-def days(frame: pd.DataFrame, contract: Contract) -> np.ndarray | None:
-    """Day of each row, counted from 1970-01-01; None where the contract has no time order.
-
-    Where rows have a month and no date, those of a month are spread evenly over its days, in their order: so such a
-    day is right to within a few days where contacts came evenly, and wrong by weeks at most.
-
-    Returns
-    -------
-    ndarray of int, shape (n_rows,), never falling
-    """
-    if contract.time is None:
-        return None
-    column = frame[contract.time.column]
-    if contract[contract.time.column].type == "date":
-        return column.to_numpy().astype("datetime64[D]").astype(int)
-    months = _months(frame, contract)
-    first = months.astype("datetime64[D]").astype(int)
-    lengths = (months + 1).astype("datetime64[D]").astype(int) - first
-    begins = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
-    counts = np.diff(np.r_[begins, len(months)])
-    place = np.arange(len(months)) - np.repeat(begins, counts)
-    return np.asarray(first + place * lengths // np.repeat(counts, counts))
-
-
 def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
     """Yield violations of the time order, where the contract declares one."""
     if contract.time is None or frame.empty:
@@ -165,7 +124,7 @@ def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violati
         if back.size:
             yield _violation(name, "rows in time order, each date at or after the one above", frame[name], back)
         return
-    months, logged = _months(frame, contract), _logged(frame)
+    months, logged = months_of(frame, contract), is_logged(frame)
     back = np.flatnonzero(logged[1:] & (months[1:] < months[:-1])) + 1
     if back.size:
         yield _violation(PERIOD, "decisions from after the history, in time order", frame[PERIOD], back)
@@ -183,31 +142,6 @@ def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violati
                 " ('time.until')"
             )
             yield _violation(name, expected, frame[name], late)
-
-
-def _logged(frame: pd.DataFrame) -> np.ndarray:
-    """Mark the rows that come from the decision log."""
-    return frame[PERIOD].notna().to_numpy() if PERIOD in frame else np.zeros(len(frame), bool)
-
-
-def _months(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
-    """Find the calendar month of each row: the decision's own, or for history the one that the row order implies."""
-    assert contract.time is not None
-    assert contract.time.start is not None
-    logged = _logged(frame)
-    months = np.empty(len(frame), "datetime64[M]")
-    months[~logged] = _wrapped(frame[contract.time.column][~logged], contract.time.start)
-    if logged.any():
-        months[logged] = frame[PERIOD][logged].to_numpy(dtype="datetime64[M]")
-    return months
-
-
-def _wrapped(column: pd.Series, start: str) -> np.ndarray:
-    """Turn names of months into months from `start` on; where a month precedes the one above, a new year begins."""
-    number = column.astype(str).map({month: i for i, month in enumerate(MONTHS)}).to_numpy(dtype=np.int64)
-    wraps = np.cumsum(np.diff(number, prepend=number[:1]) < 0)
-    year = np.datetime64(start[:4], "Y").astype("datetime64[M]")
-    return np.asarray(year + number + 12 * wraps)
 
 
 def _good_number(column: Column) -> int | float:

@@ -12,8 +12,8 @@ from offers.contract.contract import Contract
 from offers.data import sources
 from offers.data.cells import words
 from offers.data.csv_writer import texts
+from offers.data.periods import PERIOD
 from offers.data.sources import Ingested
-from offers.data.validation import PERIOD
 from offers.errors import DataError
 from offers.settings import Settings
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.data.cells import DATE
-from offers.data.validation import Violation, broken_contract, days, periods, validate
+from offers.data.periods import days, periods
+from offers.data.validation import Violation, broken_contract, validate
 
 
 @pytest.fixture

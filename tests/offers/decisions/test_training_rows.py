@@ -10,7 +10,8 @@ import pytest
 from offers.bundle import bundle as bundles
 from offers.contract import contract as contracts
 from offers.data.dataset import Dataset
-from offers.data.validation import PERIOD, periods, time_violations, validate
+from offers.data.periods import PERIOD, periods
+from offers.data.validation import time_violations, validate
 from offers.decisions import log, training_rows
 from offers.decisions.shipping import ship
 from offers.decisions.spool import Spool, SpoolLimits

@@ -26,7 +26,8 @@ from offers.contract.column import MONTHS, Role
 from offers.contract.contract import Contract
 from offers.data import csv_writer
 from offers.data.csv_writer import write_csv
-from offers.data.validation import periods, validate
+from offers.data.periods import periods
+from offers.data.validation import validate
 from offers.errors import ContractError, SourceError, StorageError
 from offers.simulation import world as simulate
 from offers.simulation.arrays import BLOCK, REFERENCE_BLOCKS
