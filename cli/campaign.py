@@ -30,6 +30,7 @@ def campaign(
     from cli.policy import _contract_of
     from offers.batch.allocation import allocate
     from offers.batch.campaign import load
+    from offers.batch.customers import CustomerSchema
     from offers.batch.exposure import Segments
     from offers.batch.left_out import left_out
     from offers.batch.levers import priced, write_catalogue
@@ -42,7 +43,8 @@ def campaign(
 
     data_contract = contracts.load(contract or _contract_of(catalogue))
     offer_catalogue = catalogues.load(catalogue, data_contract)
-    limits, base = load(campaign, offer_catalogue.offers)
+    schema = CustomerSchema(data_contract, "customer")
+    limits, base = load(campaign, offer_catalogue.offers, [column.name for column in schema.protected])
     segments = Segments(limits.exposure)
     with read_scored(scored, offer_catalogue, segments, Settings.from_env(), output.absolute().parent) as pairs:
         constraints = segments.constraints(base, pairs.sizes)
@@ -72,9 +74,12 @@ def _show(plan: "Plan", constraints: "Constraints", offers: "tuple[Offer, ...]")
         table.add_row(offer.id, str(contacts))
     console.print(table)
     usage = constraints.usage @ plan.contacts
-    for name, use, limit, price in zip(constraints.names, usage, constraints.limit, plan.pricing.prices, strict=True):
-        worth = f"one more {name} is worth {price:.2f} EUR" if limit >= 0 else f"the last {name} costs {price:.2f} EUR"
-        typer.echo(f"{abs(use):g} of {abs(limit):g} used: {worth}")
+    for place, (use, limit, price) in enumerate(zip(usage, constraints.limit, plan.pricing.prices, strict=True)):
+        amount, unit = constraints.amount(place, abs(limit)), constraints.units[place]
+        of, worth = f"of {amount} used", f"one more {unit} is worth {price:.2f} EUR"
+        if limit < 0:
+            of, worth = f"of at least {amount}", f"the last one costs {price:.2f} EUR"
+        typer.echo(f"{constraints.names[place]}: {abs(use):,.10g} {of}; {worth}")
     short = 1 - plan.value / plan.pricing.bound if plan.pricing.bound else 0.0
     typer.echo(
         f"the plan is expected to earn {plan.value:.2f} EUR; no plan can earn more than {plan.pricing.bound:.2f} EUR,"

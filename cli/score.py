@@ -84,7 +84,7 @@ def score(
     places, content = k or policy.catalogue.policy.k, {"withheld": withheld, "pairs": pairs, "groups": groups}
     manifest = parts.manifest_of(source, scorer, places, rows, **content)
     with _bar(source.total) as tell:
-        summary = parts.score(source, scorer, open_parts(output, settings), manifest, tell)
+        summary = parts.score(source, scorer, open_parts(output, settings, parts.WHOLE), manifest, tell)
     people = f"{counted(summary.customers, 'customer')} ({summary.earlier} of them by an earlier run)"
     place = f"{counted(summary.parts, 'part')} in {output}, {time.monotonic() - began:.1f} s"
     origin = f"bundle {versions.bundle}, catalogue {versions.catalogue}, policy {versions.policy}"

@@ -1,5 +1,6 @@
 """A plan for a campaign: which customer gets which offer within every limit, with an upper bound on any plan."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from offers.batch.campaign import Constraints
+from offers.batch.contacts import Contacts
 from offers.batch.prices import BLOCK, Pricing, blocks, chosen, price
 from offers.errors import CampaignError
 
@@ -76,7 +78,7 @@ def _check_feasible(scores: np.ndarray, constraints: Constraints) -> None:
     if not len(minimums):
         return
     groups: dict[bytes, int] = {}
-    for block in blocks(scores):
+    for _, block in blocks(scores):
         patterns, counts = np.unique(np.packbits(np.isfinite(block), axis=1), axis=0, return_counts=True)
         for pattern, count in zip(patterns, counts.tolist(), strict=True):
             groups[pattern.tobytes()] = groups.get(pattern.tobytes(), 0) + count
@@ -97,7 +99,7 @@ def _check_feasible(scores: np.ndarray, constraints: Constraints) -> None:
     short = np.ceil(answer.x[n_cells:] - 1e-6).astype(int)
     if short.any():
         relaxation = "; ".join(
-            f"{constraints.names[place].removeprefix('contact of ')} by {missing}"
+            f"{constraints.names[place]} by {constraints.amount(int(place), int(missing))}"
             for place, missing in zip(minimums, short, strict=True)
             if missing
         )
@@ -126,125 +128,139 @@ def _solved(scores: np.ndarray, constraints: Constraints) -> np.ndarray:
     )
     if answer.x is None:
         raise CampaignError(f"no plan was found: {answer.message}")
-    picked = answer.x > 0.5
-    return np.column_stack([customer[picked], offer[picked]])
+    mask = answer.x > 0.5
+    return np.column_stack([customer[mask], offer[mask]])
 
 
 def _rounded(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -> np.ndarray:
     """Let customers take their best offers at these prices, drop contacts above a limit, then add what still fits."""
     parts = []
-    for number, block in enumerate(blocks(scores)):
-        choices, reduced = chosen(block, constraints, prices)
+    for start, block in blocks(scores):
+        choices, gains = chosen(block, constraints, prices)
         customer, offer = np.nonzero(choices)
-        parts.append((customer + number * BLOCK, offer.astype(np.int16), reduced[choices].astype(np.float32)))
-    customer, offer, reduced = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        parts.append(((customer + start).astype(np.int32), offer.astype(np.int16), gains[choices].astype(np.float32)))
+    customer, offer, gain = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     mask = np.ones(len(customer), bool)
-    by_gain = np.argsort(reduced, kind="stable")
+    by_gain = np.argsort(gain, kind="stable")
     for row, limit in zip(constraints.usage, constraints.limit, strict=True):
         if (row < 0).any():
             continue
-        use = row[offer] * mask
+        use = (row[offer] * mask)[by_gain]
         over = use.sum() - limit
         if over > 0:
-            shed = use[by_gain].cumsum()
-            last = int(np.searchsorted(shed, over))
-            mask[by_gain[: last + 1][use[by_gain[: last + 1]] > 0]] = False
-    return _filled(scores, constraints, prices, np.column_stack([customer[mask], offer[mask].astype(np.intp)]))
+            last = int(np.searchsorted(use.cumsum(), over))
+            mask[by_gain[: last + 1][use[: last + 1] > 0]] = False
+    contacts = Contacts(*scores.shape)
+    contacts.add(customer[mask], offer[mask])
+    room = constraints.limit - constraints.usage @ np.bincount(offer[mask], minlength=scores.shape[1])
+    del customer, offer, gain, mask, by_gain
+    return _filled(scores, constraints, prices, contacts, room)
 
 
-def _filled(scores: np.ndarray, constraints: Constraints, prices: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    contacts = np.zeros(scores.shape, bool)
-    contacts[taken[:, 0], taken[:, 1]] = True
-    count = contacts.sum(axis=1, dtype=np.int16)
-    room = constraints.limit - constraints.usage @ contacts.sum(axis=0)
-    _meet_minimums(scores, constraints, prices, contacts, count, room)
+def _filled(
+    scores: np.ndarray, constraints: Constraints, prices: np.ndarray, contacts: Contacts, room: np.ndarray
+) -> np.ndarray:
+    """Meet the minimums, add what still fits, and list the pairs.
+
+    Parameters
+    ----------
+    room : ndarray, shape (n_constraints,), what the contacts leave of each limit; below 0 for a minimum that is not met
+    """
+    _meet_minimums(scores, constraints, prices, contacts, room)
     for customer, offer in _candidates(scores, constraints, prices, contacts, room):
         use = constraints.usage[:, offer]
-        if count[customer] < constraints.per_customer and not contacts[customer, offer] and (use <= room + 1e-9).all():
-            contacts[customer, offer] = True
-            count[customer] += 1
+        is_free = contacts.count[customer] < constraints.per_customer
+        if is_free and (customer, offer) not in contacts and (use <= room + 1e-9).all():
+            contacts.add_one(customer, offer)
             room -= use
-    return np.argwhere(contacts)
+    return contacts.pairs()
 
 
 def _candidates(
-    scores: np.ndarray, constraints: Constraints, prices: np.ndarray, held: np.ndarray, left: np.ndarray
-) -> list[tuple[int, int]]:
+    scores: np.ndarray, constraints: Constraints, prices: np.ndarray, contacts: Contacts, room: np.ndarray
+) -> Iterator[tuple[int, int]]:
     """List pairs that could still be added, the best at these prices first; a few more than there is room for."""
-    fitting = (constraints.usage <= left[:, None] + 1e-9).all(axis=0)
-    room = len(scores)
-    for row, rest in zip(constraints.usage, left, strict=True):
+    fitting = (constraints.usage <= room[:, None] + 1e-9).all(axis=0)
+    most = len(scores)
+    for row, rest in zip(constraints.usage, room, strict=True):
         if row.min() > 0:
-            room = min(room, int(rest / row.min()) + 1)
-    n_candidates = 4 * min(room, 500_000) + 1_000
-    gains, pairs = np.empty(0), np.empty((0, 2), np.intp)
-    for number, block in enumerate(blocks(scores)):
-        mine = held[number * BLOCK : number * BLOCK + len(block)]
-        free = (mine.sum(axis=1) < constraints.per_customer)[:, None] & ~mine & (block > 0) & fitting
-        customer, offer = np.nonzero(free)
-        gain = (block - prices @ constraints.usage)[free]
-        gains = np.append(gains, gain)
-        pairs = np.concatenate([pairs, np.column_stack([customer + number * BLOCK, offer])])
-        if len(gains) > 2 * n_candidates:
-            best = np.argpartition(-gains, n_candidates)[:n_candidates]
-            gains, pairs = gains[best], pairs[best]
-    return [(customer, offer) for customer, offer in pairs[np.argsort(-gains, kind="stable")].tolist()]
+            most = min(most, int(rest / row.min()) + 1)
+    candidates = _Best(4 * min(most, 500_000) + 1_000)
+    for start, block in blocks(scores):
+        own = contacts.block(start, len(block))
+        is_free = (contacts.count[start : start + len(block)] < constraints.per_customer)[:, None]
+        mask = is_free & ~own & (block > 0) & fitting
+        customer, offer = np.nonzero(mask)
+        candidates.add((block - prices @ constraints.usage)[mask], customer + start, offer)
+    return candidates.pairs()
 
 
 def _meet_minimums(
-    scores: np.ndarray,
-    constraints: Constraints,
-    prices: np.ndarray,
-    held: np.ndarray,
-    count: np.ndarray,
-    left: np.ndarray,
+    scores: np.ndarray, constraints: Constraints, prices: np.ndarray, contacts: Contacts, room: np.ndarray
 ) -> None:
     """Bring every minimum about: add a contact, or exchange one for another, where that costs least."""
     cost = prices @ constraints.usage
     for place in np.flatnonzero(constraints.is_minimum):
         members = np.flatnonzero(constraints.usage[place] < 0)
-        if left[place] >= 0:
+        if room[place] >= 0:
             continue
         # More candidates than are needed, because another limit may refuse some of the exchanges.
-        n_candidates = int(4 * np.ceil(-left[place])) + 1_000
-        cheapest = np.empty((0, 3))
-        for number, block in enumerate(blocks(scores)):
-            mine = held[number * BLOCK : number * BLOCK + len(block)]
-            own = np.where(mine, block - cost, np.inf).min(axis=1)
-            given_up = np.where(mine.sum(axis=1) < constraints.per_customer, 0.0, own)
-            loss = given_up[:, None] - (block - cost)[:, members]
-            customer, member = np.nonzero(np.isfinite(loss) & ~mine[:, members])
-            more = np.column_stack([customer + number * BLOCK, members[member], loss[customer, member]])
-            cheapest = np.concatenate([cheapest, more])
-            if len(cheapest) > n_candidates:
-                cheapest = cheapest[np.sort(np.argpartition(cheapest[:, 2], n_candidates)[:n_candidates])]
-        for customer, offer in cheapest[np.argsort(cheapest[:, 2], kind="stable"), :2].astype(np.intp).tolist():
-            if left[place] >= 0:
+        candidates = _Best(int(4 * np.ceil(-room[place])) + 1_000)
+        for start, block in blocks(scores):
+            own = contacts.block(start, len(block))
+            worst = np.where(own, block - cost, np.inf).min(axis=1)
+            is_free = contacts.count[start : start + len(block)] < constraints.per_customer
+            gain = (block - cost)[:, members] - np.where(is_free, 0.0, worst)[:, None]
+            mask = np.isfinite(gain) & ~own[:, members]
+            customer, member = np.nonzero(mask)
+            candidates.add(gain[mask], customer + start, members[member])
+        for pair in candidates.pairs():
+            if room[place] >= 0:
                 break
-            _exchange(scores, constraints, held, count, left, (customer, offer))
+            _exchange(scores, constraints, contacts, room, pair)
 
 
 def _exchange(
-    scores: np.ndarray,
-    constraints: Constraints,
-    held: np.ndarray,
-    count: np.ndarray,
-    left: np.ndarray,
-    pair: tuple[int, int],
+    scores: np.ndarray, constraints: Constraints, contacts: Contacts, room: np.ndarray, pair: tuple[int, int]
 ) -> None:
     customer, offer = pair
     use = constraints.usage[:, offer].copy()
-    dropped = None
-    if count[customer] >= constraints.per_customer:
-        mine = np.flatnonzero(held[customer])
-        dropped = int(mine[np.asarray(scores[customer])[mine].argmin()])
-        use -= constraints.usage[:, dropped]
+    worst = None
+    if contacts.count[customer] >= constraints.per_customer:
+        own = np.flatnonzero(contacts.block(customer, 1)[0])
+        worst = int(own[np.asarray(scores[customer])[own].argmin()])
+        use -= constraints.usage[:, worst]
     # A constraint that was broken before may stay broken; the exchange must not break another one.
-    if held[customer, offer] or ((left - use < -1e-9) & (use > 0)).any():
+    if pair in contacts or ((room - use < -1e-9) & (use > 0)).any():
         return
-    held[customer, offer] = True
-    if dropped is None:
-        count[customer] += 1
-    else:
-        held[customer, dropped] = False
-    left -= use
+    contacts.add_one(customer, offer)
+    if worst is not None:
+        contacts.remove(customer, worst)
+    room -= use
+
+
+class _Best:
+    """The pairs with the largest gains, at least `size` of them, of all that are added."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._gains, self._customers, self._offers = np.empty(0), np.empty(0, np.int32), np.empty(0, np.int16)
+
+    def add(self, gains: np.ndarray, customers: np.ndarray, offers: np.ndarray) -> None:
+        self._gains = np.append(self._gains, gains)
+        self._customers = np.append(self._customers, customers.astype(np.int32))
+        self._offers = np.append(self._offers, offers.astype(np.int16))
+        if len(self._gains) > 2 * self._size:
+            self._keep(np.sort(np.argpartition(-self._gains, self._size)[: self._size]))
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Yield the pairs, the largest gain first."""
+        self._keep(np.argsort(-self._gains, kind="stable"))
+        for start in range(0, len(self._gains), BLOCK):
+            block = slice(start, start + BLOCK)
+            yield from zip(self._customers[block].tolist(), self._offers[block].tolist(), strict=True)
+
+    def _keep(self, places: np.ndarray) -> None:
+        self._gains, self._customers, self._offers = (
+            values[places] for values in (self._gains, self._customers, self._offers)
+        )

@@ -14,6 +14,9 @@ from offers.yaml_file import Kind, Problem, Section, Text
 
 Contacts = Annotated[int, Field(ge=0, le=10**9, strict=True)]
 
+CONTACT = "contact"
+"""The unit of all constraints but the budget."""
+
 _FILE = Kind("campaign", "offers.batch", "name, capacity, budget, minimum and exposure", CampaignError)
 
 
@@ -57,13 +60,15 @@ class Constraints:
 
     Attributes
     ----------
-    names : each row's constraint in words
+    names : each row's constraint: the name of a capacity, "budget", the family of a minimum, the group of a floor
+    units : what each row counts, "contact" or "EUR"
     usage : ndarray, shape (n_constraints, n_offers)
     limit : ndarray, shape (n_constraints,)
     per_customer : the most contacts of a customer
     """
 
     names: tuple[str, ...]
+    units: tuple[str, ...]
     usage: np.ndarray
     limit: np.ndarray
     per_customer: int
@@ -76,24 +81,33 @@ class Constraints:
         """Whether these numbers of contacts by offer satisfy every constraint."""
         return bool((self.usage @ contacts <= self.limit + 1e-6).all())
 
+    def amount(self, place: int, number: float) -> str:
+        """Write a number of a constraint's units, such as 1 contact, 2,000 contacts or 500 EUR."""
+        unit = self.units[place]
+        return f"{number:,.10g} {unit}{'s' if unit == CONTACT and number != 1 else ''}"
 
-def load(where: str, offers: Sequence[Offer]) -> tuple[Campaign, Constraints]:
+
+def load(where: str, offers: Sequence[Offer], protected: Sequence[str] = ()) -> tuple[Campaign, Constraints]:
     """Read a campaign from a YAML file or its text, and check it against the offers of a catalogue.
+
+    Parameters
+    ----------
+    protected : the columns whose groups may have a floor of exposure
 
     Raises
     ------
     CampaignError
         the text is not YAML, a key is unknown or has a wrong value (a negative capacity), or no offer has a channel or
-        a family that it names; the message names line and key
+        a family that it names, or a floor's column is not protected; the message names line and key
     """
     text, origin = _FILE.find(where)
     document = _FILE.read(text, origin)
     campaign = document.into(Campaign)
-    document.refuse(_problems(campaign, offers))
+    document.refuse(_problems(campaign, offers, protected))
     return campaign, _constraints(campaign, offers)
 
 
-def _problems(campaign: Campaign, offers: Sequence[Offer]) -> Iterator[Problem]:
+def _problems(campaign: Campaign, offers: Sequence[Offer], protected: Sequence[str]) -> Iterator[Problem]:
     families = {offer.family for offer in offers}
     names = [capacity.name for capacity in campaign.capacity]
     for place, capacity in enumerate(campaign.capacity):
@@ -107,21 +121,29 @@ def _problems(campaign: Campaign, offers: Sequence[Offer]) -> Iterator[Problem]:
     for place, minimum in enumerate(campaign.minimum):
         if minimum.family not in families:
             yield ("minimum", place, "family"), f"expected one of {', '.join(sorted(families))}, got {minimum.family!r}"
+    for place, floor in enumerate(campaign.exposure):
+        if floor.column not in protected:
+            expected = (
+                f"one of the protected columns {', '.join(protected)}"
+                if protected
+                else "a contract that protects columns"
+            )
+            yield ("exposure", place, "column"), f"expected {expected}, got {floor.column!r}"
 
 
 def _constraints(campaign: Campaign, offers: Sequence[Offer]) -> Constraints:
-    rows: list[tuple[str, list[float], float]] = []
+    rows: list[tuple[str, str, list[float], float]] = []
     for capacity in campaign.capacity:
         usage = [float(_has(offer, capacity.where)) for offer in offers]
-        rows.append((f"contact of {capacity.name}", usage, capacity.contacts))
+        rows.append((capacity.name, CONTACT, usage, capacity.contacts))
     if campaign.budget is not None:
-        rows.append(("EUR of budget", [offer.cost for offer in offers], campaign.budget))
+        rows.append(("budget", "EUR", [offer.cost for offer in offers], campaign.budget))
     for minimum in campaign.minimum:
         usage = [-float(offer.family == minimum.family) for offer in offers]
-        rows.append((f"contact of at least {minimum.contacts} for {minimum.family}", usage, -minimum.contacts))
-    names, usages, limits = zip(*rows, strict=True) if rows else ((), (), ())
+        rows.append((f"minimum of {minimum.family}", CONTACT, usage, -minimum.contacts))
+    names, units, usages, limits = zip(*rows, strict=True) if rows else ((), (), (), ())
     usage_matrix = np.array(usages, np.float64).reshape(len(rows), len(offers))
-    return Constraints(tuple(names), usage_matrix, np.array(limits, np.float64), campaign.per_customer)
+    return Constraints(tuple(names), tuple(units), usage_matrix, np.array(limits, np.float64), campaign.per_customer)
 
 
 def _has(offer: Offer, where: dict[str, Value]) -> bool:

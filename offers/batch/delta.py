@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from deltalake import DeltaTable
 from pydantic import ValidationError
 
 from offers.batch.customers import CustomerSchema
-from offers.batch.parts import Manifest, Marks
-from offers.batch.scored_table import check_columns
+from offers.batch.parts import WHOLE, Manifest, Marks, Shard
+from offers.batch.scored_table import check_columns, unfinished
 from offers.batch.source import Source
 from offers.errors import StorageError
 from offers.store.delta import DeltaTables, dataset_of
@@ -57,10 +58,18 @@ def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator
     table = tables.open(name)
     with tables.errors(name):
         rows = dataset_of(table)
+        manifest = next((entry[_MANIFEST] for entry in table.history() if _MANIFEST in entry), None)
+        if manifest and not _is_complete(table, _parsed(manifest, tables.uri(name)).shards):
+            raise unfinished(tables.uri(name))
     check_columns(rows.schema.names, columns, tables.uri(name))
     for file in sorted(rows.get_fragments(), key=lambda fragment: fragment.path):
         with tables.errors(name):
             yield f"{tables.uri(name)}/{file.path}", file.to_table(schema=rows.schema, columns=columns)
+
+
+def _is_complete(table: DeltaTable, shards: int) -> bool:
+    writers = [_end(_writer(Shard(number, shards))) for number in range(1, shards + 1)]
+    return all(table.transaction_version(writer) is not None for writer in writers)
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class DeltaParts:
 
     tables: DeltaTables
     name: str
+    shard: Shard = WHOLE
     _history: dict[int, dict[str, str]] = field(default_factory=dict)
     _run: dict[str, str] = field(default_factory=dict)
 
@@ -83,17 +93,15 @@ class DeltaParts:
             return
         uri, table = self.tables.uri(self.name), self.tables.open(self.name)
         with self.tables.errors(self.name):
-            last = table.transaction_version(_WRITER) or 0
-            if not last and table.file_uris():
-                raise StorageError(f"{uri}: holds rows of another origin; name another table")
+            last = table.transaction_version(_writer(self.shard)) or 0
             self._history.update({int(entry[_PART]): entry for entry in table.history() if _PART in entry})
-        if missing := [part for part in range(1, last + 1) if part not in self._history]:
+            if not self._history and table.file_uris():
+                raise StorageError(f"{uri}: holds rows of another origin; name another table")
+        own = [part for part in range(1, last + 1) if self.shard.has(part)]
+        if missing := [part for part in own if part not in self._history]:
             raise StorageError(f"{uri}: its history no longer tells of part {missing[0]}; name another table")
         for entry in self._history.values():
-            try:
-                manifest.check(Manifest.model_validate_json(entry[_MANIFEST]), uri)
-            except ValidationError:
-                raise StorageError(f"{uri}: was begun by another version of Offers; name another table") from None
+            manifest.check(_parsed(entry[_MANIFEST], uri), uri)
 
     def marks(self, part: int) -> Marks | None:
         entry = self._history.get(part)
@@ -101,12 +109,31 @@ class DeltaParts:
 
     def write(self, part: int, rows: pa.Table, marks: Marks) -> None:
         note = self._run | {_PART: str(part), _IDS: marks.ids, _CUSTOMERS: marks.customers}
-        if self.tables.append(self.name, _plain(rows), _WRITER, part, note=note):
+        if self.tables.append(self.name, _plain(rows), _writer(self.shard), part, note=note):
             return
         # Another process was faster; it must have written what this one would have written.
         self._look(Manifest.model_validate_json(self._run[_MANIFEST]))
         if self.marks(part) != marks:
             raise StorageError(f"{self.tables.uri(self.name)}: another process writes other customers; wait for it")
+
+    def finish(self, schema: pa.Schema) -> None:
+        self.tables.append(self.name, _plain(schema.empty_table()), _end(_writer(self.shard)), 1)
+
+
+def _writer(shard: Shard) -> str:
+    """Name a shard's appends; each shard counts its own, since Delta takes rising numbers only."""
+    return _WRITER if shard == WHOLE else f"{_WRITER}-{shard}"
+
+
+def _end(writer: str) -> str:
+    return f"{writer}-end"
+
+
+def _parsed(manifest: str, uri: str) -> Manifest:
+    try:
+        return Manifest.model_validate_json(manifest)
+    except ValidationError:
+        raise StorageError(f"{uri}: was begun by another version of Offers; name another table") from None
 
 
 def _plain(rows: pa.Table) -> pa.Table:

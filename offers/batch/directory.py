@@ -10,8 +10,9 @@ import pyarrow as pa
 from pyarrow import parquet
 from pydantic import ValidationError
 
-from offers.batch.parts import Manifest, Marks
-from offers.errors import StorageError
+from offers.batch.parts import WHOLE, Manifest, Marks, Shard
+from offers.batch.scored_table import check_columns, unfinished
+from offers.errors import DataError, StorageError
 from offers.files import os_errors, settle
 
 MANIFEST = "manifest.json"
@@ -20,30 +21,30 @@ _IDS, _CUSTOMERS = b"offers.ids", b"offers.customers"
 
 @dataclass(frozen=True)
 class Directory:
-    """Parts as files. Each gets its name once it is on the disk, and one process at a time writes them."""
+    """Parts as files. Each gets its name once it is on the disk, and one process at a time writes those of a shard."""
 
     path: Path
+    shard: Shard = WHOLE
 
     @contextmanager
     def hold(self, manifest: Manifest) -> Iterator[None]:
         with os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            with (self.path / ".lock").open("w") as lock:
+            with (self.path / f".lock-{self.shard}").open("w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise StorageError(f"{self.path}: another process is writing here; wait for it") from None
-                self._begin(manifest)
+                with (self.path / ".lock").open("w") as beginning:
+                    # Shards may begin at once, and the first of them writes the manifest.
+                    fcntl.flock(beginning, fcntl.LOCK_EX)
+                    self._begin(manifest)
                 yield
 
     def _begin(self, manifest: Manifest) -> None:
         file = self.path / MANIFEST
         if file.exists():
-            try:
-                earlier = Manifest.model_validate_json(file.read_bytes())
-            except ValidationError:
-                raise StorageError(f"{file}: is none of ours, or damaged; name an empty directory") from None
-            manifest.check(earlier, str(self.path))
+            manifest.check(_manifest(file), str(self.path))
             return
         if any(self.path.glob("*.parquet")):
             raise StorageError(f"{self.path}: holds Parquet files of another origin; name an empty directory")
@@ -63,5 +64,41 @@ class Directory:
         table = rows.replace_schema_metadata({_IDS: marks.ids, _CUSTOMERS: marks.customers})
         settle(self._part(part), lambda unfinished: parquet.write_table(table, unfinished, compression="zstd"))
 
+    def finish(self, schema: pa.Schema) -> None:
+        file = self.path / _complete(self.shard)
+        if not file.exists():
+            settle(file, lambda path: path.touch())
+
     def _part(self, part: int) -> Path:
         return self.path / f"part-{part:06}.parquet"
+
+
+def scored_files(directory: Path, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    """Read a scored table a part at a time; yields each part's path for messages, and its rows."""
+    with os_errors(directory):
+        paths = sorted(directory.glob("part-*.parquet"))
+    if (directory / MANIFEST).exists():
+        shards = _manifest(directory / MANIFEST).shards
+        names = [_complete(Shard(number, shards)) for number in range(1, shards + 1)]
+        if not all((directory / name).exists() for name in names):
+            raise unfinished(str(directory))
+    if not paths:
+        raise DataError(f"{directory}: expected the parts that 'offers score' writes, got none")
+    for path in paths:
+        try:
+            check_columns(parquet.read_schema(path).names, columns, str(path))
+            table = parquet.read_table(path, columns=columns)
+        except (pa.ArrowException, KeyError, ValueError):
+            raise DataError(f"{path}: expected a part that 'offers score' wrote, but it can't be read") from None
+        yield str(path), table
+
+
+def _manifest(file: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(file.read_bytes())
+    except ValidationError:
+        raise StorageError(f"{file}: is none of ours, or damaged; name an empty directory") from None
+
+
+def _complete(shard: Shard) -> str:
+    return f"complete-{shard}"

@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from offers.batch.campaign import Constraints, Exposure
+from offers.batch.campaign import CONTACT, Constraints, Exposure
 from offers.errors import CampaignError
 
 MOST_SEGMENTS = 16
@@ -57,6 +57,7 @@ class Segments:
         """
         n_offers = base.usage.shape[1]
         rows, limits, names = [np.tile(base.usage, len(self))], [base.limit], list(base.names)
+        units = base.units + (CONTACT,) * len(self.exposures)
         for exposure in self.exposures:
             place = self.columns.index(exposure.column)
             inside = np.array([combination[place] == exposure.group for combination in self.combinations])
@@ -66,7 +67,7 @@ class Segments:
                     f"exposure: expected customers in group {exposure.group!r} of {exposure.column}, got none;"
                     " check its name"
                 )
-            names.append(f"contact of at least {exposure.share:.1%} of {exposure.column} {exposure.group}")
+            names.append(f"exposure of {exposure.column} {exposure.group}")
             rows.append(-np.repeat(inside, n_offers)[None].astype(np.float64))
             limits.append(np.array([-np.ceil(exposure.share * size - 1e-9)]))
-        return replace(base, names=tuple(names), usage=np.vstack(rows), limit=np.concatenate(limits))
+        return replace(base, names=tuple(names), units=units, usage=np.vstack(rows), limit=np.concatenate(limits))

@@ -6,7 +6,7 @@ import numpy as np
 
 from offers.batch.allocation import Plan
 from offers.batch.campaign import Constraints
-from offers.batch.prices import BLOCK, blocks
+from offers.batch.prices import blocks
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def left_out(scores: np.ndarray, constraints: Constraints, plan: Plan) -> list[L
     costs = plan.pricing.prices[:, None] * constraints.usage
     dearest = np.where(costs.max(axis=0, initial=0) > 0, costs.argmax(axis=0) if len(costs) else 0, -1)
     counts, sums = np.zeros(len(costs) + 1), np.zeros(len(costs) + 1)
-    for number, block in enumerate(blocks(scores)):
-        without = block[~contacted[number * BLOCK : number * BLOCK + len(block)]]
+    for start, block in blocks(scores):
+        without = block[~contacted[start : start + len(block)]]
         best = without.argmax(axis=1)
         earning = without[np.arange(len(without)), best]
         limit = dearest[best][np.isfinite(earning)]

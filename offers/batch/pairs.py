@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from offers.batch import places
 from offers.batch.allocation import Plan
 from offers.batch.exposure import Segments
-from offers.batch.places import delta_table, is_delta
-from offers.batch.scored_table import check_columns, group_column
+from offers.batch.scored_table import group_column
 from offers.errors import DataError, StorageError
 from offers.files import os_errors, settle
 from offers.policy.catalogue import Catalogue
@@ -48,13 +48,12 @@ def read_scored(
     Raises
     ------
     DataError
-        the table has no complete part or is of another catalogue, or a customer occurs in two parts
+        the table is not complete, or is of another catalogue
     """
     columns = [*_COLUMNS, *map(group_column, segments.columns)]
-    files = _delta(where, columns, settings) if is_delta(where) or "://" in where else _parts(Path(where), columns)
     with os_errors(scratch), tempfile.TemporaryFile(dir=scratch) as file:
         names, sizes = list[pa.Array](), np.zeros(len(segments), np.int64)
-        for origin, table in files:
+        for origin, table in places.read_scored(where, columns, settings):
             ids, segment = _append(file, origin, table, catalogue, segments)
             names.append(ids)
             sizes += np.bincount(segment, minlength=len(sizes))
@@ -63,26 +62,6 @@ def read_scored(
             raise DataError(f"{where}: no customer there has an offer that is worth its cost")
         shape = len(customers), len(segments) * len(catalogue.offers)
         yield ScoredPairs(customers, np.memmap(file, np.float32, "r", shape=shape), sizes)
-
-
-def _parts(directory: Path, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
-    with os_errors(directory):
-        paths = sorted(directory.glob("part-*.parquet"))
-    if not paths:
-        raise DataError(f"{directory}: expected the parts that 'offers score' writes, got none")
-    for path in paths:
-        try:
-            check_columns(parquet.read_schema(path).names, columns, str(path))
-            table = parquet.read_table(path, columns=columns)
-        except (pa.ArrowException, KeyError, ValueError):
-            raise DataError(f"{path}: expected a part that 'offers score' wrote, but it can't be read") from None
-        yield str(path), table
-
-
-def _delta(where: str, columns: list[str], settings: Settings) -> Iterator[tuple[str, pa.Table]]:
-    from offers.batch.delta import scored_files
-
-    return scored_files(*delta_table(where, settings), columns)
 
 
 def _append(

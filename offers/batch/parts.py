@@ -35,6 +35,7 @@ class Manifest(Record):
     rows: int
     pairs: bool = False
     groups: bool = False
+    shards: int = 1
     format: int = 1
 
     def check(self, earlier: "Manifest", where: str) -> None:
@@ -48,6 +49,23 @@ class Manifest(Record):
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One of `total` shares of a run: the parts `number`, `number + total`, `number + 2 * total` and so on."""
+
+    number: int = 1
+    total: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.total}"
+
+    def has(self, part: int) -> bool:
+        return part % self.total == self.number % self.total
+
+
+WHOLE = Shard()
+
+
+@dataclass(frozen=True)
 class Marks:
     """The customers of a part: their number, and the SHA-256 of their ids' hashes."""
 
@@ -58,8 +76,13 @@ class Marks:
 class Parts(Protocol):
     """The storage of a scored table. Parts are numbered from 1; every method may raise `StorageError`."""
 
+    @property
+    def shard(self) -> Shard:
+        """The share of the parts that is written here."""
+        ...
+
     def hold(self, manifest: Manifest) -> AbstractContextManager[None]:
-        """Hold the table while a run writes to it; refuses a table that was begun with another manifest."""
+        """Hold the shard while a run writes to it; refuses a table that was begun with another manifest."""
         ...
 
     def marks(self, part: int) -> Marks | None:
@@ -70,18 +93,22 @@ class Parts(Protocol):
         """Write a part that is not there yet."""
         ...
 
+    def finish(self, schema: pa.Schema) -> None:
+        """Record that all parts of the shard, rows of `schema`, are there; does nothing if that is recorded already."""
+        ...
+
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of a run: the number of customers, and how many of them an earlier run had scored."""
+    """The result of a run: the number of its shard's customers, and how many of them an earlier run had scored."""
 
     customers: int
     earlier: int
     parts: int
 
 
-def manifest_of(source: Source, scorer: Scorer, k: int, rows: int, **asked: bool) -> Manifest:
-    """Build a run's manifest; `asked` says whether withheld offers, all pairs and groups are written."""
+def manifest_of(source: Source, scorer: Scorer, k: int, rows: int, shards: int = 1, **content: bool) -> Manifest:
+    """Build a run's manifest; `content` says whether withheld offers, all pairs and groups are written."""
     schema = scorer.schema
     return Manifest(
         contract=schema.contract.name,
@@ -91,12 +118,15 @@ def manifest_of(source: Source, scorer: Scorer, k: int, rows: int, **asked: bool
         key=schema.key,
         k=k,
         rows=rows,
-        **asked,
+        shards=shards,
+        **content,
     )
 
 
 def score(source: Source, scorer: Scorer, parts: Parts, manifest: Manifest, tell: Tell) -> Summary:
-    """Score all customers, or those that an earlier run has not scored yet.
+    """Score all customers of a shard, or those that an earlier run has not scored yet.
+
+    Every shard reads all customers, so that each of them finds a customer who occurs twice.
 
     Raises
     ------
@@ -105,23 +135,28 @@ def score(source: Source, scorer: Scorer, parts: Parts, manifest: Manifest, tell
     StorageError
         the table was begun with other inputs, is in use, or can't be written; parts written before stay
     """
-    repeats, customers, earlier, part = Repeats(), 0, 0, 0
+    repeats, rows, part, shard = Repeats(), 0, 0, parts.shard
+    customers = earlier = own_parts = 0
     with parts.hold(manifest):
         for part, batch in enumerate(source.batches(manifest.rows), 1):
-            marks, before = _marks(batch, scorer.schema, repeats, customers), parts.marks(part)
-            if before is None:
-                parts.write(part, scorer(batch, customers + 1), marks)
-            elif before == marks:
-                earlier += len(batch)
-            else:
-                raise _other_customers(part, source.origin)
-            customers += len(batch)
-            tell(customers)
-        if not customers:
+            marks = _marks(batch, scorer.schema, repeats, rows)
+            if shard.has(part):
+                if (before := parts.marks(part)) is None:
+                    parts.write(part, scorer(batch, rows + 1), marks)
+                elif before == marks:
+                    earlier += len(batch)
+                else:
+                    raise _other_customers(part, source.origin)
+                customers, own_parts = customers + len(batch), own_parts + 1
+            rows += len(batch)
+            tell(rows)
+        if not rows:
             raise DataError(f"{source.origin}: expected customers, got none")
-        if parts.marks(part + 1) is not None:
-            raise _other_customers(part + 1, source.origin)
-    return Summary(customers, earlier, part)
+        following = next(later for later in range(part + 1, part + 1 + shard.total) if shard.has(later))
+        if parts.marks(following) is not None:
+            raise _other_customers(following, source.origin)
+        parts.finish(scorer.table_schema)
+    return Summary(customers, earlier, own_parts)
 
 
 def _marks(batch: pa.RecordBatch, schema: CustomerSchema, repeats: Repeats, before: int) -> Marks:

@@ -1,5 +1,6 @@
 """Where tables of customers and of scores lie: which names mean Delta tables, and how these are opened."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,9 @@ from offers.files import path_of
 from offers.settings import Settings
 
 if TYPE_CHECKING:
-    from offers.batch.parts import Parts
+    import pyarrow as pa
+
+    from offers.batch.parts import Parts, Shard
     from offers.store.delta import DeltaTables
 
 
@@ -27,12 +30,33 @@ def delta_table(where: str, settings: Settings) -> "tuple[DeltaTables, str]":
     return DeltaTables.at(root, settings), name
 
 
-def open_parts(where: str, settings: Settings) -> "Parts":
+def open_parts(where: str, settings: Settings, shard: "Shard") -> "Parts":
     """Open the place for a scored table: a Delta table if the name means one or is a URI, else a directory."""
-    if is_delta(where) or "://" in where:
+    if _is_table(where):
         from offers.batch.delta import DeltaParts
 
-        return DeltaParts(*delta_table(where, settings))
+        return DeltaParts(*delta_table(where, settings), shard)
     from offers.batch.directory import Directory
 
-    return Directory(Path(where))
+    return Directory(Path(where), shard)
+
+
+def read_scored(where: str, columns: list[str], settings: Settings) -> Iterator[tuple[str, "pa.Table"]]:
+    """Read a scored table a file at a time; yields each file's name for messages, and its rows.
+
+    Raises
+    ------
+    DataError
+        the table is not complete, has no part, or lacks a column
+    """
+    if _is_table(where):
+        from offers.batch import delta
+
+        return delta.scored_files(*delta_table(where, settings), columns)
+    from offers.batch import directory
+
+    return directory.scored_files(Path(where), columns)
+
+
+def _is_table(where: str) -> bool:
+    return is_delta(where) or "://" in where

@@ -8,7 +8,8 @@ for large-scale optimization".
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from mmap import MADV_DONTNEED, mmap
 
 import numpy as np
 from scipy.optimize import linprog
@@ -40,13 +41,8 @@ def price(scores: np.ndarray, constraints: Constraints) -> Pricing:
         return Pricing(start, _dual(scores, constraints, start)[0])
     width = max(1.0, float(scores[:SAMPLE].max(initial=0.0)))
     if len(scores) > 2 * SAMPLE:
-        some = scores[:: len(scores) // SAMPLE]
-        fewer = Constraints(
-            constraints.names,
-            constraints.usage,
-            constraints.limit * len(some) / len(scores),
-            constraints.per_customer,
-        )
+        some = np.array(scores[:: len(scores) // SAMPLE])
+        fewer = replace(constraints, limit=constraints.limit * len(some) / len(scores))
         start, width = _minimise(some, fewer, start, width).prices, width / 50
     return _minimise(scores, constraints, start, width)
 
@@ -62,16 +58,19 @@ def chosen(block: np.ndarray, constraints: Constraints, prices: np.ndarray) -> t
     return best & (reduced > 0), reduced
 
 
-def blocks(scores: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the scores of some customers at a time, in float64."""
+def blocks(scores: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the scores of some customers at a time, in float64, each with the place of its first customer."""
     for start in range(0, len(scores), BLOCK):
-        yield np.asarray(scores[start : start + BLOCK], np.float64)
+        yield start, np.array(scores[start : start + BLOCK], np.float64)
+        # Else the pages of a whole file stay in memory from its first pass on.
+        if isinstance(scores.base, mmap):
+            scores.base.madvise(MADV_DONTNEED)
 
 
 def _dual(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -> tuple[float, np.ndarray]:
     """Compute the bound at these prices, and its slope (a subgradient)."""
     value, contacts = 0.0, np.zeros(constraints.usage.shape[1])
-    for block in blocks(scores):
+    for _, block in blocks(scores):
         choices, reduced = chosen(block, constraints, prices)
         value += float(reduced[choices].sum())
         contacts += choices.sum(axis=0)

@@ -36,6 +36,14 @@ def group_column(protected: str) -> str:
     return f"group_{protected}"
 
 
+def unfinished(origin: str) -> DataError:
+    """Refuse a table whose run has not ended yet."""
+    return DataError(
+        f"{origin}: expected a complete scored table, but the run that writes it has not ended; give the same 'offers"
+        " score' again, which goes on with it"
+    )
+
+
 def check_columns(names: Sequence[str], needed: Sequence[str], origin: str) -> None:
     """Raise `DataError` where a column that a campaign reads is missing."""
     if absent := [name for name in needed if name not in names]:

@@ -47,6 +47,10 @@ class Scorer:
     withheld : whether to write the withheld offers too, with their reasons
     threads : number of cores to use
     groups : whether to write each customer's group of every protected column
+
+    Attributes
+    ----------
+    table_schema : of the rows that it makes
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Scorer:
     ) -> None:
         self.schema, self.versions = schema, versions
         self._protected = schema.protected if groups else ()
-        self._table_schema = table_schema(column.name for column in self._protected)
+        self.table_schema = table_schema(column.name for column in self._protected)
         self._model, self._policy, self._k, self._withheld = model, policy, k, withheld
         self._threads = threads
         self._trees = _trees(model, policy, schema.contract, threads)
@@ -80,7 +84,7 @@ class Scorer:
         Returns
         -------
         pyarrow.Table
-            rows of `table_schema`, by customer in the order given, then by rank
+            rows of the attribute `table_schema`, by customer in the order given, then by rank
 
         Raises
         ------
@@ -89,7 +93,7 @@ class Scorer:
         """
         starts = range(0, len(batch), BLOCK)
         parts = [self._block(self.schema.typed(batch.slice(start, BLOCK), first_row + start)) for start in starts]
-        return pa.concat_tables(parts) if parts else self._table_schema.empty_table()
+        return pa.concat_tables(parts) if parts else self.table_schema.empty_table()
 
     def _block(self, customers: Customers) -> pa.Table:
         standing = self._policy.pairing.stand(customers.columns)
@@ -146,7 +150,7 @@ class Scorer:
             *(_constant(name, len(customer)) for name in vars(self.versions).values()),
             *(customers.groups(column).take(pa.array(customer)).cast(WORD) for column in self._protected),
         ]
-        return pa.Table.from_arrays(columns, schema=self._table_schema)
+        return pa.Table.from_arrays(columns, schema=self.table_schema)
 
 
 def _trees(model: PropensityModel, policy: Policy, contract: Contract, threads: int) -> SortedTrees:

@@ -45,10 +45,12 @@ def campaign_page(
 def _limits(constraints: Constraints, plan: Plan) -> Table:
     uses = constraints.usage @ plan.contacts
     rows = []
-    for name, use, limit, price in zip(constraints.names, uses, constraints.limit, plan.pricing.prices, strict=True):
-        worth = f"one more is worth {price:.2f} EUR" if limit >= 0 else f"the last one costs {price:.2f} EUR"
+    for place, (use, limit, price) in enumerate(zip(uses, constraints.limit, plan.pricing.prices, strict=True)):
+        name, unit = constraints.names[place], constraints.units[place]
+        worth = f"one more {unit} is worth {price:.2f} EUR" if limit >= 0 else f"the last one costs {price:.2f} EUR"
         share = abs(use / limit) if limit else 0.0
-        cells = f"{abs(use):,.0f}", f"{abs(limit):,.0f}", percent(share), f"{price:.2f}"
+        amount = f"{'at least ' if limit < 0 else ''}{constraints.amount(place, abs(limit))}"
+        cells = f"{abs(use):,.10g}", amount, percent(share), f"{price:.2f}"
         shades = 0.0, 0.0, min(1.0, share), 0.0
         rows.append(
             (Cell(name, note=worth), *(Cell(text, shade=shade) for text, shade in zip(cells, shades, strict=True)))
@@ -84,7 +86,9 @@ def _left(constraints: Constraints, left: Sequence[LeftOut], customers: int) -> 
     rows = []
     for group in left:
         why = (
-            "No room was left" if group.limit is None else f"Others earn more by each {constraints.names[group.limit]}"
+            "No room was left"
+            if group.limit is None
+            else f"Others earn more by each {constraints.units[group.limit]} of {constraints.names[group.limit]}"
         )
         share = group.customers / customers
         cells = Cell(count(group.customers)), Cell(percent(share), shade=share), Cell(f"{group.earning:.2f}")

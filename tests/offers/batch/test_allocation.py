@@ -24,7 +24,7 @@ from offers.simulation.world import World
 from tests.support.warranties import WARRANTIES
 
 CATALOGUE = catalogues.load("bank-marketing", contracts.load("bank-marketing"))
-OFFERS = CATALOGUE.offers
+OFFERS, PROTECTED = CATALOGUE.offers, ("age",)
 
 WEEK = """\
 name: autumn
@@ -60,7 +60,7 @@ def check(scores: np.ndarray, constraints: Constraints, customer: np.ndarray, of
 @pytest.mark.parametrize("seed", [0, 1])
 def test_plan_is_near_what_highs_finds_and_breaks_nothing(per_customer: int, seed: int) -> None:
     scores = scores_of(2000, seed)
-    _, constraints = load(WEEK.format(per_customer=per_customer), OFFERS)
+    _, constraints = load(WEEK.format(per_customer=per_customer), OFFERS, PROTECTED)
     best, plan = (allocate(scores, constraints, exact) for exact in (True, False))
     for one in (best, plan):
         check(scores, constraints, one.customer, one.offer)
@@ -71,7 +71,7 @@ def test_plan_is_near_what_highs_finds_and_breaks_nothing(per_customer: int, see
 
 def test_a_large_campaign_is_close_to_its_bound() -> None:
     scores = scores_of(150_000)
-    _, constraints = load(WEEK.format(per_customer=1).replace("budget: 500", "budget: 20000"), OFFERS)
+    _, constraints = load(WEEK.format(per_customer=1).replace("budget: 500", "budget: 20000"), OFFERS, PROTECTED)
     plan = allocate(scores, constraints)
     check(scores, constraints, plan.customer, plan.offer)
     assert plan.pricing.bound * 0.995 <= plan.value <= plan.pricing.bound * (1 + 1e-9)
@@ -79,7 +79,7 @@ def test_a_large_campaign_is_close_to_its_bound() -> None:
 
 def test_bound_and_prices_are_those_of_the_linear_programme() -> None:
     scores = scores_of(200)
-    _, constraints = load("name: x\nbudget: 60\n", OFFERS)
+    _, constraints = load("name: x\nbudget: 60\n", OFFERS, PROTECTED)
     customer, offer = np.nonzero(np.isfinite(scores))
     each = (customer == np.arange(200)[:, None]).astype(float)
     rows, limits = np.vstack([constraints.usage[:, offer], each]), np.append(constraints.limit, np.ones(200))
@@ -91,7 +91,7 @@ def test_bound_and_prices_are_those_of_the_linear_programme() -> None:
 
 def test_without_limits_everybody_gets_the_best_offer() -> None:
     scores = scores_of(3000)
-    plan = allocate(scores, load("name: free\n", OFFERS)[1])
+    plan = allocate(scores, load("name: free\n", OFFERS, PROTECTED)[1])
     best = scores.max(axis=1)
     assert plan.value == pytest.approx(float(best[np.isfinite(best)].astype(float).sum()))
 
@@ -101,8 +101,8 @@ def test_minimums_that_cannot_hold_are_named_with_the_smallest_relaxation() -> N
     text += (
         "  - {name: fixed, where: {contact: telephone}, contacts: 0}\nminimum:\n  - {family: 6-months, contacts: 50}\n"
     )
-    with pytest.raises(CampaignError, match="lowers at least 50 for 6-months by 20"):
-        allocate(scores_of(2000), load(text, OFFERS)[1])
+    with pytest.raises(CampaignError, match="lowers minimum of 6-months by 20 contacts"):
+        allocate(scores_of(2000), load(text, OFFERS, PROTECTED)[1])
 
 
 @pytest.mark.parametrize(
@@ -119,17 +119,21 @@ def test_minimums_that_cannot_hold_are_named_with_the_smallest_relaxation() -> N
         ("name: x\ncapacity:\n  - {name: a, where: {channel: mail}, contacts: 1}\n", "no offer sets it, got 'mail'"),
         ("name: x\nminimum:\n  - {family: gold, contacts: 1}\n", "expected one of .*, got 'gold'"),
         ("name: x\nbudget: -5\n", "budget: expected at least 0"),
+        (
+            "name: x\nexposure:\n  - {column: income, group: low, share: 0.1}\n",
+            "line 3: .*expected one of the protected columns age, got 'income'",
+        ),
     ],
 )
 def test_a_campaign_that_makes_no_sense_is_refused_by_line(text: str, complaint: str) -> None:
     with pytest.raises(CampaignError, match=complaint):
-        load(text, OFFERS)
+        load(text, OFFERS, PROTECTED)
 
 
 def test_prices_as_levers_keep_the_ranker_near_the_capacity(tmp_path: Path) -> None:
     contract, limits = contracts.load("bank-marketing"), {"cellular": 300, "telephone": 200}
     rows = [f"  - {{name: {name}, where: {{contact: {name}}}, contacts: {most}}}" for name, most in limits.items()]
-    constraints = load("\n".join(["name: x", "capacity:", *rows]), OFFERS)[1]
+    constraints = load("\n".join(["name: x", "capacity:", *rows]), OFFERS, PROTECTED)[1]
     policy, customers = Policy(CATALOGUE.unlimited(), contract), World(contract).sample(4000).frame
     standing = policy.pairing.stand(customers)
     generator = np.random.default_rng(0)
@@ -161,7 +165,7 @@ def test_protected_groups_get_their_floor_of_exposure() -> None:
     scores[groups == ">=60"] -= 8
     scores[scores < 0] = -np.inf
     floor = 'exposure:\n  - {column: age, group: ">=60", share: 0.06}\n'
-    campaign, base = load(WEEK.format(per_customer=1) + floor, OFFERS)
+    campaign, base = load(WEEK.format(per_customer=1) + floor, OFFERS, PROTECTED)
     segments = Segments(campaign.exposure)
     segment = segments.of([groups])
     sizes = np.bincount(segment, minlength=len(segments))
@@ -185,50 +189,50 @@ def test_the_command_keeps_a_floor_of_exposure(
 ) -> None:
     paths = [tmp_path / name for name in ("warranties.yaml", "shop.yaml", "campaign.yaml", "plan.parquet")]
     paths[0].write_text(WARRANTIES)
-    paths[1].write_text(shop_yaml)
+    paths[1].write_text(shop_yaml.replace("nullable: true", "nullable: true, bands: [2, 4], protected: true"))
     catalogue = catalogues.load(str(paths[0]), shop_contract)
-    region = np.array(["north", "south"] * 100)
+    rating = np.array([">=4", "<2"] * 100)
     rows = {
         "customer": [f"c{n}" for n in range(200)],
         "rank": pa.array([1] * 200, pa.int16()),
         "offer": ["full"] * 200,
-        "score": np.where(region == "north", 9.0, 2.0),
+        "score": np.where(rating == ">=4", 9.0, 2.0),
         "catalogue": [f"{catalogue.name}-{catalogue.version}"] * 200,
     }
     (tmp_path / "scored").mkdir()
     part = tmp_path / "scored" / "part-000001.parquet"
     limits = "name: x\ncapacity:\n  - {name: phone, where: {channel: phone}, contacts: 50}\n"
-    paths[2].write_text(limits + "exposure:\n  - {column: region, group: south, share: 0.2}\n")
+    paths[2].write_text(limits + "exposure:\n  - {column: rating, group: '<2', share: 0.2}\n")
     asked = (tmp_path / "scored", paths[2], paths[3], "--catalogue", paths[0], "--contract", paths[1])
     parquet.write_table(pa.table(rows), part)
     code, _, complaint = offers("campaign", *asked)
     assert (code, "with --groups" in complaint) == (2, True)
-    parquet.write_table(pa.table(rows | {"group_region": region}), part)
+    parquet.write_table(pa.table(rows | {"group_rating": rating}), part)
     code, said, _ = offers("campaign", *asked)
     assert code == 0
-    assert "20 of 20 used: the last contact of at least 20.0% of region south costs 7.00 EUR" in said
+    assert "exposure of rating <2: 20 of at least 20 contacts; the last one costs 7.00 EUR" in said
     plan = parquet.read_table(paths[3]).to_pandas()
     assert (len(plan), int(plan["customer"].str[1:].astype(int).mod(2).sum())) == (50, 20)
     assert set(plan["offer"]) == {"full"}
 
 
 def test_a_floor_that_cannot_hold_is_named_with_the_smallest_relaxation() -> None:
-    campaign, base = load('name: x\nexposure:\n  - {column: age, group: ">=60", share: 1.0}\n', OFFERS)
+    campaign, base = load('name: x\nexposure:\n  - {column: age, group: ">=60", share: 1.0}\n', OFFERS, PROTECTED)
     scores = scores_of(100)
     scores[:3] = -np.inf
     constraints = Segments(campaign.exposure).constraints(base, np.array([100, 0]))
-    with pytest.raises(CampaignError, match=r"lowers at least 100\.0% of age >=60 by"):
+    with pytest.raises(CampaignError, match=r"lowers exposure of age >=60 by \d+ contacts"):
         allocate(in_segments(scores, np.zeros(100, int), 2), constraints)
 
 
 def test_who_is_left_out_is_counted_by_the_limit_that_keeps_them_out() -> None:
     scores = scores_of(3000)
-    constraints = load(WEEK.format(per_customer=1), OFFERS)[1]
+    constraints = load(WEEK.format(per_customer=1), OFFERS, PROTECTED)[1]
     plan = allocate(scores, constraints, exact=False)
     groups = left_out(scores, constraints, plan)
     had_an_offer = int(np.isfinite(scores).any(axis=1).sum())
     assert sum(group.customers for group in groups) == had_an_offer - len(np.unique(plan.customer))
-    assert constraints.names[groups[0].limit or 0] == "EUR of budget"
+    assert constraints.names[groups[0].limit or 0] == "budget"
     earning = sum(group.customers * group.earning for group in groups)
     without = np.delete(scores, np.unique(plan.customer), axis=0).max(axis=1)
     assert earning == pytest.approx(float(without[np.isfinite(without)].astype(float).sum()), rel=1e-5)
@@ -251,15 +255,18 @@ def test_the_command_plans_from_a_scored_table(
     code, said, _ = offers("campaign", tmp_path / "scored", campaign, plan, *where, *files)
     assert code == 0
     assert "Who is left out, and why" in (tmp_path / "plan.html").read_text()
-    assert "one more is worth" in (tmp_path / "plan.html").read_text()
+    assert "one more contact is worth" in (tmp_path / "plan.html").read_text()
     costs = {offer.id: offer.cost for offer in catalogues.load(str(tmp_path / "priced.yaml"), shop_contract).offers}
     assert costs["full"] > 4
     assert costs["basic"] == 1
-    assert "one more contact of phone is worth" in said
+    assert "phone: 10 of 10 contacts used; one more contact is worth" in said
     table = parquet.read_table(plan).to_pandas()
     assert (table["offer"] == "full").sum() == 10
     assert table["customer"].is_unique
     assert offers("score", customers, tmp_path / "scored.delta", *asked)[0] == 0
+    (tmp_path / "scored" / "complete-1-of-1").unlink()
+    code, _, complaint = offers("campaign", tmp_path / "scored", campaign, plan, *where)
+    assert (code, "expected a complete scored table, but the run" in complaint) == (2, True)
     assert offers("campaign", tmp_path / "scored.delta", campaign, tmp_path / "second.parquet", *where)[0] == 0
     second = parquet.read_table(tmp_path / "second.parquet").to_pandas()
     assert set(second.itertuples(index=False)) == set(table.itertuples(index=False))
