@@ -45,7 +45,10 @@ def show(
     console = Console(highlight=False)
     outcome_rows = outcomes.read(log)
     for row in _found(log, settings, decision, customer, key).to_pylist():
-        console.print(Text(f"\n{row['decided_at']:%Y-%m-%d %H:%M:%S} UTC, request {row['request_id'] or '-'}", "bold"))
+        # Tables of earlier versions have no column for the caller.
+        by = f" by {row['caller']}" if row.get("caller") else ""
+        head = f"\n{row['decided_at']:%Y-%m-%d %H:%M:%S} UTC, request {row['request_id'] or '-'}{by}"
+        console.print(Text(head, "bold"))
         if row["inputs"] is None:
             console.print(f"decision {row['decision_id']}: question and answer are erased")
         else:

@@ -185,9 +185,9 @@ def _trigger(contract: "Contract", settings: "Settings", contacts: Path, bundle:
 
 
 def _windows(url: str) -> int:
-    import httpx
+    from offers.http_client import peer
 
-    return int(httpx.get(f"{url}/report", timeout=10, trust_env=False).json()["windows"])
+    return int(peer("the sidecar", f"{url}/report", 10.0).ask().json()["windows"])
 
 
 def _awaited(look: Callable[[], T], seconds: float) -> T:

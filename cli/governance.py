@@ -40,16 +40,21 @@ class Traffic:
             thread.join()
 
     def _send(self) -> None:
+        import json
+
         import httpx
 
-        with httpx.Client(trust_env=False, timeout=30) as client:
-            while not self._stop.wait(0.01):
-                try:
-                    status = client.post(f"{self.url}/v1/models/offers:predict", json=self.question).status_code
-                except httpx.HTTPError:
-                    status = 0
-                self.answered += 1
-                self.failed += status != 200
+        from offers.http_client import peer
+
+        ranker = peer("the ranker", f"{self.url}/v1/models/offers:predict", 30.0)
+        question, headers = json.dumps(self.question).encode(), {"content-type": "application/json"}
+        while not self._stop.wait(0.01):
+            try:
+                status = ranker.ask(question, headers).status_code
+            except httpx.HTTPError:
+                status = 0
+            self.answered += 1
+            self.failed += status != 200
 
 
 def govern(

@@ -116,7 +116,8 @@ def listen(
         chores.append((seconds, _by_schedule(retrainer, span(every))))
     if new_rows:
         chores.append((seconds, _by_rows(retrainer, contract, source, new_rows, settings)))
-    authority = Authority(key_of(os.environ.get(VARIABLE, "")), lambda: _served(journal.contract, settings))
+    predictor = smoke_url if kubeflow else ""
+    authority = Authority(key_of(os.environ.get(VARIABLE, "")), lambda: _served(journal.contract, settings, predictor))
     _serve(retrainer, authority, host, port, chores)
 
 
@@ -222,8 +223,12 @@ def _told(
     return told
 
 
-def _served(contract: str, settings: "Settings") -> str:
-    """Name the bundle that serves according to the ledger; empty where none was ever promoted."""
+def _served(contract: str, settings: "Settings", predictor: str) -> str:
+    """Name the bundle that the predictor serves; without one, that of the ledger's champion, empty where none is."""
+    if predictor:
+        from deployment.smoke import served
+
+        return served(predictor)
     from offers.governance.access import open_ledger
 
     champion = open_ledger(settings).state().champion(contract)

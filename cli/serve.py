@@ -36,6 +36,7 @@ CustomerOption = Annotated[
 ]
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Tell the reasons in sentences, too.")]
 UrlOption = Annotated[str, typer.Option(help="Where the ranker answers.")]
+_ASK_SECONDS, _ANSWER_BYTES = 60.0, 16 * 2**20
 
 
 def serve(
@@ -93,14 +94,15 @@ def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:
     import httpx
 
     from offers.errors import RequestError, ServiceError
+    from offers.http_client import peer
 
     # json writes the body, because httpx refuses NaN, while the ranker's answer names the field with it.
-    body, headers = json.dumps(request), {"content-type": "application/json"}
-    where = f"{url.rstrip('/')}/v1/models/offers:predict"
+    body, headers = json.dumps(request).encode(), {"content-type": "application/json"}
+    ranker = peer("--url", f"{url.rstrip('/')}/v1/models/offers:predict", _ASK_SECONDS, answer_bytes=_ANSWER_BYTES)
     try:
-        answer = httpx.post(where, content=body, headers=headers, timeout=60, trust_env=False)
+        answer = ranker.ask(body, headers)
         content = answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except (httpx.HTTPError, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise ServiceError(f"no ranker answers at {url}: {reason}; 'offers serve' starts one") from None
     if answer.status_code != 200:

@@ -11,9 +11,12 @@ from offers.bundle.bundle import Bundle
 from offers.bundle.golden import TOLERANCE
 from offers.bundle.golden import golden as golden_rows
 from offers.errors import ServiceError
+from offers.http_client import NO_HEADERS, peer
 
 AGREEING = 5
 """Answers in a row, each over a connection of its own, that have to come from the new bundle: pods take turns."""
+_SECONDS = 10.0
+_JSON = {"content-type": "application/json"}
 
 
 def smoke(url: str, bundle: Bundle, seconds: float, model: str = "offers") -> None:
@@ -32,7 +35,7 @@ def smoke(url: str, bundle: Bundle, seconds: float, model: str = "offers") -> No
     _await_version(url.rstrip("/"), bundle.name, seconds, model)
     rows, expected = golden_rows(bundle.path)
     instances = json.loads(rows.to_json(orient="records", double_precision=15))
-    answer = _call("POST", f"{url.rstrip('/')}/v1/models/{model}:predict", {"instances": instances})
+    answer = _call(f"{url.rstrip('/')}/v1/models/{model}:predict", {"instances": instances})
     scores = np.array(answer.get("predictions", []), dtype=float)
     if scores.shape != expected.shape:
         raise ServiceError(f"{url}: expected {len(expected)} propensities for the golden rows, got {len(scores)}")
@@ -43,12 +46,26 @@ def smoke(url: str, bundle: Bundle, seconds: float, model: str = "offers") -> No
         )
 
 
+def served(url: str, model: str = "offers") -> str:
+    """Ask a predictor for the name of its bundle.
+
+    Raises
+    ------
+    ServiceError
+        it gives no answer, or names none
+    """
+    versions = _call(f"{url.rstrip('/')}/v2/models/{model}").get("versions")
+    if not isinstance(versions, list) or not versions or not isinstance(versions[0], str):
+        raise ServiceError(f"{url}: expected the name of a bundle as version, got {versions!r:.60}")
+    return versions[0]
+
+
 def _await_version(url: str, version: str, seconds: float, model: str) -> None:
     deadline, agreed, last_word = time.monotonic() + seconds, 0, "nothing was answered"
     while agreed < AGREEING:
         try:
-            versions = _call("GET", f"{url}/v2/models/{model}").get("versions") or ["no version"]
-            agreed, last_word = (agreed + 1 if versions[0] == version else 0), f"{versions[0]} is served"
+            name = served(url, model)
+            agreed, last_word = (agreed + 1 if name == version else 0), f"{name} is served"
         except ServiceError as error:
             agreed, last_word = 0, str(error)
         if agreed == 0:
@@ -57,12 +74,14 @@ def _await_version(url: str, version: str, seconds: float, model: str) -> None:
             time.sleep(0.2)
 
 
-def _call(method: str, url: str, body: object = None) -> dict[str, Any]:
+def _call(url: str, body: object = None) -> dict[str, Any]:
+    """Get JSON, or post it where there is a body."""
+    content, headers = (None, NO_HEADERS) if body is None else (json.dumps(body).encode(), _JSON)
     try:
-        answer = httpx.request(method, url, json=body, timeout=10, trust_env=False)
-        content = answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        answer = peer("the predictor", url, _SECONDS).ask(content, headers)
+        answered = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
         raise ServiceError(f"{url} gives no answer: {str(error) or type(error).__name__}") from None
-    if answer.status_code != 200 or not isinstance(content, dict):
-        raise ServiceError(f"{url} answers {answer.status_code}: {str(content)[:200]}")
-    return content
+    if answer.status_code != 200 or not isinstance(answered, dict):
+        raise ServiceError(f"{url} answers {answer.status_code}: {str(answered)[:200]}")
+    return answered

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import Any
 
 from offers.errors import StorageError
-from offers.retraining.journal import Journal, Request
+from offers.retraining.journal import UPDATES, Journal, Request
 from offers.settings import Settings
 from offers.store.store import open_store
 from pipelines import local
@@ -127,7 +127,7 @@ class ClusterRuns:
 
 def _asked(request: Request, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name the pipeline that a request asks for, with its arguments."""
-    if request.action not in ("update", "recalibrate"):
+    if request.action not in UPDATES:
         return "training", dict(arguments)
     return "update", {**arguments, "parent": _published(arguments, str(request.evidence["bundle"]))}
 

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from offers.errors import OffersError, RequestError
 from offers.retraining import alarm
-from offers.retraining.journal import Action, Decision, Request, Unreadable
+from offers.retraining.journal import UPDATES, Action, Decision, Request, Unreadable
 from offers.retraining.retrainer import Retrainer
 from offers.retraining.signature import HEADER, refusal
 from offers.wording import shown
@@ -34,7 +34,7 @@ _DECIDED_BY = ("bundle", "action", "signals", "reasons", "until")
 """What of an alarm is kept. The rest is the report of whole windows, which the bucket and the sidecar keep."""
 
 Served = Callable[[], str]
-"""Names the bundle that is served; an empty text where nobody knows."""
+"""Names the bundle that is served, an empty text where nobody knows; raises OffersError if it can't be asked now."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Authority:
     Attributes
     ----------
     key : key that must sign alarms; if empty, whoever reaches the service may send one
-    served : returns the name of the bundle that an alarm must be about
+    served : returns the name of the bundle that an alarm must be about; while nobody knows it, no alarm can name the
+        parent of an update
     """
 
     key: bytes = b""
@@ -59,10 +60,14 @@ class Authority:
         if self.key and any(name.startswith("ce-") for name in headers):
             raise HTTPException(401, "a signed alarm comes in structured mode: the signature is of its body alone")
 
-    def check_bundle(self, bundle: str) -> None:
+    def check_bundle(self, request: Request) -> None:
         """Raise HTTPException with status 409 for an alarm about a bundle that is not served."""
-        if (name := self.served()) and bundle != name:
+        name, bundle = self.served(), request.evidence["bundle"]
+        if name and bundle != name:
             raise HTTPException(409, f"the event's 'bundle': expected {name}, which is served, got {shown(bundle)}")
+        if not name and request.action in UPDATES:
+            advice = "promote its release by 'offers model promote', or ask for a retraining"
+            raise HTTPException(409, f"the event's 'bundle': nobody knows whether {bundle} is served: {advice}")
 
 
 def application(retrainer: Retrainer, authority: Authority | None = None) -> Edge:
@@ -148,7 +153,7 @@ class _Trigger:
         return Response(decision.model_dump_json(), 202, media_type="application/json")
 
     def _decided(self, request: Request) -> Decision:
-        self.authority.check_bundle(request.evidence["bundle"])
+        self.authority.check_bundle(request)
         return self.retrainer.ask(request)
 
     async def journal(self, request: HttpRequest) -> Response:

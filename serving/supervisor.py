@@ -14,6 +14,7 @@ import httpx
 
 from offers.errors import ServiceError
 from offers.governance.release import OpenRelease, fetch
+from offers.http_client import peer
 from offers.store.store import Store
 from serving.local import ROUTING, Log, Running, Services, SidecarOptions, check_free, locked, shipper, sidecar, started
 from serving.ranker import routing
@@ -171,7 +172,7 @@ class Supervisor:
     def _serves(self, release: str) -> bool:
         assert self.ranker is not None
         try:
-            metrics = httpx.get(f"{self.ranker.url}/metrics", timeout=5, trust_env=False).text
+            metrics = peer("the ranker", f"{self.ranker.url}/metrics", 5.0).ask().text
         except httpx.HTTPError:
             return False
         lines = (line for line in metrics.splitlines() if line.startswith("offers_release_info{"))

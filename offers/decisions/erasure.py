@@ -12,7 +12,7 @@ from offers.decisions.records import DECISIONS, OUTCOMES, QUARANTINE, digest_of,
 from offers.errors import DataError
 from offers.store.delta import DeltaTables, dataset_of
 
-ERASED = ("customer", "request_id", "as_of", "inputs", "answer", "asked", "salt")
+ERASED = ("customer", "caller", "request_id", "as_of", "inputs", "answer", "asked", "salt")
 """The columns of a decision that tell of the customer, and the salt without which its digest tells nothing."""
 
 
@@ -63,7 +63,9 @@ def erase(tables: DeltaTables, customer: str, reason: str) -> int:
         if tables.holds(name):
             with tables.errors(name):
                 table = tables.open(name)
-                table.update(dict.fromkeys(fields, "NULL"), predicate=theirs, commit_properties=metadata)
+                present = {column.name for column in table.schema().fields}
+                blanks = {column: "NULL" for column in fields if column in present}
+                table.update(blanks, predicate=theirs, commit_properties=metadata)
                 _forget(table)
     if tables.holds(QUARANTINE):
         with tables.errors(QUARANTINE):

@@ -41,6 +41,7 @@ class Answer:
     model : bundle that scored, None where nothing was scored
     experiment, arms : the experiment and each customer's arm, where customers are split among arms
     ledger_head : end of the ledger, as its number and SHA-256, where a ledger says what serves
+    caller : who sent the request, None where nobody is asked for a token
     """
 
     request_id: str
@@ -60,6 +61,7 @@ class Answer:
     experiment: str | None = None
     arms: Sequence[str] | None = None
     ledger_head: str | None = None
+    caller: str | None = None
 
 
 def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
@@ -86,6 +88,7 @@ def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
             "experiment": answer.experiment,
             "arms": answer.arms,
             "ledger_head": answer.ledger_head,
+            "caller": answer.caller,
         },
     )
 

@@ -25,7 +25,7 @@ _PAIR = pa.struct(
         ("action_probability", pa.float64()),
     ]
 )
-ADDED = ("ledger_head",)
+ADDED = ("ledger_head", "caller")
 """Columns of decisions that earlier versions did not write. A digest covers each where it has a value."""
 
 _WRITTEN = [("writer", pa.string()), ("segment", pa.int64()), ("place", pa.int32())]

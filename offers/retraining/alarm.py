@@ -1,6 +1,5 @@
 """An alarm as a CloudEvent, sent to the service that takes requests for a new model."""
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,7 +9,7 @@ from cloudevents.conversion import to_structured
 from cloudevents.http import CloudEvent
 
 from offers.errors import ServiceError
-from offers.http_client import Peer, peer
+from offers.http_client import peer
 from offers.retraining.signature import HEADER, sign
 
 TYPE = "offers.drift.alarm"
@@ -45,7 +44,7 @@ def send(
     if key:
         headers[HEADER] = sign(key, body)
     try:
-        answer = asyncio.run(_answer(peer("the trigger", trigger, _SECONDS), headers, body))
+        answer = peer("the trigger", trigger, _SECONDS).ask(body, headers)
         decision = answer.raise_for_status().json()
     except httpx.HTTPStatusError:
         reply = " ".join(answer.text.split())[:200]
@@ -60,8 +59,3 @@ def send(
     if not isinstance(decision, dict):
         raise ServiceError(f"{trigger}: expected a decision, got something else: is it the trigger's URL?")
     return decision
-
-
-async def _answer(trigger: Peer, headers: Mapping[str, str], body: bytes) -> httpx.Response:
-    async with trigger.client() as client:
-        return await trigger.post(client, body, headers)

@@ -15,6 +15,7 @@ from offers.store.store import Store
 Cause = Literal["alarm", "schedule", "new data", "manual"]
 Action = Literal["none", "update", "recalibrate", "retrain"]
 """What is asked for; "recalibrate" is what version 0.1 called an update."""
+UPDATES: tuple[Action, ...] = ("update", "recalibrate")
 
 _PREFIX = "journal"
 _NUMBERED = re.compile(r"/\d{9}\.json$")

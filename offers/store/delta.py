@@ -100,7 +100,8 @@ class DeltaTables:
         number : rises with each append of `writer`; rows whose number is not above the last are not appended again
         partition : columns whose values name the folders, if the table is made now
         note : entries for this append in the table's history
-        widen : columns that the table may lack; they are added, with null in the rows that are there
+        widen : columns that the table may lack; they are added, with null in the rows that are there. Where any are named,
+            rows may lack columns of the table, too
 
         Returns
         -------
@@ -136,8 +137,10 @@ class DeltaTables:
         once = CommitProperties(
             custom_metadata=dict(note) if note else None, app_transactions=[Transaction(writer, number)]
         )
-        absent = set(rows.schema.names).difference(field.name for field in table.schema().fields)
-        schema_mode: Literal["merge"] | None = "merge" if absent and absent <= set(widen) else None
+        names, there = set(rows.schema.names), {field.name for field in table.schema().fields}
+        # A later version may have added columns that we don't know.
+        merges = bool(widen) and names != there and names - there <= set(widen)
+        schema_mode: Literal["merge"] | None = "merge" if merges else None
         write_deltalake(table, rows, mode="append", schema_mode=schema_mode, commit_properties=once)
         return True
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from offers.drift.examination import SCORE, Reference, Streak
 from offers.errors import DataError, OffersError
-from offers.http_client import peer
+from offers.http_client import ClientTls, peer
 from offers.retraining.signature import VARIABLE, key_of
 from serving.drift import bundle as bundles
 from serving.drift import server
@@ -52,6 +52,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sink_pause", type=float, default=1.0, help="seconds before the second try; doubles")
     parser.add_argument("--wait", action="store_true", help=WAIT)
     parser.add_argument("--sink_authorities", type=Path, help="PEM file of whom to trust as the sink's authority")
+    parser.add_argument("--sink_certificate", type=Path, help="PEM file of the chain that the sink is shown")
+    parser.add_argument("--sink_key", type=Path, help="PEM file of its private key")
     return parser.parse_args()
 
 
@@ -69,7 +71,8 @@ def _monitor(arguments: argparse.Namespace) -> Monitor:
 
 
 def _sink(arguments: argparse.Namespace) -> Sink:
-    taker = peer("--sink", arguments.sink, arguments.sink_timeout, arguments.sink_authorities)
+    tls = ClientTls(arguments.sink_authorities, arguments.sink_certificate, arguments.sink_key)
+    taker = peer("--sink", arguments.sink, arguments.sink_timeout, tls)
     return Sink(taker, arguments.sink_pause, key_of(os.environ.get(VARIABLE, "")))
 
 

@@ -11,7 +11,7 @@ import httpx
 import jwt
 
 from offers.errors import ServiceError
-from offers.http_client import Peer, peer
+from offers.http_client import SYSTEM_TLS, ClientTls, Peer, peer
 from serving.process.edge import Refused
 
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -25,11 +25,11 @@ _MOST_CALLERS = 10_000
 class Keys:
     """The issuer's public keys, a JWKS in a file or at an address."""
 
-    def __init__(self, where: str, authorities: Path | None = None) -> None:
+    def __init__(self, where: str, tls: ClientTls = SYSTEM_TLS) -> None:
         self.where = where
         self._peer: Peer | None = None
         if where.startswith(("http://", "https://")):
-            self._peer = peer("--jwks", where, _KEYS_SECONDS, authorities)
+            self._peer = peer("--jwks", where, _KEYS_SECONDS, tls)
         self._keys: dict[str, jwt.PyJWK] = {}
         self._looked = -math.inf
         self._looking = asyncio.Lock()

@@ -18,6 +18,7 @@ import orjson
 import uvloop
 
 from offers.errors import OffersError, ServiceError
+from offers.http_client import ClientTls
 from offers.wording import shown
 from serving.process.callers import Callers, Keys, Terms
 from serving.process.edge import BODY_SECONDS
@@ -134,6 +135,7 @@ def parser(name: str, description: str | None, grpc_port: int) -> argparse.Argum
         "--tls_authorities", type=Path, help="PEM file; callers need a certificate of one of these"
     )
     service_parser.add_argument("--jwks", default="", help="file or address of the keys that sign callers' tokens")
+    service_parser.add_argument("--jwks_authorities", type=Path, help="PEM file of whom to trust for that address")
     service_parser.add_argument("--audience", default="offers", help="of callers' tokens")
     service_parser.add_argument("--issuer", default="", help="of callers' tokens; by default any whose keys these are")
     service_parser.add_argument("--caller_claim", default="sub", help="the claim of a token that names the caller")
@@ -157,7 +159,8 @@ def door(arguments: argparse.Namespace) -> Door:
         raise ServiceError("--quota: expected --jwks, too: callers are told apart by their tokens")
     tls = Tls(arguments.tls_certificate, arguments.tls_key, arguments.tls_authorities) if arguments.tls_key else None
     terms = Terms(arguments.audience, arguments.issuer, arguments.caller_claim, arguments.quota)
-    return Door(Callers(Keys(arguments.jwks, arguments.tls_authorities), terms) if arguments.jwks else None, tls)
+    issuer = ClientTls(arguments.jwks_authorities)
+    return Door(Callers(Keys(arguments.jwks, issuer), terms) if arguments.jwks else None, tls)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

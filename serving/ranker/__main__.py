@@ -8,6 +8,7 @@ from offers.bundle.location import name_of
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.decisions.spool import Spool
+from offers.http_client import SYSTEM_TLS, ClientTls
 from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
 from offers.policy.selection import Selection, selection
@@ -20,6 +21,7 @@ from serving.protocol.rows import MAX_ROWS
 from serving.ranker.decision_log import DecisionLog
 from serving.ranker.feed import Feed, events, parquet_files
 from serving.ranker.log_arguments import add_arguments, decision_log
+from serving.ranker.predictor_client import SecurePredictorConfig
 from serving.ranker.ranker import Ranker
 
 
@@ -34,6 +36,11 @@ def main() -> None:
         "--catalogue", default="", help="name of a shipped catalogue, or a file; by default the contract's"
     )
     parser.add_argument("--predictor_host", default="127.0.0.1:8081", help="host and port of the predictor's gRPC")
+    parser.add_argument(
+        "--predictor_authorities", type=Path, help="PEM file of whom to trust there; calls use TLS then"
+    )
+    parser.add_argument("--predictor_certificate", type=Path, help="PEM file of the chain that the predictor is shown")
+    parser.add_argument("--predictor_key", type=Path, help="PEM file of its private key")
     parser.add_argument("--predictor_timeout", type=server.seconds, default=1.0, help="for a call and its retry")
     parser.add_argument(
         "--max_customers",
@@ -93,9 +100,16 @@ def _ranker(
     log: DecisionLog | None,
     bundle: Path | None,
 ) -> Ranker:
-    config = PredictorConfig(predictor, "grpc-v2", False, arguments.predictor_timeout, 1)
+    config = _config(arguments, predictor)
     selection = _selection(policy, contract, bundle) if bundle and feeds else None
     return Ranker(arguments.name, policy, contract, config, arguments.max_customers, feeds, log, selection)
+
+
+def _config(arguments: argparse.Namespace, predictor: str) -> PredictorConfig:
+    tls = ClientTls(arguments.predictor_authorities, arguments.predictor_certificate, arguments.predictor_key)
+    if tls == SYSTEM_TLS:
+        return PredictorConfig(predictor, "grpc-v2", False, arguments.predictor_timeout, 1)
+    return SecurePredictorConfig(predictor, arguments.predictor_timeout, 1, tls)
 
 
 def _selection(policy: Policy, contract: Contract, bundle: Path) -> Selection | None:

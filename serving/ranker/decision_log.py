@@ -12,7 +12,7 @@ from offers.decisions.pseudonym import Pseudonyms
 from offers.decisions.spool import Spool, SpoolFull
 from offers.errors import StorageError
 from offers.policy.arbitration import Policy
-from serving.process.logs import log, request_id
+from serving.process.logs import caller, log, request_id
 from serving.process.telemetry import LOGGED, UNLOGGED
 from serving.protocol.kserve import ServerNotReady
 from serving.ranker.predictor_client import PairScores
@@ -123,6 +123,7 @@ class DecisionLog:
             experiment=membership.experiment if membership else None,
             arms=[membership.arm] * len(question) if membership else None,
             ledger_head=self.ledger_head,
+            caller=caller.get() or None,
         )
         return events.decided(answer, self.pseudonyms)
 

@@ -10,6 +10,8 @@ import grpc
 import numpy as np
 
 from offers.contract.contract import Contract
+from offers.errors import ServiceError
+from offers.http_client import ClientTls
 from serving.process.logs import log, request_id
 from serving.process.telemetry import PREDICTOR_FAILURES, REQUEST_ID
 from serving.protocol.kserve import (
@@ -30,6 +32,30 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
+
+
+class SecurePredictorConfig(PredictorConfig):
+    """A predictor's address, reached over TLS.
+
+    Parameters
+    ----------
+    tls : whom to trust, which has to be given, and what to show
+    """
+
+    def __init__(self, host: str, timeout: float, retries: int, tls: ClientTls) -> None:
+        super().__init__(host, "grpc-v2", True, timeout, retries)
+        if tls.authorities is None:
+            raise ServiceError(
+                "--predictor_certificate: expected --predictor_authorities, too: it makes the channel TLS"
+            )
+        self.tls = tls
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files."""
+        trusted, chain, key = (
+            path and path.read_bytes() for path in (self.tls.authorities, self.tls.certificate, self.tls.key)
+        )
+        return grpc.ssl_channel_credentials(trusted, key, chain)
 
 
 class PredictorAway(ServerNotReady):
@@ -148,7 +174,12 @@ class PredictorClient:
 
     @cached_property
     def _stub(self) -> Any:
-        return GRPCInferenceServiceStub(grpc.aio.insecure_channel(self.config.predictor_host, options=_OPTIONS))
+        if isinstance(self.config, SecurePredictorConfig):
+            credentials = self.config.credentials()
+            channel = grpc.aio.secure_channel(self.config.predictor_host, credentials, options=_OPTIONS)
+        else:
+            channel = grpc.aio.insecure_channel(self.config.predictor_host, options=_OPTIONS)
+        return GRPCInferenceServiceStub(channel)
 
     async def _infer(self, request: Any) -> Any:
         loop = asyncio.get_running_loop()

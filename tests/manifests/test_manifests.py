@@ -304,6 +304,20 @@ def test_what_pods_say_to_each_other_is_allowed_on_both_sides() -> None:
     assert inward["spec"]["podSelector"] == outward["spec"]["egress"][0]["to"][0]["podSelector"]
 
 
+def test_the_trigger_may_ask_the_predictor_which_bundle_it_serves() -> None:
+    objects = rendered("base")
+    (trigger,) = of(objects, "Deployment", "retraining-trigger")
+    (container,) = trigger["spec"]["template"]["spec"]["containers"]
+    (service,) = of(objects, "Service", "predictor")
+    (port,) = service["spec"]["ports"]
+    assert f"--smoke-url=http://predictor.offers.svc:{port['port']}" in container["args"]
+    (inward,), (outward,) = of(objects, "NetworkPolicy", "smoke-test"), of(objects, "NetworkPolicy", "alarms-in")
+    (rule,) = inward["spec"]["ingress"]
+    assert {"podSelector": outward["spec"]["podSelector"]} in rule["from"]
+    way = {"to": [{"podSelector": inward["spec"]["podSelector"]}], "ports": rule["ports"]}
+    assert way in outward["spec"]["egress"]
+
+
 def test_two_accounts_have_rights_in_our_namespace_and_nobody_has_others() -> None:
     """What the step that deploys needs is told by `test_rollout`; Prometheus finds its targets."""
     objects = rendered("overlays/kind")

@@ -12,6 +12,7 @@ import pytest
 from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent
 
+from deployment import smoke
 from offers.retraining.journal import Journal, Outcome, Request
 from offers.retraining.retrainer import Retrainer
 from offers.retraining.signature import HEADER, key_of, sign
@@ -22,7 +23,7 @@ from tests.support.runs import ShiftedRun, ShopRun
 from tests.support.trigger import Starts, served
 
 ATTRIBUTES = {"type": "offers.drift.alarm", "source": "/offers/drift", "id": "a1", "subject": "shop-1"}
-DATA = {
+DATA: dict[str, Any] = {
     "bundle": "shop-0123456789abcdef",
     "signals": {"data": True, "score": True},
     "reasons": ["age: KS distance 0.31"],
@@ -36,7 +37,8 @@ def starts() -> Starts:
 
 @pytest.fixture
 def client(tmp_path: Path, starts: Starts) -> Iterator[httpx.Client]:
-    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts)) as found:
+    authority = Authority(served=lambda: DATA["bundle"])
+    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts), authority) as found:
         yield found
 
 
@@ -183,6 +185,29 @@ def test_only_the_served_bundle_is_a_parent(tmp_path: Path, starts: Starts) -> N
         assert client.get("/journal?format=json").json() == {"entries": []}
         headers, body = to_structured(event(DATA | {"bundle": "shop-fedcba9876543210", "action": "recalibrate"}))
         assert client.post("/", headers=headers, content=body).json()["started"]
+
+
+@pytest.mark.parametrize("action", ["update", "recalibrate"])
+def test_no_bundle_is_a_parent_while_nobody_knows_which_is_served(tmp_path: Path, starts: Starts, action: str) -> None:
+    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts)) as client:
+        headers, body = to_structured(event(DATA | {"action": action}))
+        answer = client.post("/", headers=headers, content=body)
+        assert answer.status_code == 409
+        assert "nobody knows whether shop-0123456789abcdef is served: promote its release" in answer.json()["error"]
+        assert starts == []
+        headers, body = to_structured(event(DATA | {"action": "retrain"}))
+        assert client.post("/", headers=headers, content=body).json()["started"]
+
+
+def test_an_alarm_waits_while_the_predictor_can_not_be_asked(tmp_path: Path, starts: Starts) -> None:
+    authority = Authority(served=lambda: smoke.served("http://127.0.0.1:9"))
+    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts), authority) as client:
+        headers, body = to_structured(event())
+        answer = client.post("/", headers=headers, content=body)
+        assert answer.status_code == 503
+        assert "http://127.0.0.1:9/v2/models/offers gives no answer" in answer.json()["error"]
+        assert starts == []
+        assert client.get("/journal?format=json").json() == {"entries": []}
 
 
 def test_alarms_are_signed_where_there_is_a_key(tmp_path: Path, starts: Starts) -> None:

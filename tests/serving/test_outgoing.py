@@ -10,6 +10,8 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from cli import serve
+from deployment import smoke
 from offers import http_pool
 from offers.errors import OffersError
 from offers.http_client import peer
@@ -86,7 +88,15 @@ def runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kubeflow.Kubeflow(url).runs()
 
 
-CLIENTS: list[Ask] = [deliver, feed, keys, trigger, read, listing, write, health]
+def predictor(url: str) -> None:
+    smoke.served(url)
+
+
+def ranker(url: str) -> None:
+    serve.ask(url, {"instances": []})
+
+
+CLIENTS: list[Ask] = [deliver, feed, keys, trigger, predictor, ranker, read, listing, write, health]
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +105,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("offers.store.s3.OBJECT_BYTES", 1 << 20)
     monkeypatch.setattr(callers, "_KEYS_SECONDS", SECONDS)
     monkeypatch.setattr(alarm, "_SECONDS", SECONDS)
+    monkeypatch.setattr(smoke, "_SECONDS", SECONDS)
+    monkeypatch.setattr(serve, "_ASK_SECONDS", SECONDS)
     monkeypatch.setattr(kubeflow, "_HEALTH_SECONDS", SECONDS)
     # Who asked this proxy would get another error at once, and count no call.
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):

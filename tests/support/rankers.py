@@ -124,6 +124,8 @@ class Scripted(InferenceServicer):
             await asyncio.Event().wait()
         if act in grpc.StatusCode.__members__:
             await context.abort(grpc.StatusCode[act], "column 'age', row 1: expected a number, got Maria")
+        if act == "oversize":
+            n_rows = 9 * 2**17
         values = {"short": [0.25] * (n_rows - 1), "NaN": [np.nan] * n_rows}.get(act, [0.25] * n_rows)
         output = {"name": "propensity", "datatype": "FP64", "shape": [len(values)]}
         raw = [np.array(values, "<f8").tobytes()]

@@ -11,9 +11,18 @@ import pytest
 
 from offers.contract.contract import Contract
 from offers.decisions import log
-from offers.decisions.erasure import verify
+from offers.decisions.erasure import erase, verify
 from offers.decisions.history import ledger_heads
-from offers.decisions.records import DECISIONS, OUTCOMES, POLICIES, QUARANTINE, SCHEMAS, digest_of, root_of
+from offers.decisions.records import (
+    DECISIONS,
+    OUTCOMES,
+    POLICIES,
+    QUARANTINE,
+    SCHEMAS,
+    collected,
+    digest_of,
+    root_of,
+)
 from offers.decisions.segment import framed, sealed
 from offers.decisions.shipping import ship
 from offers.decisions.spool import Spool, SpoolLimits
@@ -132,6 +141,29 @@ def test_the_log_verifies(shop_contract: Contract, spool: Spool, tables: DeltaTa
         segment = [row for row in found if row["segment"] == number]
         assert {row["root"] for row in segment} == {root_of(row["digest"] for row in segment)}
     assert digest_of(found[0] | {"offer_id": "another"}) != found[0]["digest"]
+
+
+def test_tables_of_an_earlier_version_get_the_callers_column(
+    shop_contract: Contract, spool: Spool, tables: DeltaTables
+) -> None:
+    event = orjson.loads(log.decided(answered(shop_contract, CROWD), KEY))
+    del event["data"]["caller"]
+    table = collected([orjson.dumps(event)], "old", 0).tables()[DECISIONS]
+    earlier = table.drop_columns(["caller"])
+    tables.append(DECISIONS, earlier, "old", 0, ("date",))
+    assert verify(tables).faults == ()
+    assert erase(tables, KEY.of(CROWD[0]["customer_id"]), "asked") == 1
+    spool.append(log.decided(replace(answered(shop_contract, CROWD, 10), caller="shop"), KEY))
+    assert shipped(spool, tables) == []
+    # A shipper of the earlier version, beside one of this.
+    tables.append(DECISIONS, earlier, "older", 0, ("date",), widen=["caller"])
+    found = {
+        writer: {row["caller"] for row in rows(tables, DECISIONS) if row["writer"] == writer}
+        for writer in ("old", "pod")
+    }
+    assert found == {"old": {None}, "pod": {"shop"}}
+    assert verify(tables).erased == 1
+    assert [fault for fault in verify(tables).faults if "pod" in fault] == []
 
 
 def test_killed_between_two_tables_and_shipped_again_each_row_is_there_once(

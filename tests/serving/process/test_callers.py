@@ -3,29 +3,27 @@
 import asyncio
 import json
 import ssl
-import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
-import jwt
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from offers.errors import ServiceError
+from offers.http_client import ClientTls
 from serving.process.callers import Callers, Keys, Terms
 from serving.process.listening import Tls
 from serving.process.server import Address, Door, Server
 from serving.protocol.kserve import GRPCInferenceServiceStub, Model, messages
+from serving.ranker.predictor_client import SecurePredictorConfig
+from tests.support.certificates import Authority
+from tests.support.tokens import ISSUER, KEY, public, token
 
-KEY, OTHER = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-TERMS = Terms("offers", "https://issuer.example")
+OTHER = ec.generate_private_key(ec.SECP256R1())
+TERMS = Terms("offers", ISSUER)
 
 
 class Constant(Model):
@@ -37,17 +35,6 @@ class Constant(Model):
 
     async def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:
         return {"predictions": [1]}
-
-
-def public(key: ec.EllipticCurvePrivateKey, name: str) -> dict[str, Any]:
-    described: dict[str, Any] = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
-    return described | {"kid": name, "use": "sig", "alg": "ES256"}
-
-
-def token(key: Any = KEY, kid: str = "one", algorithm: str = "ES256", **claims: Any) -> str:
-    said = {"sub": "shop", "aud": "offers", "iss": TERMS.issuer, "exp": time.time() + 3600} | claims
-    said = {name: value for name, value in said.items() if value is not None}
-    return jwt.encode(said, key, algorithm, headers={"kid": kid})
 
 
 @pytest.fixture
@@ -153,45 +140,59 @@ def test_without_keys_the_service_does_not_start(tmp_path: Path) -> None:
 
 
 def test_certificates_of_both_protocols(tmp_path: Path) -> None:
-    tls = certificate(tmp_path)
+    authority = Authority(tmp_path)
+    chain, key = authority.certificate()
 
     async def test(address: Address) -> None:
-        async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=tls.certificate)) as client:
+        async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=authority.file)) as client:
             answer = await client.get(f"https://localhost:{address.http_port}/v2/health/ready")
             assert answer.json() == {"ready": True}
-        trusted = grpc.ssl_channel_credentials(tls.certificate.read_bytes())
+        trusted = grpc.ssl_channel_credentials(authority.file.read_bytes())
         async with grpc.aio.secure_channel(f"localhost:{address.grpc_port}", trusted) as channel:
             assert (await GRPCInferenceServiceStub(channel).ServerReady(messages.ServerReadyRequest())).ready
 
-    served(Door(tls=tls), test)
+    served(Door(tls=Tls(chain, key)), test)
+
+
+def test_callers_need_a_certificate_where_authorities_are_named(tmp_path: Path) -> None:
+    authority, others = Authority(tmp_path), Authority(tmp_path, "others")
+    chain, key = authority.certificate()
+    ours, theirs = authority.certificate("caller"), others.certificate("stranger")
+
+    async def ready(address: Address, certificate: tuple[Path, Path] | tuple[()]) -> bool:
+        context = ClientTls(authority.file, *certificate).context()
+        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+            try:
+                await client.get(f"https://localhost:{address.http_port}/v2/health/ready")
+            except (httpx.ReadError, httpx.ConnectError, httpx.RemoteProtocolError):
+                return False
+            return True
+
+    async def live(address: Address, certificate: tuple[Path, Path] | tuple[()]) -> bool:
+        config = SecurePredictorConfig(f"localhost:{address.grpc_port}", 5, 0, ClientTls(authority.file, *certificate))
+        async with grpc.aio.secure_channel(config.predictor_host, config.credentials()) as channel:
+            try:
+                await GRPCInferenceServiceStub(channel).ServerLive(messages.ServerLiveRequest(), timeout=5)
+            except grpc.aio.AioRpcError as error:
+                return error.code() != grpc.StatusCode.UNAVAILABLE
+            return True
+
+    async def test(address: Address) -> None:
+        for answers in (ready, live):
+            assert [await answers(address, certificate) for certificate in (ours, theirs, ())] == [True, False, False]
+
+    served(Door(tls=Tls(chain, key, authority.file)), test)
 
 
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
-    tls = certificate(tmp_path)
-    (tmp_path / "other").mkdir()
-    with pytest.raises(ServiceError, match="expected a certificate and its key in PEM form"):
-        Tls(tls.certificate, certificate(tmp_path / "other").key)
-
-
-def certificate(directory: Path) -> Tls:
-    key, name = (
-        ec.generate_private_key(ec.SECP256R1()),
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]),
-    )
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    (directory / "tls.crt").write_bytes(made.public_bytes(pem))
-    (directory / "tls.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-    return Tls(directory / "tls.crt", directory / "tls.key")
+    authority = Authority(tmp_path)
+    (chain, _), (_, key) = authority.certificate(), authority.certificate("other")
+    for build in (lambda: Tls(chain, key), lambda: ClientTls(authority.file, chain, key)):
+        with pytest.raises(ServiceError, match="expected a certificate and its key in PEM form"):
+            build()
+    with pytest.raises(ServiceError, match="expected certificates in PEM form"):
+        ClientTls(key)
+    with pytest.raises(ServiceError, match="expected both or none"):
+        ClientTls(authority.file, chain)
+    with pytest.raises(ServiceError, match="expected --predictor_authorities, too"):
+        SecurePredictorConfig("localhost:1", 1, 0, ClientTls(None, *authority.certificate()))

@@ -3,7 +3,10 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +33,7 @@ from serving.protocol.rows import RequestSchema
 from serving.ranker.predictor_client import PairScores
 from serving.ranker.question import example
 from serving.ranker.ranker import Ranker
-from tests.support.services import DEADLINE, Service, serving
+from tests.support.services import DEADLINE, serving
 from tests.support.warranties import WARRANTIES
 
 ODD = """\
@@ -331,18 +334,49 @@ def chromium() -> str:
 @pytest.mark.slow
 def test_a_browser_shows_each_operation(chromium: str, shop_bundle: Path, tmp_path: Path) -> None:
     with serving("serving.predictor", tmp_path / "log", "--bundle", shop_bundle) as service:
-        shown = page(chromium, service, tmp_path)
+        shown = page(chromium, f"{service.url}/docs", tmp_path)
+        with posting_site(f"{service.url}/v1/models/offers:predict") as site:
+            assert "<title>tried</title>" in page(chromium, site, tmp_path)
+        metrics = httpx.get(f"{service.url}/metrics").text
         whole = httpx.get(f"{service.url}/openapi.json").json()
     assert "Offers predictor" in shown
     assert re.search('class="badge good">ready<', shown)
     assert shown.count('<details class="operation"') == sum(1 for _ in operations(whole))
     assert "number 0 to 10000" in shown
+    # The page of another site was refused before anybody read its body.
+    assert 'offers_requests_total{route="unknown",status="403"} 1.0' in metrics
+    assert not re.search(r'offers_requests_total\{route="[^"]*:predict",status="4', metrics)
 
 
-def page(chromium: str, service: Service, directory: Path) -> str:
-    """What a browser makes of /docs."""
+@contextmanager
+def posting_site(target: str) -> Iterator[str]:
+    """A page of another origin that posts text, as a browser lets it do without asking."""
+    options = '{method: "POST", mode: "no-cors", headers: {"content-type": "text/plain"}, body: "{}"}'
+    html = f"<script>fetch({target!r}, {options}).finally(() => document.title = 'tried')</script>".encode()
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(html)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def page(chromium: str, url: str, directory: Path) -> str:
+    """What a browser makes of a page."""
     quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
     switches = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet)]
     switches.append(f"--user-data-dir={directory / 'browser'}")
-    call = [chromium, *switches, "--virtual-time-budget=20000", "--dump-dom", f"{service.url}/docs"]
+    call = [chromium, *switches, "--virtual-time-budget=20000", "--dump-dom", url]
     return subprocess.run(call, capture_output=True, text=True, check=True, timeout=DEADLINE).stdout

@@ -1,6 +1,7 @@
 """The ranker and the shipper as processes: every decision that was answered is in the table once, whoever is killed."""
 
 import itertools
+import json
 import os
 import random
 import signal
@@ -24,9 +25,11 @@ from offers.decisions.segment import sealed
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
 from serving.protocol.kserve import GRPCInferenceServiceStub, messages
+from tests.support.certificates import Authority
 from tests.support.rankers import CROWD, EXPLORING, FALLBACK, PREDICT, counted, ranking, someone
 from tests.support.services import DEADLINE, Service, command, serving
 from tests.support.sidecar import until
+from tests.support.tokens import public, token
 from tests.support.warranties import WARRANTIES
 
 
@@ -138,6 +141,30 @@ def over_grpc(port: int) -> list[dict[str, Any]]:
             contents.append(buffer[4 : 4 + size])
             buffer = buffer[4 + size :]
     return [orjson.loads(content) for content in contents]
+
+
+def test_over_tls_and_by_a_token_the_caller_is_logged(shop_bundle: Path, place: Place, tmp_path: Path) -> None:
+    authority, jwks = Authority(tmp_path), tmp_path / "jwks.json"
+    (chain, key), ours = authority.certificate(), authority.certificate("ranker")
+    jwks.write_text(json.dumps({"keys": [public()]}))
+    door = ("--tls_certificate", chain, "--tls_key", key, "--tls_authorities", authority.file)
+    tls = ("--predictor_authorities", authority.file, "--predictor_certificate", ours[0], "--predictor_key", ours[1])
+    catalogue = place.catalogue(WARRANTIES)
+    with (
+        serving("serving.predictor", tmp_path / "predictor.log", "--bundle", shop_bundle, *door) as predictor,
+        ranking(predictor, shop_bundle, catalogue, tmp_path / "log", *place.arguments, *tls, "--jwks", jwks) as ranker,
+    ):
+        headers = {"authorization": f"Bearer {token()}"}
+        answer = httpx.post(f"{ranker.url}{PREDICT}", json={"instances": CROWD}, headers=headers, timeout=DEADLINE)
+        assert answer.status_code == 200, answer.text
+    with place.shipping():
+        pass
+    rows = place.rows()
+    assert [row["caller"] for row in rows] == ["shop"] * len(CROWD)
+    assert {row["fallback"] for row in rows} == {False}
+    assert [digest_of(row) for row in rows] == [row["digest"] for row in rows]
+    assert digest_of(rows[0] | {"caller": "another"}) != rows[0]["digest"]
+    assert digest_of(rows[0] | {"caller": None}) != rows[0]["digest"]
 
 
 def test_fallback_answers_are_logged_too(shop_bundle: Path, place: Place, tmp_path: Path) -> None:

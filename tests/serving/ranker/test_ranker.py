@@ -385,6 +385,7 @@ def test_without_predictor_the_declared_fallback_ranks_by_value(shop_contract: C
         (["hang"], "DEADLINE_EXCEEDED", 1, 1.0),
         (["short"], "NOT_A_PREDICTORS_ANSWER", 1, DEADLINE),
         (["NaN"], "NOT_PROPENSITIES", 1, DEADLINE),
+        (["oversize"], "RESOURCE_EXHAUSTED", 1, DEADLINE),
     ],
 )
 def test_a_predictor_that_fails(

@@ -1,6 +1,8 @@
 import asyncio
 import json
 import math
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,6 +184,42 @@ def test_tritonclient_gets_what_v1_answers(binary: bool, service: Service, expec
         with pytest.raises(InferenceServerException, match="column 'spending': expected a value, but it is missing"):
             client.infer("offers", [item for item in inputs if item.name() != "spending"])
     assert comparable([json.loads(text) for text in answer]) == expected
+
+
+@pytest.mark.parametrize("version", ["--http1.0", "--http1.1", "--http2"])
+def test_curl_gets_an_answer_in_each_version(version: str, service: Service) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    call = ["curl", "--silent", "--noproxy", "*", version, "--data", json.dumps({"instances": ASKED})]
+    done = subprocess.run([*call, f"{service.url}{PREDICT}"], capture_output=True, check=True, timeout=DEADLINE)
+    assert len(json.loads(done.stdout)["predictions"]) == len(ASKED)
+
+
+JAVA = """\
+import java.net.URI; import java.net.http.*; import java.nio.file.*;
+public class Ask { public static void main(String[] given) throws Exception {
+  for (var version : HttpClient.Version.values()) {
+    var client = HttpClient.newBuilder().version(version).build();
+    for (int time = 0; time < 2; time++) {
+      var request = HttpRequest.newBuilder(URI.create(given[0])).header("content-type", "application/json")
+        .POST(HttpRequest.BodyPublishers.ofFile(Path.of(given[1]))).build();
+      System.out.println(client.send(request, HttpResponse.BodyHandlers.ofString()).body());
+    }
+  }
+} }
+"""
+"""By default Java asks to upgrade to HTTP/2; each of its clients sends two requests over one connection."""
+
+
+def test_a_java_client_gets_an_answer_in_each_version(service: Service, tmp_path: Path) -> None:
+    if shutil.which("java") is None:
+        pytest.skip("there is no Java here")
+    (tmp_path / "Ask.java").write_text(JAVA)
+    (tmp_path / "body.json").write_text(json.dumps({"instances": ASKED}))
+    call = ["java", tmp_path / "Ask.java", f"{service.url}{PREDICT}", tmp_path / "body.json"]
+    done = subprocess.run(call, capture_output=True, check=True, timeout=DEADLINE)
+    answers = [json.loads(line)["predictions"] for line in done.stdout.splitlines()]
+    assert [len(answer) for answer in answers] == [len(ASKED)] * 4
 
 
 def tensor(name: str, values: list[Any], kind: str = "", shape: list[int] | None = None) -> dict[str, Any]:
