@@ -100,8 +100,8 @@ class DeltaTables:
         number : rises with each append of `writer`; rows whose number is not above the last are not appended again
         partition : columns whose values name the folders, if the table is made now
         note : entries for this append in the table's history
-        widen : columns that the table may lack; they are added, with null in the rows that are there. Where any are named,
-            rows may lack columns of the table, too
+        widen : columns that the table may lack; they are added, with null in the rows that are there. Where any are
+            named, rows may lack columns of the table, too
 
         Returns
         -------
