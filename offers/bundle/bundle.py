@@ -4,7 +4,6 @@ A bundle is a directory named `<contract>-<first 16 hex digits of the SHA-256 of
 holds the SHA-256 of every other file, so one changed byte anywhere is noticed. There is no code in a bundle.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from offers.bundle.golden import TOLERANCE, golden
 from offers.bundle.location import name_of
-from offers.bundle.provenance import Parameters, Recalibration, TrainingData, Update, libraries
+from offers.bundle.manifest import Manifest
+from offers.bundle.provenance import libraries
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.errors import BundleError, ContractError
@@ -29,7 +29,6 @@ from offers.model.calibrator import Calibrator
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
 from offers.model.propensity import PropensityModel
-from offers.record import Record
 
 MANIFEST, LAYER = "manifest.json", "layer.json"
 FORMAT, OLDEST_FORMAT = 3, 2
@@ -40,29 +39,6 @@ class _Versioned(BaseModel):
     """The part of a manifest that every version has."""
 
     format: int
-
-
-class Manifest(Record):
-    """A bundle's files with their SHA-256, and the origin of the model."""
-
-    format: int
-    contract: str
-    files: dict[str, str]
-    data: TrainingData
-    parameters: Parameters
-    libraries: dict[str, str]
-    git_commit: str
-    recalibration: Recalibration | None = None
-    update: Update | None = None
-
-    @property
-    def trained_rows(self) -> int:
-        """Rows that the trees were trained on; the layer, or an old bundle's calibrator, may have seen more."""
-        later = self.update or self.recalibration
-        return later.trained_rows if later else self.data.rows
-
-    def to_bytes(self) -> bytes:
-        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from offers.bundle.bundle import FORMAT, LAYER, MANIFEST, Manifest, load, typed
+from offers.bundle.bundle import FORMAT, LAYER, MANIFEST, load, typed
 from offers.bundle.location import name_of
+from offers.bundle.manifest import Manifest
 from offers.bundle.provenance import Origin, git_commit, libraries
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract

@@ -15,19 +15,20 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from offers.bundle import bundle as bundles
 from offers.bundle import signature
-from offers.bundle.bundle import Bundle
 from offers.errors import BundleError
 from offers.files import os_errors, sync
-from offers.policy import catalogue as catalogues
-from offers.policy.catalogue import Catalogue
 from offers.record import Record
 from offers.store.directory import MANIFEST, digests, new_directory, whole
 from offers.store.store import Store
+
+if TYPE_CHECKING:
+    from offers.bundle.bundle import Bundle
+    from offers.policy.catalogue import Catalogue
 
 CATALOGUE = "catalogue.yaml"
 FORMAT = 1
@@ -55,8 +56,8 @@ class OpenRelease:
     path: Path
     name: str
     manifest: ReleaseManifest
-    bundle: Bundle
-    catalogue: Catalogue
+    bundle: "Bundle"
+    catalogue: "Catalogue"
 
     @property
     def bundle_path(self) -> Path:
@@ -82,6 +83,9 @@ def make(parent: Path, bundle: Path, catalogue: str) -> OpenRelease:
     CatalogueError
         the catalogue is wrong, or is for another contract
     """
+    from offers.bundle import bundle as bundles
+    from offers.policy import catalogue as catalogues
+
     source = bundles.load(bundle)
     offered = catalogues.parse(catalogue, source.contract)
     with os_errors(parent):
@@ -122,6 +126,9 @@ def load(path: Path, signers: Sequence[Path] = ()) -> OpenRelease:
     BundleError
         something is missing, changed or foreign
     """
+    from offers.bundle import bundle as bundles
+    from offers.policy import catalogue as catalogues
+
     manifest, name = _manifest(path)
     present = {name: file for name, file in whole(path).items() if name != MANIFEST}
     actual = digests(present)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from offers.bundle.bundle import Manifest
+from offers.bundle.manifest import Manifest
 from offers.evaluation.figures import Evaluation, Figure
 
 PAGES = ("model-card.md", "metrics.json", "gate.json")
