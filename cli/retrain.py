@@ -47,6 +47,7 @@ def now(
     """Train a new model on this machine, unless a run is under way. Exit code 3: refused, by that or by the gate."""
     import uuid
 
+    from cli.recorded import record_decision, register_end
     from cli.run_display import RunDisplay
     from offers.retraining.journal import Request
     from offers.retraining.retrainer import Retrainer
@@ -59,8 +60,8 @@ def now(
     request = Request(id=f"manual-{uuid.uuid4().hex}", contract=journal.contract, cause="manual", evidence=evidence)
     with RunDisplay() as display:
         arguments = _arguments(contract, source, publish, settings)
-        runs = LocalRuns(arguments, settings.home.resolve() / "runs", _ended(journal, settings), display.update)
-        decision = Retrainer(journal, runs, told=_told(settings)).ask(request)
+        runs = LocalRuns(arguments, settings.home.resolve() / "runs", register_end(journal, settings), display.update)
+        decision = Retrainer(journal, runs, told=record_decision(settings)).ask(request)
         runs.wait()
     typer.echo(decision.reason)
     if not decision.started:
@@ -90,6 +91,7 @@ def listen(
     """Take alarms over HTTP and start the training pipeline for them, until Ctrl-C."""
     import os
 
+    from cli.recorded import record_decision, record_end, register_end
     from offers.decisions.period import span
     from offers.retraining.retrainer import Limits, Retrainer
     from offers.retraining.signature import VARIABLE, key_of
@@ -106,12 +108,12 @@ def listen(
         runs = ClusterRuns(settings, arguments | {"service": service, "smoke_url": smoke_url})
         told: Callable[[Decision], None] = announce
         if settings.ledger and settings.key and settings.key.exists():
-            runs.ended, told = _recorded(journal, settings), _told(settings, announce, member=True)
+            runs.ended, told = record_end(journal, settings), record_decision(settings, announce, member=True)
         retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), told)
         chores.append((_SETTLE_SECONDS, _settling(retrainer, runs)))
     else:
-        local = LocalRuns(arguments, settings.home.resolve() / "runs", _ended(journal, settings))
-        retrainer = Retrainer(journal, local, limits, told=_told(settings, announce))
+        local = LocalRuns(arguments, settings.home.resolve() / "runs", register_end(journal, settings))
+        retrainer = Retrainer(journal, local, limits, told=record_decision(settings, announce))
     if every:
         chores.append((seconds, _by_schedule(retrainer, span(every))))
     if new_rows:
@@ -160,67 +162,6 @@ def _journal(contract: str, store: str, settings: "Settings") -> "Journal":
     from offers.store.store import open_store
 
     return Journal(open_store(store or str(settings.home.resolve()), settings), contracts.load(contract).name)
-
-
-def _ended(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str, str], None]:
-    """Register the bundle of a run that has ended, and write its end into the journal."""
-    from cli.release import register_run
-    from offers.errors import OffersError
-    from offers.governance.access import open_to_write
-    from offers.retraining import recording
-
-    def ended(run: str, succeeded: bool, bundle: str, note: str) -> None:
-        try:
-            note = f"release {register_run(bundle, settings)}" if bundle else note
-            recording.ended(*open_to_write(settings), journal.contract, run, succeeded, bundle, note)
-        except OffersError as error:
-            note = f"{note}; not in the ledger: {error}" if note else f"no release: {error}"
-        journal.ended(run, succeeded, bundle, note)
-
-    return ended
-
-
-def _recorded(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str, str], None]:
-    """Write the ends of runs on a cluster into the ledger; if that fails, a warning says so."""
-    from offers.errors import OffersError
-    from offers.governance.access import open_as_member
-    from offers.retraining import recording
-
-    def ended(run: str, succeeded: bool, bundle: str, note: str) -> None:
-        try:
-            recording.ended(*open_as_member(settings), journal.contract, run, succeeded, bundle, note)
-        except OffersError as error:
-            _warn(f"the end of {run} is in the journal, not in the ledger: {error}")
-
-    return ended
-
-
-def _warn(sentence: str) -> None:
-    print(f"offers: {sentence}", file=sys.stderr, flush=True)
-
-
-def _told(
-    settings: "Settings", announce: "Callable[[Decision], None] | None" = None, member: bool = False
-) -> "Callable[[Decision], None]":
-    """Write decisions into the ledger; if that fails, the run starts all the same, and a warning says so.
-
-    Parameters
-    ----------
-    member : the ledger is one that others share, which this process may not begin
-    """
-    from offers.errors import OffersError
-    from offers.governance.access import open_as_member, open_to_write
-    from offers.retraining import recording
-
-    def told(decision: "Decision") -> None:
-        if announce is not None:
-            announce(decision)
-        try:
-            recording.decided(*(open_as_member if member else open_to_write)(settings), decision)
-        except OffersError as error:
-            _warn(f"this decision is in the journal, not in the ledger: {error}")
-
-    return told
 
 
 def _served(contract: str, settings: "Settings", predictor: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kfp.compiler import Compiler
 
+from components.training import IMAGE
 from offers.errors import ServiceError
 from pipelines.monitoring import monitoring
 from pipelines.training import training
@@ -14,10 +15,17 @@ from pipelines.update import update
 PIPELINES = {"training": training, "update": update, "monitoring": monitoring}
 
 
-def compile_pipeline(name: str, path: Path) -> Path:
-    """Write the compiled pipeline `name` to `path`."""
+def compile_pipeline(name: str, path: Path, image: str = "") -> Path:
+    """Write the compiled pipeline `name` to `path`.
+
+    Parameters
+    ----------
+    image : image of the steps, where it is not that of OFFERS_PIPELINE_IMAGE
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     Compiler().compile(PIPELINES[name], str(path))
+    if image:
+        path.write_text(path.read_text("utf-8").replace(f"image: {IMAGE}\n", f"image: {image}\n"), "utf-8")
     return path
 
 

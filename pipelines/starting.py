@@ -87,7 +87,8 @@ class ClusterRuns:
         """Submit a run; an existing run of this name is left alone."""
         pipeline, arguments = _asked(request, self.arguments)
         with tempfile.TemporaryDirectory() as directory:
-            package = compile_pipeline(pipeline, Path(directory) / f"{pipeline}.yaml")
+            image = str(request.evidence.get("image", ""))
+            package = compile_pipeline(pipeline, Path(directory) / f"{pipeline}.yaml", image)
             Kubeflow(self.settings.kubeflow).submit(package, arguments, run)
 
     def settle(self, journal: Journal) -> None:
@@ -127,6 +128,10 @@ class ClusterRuns:
 
 def _asked(request: Request, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name the pipeline that a request asks for, with its arguments."""
+    if request.cause == "new image":
+        # Nobody promotes what this makes: it is registered as a candidate, beside its figures on the same windows.
+        champion = _published(arguments, str(request.evidence["bundle"]))
+        return "training", {**arguments, "champion": champion} | ({"service": ""} if "service" in arguments else {})
     if request.action not in UPDATES:
         return "training", dict(arguments)
     return "update", {**arguments, "parent": _published(arguments, str(request.evidence["bundle"]))}

@@ -30,6 +30,10 @@ BODY_LIMIT = 256 * 1024
 
 Chore = Callable[[], None]
 
+IMAGE = "offers.image.published"
+"""Type of the event that tells of a new image of the pipelines' steps; its data has the `image`."""
+
+_IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._/:@-]{0,510}")
 _DECIDED_BY = ("bundle", "action", "signals", "reasons", "until")
 """What of an alarm is kept. The rest is the report of whole windows, which the bucket and the sidecar keep."""
 
@@ -68,6 +72,12 @@ class Authority:
         if not name and request.action in UPDATES:
             advice = "promote its release by 'offers model promote', or ask for a retraining"
             raise HTTPException(409, f"the event's 'bundle': nobody knows whether {bundle} is served: {advice}")
+
+    def about_served(self, request: Request) -> Request:
+        """Add the bundle that is served to the evidence; raise HTTPException with status 409 where none is known."""
+        if not (name := self.served()):
+            raise HTTPException(409, "no release serves, so there is nothing to compare a new image's model with")
+        return request.model_copy(update={"evidence": request.evidence | {"bundle": name}})
 
 
 def application(retrainer: Retrainer, authority: Authority | None = None) -> Edge:
@@ -146,13 +156,16 @@ class _Trigger:
     async def event(self, request: HttpRequest) -> Response:
         headers, body = dict(request.headers), await self.bodies.read(request)
         self.authority.check_signature(headers, body)
-        wish = request_of(read_event(headers, body), self.retrainer.journal.contract)
+        event, contract = read_event(headers, body), self.retrainer.journal.contract
+        wish = comparison_of(event, contract) if event.type == IMAGE else request_of(event, contract)
         decision = await asyncio.to_thread(self._decided, wish)
         self.decisions.labels(wish.cause, str(decision.started).lower()).inc()
         self.last.set_to_current_time()
         return Response(decision.model_dump_json(), 202, media_type="application/json")
 
     def _decided(self, request: Request) -> Decision:
+        if request.cause == "new image":
+            return self.retrainer.ask(self.authority.about_served(request))
         self.authority.check_bundle(request)
         return self.retrainer.ask(request)
 
@@ -170,6 +183,21 @@ class _Trigger:
         return JSONResponse({"status": "alive"})
 
 
+def comparison_of(event: Event, contract: str) -> Request:
+    """Turn the news of an image into a request to compare what it trains with the model that serves.
+
+    Raises
+    ------
+    RequestError
+        the event names no image
+    """
+    image = event.data.get("image") if isinstance(event.data, dict) else None
+    if not isinstance(image, str) or not _IMAGE.fullmatch(image):
+        raise RequestError(f"the event's 'image': expected a name such as registry/name:tag, got {shown(image)}")
+    evidence = {"image": image, "reasons": [image]}
+    return Request(id=f"image-{image}"[:200], contract=contract, cause="new image", evidence=evidence)
+
+
 def request_of(event: Event, contract: str) -> Request:
     """Turn an alarm into a request for a new model of a contract.
 
@@ -179,7 +207,7 @@ def request_of(event: Event, contract: str) -> Request:
         the event is not an alarm, or is about another contract's bundle
     """
     if event.type != alarm.TYPE:
-        raise RequestError(f"the event's type: expected {alarm.TYPE!r}, got {shown(event.type)}")
+        raise RequestError(f"the event's type: expected {alarm.TYPE!r} or {IMAGE!r}, got {shown(event.type)}")
     if not isinstance(event.data, dict):
         raise RequestError(f"the event's data: expected an object, got {shown(event.data)}")
     bundle = event.data.get("bundle")

@@ -12,7 +12,7 @@ from offers.errors import RequestError, StorageError
 from offers.record import Record
 from offers.store.store import Store
 
-Cause = Literal["alarm", "schedule", "new data", "manual"]
+Cause = Literal["alarm", "schedule", "new data", "new image", "manual"]
 Action = Literal["none", "update", "recalibrate", "retrain"]
 """What is asked for; "recalibrate" is what version 0.1 called an update."""
 UPDATES: tuple[Action, ...] = ("update", "recalibrate")
@@ -192,7 +192,7 @@ class Journal:
 
 
 def _line(decision: Decision, outcome: Outcome | None) -> str:
-    start = f"{decision.at:%Y-%m-%d %H:%M:%S}  {decision.request.cause:<8}"
+    start = f"{decision.at:%Y-%m-%d %H:%M:%S}  {decision.request.cause:<9}"
     if not decision.started:
         return f"{start}  no run: {decision.reason}"
     if outcome is None:

@@ -199,6 +199,7 @@ def _because(request: Request) -> str:
         "alarm": "drift was seen",
         "schedule": "its time has come",
         "new data": "there are enough new rows",
+        "new image": "an image was published, and a model that it trains is compared with the present one",
         "manual": "a person asked for it",
     }
     reasons = request.evidence.get("reasons")

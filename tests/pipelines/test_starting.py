@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from components.training import IMAGE
 from offers.retraining.journal import Decision, Journal, Outcome, Request
 from offers.settings import Settings
 from offers.store.directory import DirectoryStore
 from offers.store.s3 import S3Store, connect
+from pipelines.kubeflow import Kubeflow
 from pipelines.starting import ClusterRuns
 from tests.support.kubeflow_double import KubeflowDouble
 from tests.support.s3_double import S3Double
@@ -103,3 +105,22 @@ def test_a_run_under_way_and_one_that_is_unknown_are_left(
     kubeflow.runs.clear()
     runs.settle(journal)
     assert len(journal.entries()) == 1
+
+
+def test_a_new_image_is_compared_and_deployed_nowhere(
+    kubeflow: KubeflowDouble, s3: S3Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(
+        Kubeflow, "submit", lambda self, package, arguments, run: submitted.append((package.read_text(), arguments))
+    )
+    arguments = {"contract": "shop", "publish": "s3://offers/bundles", "service": "offers/offers"}
+    runs = ClusterRuns(Settings(home=tmp_path, kubeflow=kubeflow.url, s3=s3.settings), arguments)
+    evidence = {"image": "ghcr.io/bank/offers:2", "bundle": "shop-1"}
+    runs(Request(id="image", contract="shop", cause="new image", evidence=evidence), "retrain-shop-1")
+    runs(Request(id="other", contract="shop", cause="manual"), "retrain-shop-2")
+    (first, asked), (second, plain) = submitted
+    assert first.count("image: ghcr.io/bank/offers:2\n") == second.count(f"image: {IMAGE}\n") > 0
+    assert f"image: {IMAGE}\n" not in first
+    assert asked == arguments | {"champion": "s3://offers/bundles/shop-1", "service": ""}
+    assert plain == arguments

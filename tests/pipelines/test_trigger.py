@@ -92,6 +92,24 @@ def test_a_verdict_decides_whatever_its_signals(client: httpx.Client, action: st
     assert decision["started"] is (action != "none")
 
 
+def test_a_published_image_asks_for_a_comparison_with_what_serves(tmp_path: Path, starts: Starts) -> None:
+    headers, body = to_structured(event({"image": "ghcr.io/bank/offers:2"}, type="offers.image.published"))
+    journal = Journal(DirectoryStore(tmp_path), "shop")
+    with served(Retrainer(journal, starts)) as client:
+        answer = client.post("/", headers=headers, content=body)
+        assert (answer.status_code, "no release serves" in answer.json()["error"]) == (409, True)
+    with served(Retrainer(journal, starts), Authority(served=lambda: DATA["bundle"])) as client:
+        answers = [client.post("/", headers=headers, content=body).json() for _ in range(2)]
+        other = to_structured(event({"image": "no image"}, type="offers.image.published"))
+        refused = client.post("/", headers=other[0], content=other[1])
+    assert answers[0] == answers[1]
+    assert starts == [answers[0]["run"]]
+    assert answers[0]["request"]["cause"] == "new image"
+    assert answers[0]["request"]["evidence"]["bundle"] == DATA["bundle"]
+    assert "ghcr.io/bank/offers:2" in answers[0]["reason"]
+    assert (refused.status_code, "expected a name such as" in refused.json()["error"]) == (400, True)
+
+
 def test_another_alarm_waits_for_the_run(client: httpx.Client, starts: Starts) -> None:
     for name in ("a1", "a2"):
         headers, body = to_structured(event(id=name))
@@ -103,7 +121,11 @@ def test_another_alarm_waits_for_the_run(client: httpx.Client, starts: Starts) -
 @pytest.mark.parametrize(
     ("data", "attributes", "sentence"),
     [
-        (DATA, {"type": "offers.scored"}, "the event's type: expected 'offers.drift.alarm', got 'offers.scored'"),
+        (
+            DATA,
+            {"type": "offers.scored"},
+            "the event's type: expected 'offers.drift.alarm' or 'offers.image.published', got",
+        ),
         ([1], {}, "the event's data: expected an object, got a list"),
         ({}, {}, "the event's 'bundle': expected one of contract 'shop', got null"),
         ({"bundle": "bank-1"}, {}, "the event's 'bundle': expected one of contract 'shop', got 'bank-1'"),
