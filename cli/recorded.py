@@ -28,12 +28,14 @@ def register_end(journal: "Journal", settings: "Settings") -> Callable[[str, boo
 
 
 def record_end(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str, str], None]:
-    """Write the ends of runs on a cluster into the ledger; if that fails, a warning says so."""
+    """Write the ends of runs on a cluster into the ledger that has a key for us; if that fails, a warning says so."""
     from offers.errors import OffersError
     from offers.governance.access import open_as_member
     from offers.retraining import recording
 
     def ended(run: str, succeeded: bool, bundle: str, note: str) -> None:
+        if not _is_member(settings):
+            return
         try:
             recording.ended(*open_as_member(settings), journal.contract, run, succeeded, bundle, note)
         except OffersError as error:
@@ -49,7 +51,7 @@ def record_decision(
 
     Parameters
     ----------
-    member : the ledger is one that others share, which this process may not begin
+    member : the ledger is one that others share: without a key that it knows, nothing is written
     """
     from offers.errors import OffersError
     from offers.governance.access import open_as_member, open_to_write
@@ -58,12 +60,18 @@ def record_decision(
     def told(decision: "Decision") -> None:
         if announce is not None:
             announce(decision)
+        if member and not _is_member(settings):
+            return
         try:
             recording.decided(*(open_as_member if member else open_to_write)(settings), decision)
         except OffersError as error:
             _warn(f"this decision is in the journal, not in the ledger: {error}")
 
     return told
+
+
+def _is_member(settings: "Settings") -> bool:
+    return bool(settings.ledger and settings.key and settings.key.exists())
 
 
 def _warn(sentence: str) -> None:

@@ -10,7 +10,7 @@ from cli.data import ContractOption
 from cli.submission import DeployOption, SmokeOption
 
 if TYPE_CHECKING:
-    from offers.retraining.journal import Decision, Journal
+    from offers.retraining.journal import Journal
     from offers.retraining.retrainer import Retrainer
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns
@@ -105,10 +105,9 @@ def listen(
     arguments = _arguments(contract, source, publish, settings)
     limits, seconds = Limits(cool_down=span(cool_down), runs_a_day=runs_a_day), span(look_every).total_seconds()
     if kubeflow:
-        runs = ClusterRuns(settings, arguments | {"service": service, "smoke_url": smoke_url})
-        told: Callable[[Decision], None] = announce
-        if settings.ledger and settings.key and settings.key.exists():
-            runs.ended, told = record_end(journal, settings), record_decision(settings, announce, member=True)
+        targets = {"service": service, "smoke_url": smoke_url}
+        runs = ClusterRuns(settings, arguments | targets, record_end(journal, settings))
+        told = record_decision(settings, announce, member=True)
         retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), told)
         chores.append((_SETTLE_SECONDS, _settling(retrainer, runs)))
     else:
