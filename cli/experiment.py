@@ -37,7 +37,7 @@ def start(file: FileArgument, routing: RoutingOption = None) -> None:
         raise PolicyError(f"{file}: customers would change arms, {reason}; give it another name, and stop this one")
     if reason := experiments.conflict([*others, experiment]):
         raise ServiceError(f"{path}: {reason}")
-    _write(path, present, (*others, experiment))
+    _write(path, (*others, experiment))
     shares = ", ".join(f"{name} {share:.0%}" for name, share in experiment.shares.items())
     typer.echo(f"{experiment.name}: {shares}; the ranker takes it up within a second, or says in its log why not")
 
@@ -51,7 +51,7 @@ def stop(name: Annotated[str, typer.Argument(help="The experiment.")], routing: 
     names = [one.name for one in present.experiments]
     if name not in names:
         raise PolicyError(f"{path}: expected one of {', '.join(names) or 'no experiments'}, got {name!r}")
-    _write(path, present, tuple(one for one in present.experiments if one.name != name))
+    _write(path, tuple(one for one in present.experiments if one.name != name))
     typer.echo(f"{name} has ended")
 
 
@@ -124,7 +124,7 @@ def _check(experiment: "Experiment", present: "Routing") -> None:
         catalogues.load(str(present.arms[0].beside(arm).policy), contract)
 
 
-def _write(path: Path, present: "Routing", experiments: "tuple[Experiment, ...]") -> None:
+def _write(path: Path, experiments: "tuple[Experiment, ...]") -> None:
     from serving.ranker import routing
 
-    routing.write(path, present.model_copy(update={"experiments": experiments}))
+    routing.update(path, lambda now: now.model_copy(update={"experiments": experiments}))

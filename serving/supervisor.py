@@ -6,13 +6,14 @@ switched, and keeps the former predictor and sidecar for a while: a rollback the
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from offers.errors import ServiceError
+from offers.experiments.experiment import Experiment
 from offers.governance.release import OpenRelease, fetch
 from offers.http_client import peer
 from offers.store.store import Store
@@ -21,6 +22,7 @@ from serving.ranker import routing
 from serving.ranker.routing import Arm, Routing
 
 WARM_SECONDS = 600.0
+_LAST = "routing.last.json"
 SWITCH_SECONDS = 15.0
 """How long the ranker may take until it has switched."""
 
@@ -46,6 +48,7 @@ class Supervisor:
     logs : directory of logs, routing file and the sidecars' state, which is locked
     head : gives the end of the ledger, for the routing file
     decisions : where decisions are logged; without it they are not
+    experiments : those of an earlier start, for the first routing file
     """
 
     store: Store
@@ -61,6 +64,7 @@ class Supervisor:
     ranker: Running | None = None
     shipper: Running | None = None
     bundle: str = ""
+    experiments: tuple[Experiment, ...] = ()
 
     @property
     def services(self) -> Services:
@@ -87,7 +91,7 @@ class Supervisor:
                 self._await(release)
             except ServiceError:
                 if former is not None:
-                    routing.write(file, former)
+                    routing.update(file, lambda present: present.model_copy(update={"arms": former.arms}))
                 raise
         self._use(release.bundle.name)
 
@@ -156,7 +160,11 @@ class Supervisor:
             predictor=f"127.0.0.1:{pair.predictor.bound['grpc_port']}",
             drift_url=f"{pair.drift.url}/events",
         )
-        routing.write(self.logs / ROUTING, Routing(head=self.head(), arms=(arm,)))
+        file, head = self.logs / ROUTING, self.head()
+        if file.exists():
+            routing.update(file, lambda present: present.model_copy(update={"head": head, "arms": (arm,)}))
+        else:
+            routing.write(file, Routing(head=head, arms=(arm,), experiments=self.experiments))
 
     def _await(self, release: OpenRelease) -> None:
         """Wait until the ranker says that it serves a release."""
@@ -206,12 +214,22 @@ def supervised(
     logs.mkdir(parents=True, exist_ok=True)
     with locked(logs) as lock:
         check_free(http_port)
+        experiments = _kept_experiments(logs)
         (logs / ROUTING).unlink(missing_ok=True)
-        supervisor = Supervisor(store, home, logs, watch, head, lock, decisions=decisions)
+        supervisor = Supervisor(store, home, logs, watch, head, lock, decisions=decisions, experiments=experiments)
         try:
             supervisor.switch(release)
             supervisor.start_ranker(http_port)
             yield supervisor
         finally:
-            (logs / ROUTING).unlink(missing_ok=True)
+            if (logs / ROUTING).exists():
+                (logs / ROUTING).replace(logs / _LAST)
             supervisor.stop()
+
+
+def _kept_experiments(logs: Path) -> tuple[Experiment, ...]:
+    """Read the experiments of the service that ran here last; a killed one has left its routing file in its place."""
+    for file in (logs / ROUTING, logs / _LAST):
+        with suppress(ServiceError):
+            return routing.read(file).experiments
+    return ()

@@ -94,13 +94,13 @@ class Switchboard:
     async def _switch(self, plane: ServicePlane, routing: Routing) -> None:
         (arm,) = routing.arms
         ranker = await self._proved(arm)
-        if routing.experiments:
-            rankers = {
-                Membership(experiment.name, one.name): await self._proved(arm.beside(one))
-                for experiment in routing.experiments
-                for one in experiment.arms
-            }
-            ranker.arms = Arms(ranker, routing.experiments, rankers)
+        try:
+            ranker.arms = await self._arms(ranker, routing)
+        except (OffersError, ServerNotReady):
+            if arm == self.serving.arms[0]:
+                raise
+            # A promotion or a rollback waits for no experiment; the next look tries that again, and tells why not.
+            routing = routing.model_copy(update={"experiments": ()})
         await self._replace_feeds(ranker.feeds)
         former = plane.model_registry.get_model(ranker.name)
         plane.model_registry.update(ranker)
@@ -111,6 +111,17 @@ class Switchboard:
         _tell(routing)
         names = [experiment.name for experiment in routing.experiments]
         log.info("switched", extra={"fields": {"release": arm.release, "bundle": arm.bundle, "experiments": names}})
+
+    async def _arms(self, ranker: Ranker, routing: Routing) -> Arms | None:
+        """Build the arms of a file's experiments beside what serves, and prove each."""
+        if not routing.experiments:
+            return None
+        rankers = {
+            Membership(experiment.name, one.name): await self._proved(routing.arms[0].beside(one))
+            for experiment in routing.experiments
+            for one in experiment.arms
+        }
+        return Arms(ranker, routing.experiments, rankers)
 
     async def _proved(self, arm: Arm) -> Ranker:
         ranker = await asyncio.to_thread(self._build, arm)

@@ -65,6 +65,11 @@ class Bench:
             while self.board.serving.experiments != experiments:
                 await asyncio.sleep(0.01)
 
+    async def served(self) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while self.board.serving.arms != (self.champion,):
+                await asyncio.sleep(0.01)
+
     @asynccontextmanager
     async def following(self) -> AsyncIterator[httpx.AsyncClient]:
         transport = httpx.ASGITransport(application(self.plane))
@@ -191,6 +196,39 @@ def test_an_experiment_that_can_not_begin_changes_nothing(
                         await asyncio.sleep(0.01)
                 assert "offers_routing_refused 1.0" in (await client.get("/metrics")).text
                 assert await bench.versions(client) == plain
+
+    asyncio.run(test())
+
+
+def test_a_promotion_keeps_experiments_and_waits_for_none(shop_contract: Contract, tmp_path: Path) -> None:
+    async def test() -> None:
+        other = Scripted()
+        async with scripted(Scripted()) as port:
+            bench, one = Bench(shop_contract, tmp_path, port), experiment(tmp_path)
+            async with bench.following() as client:
+                bench.write(one)
+                await bench.until(one)
+                before = await bench.versions(client)
+                assert len(set(before.values())) == 2
+                promoted = WARRANTIES.replace("value: 5\n", "value: 6\n")
+                bench.champion = arm(release(tmp_path, "r3", promoted), port)
+                bench.write(one)
+                await bench.served()
+                after = await bench.versions(client)
+                assert bench.board.serving.experiments == (one,)
+                dearer = {name for name in before if before[name] == after[name]}
+                assigned = one.assign([KEY.of(row["customer_id"]) for row in CROWD])
+                assert dearer == {row["customer_id"] for row, place in zip(CROWD, assigned, strict=True) if place == 0}
+                async with scripted(other) as its_port:
+                    model = {"predictor": f"127.0.0.1:{its_port}", "bundle": "scripted"}
+                    two = experiment(tmp_path, directory=release(tmp_path, "r2", DEARER), **model)
+                    bench.write(two)
+                    await bench.until(two)
+                bench.champion = arm(release(tmp_path, "r4", WARRANTIES), port)
+                bench.write(two)
+                await bench.served()
+                assert bench.board.serving.experiments == ()
+                assert len(set((await bench.versions(client)).values())) == 1
 
     asyncio.run(test())
 
