@@ -15,12 +15,9 @@ def schema(
     output: Annotated[Path, typer.Argument(help="The JSON file to write.")] = Path("contract.schema.json"),
 ) -> None:
     """Write the JSON Schema by which an editor completes and checks contracts."""
-    from offers.contract.contract import Contract
-    from offers.contract.reference import json_schema
-    from offers.contract.words import CONTRACT
     from offers.files import new_text
 
-    new_text(output, json_schema(Contract, "A contract of Offers", CONTRACT))
+    new_text(output, _schema())
     typer.echo(f"{output}: let the first line of a contract be # yaml-language-server: $schema={output}")
 
 
@@ -54,6 +51,9 @@ def init(
     contract = contracts.parse(text, str(path))
     result = validation.validate(table.frame, contract)
     new_text(path, text)
+    schema_beside = path.with_name(draft.SCHEMA)
+    if not schema_beside.exists():
+        new_text(schema_beside, _schema())
     if result.violations:
         raise ContractError(
             f"{path} is written, but needs your hand: {validation.broken_contract(contract.name, result.violations)}"
@@ -64,3 +64,11 @@ def init(
         f"{path}: {columns}, {inputs} among them; the outcome is {contract.target.column!r}, accepted where"
         f" {contract.target.positive!r}. {guesses} to check, behind a #"
     )
+
+
+def _schema() -> str:
+    from offers.contract.contract import Contract
+    from offers.contract.reference import json_schema
+    from offers.contract.words import CONTRACT
+
+    return json_schema(Contract, "A contract of Offers", CONTRACT)

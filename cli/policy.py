@@ -51,12 +51,9 @@ def schema(
     output: Annotated[Path, typer.Argument(help="The JSON file to write.")] = Path("catalogue.schema.json"),
 ) -> None:
     """Write the JSON Schema by which an editor completes and checks catalogues."""
-    from offers.contract.reference import json_schema
     from offers.files import new_text
-    from offers.policy.catalogue import Catalogue
-    from offers.policy.words import CATALOGUE
 
-    new_text(output, json_schema(Catalogue, "A catalogue of Offers", CATALOGUE))
+    new_text(output, _schema())
     typer.echo(f"{output}: let the first line of a catalogue be # yaml-language-server: $schema={output}")
 
 
@@ -78,8 +75,19 @@ def init(
     path = output or Path(f"{data_contract.name}-offers.yaml")
     catalogue = catalogues.parse(text, data_contract, str(path))
     new_text(path, text)
+    schema_beside = path.with_name(draft.SCHEMA)
+    if not schema_beside.exists():
+        new_text(schema_beside, _schema())
     offers = counted(len(catalogue.offers), "made-up offer")
     typer.echo(f"{path}: {offers} for contract {data_contract.name}; give them names and values")
+
+
+def _schema() -> str:
+    from offers.contract.reference import json_schema
+    from offers.policy.catalogue import Catalogue
+    from offers.policy.words import CATALOGUE
+
+    return json_schema(Catalogue, "A catalogue of Offers", CATALOGUE)
 
 
 @app.command()

@@ -20,6 +20,8 @@ from offers.files import os_errors
 from offers.wording import some
 from offers.yaml_file import flow
 
+SCHEMA = "contract.schema.json"
+"""The file beside a drafted contract by which editors check it."""
 _LEAKAGE_AUC, _STRONG_AUC = 0.95, 0.8
 _SAMPLE = 100_000
 
@@ -153,8 +155,8 @@ def _source(table: Table, source: dict[str, str]) -> dict[str, Any]:
 def _head(target: str, sections: dict[str, Any]) -> list[str]:
     guessed = "" if target else "  # a guess"
     return [
+        f"# yaml-language-server: $schema={SCHEMA}",
         "# A first draft: what stands behind a # is a guess or a question. docs/contract.md explains every key.",
-        "# yaml-language-server: $schema=contract.schema.json",
         *(f"{key}: {flow(value)}{guessed if key == 'target' else ''}" for key, value in sections.items()),
     ]
 

@@ -9,6 +9,8 @@ from offers.contract.contract import Contract
 from offers.contract.values import limits
 from offers.yaml_file import flow
 
+SCHEMA = "catalogue.schema.json"
+"""The file beside a drafted catalogue by which editors check it."""
 _MOST_OFFERS = 12
 _VALUE, _COST = 100, 3
 _ADULT = 18
@@ -20,8 +22,8 @@ def catalogue_text(contract: Contract) -> str:
     combinations = list(islice(product(*map(_choices, settable)), _MOST_OFFERS))
     offers = [dict(zip((column.name for column in settable), values, strict=True)) for values in combinations]
     lines = [
+        f"# yaml-language-server: $schema={SCHEMA}",
         "# A first draft: offers, values and costs are made up. docs/catalogue.md explains every key.",
-        "# yaml-language-server: $schema=catalogue.schema.json",
         f"name: {contract.name[:57]}-offers",
         f"contract: {contract.name}",
         *_eligibility(contract),

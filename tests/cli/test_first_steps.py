@@ -23,6 +23,9 @@ def test_a_draft_passes_at_once_and_is_not_overwritten(tmp_path: Path) -> None:
     assert "keep to contract rich-markup" in ok(offers(tmp_path, "data", "validate", "-c", contract))
     assert "made-up offers" in ok(offers(tmp_path, "policy", "init", "-c", contract, "-o", catalogue))
     ok(offers(tmp_path, "policy", "check", catalogue, "-c", contract))
+    for draft in (contract, catalogue):
+        pointer = draft.read_text().splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+        assert json.loads((tmp_path / pointer).read_text())["$schema"].startswith("https://json-schema.org/")
     described = ok(offers(tmp_path, "data", "describe", "-c", contract))
     assert "[/b] x" in described.replace("\n", " ")
     again = offers(tmp_path, "contract", "init", CASES / "rich-markup.csv", "-o", contract)
