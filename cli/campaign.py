@@ -65,11 +65,9 @@ def campaign(
 
 
 def _show(plan: "Plan", constraints: "Constraints", offers: "tuple[Offer, ...]") -> None:
-    from rich.table import Table
+    from cli.screen import console, plain_table
 
-    from cli.screen import console
-
-    table = Table("offer", "contacts", box=None, pad_edge=False)
+    table = plain_table("offer", "contacts")
     for offer, contacts in zip(offers, plan.by_offer(len(offers)), strict=True):
         table.add_row(offer.id, str(contacts))
     console.print(table)

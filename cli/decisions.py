@@ -35,14 +35,13 @@ def show(
 ) -> None:
     """Show a decision, or all that was decided about a customer: question, answer, reasons and outcomes."""
     import orjson
-    from rich.console import Console
     from rich.text import Text
 
+    from cli.screen import console
     from cli.serve import show as show_answer
     from offers.decisions import outcomes
 
     log, settings = _log(tables)
-    console = Console(highlight=False)
     outcome_rows = outcomes.read(log)
     for row in _found(log, settings, decision, customer, key).to_pylist():
         # Tables of earlier versions have no column for the caller.

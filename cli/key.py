@@ -77,13 +77,11 @@ def withdraw(
 @app.command("list")
 def list_() -> None:
     """Print the keys that the ledger knows."""
-    from rich.table import Table
-
-    from cli.screen import console
+    from cli.screen import console, plain_table
     from offers.governance.access import open_ledger
     from offers.settings import Settings
 
-    table = Table("id", "owner", "roles", "withdrawn", box=None, pad_edge=False)
+    table = plain_table("id", "owner", "roles", "withdrawn")
     for name, key in open_ledger(Settings.from_env()).state().keys.items():
         withdrawn = "" if key.withdrawn is None else f"by entry {key.withdrawn}"
         table.add_row(name, key.added.name, ", ".join(key.added.roles), withdrawn)

@@ -74,13 +74,12 @@ def show(release: ReleaseArgument) -> None:
 @app.command()
 def diff(first: ReleaseArgument, second: ReleaseArgument) -> None:
     """Show what differs between two releases: data, parameters, figures, offers."""
-    from rich.table import Table
-
+    from cli.screen import plain_table
     from offers.governance.comparison import differences
 
     ledger, _, one = _find(first)
     _, _, other = _find(second)
-    table = Table("", one.name, other.name, box=None, pad_edge=False)
+    table = plain_table("", one.name, other.name)
     for name, before, after in differences(_open(ledger, one.name), _open(ledger, other.name)):
         table.add_row(name, before, after)
     _print(table if table.row_count else "the two are the same")
@@ -236,9 +235,9 @@ def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry") -> None:
 
 def releases_table(state: "State", moment: "datetime", contract: str = "") -> None:
     """Print the releases of a contract, or of all, with who approved them."""
-    from rich.table import Table
+    from cli.screen import plain_table
 
-    table = Table("release", "status", "catalogue", "made", "approved by", "until", box=None, pad_edge=False)
+    table = plain_table("release", "status", "catalogue", "made", "approved by", "until")
     for release in state.releases.values():
         if not contract or release.act.contract == contract:
             table.add_row(*_row(state, release, moment))

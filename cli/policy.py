@@ -24,19 +24,17 @@ ContractOption = Annotated[
 @app.command()
 def check(catalogue: CatalogueArgument, contract_name: ContractOption = "") -> None:
     """Hold a catalogue against its contract, and show its offers."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from cli.screen import console, plain_table
     from offers.contract import contract as contracts
     from offers.policy import catalogue as catalogues
 
     contract = contracts.load(contract_name or _contract_of(catalogue))
     content = catalogues.load(catalogue, contract)
-    table = Table("offer", "family", "value", "cost", "weight", "lever", box=None, pad_edge=False)
+    table = plain_table("offer", "family", "value", "cost", "weight", "lever")
     for offer in content.offers:
         figures = (offer.value, offer.cost, offer.weight, offer.lever)
         table.add_row(offer.id, offer.family, *(f"{figure:g}" for figure in figures))
-    Console(highlight=False).print(table)
+    console.print(table)
     policy = content.policy
     typer.echo(
         f"{content.name} {content.version}, policy {policy.version}: {counted(len(content.offers), 'offer')} in"

@@ -1,7 +1,10 @@
 """Terminal output that commands share: the console, notices, facts, and the progress of a download."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.panel import Panel
@@ -9,8 +12,19 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 from rich.text import Text
 
+_LOG_WIDTH = 160
+
+
+def width_of(output: TextIO) -> int | None:
+    """Choose the width of lines; None for that of the terminal.
+
+    A log has no width of its own. Rich would take 80 columns for it, and wrap the tables of wide contracts.
+    """
+    return None if output.isatty() or "COLUMNS" in os.environ else _LOG_WIDTH
+
+
 # Data is printed unchanged, without markup or emoji, and is not cut to a narrow screen.
-console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width_of(sys.stdout))
 
 
 @contextmanager
@@ -31,6 +45,14 @@ def download_progress() -> Iterator[Callable[[int, int | None], None]]:
 def notice(title: str, text: str) -> Panel:
     """Make a conspicuous notice."""
     return Panel(Text(text), title=title, border_style="bold yellow")
+
+
+def plain_table(*headings: str) -> Table:
+    """Make a table without lines whose words wrap on a narrow screen, so that none is cut."""
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
 
 
 def facts_table(facts: Mapping[str, str]) -> Table:

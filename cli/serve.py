@@ -82,11 +82,11 @@ def serve(
 
 def rank(customer: CustomerOption, url: UrlOption = "http://127.0.0.1:8080", explain: ExplainOption = False) -> None:
     """Ask the ranker about a customer, and print the ranked offers with their reasons."""
-    from rich.console import Console
+    from cli.screen import console
 
     request = _request(customer) | ({"explain": True} if explain else {})
     for prediction in ask(url, request)["predictions"]:
-        show(prediction, Console(highlight=False, markup=False, emoji=False, soft_wrap=True))
+        show(prediction, console)
 
 
 def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -113,8 +113,9 @@ def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:
 
 def show(prediction: dict[str, Any], console: Any) -> None:
     """Print the answer for one customer."""
-    from rich.table import Table
     from rich.text import Text
+
+    from cli.screen import plain_table
 
     versions = ", ".join(f"{name} {version}" for name, version in prediction["versions"].items() if version)
     customer = (str(prediction["customer_id"]), "bold")
@@ -122,7 +123,7 @@ def show(prediction: dict[str, Any], console: Any) -> None:
     console.print(Text(versions, "dim"), soft_wrap=True)
     if prediction["fallback"]:
         console.print("The predictor is away: this is the ranking by value.", style="bold yellow")
-    grid = Table("", "offer", "propensity", "value", "score", "first", "why here", box=None, pad_edge=False)
+    grid = plain_table("", "offer", "propensity", "value", "score", "first", "why here")
     grid.columns[1].no_wrap = True
     for offer in prediction["offers"]:
         figures = (_figure(offer["propensity"], 4), _figure(offer["value"], 2), _figure(offer["score"], 2))

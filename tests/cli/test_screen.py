@@ -1,0 +1,53 @@
+"""What commands print is whole: on a narrow terminal, on a wide one, and in a log."""
+
+import io
+import os
+import pty
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cli.screen import plain_table, width_of
+
+CLI = Path(__file__).parents[2] / "cli"
+LONG = "a-catalogue-with-a-long-name-0123456789abcdef"
+
+
+def _cells(width: int | None) -> str:
+    output = io.StringIO()
+    table = plain_table("release", "status", "catalogue")
+    table.add_row(LONG, "approved", LONG)
+    Console(file=output, width=width, soft_wrap=True).print(table)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_table_cuts_a_word(width: int) -> None:
+    shown = _cells(width)
+    letters = sorted(re.sub(r"\s", "", shown))
+    assert letters == sorted(f"releasestatuscatalogue{LONG}approved{LONG}")
+    assert all(len(line) <= width for line in shown.splitlines())
+
+
+def test_every_table_is_made_where_words_wrap() -> None:
+    cutting = re.compile(r"(?<!plain_)\bTable\((?!title)")
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in CLI.glob("*.py")
+        for line in path.read_text().splitlines()
+        if cutting.search(line) and path.name != "screen.py"
+    ]
+    assert found == []
+    assert not [path.name for path in CLI.glob("*.py") if "no_wrap=True" in path.read_text()]
+
+
+def test_a_log_is_wide_and_a_terminal_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    parent, child = pty.openpty()
+    with os.fdopen(child, "w") as terminal:
+        assert (width_of(io.StringIO()), width_of(terminal)) == (160, None)
+    os.close(parent)
+    monkeypatch.setenv("COLUMNS", "70")
+    assert width_of(io.StringIO()) is None
