@@ -14,6 +14,8 @@ from offers.errors import DataError, RequestError, RequestTooLarge
 from serving.process.cloud_events import Event, read_event
 
 TYPE = "offers.scored"
+MOST_LETTERS, MOST_NUMBER = 1000, float(np.finfo(np.float32).max)
+"""What a cell may hold: a contract takes no more, and the rows of whole windows stay in memory."""
 _FIELDS = ("bundle", "columns", "propensity", "dropped", "selection")
 
 
@@ -144,12 +146,19 @@ def _numbers(where: str, values: Any) -> np.ndarray:
     for row in np.flatnonzero(~np.isfinite(cells)):
         if values[row] is not None:
             raise RequestError(f"{where}, row {row + 1}: expected a finite number or null, got {_shown(values[row])}")
+    if (large := np.flatnonzero(np.abs(cells) > MOST_NUMBER)).size:
+        expected = f"expected a number of at most {MOST_NUMBER:.3g}"
+        raise RequestError(f"{where}, row {large[0] + 1}: {expected}, got {_shown(values[large[0]])}")
     return cells
 
 
 def _words(where: str, values: Any) -> np.ndarray:
     """Text, or None."""
     _check_cells(where, values, (str, type(None)), "text or null")
+    for row, value in enumerate(values):
+        if value is not None and len(value) > MOST_LETTERS:
+            expected = f"expected text of at most {MOST_LETTERS} characters"
+            raise RequestError(f"{where}, row {row + 1}: {expected}, got {len(value)}")
     return np.array(values, dtype=object)
 
 

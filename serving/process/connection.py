@@ -179,12 +179,25 @@ class Connection(H11Protocol):
 
 
 class _Parser(h11.Connection):
-    """h11's, and what it lets through: too many headers, two of a kind, a length in two ways."""
+    """h11's, and what it lets through: too many headers, two of a kind, a length in two ways.
+
+    It gives the head of an answer out with the first bytes of the body: one packet, and one system call.
+    """
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(h11.SERVER, limits.head_bytes)
         self.limits = limits
         self.fault: h11.RemoteProtocolError | None = None
+        self._head = b""
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
+        output = super().send(event)
+        if type(event) is h11.Response:
+            self._head = output or b""
+            return b""
+        if self._head:
+            output, self._head = self._head + (output or b""), b""
+        return output
 
     def next_event(self) -> Any:
         try:

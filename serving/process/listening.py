@@ -103,6 +103,8 @@ class HttpServer:
             lifespan="off",
             ws="none",
             server_header=False,
+            # Nothing here asks for a caller's address, so no header needs to be believed.
+            proxy_headers=False,
             timeout_keep_alive=int(limits.idle_seconds),
             timeout_graceful_shutdown=int(grace),
             **files,

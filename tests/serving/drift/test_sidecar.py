@@ -334,6 +334,8 @@ def field(name: str, value: Any) -> Any:
         (cell("spending", float("nan")), 400, "NaN is no number of 64 bits"),
         (cell("spending", float("-inf")), 400, "-Infinity is no number of 64 bits"),
         (cell("spending", 10**400), 400, "10000000000000000000 is no number of 64 bits"),
+        (cell("spending", 1e308), 400, "column 'spending', row 2: expected a number of at most 3.4e+38, got 1e+308"),
+        (cell("region", "x" * 1001), 400, "column 'region', row 2: expected text of at most 1000 characters, got 1001"),
         (cell("region", 7), 400, "column 'region', row 2: expected text or null, got 7"),
         (cell("family", 2), 400, "column 'family', row 2: expected true, false or null, got 2"),
         (lambda data: data["columns"].pop("visits"), 400, "'columns': 'visits' is missing"),

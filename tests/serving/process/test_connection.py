@@ -180,6 +180,18 @@ def test_bodies_have_limits_of_size_and_time() -> None:
     served(scenario, body_seconds=0.3)
 
 
+def test_an_answer_comes_in_one_piece() -> None:
+    async def scenario(service: Service) -> None:
+        peer = await service.open()
+        for body in (b"abc", b"x" * 5000):
+            await peer.send(HEAD % len(body) + b"\r\n" + body)
+            piece = await asyncio.wait_for(peer.reader.read(65_536), SECONDS)
+            head, _, content = piece.partition(b"\r\n\r\n")
+            assert (head.split()[1], content) == (b"200", body)
+
+    served(scenario)
+
+
 def test_body_that_nobody_read_leaves_the_connection_of_use() -> None:
     async def scenario(service: Service) -> None:
         peer = await service.open()
