@@ -84,7 +84,12 @@ class Comparison:
         return self.mismatch < MISMATCH
 
 
-def compare(customers: pd.DataFrame, shares: Mapping[str, float], protected: Sequence[str] = ()) -> Comparison:
+def compare(
+    customers: pd.DataFrame,
+    shares: Mapping[str, float],
+    protected: Sequence[str] = (),
+    assigned: Mapping[str, int] | None = None,
+) -> Comparison:
     """Compare each arm with the control.
 
     Parameters
@@ -92,13 +97,18 @@ def compare(customers: pd.DataFrame, shares: Mapping[str, float], protected: Seq
     customers : one row each, with `arm`, `converted` (0, 1, NaN not known yet), `earned` (EUR), `covariate` (NaN where
         there is none), `decisions`, `fallbacks`, `exposed`, and a column of groups for each of `protected`
     shares : share of each arm by name, including the control's
+    assigned : number of customers in the log, by the arm that the shares assign them to; it is held against the shares
+        whatever shares were before, where customers who were in two arms are left out of `customers`; by default
+        those in `customers`
     """
     counts = {name: int((customers["arm"] == name).sum()) for name in shares}
+    members = counts if assigned is None else assigned
     ripe = customers[customers["converted"].notna()]
     control = ripe[ripe["arm"] == CONTROL]
     arms = tuple(_arm(name, customers, control, protected) for name in shares if name != CONTROL)
     summary = (len(control), _mean(control["converted"]), _mean(control["earned"]))
-    return Comparison(counts, mismatch(list(counts.values()), list(shares.values())), summary, arms)
+    p_value = mismatch([members[name] for name in shares], list(shares.values()))
+    return Comparison(counts, p_value, summary, arms)
 
 
 def mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:

@@ -94,6 +94,12 @@ class Experiment(Section):
         arm[~self._takes_part(pseudonyms)] = OUTSIDE
         return arm
 
+    def members(self, pseudonyms: Sequence[str]) -> dict[str, int]:
+        """Count the customers whom the present shares assign to each arm, the control first."""
+        arm = self.assign(pseudonyms)
+        counts = {CONTROL: int((arm == -1).sum())}
+        return counts | {one.name: int((arm == place).sum()) for place, one in enumerate(self.arms) if not one.shadow}
+
     def shadowed(self, pseudonyms: Sequence[str]) -> dict[str, np.ndarray]:
         """Find the customers of each shadow; places in `pseudonyms` by the shadow's name."""
         where, part = positions(self.salt or self.name, pseudonyms), self._takes_part(pseudonyms)

@@ -32,6 +32,7 @@ class Members:
     labels : how outcomes were used
     moved : number of customers left out because they were in two arms, since a share grew within the period
     erased : number of decisions whose customer was erased
+    everybody : pseudonyms of all customers, those who were in two arms included
     """
 
     customers: pd.DataFrame
@@ -41,6 +42,7 @@ class Members:
     labels: Labels
     moved: int
     erased: int
+    everybody: tuple[str, ...] = ()
 
 
 def members(tables: DeltaTables, experiment: str, period: Period) -> Members:
@@ -85,7 +87,8 @@ def members(tables: DeltaTables, experiment: str, period: Period) -> Members:
     segments = _groups(table.filter(pa.array(first)), contract)
     customers = customers.assign(**{name: values.to_numpy() for name, values in segments.items()})
     n_moved = int(frame[moved]["customer"].nunique())
-    return Members(customers.reset_index(), contract, tuple(segments), len(frame), labels, n_moved, erased)
+    everybody = tuple(frame["customer"].unique())
+    return Members(customers.reset_index(), contract, tuple(segments), len(frame), labels, n_moved, erased, everybody)
 
 
 def _kept(tables: DeltaTables, table: pa.Table) -> dict[str, Kept]:

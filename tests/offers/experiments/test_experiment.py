@@ -9,6 +9,7 @@ from scipy import stats
 
 from offers.errors import PolicyError
 from offers.experiments.assignment import positions
+from offers.experiments.comparison import mismatch
 from offers.experiments.experiment import OUTSIDE, Experiment, conflict, load
 
 ARM = {"name": "dearer", "share": 0.1, "catalogue": "dearer.yaml"}
@@ -104,3 +105,18 @@ def test_customers_of_a_shadow_stay_where_they_are() -> None:
     assert (one.assign(everybody)[part] == plain.assign(everybody)[part]).all()
     assert one.shadowed(everybody)["b"].tolist() == np.flatnonzero(part).tolist()
     assert plain.shadowed(everybody) == {}
+
+
+def test_a_share_that_grew_is_no_mismatch_and_lost_customers_are_one() -> None:
+    crowd = pseudonyms(20_000)
+    small, grown = (
+        Experiment.model_validate({"name": "e", "arms": [{"name": "a", "share": share, "catalogue": "a.yaml"}]})
+        for share in (0.1, 0.5)
+    )
+    before, after = small.assign(crowd[:12_000]), grown.assign(crowd[8_000:])
+    logged = [*before.tolist(), *after[4_000:].tolist()]
+    assert mismatch([logged.count(-1), logged.count(0)], list(grown.shares.values())) < 1e-9
+    assert mismatch(list(grown.members(crowd).values()), list(grown.shares.values())) > 0.001
+    whole = grown.assign(crowd)
+    kept = [one for place, one in enumerate(crowd) if whole[place] == -1 or place % 10]
+    assert mismatch(list(grown.members(kept).values()), list(grown.shares.values())) < 0.001
