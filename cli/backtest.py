@@ -32,6 +32,9 @@ def backtest(
             "where its rows have dates and labels mature, else 0 rows."
         ),
     ] = None,
+    batch: Annotated[
+        int, typer.Option(min=0, help="New labels that the layer waits for; 0: the contract's watch.window.")
+    ] = 0,
     shift: Annotated[
         list[int] | None,
         typer.Option(min=0, help="Rows by which blocks begin later; repeat it. By default five, a fifth block apart."),
@@ -58,14 +61,20 @@ def backtest(
     home, delays = Settings.from_env().home / "backtest", [Delay.parse(text) for text in delay or []]
     for name in names:
         history, origin = _history(name, source, seed, home / "boosters")
-        results = _results(history, origin, delays, shift or [], home, workers)
+        results = _results(history, origin, delays, shift or [], batch, home, workers)
         _show(results, history)
         if picture is not None:
             _draw(results, picture)
 
 
 def _results(
-    history: "History", origin: str, delays: "Sequence[Delay]", shifts: Sequence[int], home: Path, workers: int
+    history: "History",
+    origin: str,
+    delays: "Sequence[Delay]",
+    shifts: Sequence[int],
+    batch: int,
+    home: Path,
+    workers: int,
 ) -> "list[ReplayResult]":
     """Compare the policies on one contract's rows."""
     from cli.screen import console
@@ -77,7 +86,7 @@ def _results(
     shifts = shifts or [n * contract.evaluation.refit_every // 5 for n in range(5)]
     console.print(f"{contract.title}: {len(history.dataset)} rows from {origin}", style="bold")
     with _progress() as tell:
-        return compared.compare(history, compared.cases(contract, shifts, delays), home, workers, tell)
+        return compared.compare(history, compared.cases(contract, shifts, delays, batch), home, workers, tell)
 
 
 def _show(results: "Sequence[ReplayResult]", history: "History") -> None:

@@ -131,17 +131,17 @@ def fingerprint(history: History) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def cases(contract: Contract, alignments: Sequence[int], delays: Sequence[Delay]) -> list[Case]:
+def cases(contract: Contract, alignments: Sequence[int], delays: Sequence[Delay], batch: int = 0) -> list[Case]:
     """List every baseline at every delay, and every policy at every alignment and delay."""
-    baselines = [Case(*parts) for parts in product(get_args(Baseline), alignments[:1], delays)]
-    return baselines + [Case(*parts) for parts in product(policies(contract), alignments, delays)]
+    baselines = product(get_args(Baseline), alignments[:1], delays)
+    return [Case(*parts, batch) for parts in (*baselines, *product(policies(contract), alignments, delays))]
 
 
 def measure(history: History, case: Case) -> ReplayResult:
     """Replay one case, and measure its propensities on the rows after the first training share."""
     started = time.process_time()
     if isinstance(case.policy, Schedule):
-        run = Replay(history, case.policy, _start(history, case), case.delay).run()
+        run = Replay(history, case.policy, _start(history, case), case.delay, case.batch).run()
     else:
         run = Replay(history, Schedule("never", False), _start(history, case), case.delay)
         run.propensity = scores(case.policy, history, Clock(history, case.delay))

@@ -60,6 +60,7 @@ class Replay:
     ----------
     start : the first row that is scored
     delay : how late labels are
+    batch : new labels that the layer waits for; 0 for as many as the contract's window has rows
     propensity : ndarray, shape (n_rows,), given by the model that served at the time; NaN before `start`. Until the
         gate has passed a first model, every customer gets the rate of the newest known labels
     looks : one for each whole window that a model's trees have scored; empty for a policy that ignores signals
@@ -69,6 +70,7 @@ class Replay:
     policy: Schedule
     start: int
     delay: Delay = AT_ONCE
+    batch: int = 0
     propensity: np.ndarray = field(init=False)
     looks: list[Look] = field(init=False, default_factory=list)
     retrained: list[int] = field(init=False, default_factory=list)
@@ -82,13 +84,14 @@ class Replay:
         self._clock = Clock(self.history, self.delay)
         self._watch = Watch.of(self.history.contract)
         self._streak = Streak(self._watch)
-        self._step = gcd(self._watch.window, self.history.contract.evaluation.refit_every)
+        self._batch = self.batch or self._watch.window
         self._settings = self.history.contract.retraining
 
     def run(self) -> "Replay":
         """Score all rows, block by block; between blocks the policy may change the model."""
         serving = self._first(self.start)
-        moments = self._clock.moments(self.start, self._step)
+        step = gcd(self._batch, self._watch.window, self.history.contract.evaluation.refit_every)
+        moments = self._clock.moments(self.start, step)
         for at, end in pairwise([*moments, len(self.propensity)]):
             if serving is not None and at > self.start:
                 serving = self._changed(serving, at)
@@ -117,7 +120,7 @@ class Replay:
                 self.retrained.append(at)
                 return self._trained(at)
             self.refused.append(at)
-        if serving.model.layer is not None and self._clock.known(at) - serving.learnt >= self._watch.window:
+        if serving.model.layer is not None and self._clock.known(at) - serving.learnt >= self._batch:
             self.updated.append(at)
             return self._updated(serving, at)
         return serving
@@ -206,10 +209,10 @@ class Replay:
         known = self._clock.known
         model, end = self._fitted(at), min(at + self.history.contract.evaluation.refit_every, end)
         parts = []
-        for start in range(at, end, self._watch.window):
+        for start in range(at, end, self._batch):
             if start > at:
-                model = self._taught(model, slice(known(start - self._watch.window), known(start)), start)
-            block = slice(start, min(start + self._watch.window, end))
+                model = self._taught(model, slice(known(start - self._batch), known(start)), start)
+            block = slice(start, min(start + self._batch, end))
             parts.append(expit(model.encoded_margin(self.history.matrix[block])))
         return np.concatenate(parts)
 

@@ -20,11 +20,15 @@ _CONTACTED = 250
 
 @dataclass(frozen=True)
 class Case:
-    """One replay, or one baseline. Its blocks are shifted by `alignment` rows; labels are known after `delay`."""
+    """One replay, or one baseline. Its blocks are shifted by `alignment` rows; labels are known after `delay`.
+
+    The layer learns them by `batch` labels; 0 stands for the contract's window.
+    """
 
     policy: Schedule | Baseline
     alignment: int
     delay: Delay
+    batch: int = 0
 
     @property
     def title(self) -> str:
@@ -34,7 +38,7 @@ class Case:
     @property
     def name(self) -> str:
         words = self.title.replace(" + ", " ").split()
-        return "-".join([*words, f"shift-{self.alignment}", f"delay-{self.delay}"])
+        return "-".join([*words, f"shift-{self.alignment}", f"delay-{self.delay}", f"batch-{self.batch}"])
 
 
 class BlockFigures(Record):

@@ -226,14 +226,15 @@ class ApprovalSettings(Section):
 class Challenge(Section):
     """The comparison of a challenger with the model that serves, on the newest `rows` matured rows.
 
-    `auc` (within periods), `log_loss` and `ece` say by how much the challenger may be worse in each. It is refused
-    where there are fewer than `fewest` rows.
+    `auc` (within periods), `log_loss` and `ece` say by how much the challenger may be worse in each; its log-loss also
+    by `chance` standard errors of the paired difference. It is refused where there are fewer than `fewest` rows.
     """
 
     rows: Annotated[int, Field(ge=100)] = 2000
     fewest: Annotated[int, Field(ge=50)] = 200
-    auc: Annotated[float, Field(ge=0)] = 0.005
+    auc: Annotated[float, Field(ge=0)] = 0.01
     log_loss: Annotated[float, Field(ge=0)] = 0.0
+    chance: Annotated[float, Field(ge=0, le=2)] = 0.5
     ece: Annotated[float, Field(ge=0)] = 0.02
 
 

@@ -192,6 +192,7 @@ CONTRACT: dict[str, dict[str, str]] = {
         "fewest": "with fewer rows the challenger is refused",
         "auc": "by how much its AUC within a month may be lower",
         "log_loss": "by how much its log-loss may be higher",
+        "chance": "by how many standard errors of the paired difference its log-loss may be higher beyond that",
         "ece": "by how much its calibration error may be higher",
     },
     "Dynamics": {

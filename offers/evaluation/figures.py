@@ -112,12 +112,14 @@ class Duel(_Result):
     """Challenger minus the serving model, on the newest matured rows, which none of the scoring models had seen.
 
     `auc` only compares an acceptance with a refusal of the same period, so a model gains nothing by following the
-    level; it is None where no period has both outcomes. Lower is better for `log_loss` and `ece`.
+    level; it is None where no period has both outcomes. Lower is better for `log_loss` and `ece`. `log_loss_error` is
+    the standard error of the paired difference in log-loss; older versions did not measure it.
     """
 
     rows: int
     auc: Figure | None
     log_loss: Figure
+    log_loss_error: float = 0.0
     ece: Figure
 
 

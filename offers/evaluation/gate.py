@@ -76,7 +76,9 @@ def challenge(duel: Duel, contract: Contract) -> tuple[RuleVerdict, ...]:
             RuleVerdict(rule="newest rows", threshold=f">= {terms.fewest}", measured=duel.rows, passed=False, note=few),
         )
     where = f", newest {duel.rows} rows, against what serves"
-    losses = (("log loss", duel.log_loss, terms.log_loss), ("ECE", duel.ece, terms.ece))
+    # Equal models differ by chance, and the challenger has learnt from newer rows than those that stand in for it.
+    limit = terms.log_loss + terms.chance * duel.log_loss_error
+    losses = (("log loss", duel.log_loss, limit), ("ECE", duel.ece, terms.ece))
     rules = [_lost(f"{name}{where}", figure, margin) for name, figure, margin in losses]
     if duel.auc is not None:
         floor = -terms.auc
@@ -85,7 +87,7 @@ def challenge(duel: Duel, contract: Contract) -> tuple[RuleVerdict, ...]:
 
 
 def _lost(name: str, figure: Figure, margin: float) -> RuleVerdict:
-    return _told(name, f"<= {margin:g}", figure, figure.value <= margin)
+    return _told(name, f"<= {margin:.4g}", figure, figure.value <= margin)
 
 
 def _told(name: str, threshold: str, figure: Figure, passed: bool) -> RuleVerdict:

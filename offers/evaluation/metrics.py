@@ -141,6 +141,7 @@ def duel(
         ranking = {} if None in aucs else {"auc": aucs[0] - aucs[1]}  # type: ignore[operator]
         return {**ranking, "log_loss": losses[0] - losses[1], "ece": errors[0] - errors[1]}
 
+    ours, theirs = (-np.log(np.where(labels == 1, values, 1 - values)) for values in (challenger, champion))
     resamples = _draws(difference, len(labels), draws, seed)
     figures_of_duel = _with_intervals(
         difference(slice(None)), [draw for draw in resamples if "auc" in draw] or resamples
@@ -149,6 +150,7 @@ def duel(
         rows=len(labels),
         auc=figures_of_duel.get("auc"),
         log_loss=figures_of_duel["log_loss"],
+        log_loss_error=float((ours - theirs).std() / np.sqrt(len(labels))),
         ece=figures_of_duel["ece"],
     )
 
