@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 
 from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
+from offers.contract.sections import CsvFormat
+from offers.contract.values import limits, numbers_among, shown_number, word
+from offers.data import cells
 from offers.errors import DataError
 from offers.evaluation.segments import groups
 from offers.model.encoder import Coded
 from offers.wording import shown, some
-
-_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
 
 @dataclass(frozen=True)
@@ -90,40 +91,40 @@ class CustomerSchema:
             a value breaks the contract, or an id is missing: names column and row
         """
         ids = self.ids(batch, first_row)
-        decimal = self.contract.source.format.decimal
-        columns = {c.name: _column(batch.column(c.name), c, decimal, first_row) for c in self._columns}
+        form = self.contract.source.format
+        columns = {c.name: _column(batch.column(c.name), c, form, first_row) for c in self._columns}
         return Customers(ids, columns)
 
 
-def _column(values: pa.Array, column: Column, decimal: str, first_row: int) -> Coded | np.ndarray:
+def _column(values: pa.Array, column: Column, form: CsvFormat, first_row: int) -> Coded | np.ndarray:
     if column.type == "category":
-        return Coded(_places(values, column, first_row))
-    return _numbers(values, column, decimal, first_row)
+        return Coded(_places(values, column, form, first_row))
+    return _numbers(values, column, form, first_row)
 
 
-def _places(values: pa.Array, column: Column, first_row: int) -> np.ndarray:
-    words = _text(values, column.name).dictionary_encode()
+def _places(values: pa.Array, column: Column, form: CsvFormat, first_row: int) -> np.ndarray:
+    words = _words(values, column).dictionary_encode()
     table = words.dictionary
     places = pc.index_in(table, pa.array(column.values, pa.string()))
-    absent = _mask(pc.is_in(table, pa.array(column.missing, pa.string())))
+    absences = [*column.missing, *(form.missing if _is_text(values.type) else ())]
+    absent = _mask(pc.is_in(table, pa.array(absences, pa.string())))
     codes = np.append(np.where(absent, np.nan, _floats(places)), np.nan)
     unknown = np.append(np.isnan(codes[:-1]) & ~absent & (column.unknown == "reject"), False)
     at = words.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     _refuse(column.name, f"one of {', '.join(column.values)}", values, unknown[at], first_row)
-    cells = np.asarray(codes[at])
+    found = np.asarray(codes[at])
     if not column.may_be_missing:
-        _refuse(column.name, "a value", values, np.isnan(cells), first_row)
-    return cells
+        _refuse(column.name, "a value", values, np.isnan(found), first_row)
+    return found
 
 
-def _numbers(values: pa.Array, column: Column, decimal: str, first_row: int) -> np.ndarray:
+def _numbers(values: pa.Array, column: Column, form: CsvFormat, first_row: int) -> np.ndarray:
     if _is_text(values.type):
-        numbers, wrong = _parsed(_text(values, column.name), column, decimal)
-    elif pa.types.is_boolean(values.type) or _is_number(values.type):
+        numbers, wrong = _parsed(values, column, form)
+    elif _is_number(values.type) or (pa.types.is_boolean(values.type) and column.type == "boolean"):
         numbers = _floats(values)
         wrong = np.isinf(numbers)
-        for token in filter(_is_float, column.missing):
-            numbers[numbers == float(token)] = np.nan
+        numbers[np.isin(numbers, numbers_among(column.missing))] = np.nan
     else:
         raise DataError(f"column '{column.name}': expected numbers, got {values.type}")
     _refuse(column.name, "yes or no" if column.type == "boolean" else "a number", values, wrong, first_row)
@@ -132,34 +133,25 @@ def _numbers(values: pa.Array, column: Column, decimal: str, first_row: int) -> 
     return numbers
 
 
-def _parsed(words: pa.Array, column: Column, decimal: str) -> tuple[np.ndarray, np.ndarray]:
-    """Parse text cells as numbers, and mark the cells that hold none."""
-    words = words.dictionary_encode()
-    table = words.dictionary.to_pylist()
-    numbers = [np.nan if word in column.missing else _number(word, column, decimal) for word in table]
-    codes = np.array([np.inf if number is None else number for number in numbers] + [np.nan])
-    cells = codes[words.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
-    return cells, np.isinf(cells)
-
-
-def _number(word: str, column: Column, decimal: str) -> float | None:
-    if column.type == "boolean":
-        return 1.0 if word.lower() in _TRUE else 0.0 if word.lower() in _FALSE else None
-    if decimal == ",":
-        word = "?" if "." in word else word.replace(",", ".")
-    return float(word) if _is_float(word) else None
+def _parsed(values: pa.Array, column: Column, form: CsvFormat) -> tuple[np.ndarray, np.ndarray]:
+    """Parse text cells by the rules of files, each different text once, and mark the cells that hold no number."""
+    words = _text(values, column.name).dictionary_encode()
+    table = pd.Series(words.dictionary.to_pylist(), dtype="string[pyarrow]")
+    result = cells.read(table, column, form)
+    codes = np.append(result.values.to_numpy(np.float64), np.nan)
+    codes[result.wrong] = np.inf
+    numbers = codes[words.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    return numbers, np.isinf(numbers)
 
 
 def _faults(column: Column, found: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    faults = []
-    if column.min is not None:
-        faults.append((f"at least {column.min:g}", found < column.min))
-    if column.max is not None:
-        faults.append((f"at most {column.max:g}", found > column.max))
-    if column.type == "integer":
-        faults.append(("a whole number", found % 1 > 0))
     if column.type == "boolean":
-        faults.append(("yes or no", (found != 0) & (found != 1) & ~np.isnan(found)))
+        faults = [("yes or no", (found != 0) & (found != 1) & ~np.isnan(found))]
+    else:
+        low, high = limits(column)
+        faults = [(f"at least {shown_number(low)}", found < low), (f"at most {shown_number(high)}", found > high)]
+    if column.type == "integer":
+        faults.append(("a whole number", (np.rint(found) != found) & ~np.isnan(found)))
     if not column.may_be_missing:
         faults.append(("a value", np.isnan(found)))
     return faults
@@ -184,6 +176,14 @@ def _text(values: pa.Array, name: str) -> pa.Array:
     raise DataError(f"column '{name}': expected text, got {values.type}")
 
 
+def _words(values: pa.Array, column: Column) -> pa.Array:
+    """Write the values of a category as a CSV file would hold them."""
+    if _is_text(values.type) or pa.types.is_integer(values.type):
+        return _text(values, column.name)
+    found = [None if value is None else word(value, column.values) for value in values.to_pylist()]
+    return pa.array(found, pa.string())
+
+
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -194,15 +194,9 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def _is_float(word: str) -> bool:
-    try:
-        return bool(np.isfinite(float(word)))
-    except ValueError:
-        return False
-
-
 def _floats(values: pa.Array) -> np.ndarray:
-    return np.array(values.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    # Large whole numbers are rounded here, and refused by their limits.
+    return np.array(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
 def _mask(values: pa.Array) -> np.ndarray:

@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from offers.batch.customers import CustomerSchema
 from offers.contract.contract import Contract
 from offers.contract.values import word
 from offers.data import sql, table_file
 from offers.data.validation import validate
-from offers.errors import RequestError
+from offers.errors import DataError, RequestError
 from offers.model.encoder import Encoder
 from serving.protocol.rows import RequestSchema, Rows
 from serving.protocol.tensor import Tensor
@@ -104,6 +105,23 @@ def through_query(value: Any, contract: Contract, folder: Path) -> str | float |
     return of_table(sql.query(contract, f"sqlite:///{path}"), contract)
 
 
+def through_scoring(values: pa.Array, contract: Contract) -> str | float:
+    """What the model sees of the first row of a table that is scored, as Delta, Parquet and CSV hand it on."""
+    batch = pa.RecordBatch.from_arrays([values, pa.array(["c"] * len(values))], ["x", "id"])
+    try:
+        return seen(CustomerSchema(contract, "id").typed(batch).columns, contract)
+    except DataError:
+        return REFUSED
+
+
+def scored_arrays(value: Any, contract: Contract) -> Iterator[pa.Array]:
+    """The columns that hold the value exactly: of its own type, where tables have one, and of text."""
+    if not isinstance(value, int) or isinstance(value, bool) or -(2**63) <= value < 2**63:
+        kind = pa.string() if value is None else None
+        yield pa.array([value], kind)
+    yield pa.array([None if value is None else word(value, contract["x"].values)], pa.string())
+
+
 def asked(ask: Callable[[], Rows], contract: Contract) -> str | float:
     try:
         return seen(ask(), contract)
@@ -145,6 +163,8 @@ def test_a_value_has_one_outcome_at_every_door(kind: str, data: st.DataObject, t
         "query": through_query(value, contract, tmp_path),
         "json": through_json(value, contract),
     }
+    for place, array in enumerate(scored_arrays(value, contract)):
+        outcomes[f"scored {place}"] = through_scoring(array, contract)
     for place, tensor in enumerate(tensors_of(value, contract)):
         outcomes[f"{tensor.datatype} {place}"] = asked(
             lambda tensor=tensor: RequestSchema(contract.inputs).from_tensors([tensor]), contract
