@@ -166,7 +166,7 @@ def _journal(contract: str, store: str, settings: "Settings") -> "Journal":
 def _served(contract: str, settings: "Settings", predictor: str) -> str:
     """Name the bundle that the predictor serves; without one, that of the ledger's champion, empty where none is."""
     if predictor:
-        from deployment.smoke import served
+        from deployment.predictor import served
 
         return served(predictor)
     from offers.governance.access import open_ledger

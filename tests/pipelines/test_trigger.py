@@ -12,7 +12,7 @@ import pytest
 from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent
 
-from deployment import smoke
+from deployment import predictor
 from offers.retraining.journal import Journal, Outcome, Request
 from offers.retraining.retrainer import Retrainer
 from offers.retraining.signature import HEADER, key_of, sign
@@ -222,7 +222,7 @@ def test_no_bundle_is_a_parent_while_nobody_knows_which_is_served(tmp_path: Path
 
 
 def test_an_alarm_waits_while_the_predictor_can_not_be_asked(tmp_path: Path, starts: Starts) -> None:
-    authority = Authority(served=lambda: smoke.served("http://127.0.0.1:9"))
+    authority = Authority(served=lambda: predictor.served("http://127.0.0.1:9"))
     with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts), authority) as client:
         headers, body = to_structured(event())
         answer = client.post("/", headers=headers, content=body)

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from cli import serve
-from deployment import smoke
+from deployment import predictor as deployed
 from offers import http_pool
 from offers.errors import OffersError
 from offers.http_client import peer
@@ -89,7 +89,7 @@ def runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def predictor(url: str) -> None:
-    smoke.served(url)
+    deployed.served(url)
 
 
 def ranker(url: str) -> None:
@@ -105,7 +105,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("offers.store.s3.OBJECT_BYTES", 1 << 20)
     monkeypatch.setattr(callers, "_KEYS_SECONDS", SECONDS)
     monkeypatch.setattr(alarm, "_SECONDS", SECONDS)
-    monkeypatch.setattr(smoke, "_SECONDS", SECONDS)
+    monkeypatch.setattr(deployed, "_SECONDS", SECONDS)
     monkeypatch.setattr(serve, "_ASK_SECONDS", SECONDS)
     monkeypatch.setattr(kubeflow, "_HEALTH_SECONDS", SECONDS)
     # Who asked this proxy would get another error at once, and count no call.
