@@ -192,7 +192,7 @@ class Journal:
 
 
 def _line(decision: Decision, outcome: Outcome | None) -> str:
-    start = f"{decision.at:%Y-%m-%d %H:%M:%S}  {decision.request.cause:<9}"
+    start = f"{decision.at:%Y-%m-%d %H:%M:%S}  {decision.request.cause:<8}"
     if not decision.started:
         return f"{start}  no run: {decision.reason}"
     if outcome is None:
