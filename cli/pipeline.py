@@ -17,11 +17,15 @@ app = typer.Typer(no_args_is_help=True, help="Compile the training pipeline, or 
 @app.command("compile")
 def compile_(
     output: Annotated[Path, typer.Argument(help="The YAML file to write.")] = Path("training.yaml"),
+    pipeline: Annotated[str, typer.Option(help="training, monitoring, update or score.")] = "training",
 ) -> None:
-    """Write the training pipeline as Kubeflow Pipelines reads it."""
-    from pipelines.compilation import compile_pipeline
+    """Write a pipeline as Kubeflow Pipelines reads it."""
+    from offers.errors import ServiceError
+    from pipelines.compilation import PIPELINES, compile_pipeline
 
-    typer.echo(compile_pipeline("training", output))
+    if pipeline not in PIPELINES:
+        raise ServiceError(f"--pipeline {pipeline!r}: expected one of {', '.join(PIPELINES)}")
+    typer.echo(compile_pipeline(pipeline, output))
 
 
 @app.command("run")

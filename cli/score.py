@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from offers.wording import counted
+
+if TYPE_CHECKING:
+    from offers.batch.order import Order
+    from offers.settings import Settings
 
 BundleOption = Annotated[str, typer.Option(help="A bundle's path, its name in the local store, or its s3:// URI.")]
 
@@ -51,8 +55,13 @@ def score(
     withheld: Annotated[bool, typer.Option("--withheld", help="Write withheld offers and their reasons too.")] = False,
     pairs: PairsOption = False,
     groups: GroupsOption = False,
-    rows: Annotated[int, typer.Option(min=1, max=5_000_000, help="Customers in a part.")] = 100_000,
+    rows: Annotated[
+        int | None, typer.Option(min=1, max=5_000_000, help="Customers in a part; 100000 by default.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+    shards: Annotated[
+        int, typer.Option(min=0, help="Run the scoring pipeline here, in so many shards, with a report; 0 for none.")
+    ] = 0,
 ) -> None:
     """Score all customers, and write who would get which offer, in rank order, to Parquet or a Delta table.
 
@@ -61,34 +70,49 @@ def score(
     import time
 
     from cli.screen import download_progress
-    from offers.batch import parts
-    from offers.batch.customers import CustomerSchema
-    from offers.batch.places import open_parts
-    from offers.batch.scoring import Scorer, Versions
-    from offers.batch.source import open_customers
-    from offers.bundle.location import open_bundle
-    from offers.policy import catalogue as catalogues
-    from offers.policy.arbitration import Policy
+    from offers.batch.order import Options, Order, opened
     from offers.settings import Settings
 
     settings, began = Settings.from_env(), time.monotonic()
-    model_bundle = open_bundle(bundle, settings)
-    contract = model_bundle.contract
-    offer_catalogue = catalogues.load(catalogue or contract.name, contract)
-    policy = Policy(offer_catalogue.unlimited() if pairs else offer_catalogue, contract)
-    schema = CustomerSchema(contract, customer)
+    asked = {"customer": customer, "query": query, "version": version, "k": k, "rows": rows}
+    options = Options(**asked, withheld=withheld, pairs=pairs, groups=groups)
+    order = Order(bundle=bundle, customers=customers, output=output, catalogue=catalogue, options=options)
+    if shards:
+        _pipeline(order, shards, settings)
+        return
     with download_progress() as progress:
-        source = open_customers(customers, schema, settings, query or contract.source.query or "", version, progress)
-    versions = Versions.of(model_bundle.name, offer_catalogue)
-    scorer = Scorer(model_bundle.model, policy, schema, versions, k, withheld, threads, groups)
-    places, content = k or policy.catalogue.policy.k, {"withheld": withheld, "pairs": pairs, "groups": groups}
-    manifest = parts.manifest_of(source, scorer, places, rows, **content)
-    with _bar(source.total) as tell:
-        summary = parts.score(source, scorer, open_parts(output, settings, parts.WHOLE), manifest, tell)
+        work = opened(order, settings, progress)
+    with _bar(work.source.total) as tell:
+        summary, manifest = work.run(settings, tell, threads), work.manifest()
     people = f"{counted(summary.customers, 'customer')} ({summary.earlier} of them by an earlier run)"
     place = f"{counted(summary.parts, 'part')} in {output}, {time.monotonic() - began:.1f} s"
-    origin = f"bundle {versions.bundle}, catalogue {versions.catalogue}, policy {versions.policy}"
+    origin = f"bundle {manifest.bundle}, catalogue {manifest.catalogue}, policy {manifest.policy}"
     typer.echo(f"{people}, {place}; {origin}")
+
+
+def _pipeline(order: "Order", shards: int, settings: "Settings") -> None:
+    """Run the scoring pipeline on this machine, and show what it says of the table."""
+    from cli.pipeline import fresh, page
+    from cli.run_display import RunDisplay
+    from cli.screen import console
+    from offers.errors import DataError
+    from offers.steps import scoring
+    from pipelines import local
+    from pipelines.compilation import compile_pipeline
+
+    arguments = scoring.arguments(order, shards)
+    directory = fresh(settings.home.resolve() / "runs", "score")
+    package = compile_pipeline("score", directory / "pipeline.yaml")
+    with RunDisplay() as display:
+        outcome = local.run(package, arguments, directory, display.update)
+    report = page(outcome, "summarise", "report")
+    if outcome.mistake:
+        raise DataError(outcome.mistake)
+    if not outcome.succeeded:
+        console.print(f"The run failed, and the fault is ours. Its log: {outcome.log}", style="red")
+        raise typer.Exit(1)
+    console.print(f"table   {order.output}", soft_wrap=True)
+    console.print(f"report  {report}", soft_wrap=True)
 
 
 @contextmanager

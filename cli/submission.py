@@ -22,7 +22,7 @@ SetOption = Annotated[
     list[str], typer.Option("--set", help="NAME=VALUE: any argument of the pipeline; may be given again.")
 ]
 
-_PLACES = ("publish", "champion", "parent", "bundle", "scored", "outcomes", "store")
+_PLACES = ("publish", "champion", "parent", "bundle", "scored", "outcomes", "store", "output")
 """Arguments that name a place, which pods have to reach."""
 
 
@@ -109,12 +109,27 @@ def _arguments(
         if not options["publish"]:
             raise StorageError("--publish: expected s3://bucket/prefix, where a bundle that passed goes, got nothing")
     arguments = arguments_of(pipeline, options)
+    if customers := arguments.get("customers"):
+        arguments |= _customers(customers, str(arguments.get("catalogue", "")))
     for key in _PLACES:
         if not str(arguments.get(key, "s3://")).startswith("s3://"):
             raise StorageError(
                 f"--{key} {arguments[key]!r}: expected s3://bucket/prefix, which the steps on a cluster can reach"
             )
     return name, arguments
+
+
+def _customers(customers: str, catalogue: str) -> dict[str, str]:
+    """Check that pods can reach a table of customers, and hand them the text of a catalogue that is a file."""
+    from offers.contract import secret
+    from offers.errors import StorageError
+    from offers.policy import catalogue as catalogues
+
+    secret.refuse_literal(customers, "--set customers")
+    if "://" not in customers and not customers.startswith("${"):
+        raise StorageError(f"--customers {customers!r}: expected s3://, http(s):// or a database, which pods can reach")
+    is_file = catalogue and catalogue not in catalogues.shipped()
+    return {"catalogue": catalogues.text(catalogue)} if is_file else {}
 
 
 @contextmanager

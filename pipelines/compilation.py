@@ -9,10 +9,11 @@ from kfp.compiler import Compiler
 from components.training import IMAGE
 from offers.errors import ServiceError
 from pipelines.monitoring import monitoring
+from pipelines.scoring import score
 from pipelines.training import training
 from pipelines.update import update
 
-PIPELINES = {"training": training, "update": update, "monitoring": monitoring}
+PIPELINES = {"training": training, "update": update, "monitoring": monitoring, "score": score}
 
 
 def compile_pipeline(name: str, path: Path, image: str = "") -> Path:

@@ -50,7 +50,7 @@ def delta_customers(tables: DeltaTables, name: str, schema: CustomerSchema, vers
                     break
                 yield batch
 
-    return Source(uri, f"version {table.version()}", total, read)
+    return Source(uri, f"version {table.version()}", total, read, table.version())
 
 
 def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:

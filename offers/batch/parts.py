@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -105,22 +105,6 @@ class Summary:
     customers: int
     earlier: int
     parts: int
-
-
-def manifest_of(source: Source, scorer: Scorer, k: int, rows: int, shards: int = 1, **content: bool) -> Manifest:
-    """Build a run's manifest; `content` says whether withheld offers, all pairs and groups are written."""
-    schema = scorer.schema
-    return Manifest(
-        contract=schema.contract.name,
-        **asdict(scorer.versions),
-        customers=source.origin,
-        state=source.state,
-        key=schema.key,
-        k=k,
-        rows=rows,
-        shards=shards,
-        **content,
-    )
 
 
 def score(source: Source, scorer: Scorer, parts: Parts, manifest: Manifest, tell: Tell) -> Summary:

@@ -29,12 +29,14 @@ class Source:
     origin : name of the source for messages, without secrets
     state : size and time of a file, which must not change between a run and its continuation; empty for a query
     total : number of customers, None where only reading can tell
+    version : of a Delta table
     """
 
     origin: str
     state: str
     total: int | None
     read: Callable[[int], Iterator[pa.RecordBatch]]
+    version: int | None = None
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield all customers in batches of `rows`; the last batch may be smaller."""

@@ -1,0 +1,133 @@
+"""An order to score a table of customers: where everything lies, and what is asked for."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from offers.batch import parts
+from offers.batch.customers import CustomerSchema
+from offers.batch.parts import Manifest, Shard, Summary, Tell
+from offers.batch.places import open_parts
+from offers.batch.scoring import Scorer, Versions
+from offers.batch.source import Source, open_customers
+from offers.bundle.bundle import Bundle
+from offers.bundle.location import open_bundle
+from offers.data.download import ByteProgress
+from offers.errors import DataError
+from offers.policy import catalogue as catalogues
+from offers.policy.arbitration import Policy
+from offers.policy.catalogue import Catalogue
+from offers.record import Record
+from offers.settings import Settings
+from offers.yaml_file import Kind, Section
+
+ROWS = 100_000
+"""Customers in a part, by default."""
+
+_OPTIONS = Kind("options of a scoring", "offers.batch", "k, rows, pairs and customer", DataError)
+
+
+class Options(Section):
+    """What `offers score` may be told beside the places.
+
+    Attributes
+    ----------
+    customer : the column with the customers' ids
+    query : SQL text for a database
+    version : of a Delta table of customers; None for the newest
+    k : places in an answer; None for the catalogue's
+    withheld, pairs, groups : what else is written, as `offers score` explains it
+    rows : customers in a part
+    """
+
+    customer: str = "customer_id"
+    query: str = ""
+    version: Annotated[int, Field(ge=0, strict=True)] | None = None
+    k: Annotated[int, Field(ge=1, strict=True)] | None = None
+    withheld: bool = False
+    pairs: bool = False
+    groups: bool = False
+    rows: Annotated[int, Field(ge=1, le=5_000_000, strict=True)] | None = None
+
+    @classmethod
+    def of(cls, text: str) -> "Options":
+        """Read options from YAML text; raises `DataError`, which names the key that is wrong."""
+        return _OPTIONS.read(text, "options").into(cls) if text else cls()
+
+
+class Order(Record):
+    """A table of customers to score, for every process that has a part in it; it holds no secret.
+
+    Attributes
+    ----------
+    bundle, customers, output, catalogue : as `offers score` takes them
+    shard, shards : which share of the parts is meant, and of how many
+    """
+
+    bundle: str
+    customers: str
+    output: str
+    catalogue: str = ""
+    options: Options = Options()
+    shard: int = 1
+    shards: int = 1
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An order whose bundle, catalogue and customers were opened and checked; no row is read yet."""
+
+    order: Order
+    bundle: Bundle
+    catalogue: Catalogue
+    schema: CustomerSchema
+    source: Source
+
+    def scorer(self, threads: int = 2) -> Scorer:
+        """Make what scores batches of these customers."""
+        options = self.order.options
+        catalogue = self.catalogue.unlimited() if options.pairs else self.catalogue
+        policy, versions = Policy(catalogue, self.bundle.contract), Versions.of(self.bundle.name, self.catalogue)
+        asked = options.k, options.withheld, threads, options.groups
+        return Scorer(self.bundle.model, policy, self.schema, versions, *asked)
+
+    def manifest(self) -> Manifest:
+        """Build the run's manifest, which is that of all its shards."""
+        options, versions = self.order.options, Versions.of(self.bundle.name, self.catalogue)
+        places = len(self.catalogue.offers) if options.pairs else self.catalogue.policy.k
+        return Manifest(
+            contract=self.bundle.contract.name,
+            **vars(versions),
+            customers=self.source.origin,
+            state=self.source.state,
+            key=options.customer,
+            k=options.k or places,
+            withheld=options.withheld,
+            rows=options.rows or ROWS,
+            pairs=options.pairs,
+            groups=options.groups,
+            shards=self.order.shards,
+        )
+
+    def run(self, settings: Settings, tell: Tell, threads: int = 2) -> Summary:
+        """Score the order's shard; see `offers.batch.parts.score`."""
+        storage = open_parts(self.order.output, settings, Shard(self.order.shard, self.order.shards))
+        return parts.score(self.source, self.scorer(threads), storage, self.manifest(), tell)
+
+
+def opened(order: Order, settings: Settings, progress: ByteProgress | None = None) -> Opened:
+    """Open an order's bundle, catalogue and customers.
+
+    Raises
+    ------
+    OffersError
+        one of them is not there, can't be read, or does not fit the others
+    """
+    bundle, options = open_bundle(order.bundle, settings), order.options
+    contract = bundle.contract
+    catalogue = catalogues.load(order.catalogue or contract.name, contract)
+    schema = CustomerSchema(contract, options.customer)
+    query = options.query or contract.source.query or ""
+    source = open_customers(order.customers, schema, settings, query, options.version, progress)
+    return Opened(order, bundle, catalogue, schema, source)
