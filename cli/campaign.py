@@ -13,24 +13,31 @@ if TYPE_CHECKING:
     from offers.policy.catalogue import Offer
 
 
+ScoredArgument = Annotated[str, typer.Argument(help="Directory or Delta table that 'offers score --pairs' wrote.")]
+EarlierOption = Annotated[
+    list[Path], typer.Option(help="An earlier plan, whose contacts count by the campaign's period; may be repeated.")
+]
+LeversOption = Annotated[
+    Path | None, typer.Option(help="YAML file for the catalogue with the prices in its costs, for the ranker.")
+]
+
+
 def campaign(
-    scored: Annotated[
-        str, typer.Argument(help="Directory or Delta table that 'offers score' wrote, with --k as many as offers.")
-    ],
+    scored: ScoredArgument,
     campaign: Annotated[str, typer.Argument(help="YAML file with capacity, budget and minimum.")],
     output: Annotated[Path, typer.Argument(help="Parquet file for the plan.")],
     catalogue: Annotated[str, typer.Option(help="The catalogue that scored: a shipped one, or a YAML file.")],
     contract: Annotated[str, typer.Option("--contract", "-c", help="A shipped contract, or a YAML file.")] = "",
     page: Annotated[Path | None, typer.Option(help="HTML file for people: limits, exposure, who is left out.")] = None,
-    levers: Annotated[
-        Path | None, typer.Option(help="YAML file for the catalogue with the prices in its costs, for the ranker.")
-    ] = None,
+    earlier: EarlierOption = [],  # noqa: B006 - typer reads it, and makes a new one
+    levers: LeversOption = None,
 ) -> None:
     """Plan a campaign: the contacts that earn the most within its limits, beside a bound on any plan."""
     from cli.policy import _contract_of
     from offers.batch.allocation import allocate
     from offers.batch.campaign import load
     from offers.batch.customers import CustomerSchema
+    from offers.batch.earlier import most_contacts
     from offers.batch.exposure import Segments
     from offers.batch.left_out import left_out
     from offers.batch.levers import priced, write_catalogue
@@ -48,11 +55,12 @@ def campaign(
     segments = Segments(limits.exposure)
     with read_scored(scored, offer_catalogue, segments, Settings.from_env(), output.absolute().parent) as pairs:
         constraints = segments.constraints(base, pairs.sizes)
-        plan = allocate(pairs.scores, constraints)
-        write_plan(plan, pairs, offer_catalogue, output)
+        most = most_contacts(pairs.customers, limits, earlier)
+        plan = allocate(pairs.scores, constraints, most=most)
+        write_plan(plan, pairs, offer_catalogue, limits.date, output)
         if page:
-            groups = left_out(pairs.scores, constraints, plan)
-            content = campaign_page(limits, offer_catalogue, constraints, plan, len(pairs.scores), groups)
+            groups, at_limit = left_out(pairs.scores, constraints, plan, most), int((most == 0).sum())
+            content = campaign_page(limits, offer_catalogue, constraints, plan, len(most), at_limit, groups)
             with os_errors(page):
                 settle(page, lambda unfinished: unfinished.write_text(content, "utf-8"))
         if levers:

@@ -38,6 +38,7 @@ _LABELS = ("name", "id", "reason")
 _EXPECTED = {
     "int": "a whole number",
     "int_from": "a whole number",
+    "date_from_datetime": "a day such as 2026-12-31",
     "float": "a number",
     "finite": "a finite number",
     "bool": "true or false",

@@ -39,7 +39,9 @@ class Plan:
         return np.asarray(self.contacts.reshape(-1, n_offers).sum(axis=0))
 
 
-def allocate(scores: np.ndarray, constraints: Constraints, exact: bool | None = None) -> Plan:
+def allocate(
+    scores: np.ndarray, constraints: Constraints, exact: bool | None = None, most: np.ndarray | None = None
+) -> Plan:
     """Choose the contacts that earn the most within the constraints.
 
     Parameters
@@ -47,16 +49,19 @@ def allocate(scores: np.ndarray, constraints: Constraints, exact: bool | None = 
     scores : ndarray or memmap, shape (n_customers, n_offers), EUR; -inf where the customer can't get the offer
     exact : True solves the plan exactly by HiGHS, False rounds the prices' plan; by default exact up to `EXACT`
         customers
+    most : ndarray of int, shape (n_customers,), the most contacts of each customer, at most `per_customer`, which is
+        the default
 
     Raises
     ------
     CampaignError
         the constraints can't all hold: names the minimums to relax, and by how much at least
     """
-    _check_feasible(scores, constraints)
-    pricing = price(scores, constraints)
+    most = np.full(len(scores), constraints.per_customer, np.uint8) if most is None else most
+    _check_feasible(scores, constraints, most)
+    pricing = price(scores, constraints, most)
     by_solver = len(scores) <= EXACT if exact is None else exact
-    pairs = _solved(scores, constraints) if by_solver else _rounded(scores, constraints, pricing.prices)
+    pairs = _solved(scores, constraints, most) if by_solver else _rounded(scores, constraints, pricing.prices, most)
     contacts = np.bincount(pairs[:, 1], minlength=scores.shape[1])
     if not constraints.keeps(contacts):
         broken = [
@@ -69,22 +74,26 @@ def allocate(scores: np.ndarray, constraints: Constraints, exact: bool | None = 
     return Plan(pairs[:, 0], pairs[:, 1], value, pricing, contacts)
 
 
-def _check_feasible(scores: np.ndarray, constraints: Constraints) -> None:
+def _check_feasible(scores: np.ndarray, constraints: Constraints, most: np.ndarray) -> None:
     """Refuse minimums that can't be met, with the smallest relaxation, which HiGHS finds.
 
-    Customers who may have the same offers count as one group, so the problem's size does not grow with their number.
+    Customers who may have the same offers, and as many, count as one group, so the problem's size does not grow with
+    their number.
     """
     minimums = np.flatnonzero(constraints.is_minimum)
     if not len(minimums):
         return
     groups: dict[bytes, int] = {}
-    for _, block in blocks(scores):
-        patterns, counts = np.unique(np.packbits(np.isfinite(block), axis=1), axis=0, return_counts=True)
+    for start, block in blocks(scores):
+        bits = np.packbits(np.isfinite(block), axis=1)
+        patterns, counts = np.unique(
+            np.column_stack([bits, most[start : start + len(block)]]), axis=0, return_counts=True
+        )
         for pattern, count in zip(patterns, counts.tolist(), strict=True):
             groups[pattern.tobytes()] = groups.get(pattern.tobytes(), 0) + count
     n_offers, sizes = scores.shape[1], np.array(list(groups.values()), np.float64)
     bits = np.array([np.frombuffer(key, np.uint8) for key in groups])
-    able = np.unpackbits(bits, axis=1, count=n_offers)
+    able = np.unpackbits(bits[:, :-1], axis=1, count=n_offers)
     n_cells, n_slacks = able.size, len(minimums)
     slack = sparse.coo_matrix((-np.ones(n_slacks), (minimums, np.arange(n_slacks))), (len(constraints.names), n_slacks))
     rows = sparse.bmat(
@@ -93,7 +102,7 @@ def _check_feasible(scores: np.ndarray, constraints: Constraints) -> None:
             [sparse.kron(sparse.eye(len(groups)), np.ones((1, n_offers))), None],
         ]
     )
-    limits = np.append(constraints.limit, constraints.per_customer * sizes)
+    limits = np.append(constraints.limit, bits[:, -1] * sizes)
     bounds = [(0, float(cell)) for cell in (able * sizes[:, None]).ravel()] + [(0, None)] * n_slacks
     answer = linprog(np.append(np.zeros(n_cells), np.ones(n_slacks)), rows, limits, bounds=bounds, method="highs")
     short = np.ceil(answer.x[n_cells:] - 1e-6).astype(int)
@@ -109,13 +118,13 @@ def _check_feasible(scores: np.ndarray, constraints: Constraints) -> None:
         )
 
 
-def _solved(scores: np.ndarray, constraints: Constraints) -> np.ndarray:
+def _solved(scores: np.ndarray, constraints: Constraints, most: np.ndarray) -> np.ndarray:
     customer, offer = np.nonzero(np.isfinite(scores))
     if not len(customer):
         return np.empty((0, 2), np.intp)
     ones = np.ones(len(customer))
     each = sparse.csr_matrix((ones, (customer, np.arange(len(customer)))), (len(scores), len(customer)))
-    rules = [LinearConstraint(each, ub=constraints.per_customer)]
+    rules = [LinearConstraint(each, ub=most)]
     if len(constraints.names):
         rules.append(LinearConstraint(constraints.usage[:, offer], ub=constraints.limit))
     options = {"mip_rel_gap": 1e-4, "time_limit": 300}
@@ -132,11 +141,11 @@ def _solved(scores: np.ndarray, constraints: Constraints) -> np.ndarray:
     return np.column_stack([customer[mask], offer[mask]])
 
 
-def _rounded(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -> np.ndarray:
+def _rounded(scores: np.ndarray, constraints: Constraints, prices: np.ndarray, most: np.ndarray) -> np.ndarray:
     """Let customers take their best offers at these prices, drop contacts above a limit, then add what still fits."""
     parts = []
     for start, block in blocks(scores):
-        choices, gains = chosen(block, constraints, prices)
+        choices, gains = chosen(block, constraints, prices, most[start : start + len(block)])
         customer, offer = np.nonzero(choices)
         parts.append(((customer + start).astype(np.int32), offer.astype(np.int16), gains[choices].astype(np.float32)))
     customer, offer, gain = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -150,7 +159,7 @@ def _rounded(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -
         if over > 0:
             last = int(np.searchsorted(use.cumsum(), over))
             mask[by_gain[: last + 1][use[: last + 1] > 0]] = False
-    contacts = Contacts(*scores.shape)
+    contacts = Contacts(scores.shape[1], most)
     contacts.add(customer[mask], offer[mask])
     room = constraints.limit - constraints.usage @ np.bincount(offer[mask], minlength=scores.shape[1])
     del customer, offer, gain, mask, by_gain
@@ -169,8 +178,7 @@ def _filled(
     _meet_minimums(scores, constraints, prices, contacts, room)
     for customer, offer in _candidates(scores, constraints, prices, contacts, room):
         use = constraints.usage[:, offer]
-        is_free = contacts.count[customer] < constraints.per_customer
-        if is_free and (customer, offer) not in contacts and (use <= room + 1e-9).all():
+        if contacts.free[customer] and (customer, offer) not in contacts and (use <= room + 1e-9).all():
             contacts.add_one(customer, offer)
             room -= use
     return contacts.pairs()
@@ -188,8 +196,7 @@ def _candidates(
     candidates = _Best(4 * min(most, 500_000) + 1_000)
     for start, block in blocks(scores):
         own = contacts.block(start, len(block))
-        is_free = (contacts.count[start : start + len(block)] < constraints.per_customer)[:, None]
-        mask = is_free & ~own & (block > 0) & fitting
+        mask = (contacts.free[start : start + len(block)] > 0)[:, None] & ~own & (block > 0) & fitting
         customer, offer = np.nonzero(mask)
         candidates.add((block - prices @ constraints.usage)[mask], customer + start, offer)
     return candidates.pairs()
@@ -209,7 +216,7 @@ def _meet_minimums(
         for start, block in blocks(scores):
             own = contacts.block(start, len(block))
             worst = np.where(own, block - cost, np.inf).min(axis=1)
-            is_free = contacts.count[start : start + len(block)] < constraints.per_customer
+            is_free = contacts.free[start : start + len(block)] > 0
             gain = (block - cost)[:, members] - np.where(is_free, 0.0, worst)[:, None]
             mask = np.isfinite(gain) & ~own[:, members]
             customer, member = np.nonzero(mask)
@@ -226,16 +233,16 @@ def _exchange(
     customer, offer = pair
     use = constraints.usage[:, offer].copy()
     worst = None
-    if contacts.count[customer] >= constraints.per_customer:
+    if not contacts.free[customer]:
         own = np.flatnonzero(contacts.block(customer, 1)[0])
         worst = int(own[np.asarray(scores[customer])[own].argmin()])
         use -= constraints.usage[:, worst]
     # A constraint that was broken before may stay broken; the exchange must not break another one.
     if pair in contacts or ((room - use < -1e-9) & (use > 0)).any():
         return
-    contacts.add_one(customer, offer)
     if worst is not None:
         contacts.remove(customer, worst)
+    contacts.add_one(customer, offer)
     room -= use
 
 

@@ -1,5 +1,6 @@
 """A campaign as one YAML file: its budget, its capacities, its contacts per customer, its minimums and floors."""
 
+import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -43,10 +44,19 @@ class Exposure(Section):
     share: Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
+class Period(Section):
+    """At most `contacts` contacts of a customer in the `days` days up to the campaign's own, by all plans together."""
+
+    contacts: Annotated[int, Field(ge=1, le=100, strict=True)]
+    days: Annotated[int, Field(ge=1, le=3660, strict=True)]
+
+
 class Campaign(Section):
-    """The limits of a campaign; `budget` is the most that its contacts may cost, in EUR."""
+    """The limits of a campaign; `date` is its day, and `budget` the most that its contacts may cost, in EUR."""
 
     name: Name
+    date: dt.date | None = None
+    period: Period | None = None
     per_customer: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
     budget: Annotated[float, Field(ge=0, le=1e12, strict=True)] | None = None
     capacity: tuple[Capacity, ...] = ()
@@ -121,6 +131,8 @@ def _problems(campaign: Campaign, offers: Sequence[Offer], protected: Sequence[s
     for place, minimum in enumerate(campaign.minimum):
         if minimum.family not in families:
             yield ("minimum", place, "family"), f"expected one of {', '.join(sorted(families))}, got {minimum.family!r}"
+    if campaign.period and not campaign.date:
+        yield ("period",), "expected key date beside it, the day of the contacts, got none"
     for place, floor in enumerate(campaign.exposure):
         if floor.column not in protected:
             expected = (

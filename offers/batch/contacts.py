@@ -8,17 +8,18 @@ class Contacts:
 
     Parameters
     ----------
-    n_customers, n_offers : so many pairs there could be
+    n_offers : number of offers
+    most : ndarray of int, shape (n_customers,), the most contacts of each customer
 
     Attributes
     ----------
-    count : ndarray of int, shape (n_customers,), the number of each customer's contacts
+    free : ndarray of int, shape (n_customers,), how many more contacts each customer may have
     """
 
-    def __init__(self, n_customers: int, n_offers: int) -> None:
+    def __init__(self, n_offers: int, most: np.ndarray) -> None:
         self._n_offers = n_offers
-        self._bits = np.zeros((n_customers, -(-n_offers // 8)), np.uint8)
-        self.count = np.zeros(n_customers, np.uint8)
+        self._bits = np.zeros((len(most), -(-n_offers // 8)), np.uint8)
+        self.free = most.astype(np.uint8)
 
     def __contains__(self, pair: tuple[int, int]) -> bool:
         customer, offer = pair
@@ -27,16 +28,16 @@ class Contacts:
     def add(self, customers: np.ndarray, offers: np.ndarray) -> None:
         """Add pairs; none of them may be there already."""
         np.bitwise_or.at(self._bits, (customers, offers // 8), (1 << offers % 8).astype(np.uint8))
-        np.add.at(self.count, customers, 1)
+        np.subtract.at(self.free, customers, 1)
 
     def add_one(self, customer: int, offer: int) -> None:
         """Add a pair that is not there yet."""
         self._bits[customer, offer // 8] |= 1 << offer % 8
-        self.count[customer] += 1
+        self.free[customer] -= 1
 
     def remove(self, customer: int, offer: int) -> None:
         self._bits[customer, offer // 8] &= 255 ^ 1 << offer % 8
-        self.count[customer] -= 1
+        self.free[customer] += 1
 
     def block(self, start: int, length: int) -> np.ndarray:
         """Give the pairs of some customers as a mask of shape (length, n_offers)."""
@@ -47,6 +48,6 @@ class Contacts:
         """List the pairs by customer, then by offer: an array of int, shape (n_pairs, 2)."""
         step = 65_536
         parts = [
-            np.argwhere(self.block(start, step)) + np.array([start, 0]) for start in range(0, len(self.count), step)
+            np.argwhere(self.block(start, step)) + np.array([start, 0]) for start in range(0, len(self.free), step)
         ]
         return np.concatenate(parts)

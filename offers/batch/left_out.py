@@ -25,14 +25,16 @@ class LeftOut:
     earning: float
 
 
-def left_out(scores: np.ndarray, constraints: Constraints, plan: Plan) -> list[LeftOut]:
+def left_out(scores: np.ndarray, constraints: Constraints, plan: Plan, most: np.ndarray) -> list[LeftOut]:
     """Group the customers whom a plan does not contact by the limit that keeps them out, the largest group first.
+
+    Customers who may have no contact at all are in no group.
 
     Parameters
     ----------
-    scores : as `offers.batch.allocation.allocate` takes them
+    scores, most : as `offers.batch.allocation.allocate` takes them
     """
-    contacted = np.zeros(len(scores), bool)
+    contacted = most == 0
     contacted[plan.customer] = True
     costs = plan.pricing.prices[:, None] * constraints.usage
     dearest = np.where(costs.max(axis=0, initial=0) > 0, costs.argmax(axis=0) if len(costs) else 0, -1)

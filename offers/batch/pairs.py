@@ -1,5 +1,6 @@
 """A scored table as a matrix of customers and offers, on disk, and a plan as a table."""
 
+import datetime as dt
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,8 +87,8 @@ def _append(
     return ids.dictionary, segment
 
 
-def write_plan(plan: Plan, pairs: ScoredPairs, catalogue: Catalogue, output: Path) -> None:
-    """Write customer, offer, score and cost of each contact into a file, whole or not at all."""
+def write_plan(plan: Plan, pairs: ScoredPairs, catalogue: Catalogue, date: dt.date | None, output: Path) -> None:
+    """Write customer, offer, score, cost and date of each contact into a file, whole or not at all."""
     if output.is_dir():
         raise StorageError(f"{output}: expected a file, got a directory; name the file in it")
     order = np.argsort(plan.customer, kind="stable")
@@ -101,5 +102,7 @@ def write_plan(plan: Plan, pairs: ScoredPairs, catalogue: Catalogue, output: Pat
             "cost": np.array([offer.cost for offer in catalogue.offers])[offer],
         }
     )
+    if date:
+        table = table.append_column("date", pa.repeat(pa.scalar(date, pa.date32()), len(table)))
     with os_errors(output):
         settle(output, lambda unfinished: parquet.write_table(table, unfinished))

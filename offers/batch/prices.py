@@ -29,32 +29,42 @@ class Pricing:
     bound: float
 
 
-def price(scores: np.ndarray, constraints: Constraints) -> Pricing:
+def price(scores: np.ndarray, constraints: Constraints, most: np.ndarray | None = None) -> Pricing:
     """Find prices. Where there are many customers, a sample of them gives the prices to start from.
 
     Parameters
     ----------
     scores : ndarray or memmap, shape (n_customers, n_offers), EUR; -inf where the customer can't get the offer
+    most : ndarray of int, shape (n_customers,), the most contacts of each customer; by default `per_customer`
     """
     start = np.zeros(len(constraints.names))
+    most = np.full(len(scores), constraints.per_customer, np.uint8) if most is None else most
     if not len(start):
-        return Pricing(start, _dual(scores, constraints, start)[0])
+        return Pricing(start, _dual(scores, constraints, start, most)[0])
     width = max(1.0, float(scores[:SAMPLE].max(initial=0.0)))
     if len(scores) > 2 * SAMPLE:
-        some = np.array(scores[:: len(scores) // SAMPLE])
+        step = len(scores) // SAMPLE
+        some = np.array(scores[::step])
         fewer = replace(constraints, limit=constraints.limit * len(some) / len(scores))
-        start, width = _minimise(some, fewer, start, width).prices, width / 50
-    return _minimise(scores, constraints, start, width)
+        start, width = _minimise(some, fewer, start, width, most[::step]).prices, width / 50
+    return _minimise(scores, constraints, start, width, most)
 
 
-def chosen(block: np.ndarray, constraints: Constraints, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mark the offers that customers take at these prices; returns the mask, and scores minus prices."""
+def chosen(
+    block: np.ndarray, constraints: Constraints, prices: np.ndarray, most: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mark the offers that customers take at these prices; returns the mask, and scores minus prices.
+
+    Parameters
+    ----------
+    most : ndarray of int, shape (n_customers,), the most contacts of each customer
+    """
     reduced = block - prices @ constraints.usage
     if constraints.per_customer == 1:
-        best = np.arange(block.shape[1]) == reduced.argmax(axis=1)[:, None]
+        best = (np.arange(block.shape[1]) == reduced.argmax(axis=1)[:, None]) & (most > 0)[:, None]
     else:
         order = np.argsort(-reduced, axis=1, kind="stable")
-        best = np.argsort(order, axis=1) < constraints.per_customer
+        best = np.argsort(order, axis=1) < most[:, None]
     return best & (reduced > 0), reduced
 
 
@@ -67,18 +77,22 @@ def blocks(scores: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
             scores.base.madvise(MADV_DONTNEED)
 
 
-def _dual(scores: np.ndarray, constraints: Constraints, prices: np.ndarray) -> tuple[float, np.ndarray]:
+def _dual(
+    scores: np.ndarray, constraints: Constraints, prices: np.ndarray, most: np.ndarray
+) -> tuple[float, np.ndarray]:
     """Compute the bound at these prices, and its slope (a subgradient)."""
     value, contacts = 0.0, np.zeros(constraints.usage.shape[1])
-    for _, block in blocks(scores):
-        choices, reduced = chosen(block, constraints, prices)
+    for start, block in blocks(scores):
+        choices, reduced = chosen(block, constraints, prices, most[start : start + BLOCK])
         value += float(reduced[choices].sum())
         contacts += choices.sum(axis=0)
     return value + float(prices @ constraints.limit), constraints.limit - constraints.usage @ contacts
 
 
-def _minimise(scores: np.ndarray, constraints: Constraints, start: np.ndarray, width: float) -> Pricing:
-    value, slope = _dual(scores, constraints, start)
+def _minimise(
+    scores: np.ndarray, constraints: Constraints, start: np.ndarray, width: float, most: np.ndarray
+) -> Pricing:
+    value, slope = _dual(scores, constraints, start, most)
     best, bound = start, value
     slopes, offsets = [slope], [value - slope @ start]
     for _ in range(PASSES):
@@ -96,7 +110,7 @@ def _minimise(scores: np.ndarray, constraints: Constraints, start: np.ndarray, w
             ):
                 break
             width *= 4
-        value, slope = _dual(scores, constraints, prices)
+        value, slope = _dual(scores, constraints, prices, most)
         slopes.append(slope)
         offsets.append(value - slope @ prices)
         if value < bound - 0.1 * (bound - promised):

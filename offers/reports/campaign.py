@@ -18,6 +18,7 @@ def campaign_page(
     constraints: Constraints,
     plan: Plan,
     customers: int,
+    at_limit: int,
     left: Sequence[LeftOut],
 ) -> str:
     """Write a plan as one HTML page that loads nothing.
@@ -25,12 +26,14 @@ def campaign_page(
     Parameters
     ----------
     customers : number of customers who could get an offer
+    at_limit : number of those who had all contacts of the campaign's period by earlier plans
     left : from `offers.batch.left_out.left_out`
     """
     return HTML.get_template("campaign.html").render(
         campaign=campaign,
         catalogue=catalogue,
         customers=customers,
+        at_limit=at_limit,
         contacted=len(np.unique(plan.customer)),
         contacts=len(plan.customer),
         value=plan.value,

@@ -89,6 +89,23 @@ def test_bound_and_prices_are_those_of_the_linear_programme() -> None:
     assert pricing.prices[0] == pytest.approx(-answer.ineqlin.marginals[0], rel=0.05)
 
 
+@pytest.mark.parametrize("per_customer", [1, 2])
+def test_who_has_had_contacts_before_gets_so_many_fewer(per_customer: int) -> None:
+    scores, most = scores_of(2000, 5), np.random.default_rng(5).integers(0, per_customer + 1, 2000).astype(np.uint8)
+    _, constraints = load(WEEK.format(per_customer=per_customer), OFFERS, PROTECTED)
+    free = allocate(scores, constraints, exact=False)
+    assert (np.bincount(free.customer, minlength=2000) > most).any()
+    best, plan = (allocate(scores, constraints, exact, most) for exact in (True, False))
+    for one in (best, plan):
+        check(scores, constraints, one.customer, one.offer)
+        assert (np.bincount(one.customer, minlength=2000) <= most).all()
+        assert one.value <= one.pricing.bound * (1 + 1e-9)
+    assert plan.value >= best.value * 0.999
+    groups = left_out(scores, constraints, plan, most)
+    reachable = np.isfinite(scores).any(axis=1) & (most > 0)
+    assert sum(group.customers for group in groups) == reachable.sum() - len(np.unique(plan.customer))
+
+
 def test_without_limits_everybody_gets_the_best_offer() -> None:
     scores = scores_of(3000)
     plan = allocate(scores, load("name: free\n", OFFERS, PROTECTED)[1])
@@ -216,6 +233,58 @@ def test_the_command_keeps_a_floor_of_exposure(
     assert set(plan["offer"]) == {"full"}
 
 
+def test_earlier_plans_count_by_the_period_of_the_campaign(
+    offers: Callable[..., tuple[int, str, str]], tmp_path: Path, shop_contract: Contract, shop_yaml: str
+) -> None:
+    (tmp_path / "warranties.yaml").write_text(WARRANTIES)
+    (tmp_path / "shop.yaml").write_text(shop_yaml)
+    catalogue = catalogues.load(str(tmp_path / "warranties.yaml"), shop_contract)
+    rows = {
+        "customer": [f"c{n}" for n in range(200)],
+        "rank": pa.array([1] * 200, pa.int16()),
+        "offer": ["full"] * 200,
+        "score": np.arange(200, 0, -1.0),
+        "catalogue": [f"{catalogue.name}-{catalogue.version}"] * 200,
+    }
+    (tmp_path / "scored").mkdir()
+    parquet.write_table(pa.table(rows), tmp_path / "scored" / "part-000001.parquet")
+    where = "--catalogue", tmp_path / "warranties.yaml", "--contract", tmp_path / "shop.yaml"
+    file, first = tmp_path / "campaign.yaml", tmp_path / "first.parquet"
+    limits = "name: x\ncapacity:\n  - {name: phone, where: {channel: phone}, contacts: 50}\n"
+    period = "period: {contacts: 1, days: 7}\n"
+
+    def planned(text: str, plan: Path, *more: object) -> tuple[int, str]:
+        file.write_text(text)
+        code, _, complaint = offers("campaign", tmp_path / "scored", file, plan, *where, *more)
+        return code, complaint
+
+    def customers(plan: Path) -> list[int]:
+        return sorted(int(name[1:]) for name in parquet.read_table(plan)["customer"].to_pylist())
+
+    assert planned(f"{limits}{period}date: 2026-11-30\n", first) == (0, "")
+    assert customers(first) == list(range(50))
+    second, page, earlier = tmp_path / "second.parquet", tmp_path / "page.html", ("--earlier", first)
+    assert planned(f"{limits}{period}date: 2026-12-06\n", second, *earlier, "--page", page) == (0, "")
+    assert customers(second) == list(range(50, 100))
+    assert "50 customers had 1 contacts or more in the 7 days" in page.read_text()
+    assert {str(day) for day in parquet.read_table(second)["date"].to_pylist()} == {"2026-12-06"}
+    assert planned(f"{limits}{period}date: 2026-12-07\n", second, *earlier) == (0, "")
+    assert customers(second) == list(range(50))
+    for text, plan, words in (
+        (f"{limits}{period}", first, "period: expected key date beside it"),
+        (f"{limits}date: 2026-12-07\n", first, "expected key period, by which earlier plans count"),
+        (
+            f"{limits}{period}date: 2026-12-07\n",
+            tmp_path / "scored" / "part-000001.parquet",
+            "columns customer and date",
+        ),
+        (f"{limits}{period}date: 2026-12-07\n", tmp_path / "absent.parquet", "there is no such file"),
+        (f"{limits}{period}date: soon\n", first, "date: expected a day such as 2026-12-31, got 'soon'"),
+    ):
+        code, complaint = planned(text, second, "--earlier", plan)
+        assert (code, words in complaint, len(complaint.splitlines())) == (2, True, 1)
+
+
 def test_a_floor_that_cannot_hold_is_named_with_the_smallest_relaxation() -> None:
     campaign, base = load('name: x\nexposure:\n  - {column: age, group: ">=60", share: 1.0}\n', OFFERS, PROTECTED)
     scores = scores_of(100)
@@ -229,7 +298,7 @@ def test_who_is_left_out_is_counted_by_the_limit_that_keeps_them_out() -> None:
     scores = scores_of(3000)
     constraints = load(WEEK.format(per_customer=1), OFFERS, PROTECTED)[1]
     plan = allocate(scores, constraints, exact=False)
-    groups = left_out(scores, constraints, plan)
+    groups = left_out(scores, constraints, plan, np.ones(3000))
     had_an_offer = int(np.isfinite(scores).any(axis=1).sum())
     assert sum(group.customers for group in groups) == had_an_offer - len(np.unique(plan.customer))
     assert constraints.names[groups[0].limit or 0] == "budget"
