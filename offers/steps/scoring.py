@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def plan(
     order = Order(
         bundle=bundle,
         customers=customers,
-        output=output,
+        output=output.replace("{date}", f"{datetime.now(UTC):%Y-%m-%d}"),
         catalogue=catalogue,
         options=Options.of(options),
         shards=shards,
