@@ -8,6 +8,7 @@ from scipy.special import expit
 
 from offers.bundle.bundle import Bundle
 from offers.bundle.provenance import Update
+from offers.contract.contract import Contract
 from offers.data.dataset import Dataset
 from offers.errors import DataError
 from offers.evaluation import metrics
@@ -120,7 +121,7 @@ def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation
     share, draws = contract.evaluation.contact_share, contract.evaluation.bootstrap
     comparison = Comparison(
         champion=parent.name,
-        newest=metrics.duel(newer.labels, dataset.periods[newer.rows], ours, theirs, draws, seed),
+        newest=metrics.duel(newer.labels, _batches(dataset.periods[newer.rows], contract), ours, theirs, draws, seed),
         scores=metrics.score(newer.labels, theirs, share, draws, seed),
         differences=metrics.differences(newer.labels, ours, theirs, share, draws, seed),
     )
@@ -137,3 +138,9 @@ def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation
     )
     # The windows are left out: they cover rows of the parent's evaluation, which are not scored again here.
     return parent.evaluation.model_copy(update={"champion": comparison, "windows": ()}), predictions
+
+
+def _batches(periods: np.ndarray, contract: Contract) -> np.ndarray:
+    """Cut periods by updates: rows that two states have scored are not ranked against each other."""
+    numbers = np.arange(len(periods)) // contract.dynamics.batch
+    return np.array([f"{period} {number}" for period, number in zip(periods, numbers, strict=True)])

@@ -142,13 +142,15 @@ class Walk(Section):
 class Dynamics(Section):
     """The layer that learns between trainings, for a contract with time order; `offers.model.layer` has its formulas.
 
-    `fast` and `slow` are the walks of the two parts of its level, and `columns` that of its other weights. The layer
-    learns `batch` rows at a time, and its part of a margin is at most `share`. `dynamics: none` leaves it out.
+    `fast` and `slow` are the walks of the two parts of its level, `columns` that of its other weights, and `offset`
+    that of what is added to the mean of trees and layer. The layer learns `batch` rows at a time, and its part of a
+    margin is at most `share`. `dynamics: none` leaves it out.
     """
 
     fast: Walk = Walk(spread=0.5, memory=500)
     slow: Walk = Walk(spread=2.0, memory=30_000)
     columns: Walk = Walk(spread=0.3, memory=10_000)
+    offset: Walk = Walk(spread=0.5, memory=500)
     batch: Annotated[int, Field(ge=20, le=5000)] = 250
     share: Annotated[float, Field(ge=0, le=0.5)] = 0.5
 

@@ -199,6 +199,7 @@ CONTRACT: dict[str, dict[str, str]] = {
         "fast": "the part of the layer's level that follows a change at once",
         "slow": "the part that stays",
         "columns": "the weights of columns",
+        "offset": "what is added to the mean of trees and layer",
         "batch": "most rows that are learnt at a time",
         "share": (
             "the layer's part of a margin, at most; less where the layer has not helped, and where labels are late"

@@ -4,12 +4,14 @@ It is a logistic regression whose weights follow Ornstein-Uhlenbeck walks around
 and a memory in rows (West and Harrison 1997). Between batches, means relax towards 0 and covariances towards the walks'
 variances. A batch of labels is a Laplace update: the posterior becomes a Gaussian around its mode. The level is the sum
 of a fast and a slow weight. Log-odds are shrunk for the weights' uncertainty (MacKay 1992). A row's margin is the
-trees' margin, moved towards the layer's by the layer's share; the trees keep at least half.
+trees' margin, moved towards the layer's by the layer's share; the trees keep at least half. An offset, which walks as
+well, is added to this mean. It learns a batch after the weights have learnt it, so it corrects only what the weights
+leave of an error of the level.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,13 +20,14 @@ from scipy.special import expit, logit
 
 from offers.errors import BundleError
 from offers.model.design import Additive, Design
+from offers.model.laplace import level_posterior, log_loss, posterior
 from offers.wording import counted
 
-_STEPS, _HALVINGS, _CLOSE = 50, 30, 1e-9
 _FIRST_TRUST = float(logit(0.98))
 _FORGETTING, _RATE = 0.9999, 0.5
 """Per row, how much of the evidence for or against the layer is kept; and what a unit of log-loss weighs in it."""
 _DIGITS = 12
+_OFFSET = ("offset", "doubt", "offset_trust")
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class Walk:
 
 @dataclass(frozen=True)
 class Walks:
-    """Walks of the fast level, the slow level and the columns' weights; an update has at most `batch` rows."""
+    """Walks of the fast level, the slow level, the columns' weights and the offset; an update has `batch` rows."""
 
     fast: Walk = Walk(0.5, 500)
     slow: Walk = Walk(2.0, 30_000)
     columns: Walk = Walk(0.3, 10_000)
+    offset: Walk = Walk(0.5, 500)
     batch: int = 250
     share: float = 0.5
 
@@ -57,6 +61,9 @@ class Layer:
     trust : log-odds that the layer helps, judged by the log-loss of rows that it had not learnt
     labels : number of labels that it has learnt
     lag : rows between the newest label and the rows to score, by which the state is aged
+    offset : log-odds that the mean of trees and layer lacks, at the newest label
+    doubt : variance of the offset; None before it has learnt a label
+    offset_trust : log-odds that the offset helps, judged as the layer's trust is
     """
 
     design: Design
@@ -67,6 +74,9 @@ class Layer:
     trust: float = _FIRST_TRUST
     labels: int = 0
     lag: int = 0
+    offset: float = 0.0
+    doubt: float | None = None
+    offset_trust: float = 0.0
 
     @classmethod
     def new(cls, matrix: np.ndarray, slots: Sequence[int], walks: Walks = Walks()) -> "Layer":
@@ -95,10 +105,29 @@ class Layer:
         """Compute each feature's part of the margin, shape (n, n_features), and the level; together they sum to it."""
         return self._serving.parts(rows), self._level
 
+    def contributions(self, trees: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Mix the trees' contributions, shape (n, n_features + 1), the last the bias, with the layer's."""
+        features, level = self.parts(rows)
+        layer = np.column_stack([features, np.full(len(rows), level)])
+        mixed = (1 - self.share) * trees + self.share * layer
+        mixed[:, -1] += self.shift
+        return np.asarray(mixed)
+
     def mixed(self, trees: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Mix the trees' margins with the layer's, shape (n,)."""
-        share = self.share
-        return trees if share == 0 else np.asarray(trees + share * (self.margin(rows) - trees))
+        """Mix the trees' margins with the layer's, and add the offset, shape (n,)."""
+        share, shift = self.share, self.shift
+        if share == 0:
+            return trees if shift == 0 else np.asarray(trees + shift)
+        return np.asarray(trees + share * (self.margin(rows) - trees) + shift)
+
+    @property
+    def shift(self) -> float:
+        """The offset of the rows to score: aged by the lag, and less if it has not helped."""
+        return float(self._aged_offset * expit(self.offset_trust))
+
+    @property
+    def _aged_offset(self) -> float:
+        return float(self.offset * np.exp(-self.lag / self.walks.offset.memory))
 
     def learn(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray | None = None, lag: int = 0) -> "Layer":
         """Learn labels in time order; returns the layer afterwards.
@@ -120,16 +149,30 @@ class Layer:
         return replace(layer, lag=lag, variance=variance)
 
     def _learnt(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray | None) -> "Layer":
-        trust = self.trust if trees is None or not self.labels else self._judged(rows, labels, trees)
+        judged = self if trees is None or not self.labels else self._judged(rows, labels, trees)
         inputs = _inputs(self.design, rows)
-        mean, covariance = _posterior(*self._aged(len(labels)), inputs, labels)
-        return replace(self, mean=mean, covariance=covariance, trust=trust, labels=self.labels + len(labels))
+        mean, covariance = posterior(*self._aged(len(labels)), inputs, labels)
+        learnt = replace(judged, mean=mean, covariance=covariance, labels=self.labels + len(labels))
+        return learnt if trees is None else learnt._corrected(rows, labels, trees)
 
-    def _judged(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray) -> float:
-        """Compute the trust after rows that the layer scores here before it learns them."""
-        half = trees + min(self.walks.share, 0.5) * (self.margin(rows) - trees)
-        gain = _loss(trees, labels) - _loss(half, labels)
-        return float(_FIRST_TRUST + _FORGETTING ** len(labels) * (self.trust - _FIRST_TRUST) + _RATE * gain)
+    def _corrected(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray) -> "Layer":
+        """Let the offset learn what the weights, which have learnt these rows, leave of the level's error."""
+        walk = self.walks.offset
+        memory, still = float(np.exp(-len(labels) / walk.memory)), walk.spread**2
+        doubt = still if self.doubt is None else self.doubt * memory**2 + still * (1 - memory**2)
+        fresh = replace(self, lag=0)
+        margin = trees + fresh.share * (fresh.margin(rows) - trees)
+        offset, doubt = level_posterior(self.offset * memory, doubt, margin, labels)
+        return replace(self, offset=offset, doubt=doubt)
+
+    def _judged(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray) -> "Layer":
+        """Update both trusts by rows that the layer scores here before it learns them."""
+        distance, kept = self.margin(rows) - trees, _FORGETTING ** len(labels)
+        gain = log_loss(trees, labels) - log_loss(trees + min(self.walks.share, 0.5) * distance, labels)
+        trust = float(_FIRST_TRUST + kept * (self.trust - _FIRST_TRUST) + _RATE * gain)
+        mean = trees + self.share * distance
+        gain = log_loss(mean, labels) - log_loss(mean + self._aged_offset, labels)
+        return replace(self, trust=trust, offset_trust=float(kept * self.offset_trust + _RATE * gain))
 
     def _aged(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute mean and covariance `rows` rows later."""
@@ -163,7 +206,7 @@ class Layer:
             "design": self.design.to_json(),
             "mean": _digits(self.mean),
             "covariance": _digits(lower),
-            **{name: getattr(self, name) for name in ("variance", "trust", "labels", "lag")},
+            **{name: getattr(self, name) for name in ("variance", "trust", "labels", "lag", *_OFFSET)},
         }
         return json.dumps(content) + "\n"
 
@@ -185,6 +228,8 @@ class Layer:
 def _read(content: dict[str, Any]) -> Layer:
     walks = Walks(
         **{name: Walk(*map(float, content["walks"][name])) for name in ("fast", "slow", "columns")},
+        # A layer that was written before there was an offset has no walk for it.
+        offset=Walk(*map(float, content["walks"].get("offset", astuple(Walks().offset)))),
         batch=int(content["batch"]),
         share=float(content["share"]),
     )
@@ -195,49 +240,12 @@ def _read(content: dict[str, Any]) -> Layer:
     covariance = covariance + np.tril(covariance, -1).T
     design = Design.from_json(content["design"])
     variance, trust = float(content["variance"]), float(content["trust"])
-    if len(mean) != len(design) + 2 or not np.isfinite([*mean, *covariance.ravel(), variance, trust]).all():
+    offset, doubt, helps = (float(value) if (value := content.get(name)) is not None else None for name in _OFFSET)
+    state = [*mean, *covariance.ravel(), variance, trust, offset or 0.0, doubt or 0.0, helps or 0.0]
+    if len(mean) != len(design) + 2 or not np.isfinite(state).all():
         raise ValueError("the state does not fit the design, or is not finite")
-    return Layer(design, walks, mean, covariance, variance, trust, int(content["labels"]), int(content["lag"]))
-
-
-def _posterior(
-    mean: np.ndarray, covariance: np.ndarray, inputs: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute a Laplace update: the mode by Newton's method with step halving, and the inverse Hessian there."""
-    precision, weights = np.linalg.inv(covariance), mean
-    value = _objective(weights, mean, precision, inputs, labels)
-    for _ in range(_STEPS):
-        chance = expit(inputs @ weights)
-        gradient = inputs.T @ (labels - chance) - precision @ (weights - mean)
-        step = np.linalg.solve(_hessian(chance, inputs, precision), gradient)
-        for _ in range(_HALVINGS):
-            new = _objective(weights + step, mean, precision, inputs, labels)
-            if new <= value:
-                break
-            step /= 2
-        else:
-            break
-        weights, gain, value = weights + step, value - new, new
-        if gain <= _CLOSE * max(1.0, abs(value)):
-            break
-    hessian = _hessian(expit(inputs @ weights), inputs, precision)
-    covariance = np.linalg.inv(hessian)
-    return weights, (covariance + covariance.T) / 2
-
-
-def _hessian(chance: np.ndarray, inputs: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    return np.asarray((inputs * (chance * (1 - chance))[:, None]).T @ inputs + precision)
-
-
-def _objective(
-    weights: np.ndarray, mean: np.ndarray, precision: np.ndarray, inputs: np.ndarray, labels: np.ndarray
-) -> float:
-    distance = weights - mean
-    return _loss(inputs @ weights, labels) + float(distance @ precision @ distance) / 2
-
-
-def _loss(margin: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.logaddexp(0, margin).sum() - labels @ margin)
+    counts = int(content["labels"]), int(content["lag"])
+    return Layer(design, walks, mean, covariance, variance, trust, *counts, offset or 0.0, doubt, helps or 0.0)
 
 
 def _inputs(design: Design, rows: np.ndarray) -> np.ndarray:
@@ -245,7 +253,7 @@ def _inputs(design: Design, rows: np.ndarray) -> np.ndarray:
 
 
 def _named(walks: Walks) -> tuple[tuple[str, Walk], ...]:
-    return ("fast", walks.fast), ("slow", walks.slow), ("columns", walks.columns)
+    return ("fast", walks.fast), ("slow", walks.slow), ("columns", walks.columns), ("offset", walks.offset)
 
 
 def _spreads(walks: Walks, terms: int) -> np.ndarray:

@@ -66,7 +66,8 @@ class PropensityModel:
     def contributions(self, rows: pd.DataFrame | Any) -> np.ndarray:
         """Compute each feature's contribution to a row's margin: Shapley values of trees (Lundberg et al. 2020).
 
-        Where there is a layer, contributions of trees and layer are mixed by the layer's share.
+        Where there is a layer, contributions of trees and layer are mixed by the layer's share, and the
+        offset is part of the bias.
 
         Returns
         -------
@@ -76,11 +77,7 @@ class PropensityModel:
         matrix, types = self.encoder.encode(rows), self.encoder.feature_types
         data = xgb.DMatrix(matrix, feature_types=types, enable_categorical=True, nthread=1)
         parts = self.calibrator.contributions(self.booster.predict(data, pred_contribs=True))
-        if self.layer is None:
-            return np.asarray(parts)
-        features, level = self.layer.parts(matrix)
-        share = self.layer.share
-        return np.asarray((1 - share) * parts + share * np.column_stack([features, np.full(len(parts), level)]))
+        return parts if self.layer is None else self.layer.contributions(parts, matrix)
 
     def importance(self, rows: pd.DataFrame | Any) -> dict[str, float]:
         """Compute the mean |contribution| of each feature to the margin, in log-odds, by name."""

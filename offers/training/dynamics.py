@@ -32,8 +32,9 @@ def learn(layer: Layer, matrix: np.ndarray, labels: np.ndarray, trees: np.ndarra
 def walks(contract: Contract) -> Walks:
     """Read from the contract how the weights of its layers move."""
     dynamics = contract.dynamics
-    fast, slow, columns = (Walk(walk.spread, walk.memory) for walk in (dynamics.fast, dynamics.slow, dynamics.columns))
-    return Walks(fast, slow, columns, dynamics.batch, dynamics.share)
+    settings = (dynamics.fast, dynamics.slow, dynamics.columns, dynamics.offset)
+    fast, slow, columns, offset = (Walk(walk.spread, walk.memory) for walk in settings)
+    return Walks(fast, slow, columns, offset, dynamics.batch, dynamics.share)
 
 
 def rolling_margin(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,12 +136,23 @@ def test_json_round_trip(layer: Layer) -> None:
     np.testing.assert_allclose(again.margin(matrix), layer.margin(matrix), atol=1e-9)
     assert again.to_json() == layer.to_json()
     assert (again.labels, again.lag) == (layer.labels, layer.lag)
+    learnt = layer.learn(matrix, labels, np.zeros(500))
+    assert Layer.from_json(learnt.to_json()).shift == pytest.approx(learnt.shift, abs=1e-12)
+    assert learnt.shift != 0
     np.testing.assert_allclose(again.learn(matrix, labels).mean, layer.learn(matrix, labels).mean, atol=1e-9)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"mean": [0.0]}, {"covariance": []}, {"variance": float("nan")}, {"walks": {}}, {"design": None}, {"labels": "x"}],
+    [
+        {"mean": [0.0]},
+        {"covariance": []},
+        {"variance": float("nan")},
+        {"walks": {}},
+        {"design": None},
+        {"labels": "x"},
+        {"doubt": float("inf")},
+    ],
 )
 def test_a_foreign_state_is_refused(layer: Layer, change: dict[str, object]) -> None:
     content = json.loads(layer.to_json()) | change
@@ -152,3 +164,60 @@ def test_text_that_is_no_layer_is_refused() -> None:
     for text in ("", "[]", "{}", "null"):
         with pytest.raises(BundleError, match="the layer is not one"):
             Layer.from_json(text)
+
+
+def test_what_trees_and_layer_get_wrong_of_the_level_is_corrected_once(layer: Layer) -> None:
+    matrix, labels = rows(3000, seed=9)
+    truth = layer.margin(matrix)
+    trees, errors = truth + 2.0, []
+    for start in range(0, 3000, 250):
+        part = slice(start, start + 250)
+        errors.append(float((layer.mixed(trees[part], matrix[part]) - truth[part]).mean()))
+        layer = layer.learn(matrix[part], labels[part], trees[part])
+    # The layer is right, but the trees keep half of their error, which only the offset can correct.
+    assert errors[0] > 0.9
+    assert max(map(abs, errors[4:])) < 0.45
+    assert layer.shift < -0.5
+    assert replace(layer, lag=10**6).shift == pytest.approx(0, abs=1e-9)
+
+
+def test_weights_and_offset_do_not_both_correct_a_jump(layer: Layer) -> None:
+    matrix, labels = rows(250, level=1.0, seed=3)
+    trees = layer.margin(matrix)
+    learnt = layer.learn(matrix, labels, trees)
+    both = learnt.mixed(trees, matrix) - learnt.shift + learnt.offset
+    assert expit(both).mean() == pytest.approx(labels.mean(), abs=0.02)
+
+
+def test_an_offset_that_does_not_help_is_given_up(layer: Layer) -> None:
+    matrix, labels = rows(20_000, seed=10)
+    learnt = layer.learn(matrix, labels, layer.margin(matrix))
+    assert expit(learnt.offset_trust) < 0.2
+    assert abs(learnt.shift) < 0.1
+
+
+def test_contributions_sum_to_the_mixed_margin(layer: Layer) -> None:
+    matrix, labels = rows(500, seed=11)
+    trees = np.random.default_rng(0).normal(size=(500, 4))
+    learnt = layer.learn(matrix, labels, trees.sum(axis=1))
+    assert learnt.shift != 0
+    expected = learnt.mixed(trees.sum(axis=1), matrix)
+    np.testing.assert_allclose(learnt.contributions(trees, matrix).sum(axis=1), expected, atol=1e-9)
+
+
+def test_a_layer_from_before_the_offset_is_read(layer: Layer) -> None:
+    content = json.loads(layer.to_json())
+    del content["walks"]["offset"]
+    old = {name: value for name, value in content.items() if name not in ("offset", "doubt", "offset_trust")}
+    matrix, _ = rows(100, seed=12)
+    trees = np.linspace(-2, 1, 100)
+    again = Layer.from_json(json.dumps(old))
+    np.testing.assert_allclose(again.mixed(trees, matrix), layer.mixed(trees, matrix), atol=1e-9)
+
+
+def test_labels_that_contradict_leave_the_offset_within_its_walk(layer: Layer) -> None:
+    matrix, _ = rows(2000, seed=13)
+    for outcome in (0, 1, 0, 1):
+        layer = layer.learn(matrix, np.full(2000, outcome), np.full(2000, -1.0))
+        assert abs(layer.offset) < 6 * layer.walks.offset.spread
+        assert np.isfinite(layer.mixed(np.full(2000, -1.0), matrix)).all()
