@@ -28,6 +28,7 @@ from offers.governance.keys import Signer, new_key
 from offers.governance.ledger import Ledger
 from offers.governance.registration import register
 from offers.governance.release import make
+from offers.model.calibrator import Platt
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
 from tests.support.runs import ShopRun
@@ -70,8 +71,7 @@ def other_bundle(run: ShopRun, directory: Path) -> Path:
     """The same model with another calibration, as a bundle of its own."""
     model = shutil.copytree(run.model, directory / "model")
     fitted = load_model(model)
-    calibrator = replace(fitted.calibrator, intercept=fitted.calibrator.intercept - 0.25)
-    save_model(replace(fitted, calibrator=calibrator), model)
+    save_model(replace(fitted, calibrator=Platt(intercept=-0.25)), model)
     return directory / "bundles" / run.package(directory / "bundles", model)
 
 
