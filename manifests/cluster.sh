@@ -61,10 +61,11 @@ images() {
     for image in "${IMAGES[@]}"; do
         name=${image%%:*}
         # The tag of a tree with changes says nothing of what is in the image.
-        if [[ $TAG != *-dirty && $TAG != unknown ]] && built "$name"; then continue; fi
+        if [[ $TAG != *-dirty && $TAG != unknown && -z ${EXTRA:-} ]] && built "$name"; then continue; fi
         step "image $name:$TAG"
         arguments=(--build-arg "GIT_COMMIT=$TAG")
         [[ -z ${PIP_INDEX_URL:-} ]] || arguments+=(--build-arg PIP_INDEX_URL)
+        [[ -z ${EXTRA:-} ]] || arguments+=(--build-arg EXTRA)
         # With attestations an image is a list, whose parts kind may miss when it loads them.
         BUILDX_NO_DEFAULT_ATTESTATIONS=1 \
             docker build "${arguments[@]}" --file "${image#*:}/Dockerfile" --tag "$name:$TAG" .

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xgboost as xgb
 from scipy.special import expit
 
 from offers.backtest import first
@@ -23,6 +22,7 @@ from offers.data.dataset import Dataset, origin
 from offers.drift.examination import MIX_SEED, at_reference_offers
 from offers.drift.reference import SCORE, Known, Reference, Watch, WatchedColumn, watched_columns
 from offers.model import layer as layer_module
+from offers.model.boosters import LIBRARIES, Booster
 from offers.model.calibrator import Platt
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
@@ -96,7 +96,7 @@ class History:
             return 1
         return 1 + len(calibration_edges(rows, contract.evaluation.refit_every, contract.calibration))
 
-    def _booster(self, rows: int) -> xgb.Booster:
+    def _booster(self, rows: int) -> Booster:
         return self.learner.booster(self.matrix[:rows], self.dataset.labels[:rows])
 
     def _layer(self, rows: int, lag: int) -> Layer:
@@ -132,13 +132,15 @@ class History:
     @cached_property
     def learner(self) -> "_KeptTrees":
         """The trees of the contract, kept by the number of rows."""
-        kinds = tuple(self.encoder.feature_types)
-        return _KeptTrees(BoostedTrees(self.contract.model, kinds, self.seed), self.directory / self._key)
+        trees = BoostedTrees.of(self.contract, self.contract.model, self.seed)
+        return _KeptTrees(trees, self.directory / self._key, self.dataset.weights)
 
     @cached_property
     def _key(self) -> str:
         """Hash everything that a booster depends on, except the number of rows."""
-        return self._digest([self.contract.model.model_dump(), self.seed, libraries()])
+        monotone = [column.monotone for column in self.contract.inputs]
+        settings = self.contract.model
+        return self._digest([settings.model_dump(), monotone, self.seed, libraries(settings.learner)])
 
     @cached_property
     def _layer_key(self) -> str:
@@ -166,7 +168,7 @@ class _Rescored(Reference):
         return super().noise(column, rows) if column == SCORE else self.trees.noise(column, rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _KeptTrees:
     """A learner that keeps its boosters by their number of rows.
 
@@ -175,16 +177,19 @@ class _KeptTrees:
 
     learner: BoostedTrees
     directory: Path
+    weights: np.ndarray | None
 
-    def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin:
+    def fit(self, matrix: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Margin:
         booster = self.booster(matrix, labels)
         return lambda rows: margins(booster, rows)
 
-    def booster(self, matrix: np.ndarray, labels: np.ndarray) -> xgb.Booster:
-        path = self.directory / f"{len(labels)}.ubj"
+    def booster(self, matrix: np.ndarray, labels: np.ndarray) -> Booster:
+        name = self.learner.settings.learner
+        path = self.directory / f"{len(labels)}{Path(LIBRARIES[name].file).suffix}"
         if not path.exists():
-            _keep(path, self.learner.booster(matrix, labels).save_raw("ubj"))
-        return _loaded(path)
+            weights = None if self.weights is None else self.weights[: len(labels)]
+            _keep(path, LIBRARIES[name].dump(self.learner.booster(matrix, labels, weights)))
+        return _loaded(path, name)
 
 
 def _keep(path: Path, content: bytes | bytearray) -> None:
@@ -196,8 +201,9 @@ def _keep(path: Path, content: bytes | bytearray) -> None:
 
 
 @lru_cache(maxsize=KEPT)
-def _loaded(path: Path) -> xgb.Booster:
-    # One thread: replays run side by side and fill the cores already.
-    booster = xgb.Booster({"nthread": 1})
-    booster.load_model(bytearray(path.read_bytes()))
+def _loaded(path: Path, learner: str) -> Booster:
+    booster = LIBRARIES[learner].load(path.read_bytes())
+    if learner == "xgboost":
+        # One thread, as the other libraries use: replays run side by side and fill the cores already.
+        booster.set_param({"nthread": 1})
     return booster

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from offers.batch.customers import Customers, CustomerSchema
 from offers.batch.scored_table import WORD, table_schema
-from offers.batch.trees import SortedTrees
+from offers.batch.trees import SortedTrees, WholeTrees, trees_of
 from offers.contract.contract import Contract
 from offers.model.encoder import Coded
 from offers.model.propensity import PropensityModel
@@ -153,7 +153,7 @@ class Scorer:
         return pa.Table.from_arrays(columns, schema=self.table_schema)
 
 
-def _trees(model: PropensityModel, policy: Policy, contract: Contract, threads: int) -> SortedTrees:
+def _trees(model: PropensityModel, policy: Policy, contract: Contract, threads: int) -> SortedTrees | WholeTrees:
     """Sort the model's trees by the offer columns that they use, with each variant's offer columns encoded."""
     attributes, first = policy.pairing.attributes, policy.pairing.variants
     filler = {
@@ -162,7 +162,7 @@ def _trees(model: PropensityModel, policy: Policy, contract: Contract, threads: 
     }
     encoded = model.encoder.encode(filler | {name: values[first] for name, values in attributes.items()}, 1)
     columns = [model.encoder.names.index(name) for name in attributes]
-    return SortedTrees(model.booster, columns, encoded[:, columns], threads)
+    return trees_of(model.booster, columns, encoded[:, columns], threads)
 
 
 def _constant(word: str, length: int) -> pa.Array:

@@ -1,4 +1,4 @@
-"""A booster's trees grouped by the offer columns that they use: a tree that uses none is walked once per customer."""
+"""Margins of every customer with every offer; a tree that uses no offer column is walked once per customer."""
 
 import json
 from collections import defaultdict
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xgboost as xgb
 
+from offers.model.boosters import Booster, learner_of
 from offers.model.propensity import margins
 
 _LEAF = -1
@@ -27,8 +28,34 @@ class _Part:
     setting: np.ndarray
 
 
+def trees_of(
+    booster: Booster, columns: Sequence[int], variants: np.ndarray, threads: int = 2
+) -> "SortedTrees | WholeTrees":
+    """Choose the fastest way of scoring that a booster allows; see `SortedTrees` for the parameters."""
+    ways = SortedTrees if learner_of(booster) == "xgboost" else WholeTrees
+    return ways(booster, columns, variants, threads)
+
+
+class WholeTrees:
+    """Margins of every customer with every variant, by trees of any library: all trees are walked for each variant."""
+
+    def __init__(self, booster: Booster, columns: Sequence[int], variants: np.ndarray, threads: int = 2) -> None:
+        self.columns, self.variants = list(columns), variants
+        self._booster, self._threads = booster, threads
+
+    def margins(self, matrix: np.ndarray) -> np.ndarray:
+        """Compute the log-odds of each customer with each variant; see `SortedTrees.margins`."""
+        out = np.empty((len(matrix), len(self.variants)))
+        for place, values in enumerate(self.variants):
+            matrix[:, self.columns] = values
+            out[:, place] = margins(self._booster, matrix, self._threads)
+        return out
+
+
 class SortedTrees:
-    """Margins of every customer with every variant of the offers; no tree is walked twice for the same inputs.
+    """Trees of XGBoost, grouped by the offer columns that they use.
+
+    It gives the margins of every customer with every variant; no tree is walked twice for the same inputs.
 
     Parameters
     ----------

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xgboost as xgb
 from pydantic import BaseModel, ValidationError
 
 from offers.bundle.golden import TOLERANCE, golden
@@ -25,6 +24,7 @@ from offers.errors import BundleError, ContractError
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict
 from offers.files import sha256_of
+from offers.model.boosters import LIBRARIES, learner_in, learner_of, read_booster
 from offers.model.calibrator import Calibrator
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
@@ -95,13 +95,8 @@ def load(path: Path, expected: str = "") -> Bundle:
 
 def load_model(path: Path) -> PropensityModel:
     """Read what `save_model` wrote."""
-    booster = xgb.Booster()
-    try:
-        booster.load_model(bytearray((path / "booster.ubj").read_bytes()))
-    except xgb.core.XGBoostError as error:
-        raise BundleError(
-            f"bundle {path}: xgboost {xgb.__version__} can't read booster.ubj: {_first_line(error)}"
-        ) from None
+    learner = learner_in([file.name for file in path.iterdir()])
+    booster = read_booster(learner, (path / LIBRARIES[learner].file).read_bytes(), path)
     layer = path / LAYER
     return PropensityModel(
         Encoder.from_json((path / "encoder.json").read_text("utf-8")),
@@ -170,7 +165,7 @@ def _check_golden(bundle: Bundle) -> None:
     propensity = bundle.model.propensity(typed(rows, bundle.model.encoder))
     worst = int(np.argmax(np.abs(propensity - expected)))
     if not np.allclose(propensity, expected, rtol=0, atol=TOLERANCE):
-        here = libraries()
+        here = libraries(learner_of(bundle.model.booster))
         differ = [
             f"{name} {version} (here {here[name]})"
             for name, version in bundle.manifest.libraries.items()
@@ -187,10 +182,6 @@ def _check_golden(bundle: Bundle) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
 def show(bundle: Bundle) -> dict[str, Any]:
     """Describe a bundle for people: facts by name, as text."""
     data, parameters = bundle.manifest.data, bundle.manifest.parameters
@@ -204,7 +195,7 @@ def show(bundle: Bundle) -> dict[str, Any]:
         "updates": bundle.manifest.update.parent if bundle.manifest.update else "no other bundle",
         "source": data.origin,
         "data fingerprint": data.fingerprint,
-        "parameters": ", ".join(f"{key} {value}" for key, value in parameters.model.model_dump().items()),
+        "parameters": str(parameters.model),
         "seed": str(parameters.seed),
         "search trials": str(parameters.trials),
         "calibration": str(bundle.model.calibrator),

@@ -16,6 +16,10 @@ _DISTRIBUTIONS = {
     "pyarrow": ("pyarrow",),
     "scikit-learn": ("scikit-learn",),
     "scipy": ("scipy",),
+}
+_LEARNERS = {
+    "catboost": ("catboost",),
+    "lightgbm": ("lightgbm",),
     "xgboost": ("xgboost-cpu", "xgboost"),
 }
 
@@ -41,11 +45,12 @@ class TrainingData(Record):
 
 
 class Parameters(Record):
-    """The parameters of the training."""
+    """The parameters of the training. `others` are the best settings of other learners that the search tried."""
 
     model: ModelSettings
     seed: int
     trials: int
+    others: tuple[ModelSettings, ...] = ()
 
 
 class Recalibration(Record):
@@ -73,9 +78,10 @@ class Origin:
 
 
 @cache
-def libraries() -> dict[str, str]:
-    """List the versions of the libraries that a score depends on."""
-    return {name: _version(*distributions) for name, distributions in _DISTRIBUTIONS.items()}
+def libraries(learner: str = "xgboost") -> dict[str, str]:
+    """List the versions of the libraries that a score of a learner's trees depends on."""
+    names = _DISTRIBUTIONS | {learner: _LEARNERS[learner]}
+    return {name: _version(*distributions) for name, distributions in names.items()}
 
 
 @cache

@@ -81,9 +81,7 @@ def rows_newer(parent: Bundle, dataset: Dataset) -> Newer:
     if not contract.learns:
         raise DataError(f"contract {contract.name} does without a layer, so there is nothing to update: train anew")
     first = manifest.data.rows
-    parent_rows = slice(first)
-    parent_data = Dataset(dataset.frame.iloc[parent_rows], dataset.labels[parent_rows], dataset.periods[parent_rows])
-    if parent_data.fingerprint(contract) != manifest.data.fingerprint:
+    if dataset.first(first).fingerprint(contract) != manifest.data.fingerprint:
         raise DataError(
             f"expected rows that begin with the {first} rows of bundle {parent.name}, got others: "
             "add new rows at the end, and leave the earlier ones as they are"

@@ -20,6 +20,7 @@ from offers.drift.reference import SCORE, WATCH, Watch, watch_json, watched_colu
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict
 from offers.files import os_errors, sha256_of, sync
+from offers.model.boosters import learner_of, library_of
 from offers.model.propensity import PropensityModel
 
 GOLDEN_ROWS = 32
@@ -64,7 +65,7 @@ def write(
                 files={path.name: sha256_of(path) for path in sorted(partial.iterdir())},
                 data=origin.data,
                 parameters=origin.parameters,
-                libraries=libraries(),
+                libraries=libraries(learner_of(model.booster)),
                 git_commit=git_commit(),
                 update=origin.update,
             ).to_bytes()
@@ -82,9 +83,10 @@ def save_model(model: PropensityModel, path: Path) -> None:
 
 
 def model_files(model: PropensityModel) -> dict[str, bytes]:
+    library = library_of(model.booster)
     return {
         "encoder.json": model.encoder.to_json().encode(),
-        "booster.ubj": bytes(model.booster.save_raw("ubj")),
+        library.file: library.dump(model.booster),
         "calibrator.json": model.calibrator.to_json().encode(),
         **({LAYER: model.layer.to_json().encode()} if model.layer else {}),
     }

@@ -25,6 +25,7 @@ class Role(StrEnum):
     PROTECTED = "protected"
     IDENTIFIER = "identifier"
     TIME = "time"
+    WEIGHT = "weight"
 
 
 INPUT_ROLES = (Role.CUSTOMER, Role.OFFER, Role.CONTEXT)
@@ -47,8 +48,8 @@ class Column(Section):
     `missing` lists values that stand for "not known" (999 days, -1 years). `unknown` says what happens to a row with a
     category outside `values`. `true_values` and `false_values` are words of a boolean besides those of
     `offers.contract.values`. `justification` says why models may use a protected input. `format` is the format of a
-    date in text, in the directives of strptime. `typical` is a central range, or a share per value, for the simulated
-    world.
+    date in text, in the directives of strptime. `monotone` makes the trees' score rise (`up`) or fall (`down`) with the
+    column. `typical` is a central range, or a share per value, for the simulated world.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -69,6 +70,7 @@ class Column(Section):
     justification: Annotated[str, Field(min_length=1)] | None = None
     bands: tuple[float, ...] = ()
     drift: Literal["watched", "expected"] = "watched"
+    monotone: Literal["up", "down"] | None = None
     typical: tuple[float, float] | dict[Text, float] | None = None
 
     @property
@@ -131,6 +133,15 @@ class Column(Section):
             yield ("type",), f"a target is a category or a boolean; this one is {self.type}"
         if self.role == Role.TARGET and self.may_be_missing:
             yield ("role",), "a target can't be missing: leave rows without an outcome out of the data"
+        if self.monotone and (not self.is_input or self.type == "category"):
+            kind = "a category" if self.is_input else f"of role {self.role}"
+            yield ("monotone",), f"'monotone' belongs to inputs that are numbers or booleans; this column is {kind}"
+        if self.role == Role.WEIGHT and not self.is_numeric:
+            yield ("type",), f"a weight is a number or an integer; this one is {self.type}"
+        if self.role == Role.WEIGHT and self.min is not None and self.min <= 0:
+            yield ("min",), f"a weight is above 0, so 'min' {self.min:g} says nothing: leave it out, or raise it"
+        if self.role == Role.WEIGHT and self.may_be_missing:
+            yield ("role",), "a weight can't be missing: leave rows without a weight out of the data"
         if self.protected and not (self.is_input or self.role == Role.PROTECTED):
             yield ("protected",), f"'protected' marks inputs; this column has role {self.role}"
         if self.justification is not None and not (self.protected and self.is_input):

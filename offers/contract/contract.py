@@ -39,6 +39,7 @@ class Contract(Section):
     source: Source
     columns: Annotated[tuple[Column, ...], Field(min_length=2)]
     target: Target
+    weight: str | None = None
     time: Timeline | None = None
     segments: tuple[str, ...] = ()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -111,6 +112,9 @@ class Contract(Section):
                 ("target", "column"),
                 f"it is {self.target.column!r}, but the columns with role target are {targets}",
             )
+        weights = [column.name for column in self.columns if column.role == Role.WEIGHT]
+        if weights != [name for name in (self.weight,) if name is not None]:
+            yield ("weight",), f"it is {self.weight!r}, but the columns with role weight are {weights}"
         if self.target.positive == self.target.negative:
             yield ("target", "positive"), "'positive' and 'negative' are the same value"
 

@@ -100,9 +100,17 @@ class Calibration(Section):
     prior: Annotated[float, Field(ge=0)] = 50
 
 
-class ModelSettings(Section):
-    """XGBoost's parameters; an Optuna search starts from these. `newest_rows` limits the training rows."""
+Learner = Literal["xgboost", "lightgbm", "catboost"]
 
+
+class ModelSettings(Section):
+    """The trees' learner and its parameters, from which an Optuna search starts.
+
+    `alternatives` are other learners that a search tries too. `newest_rows` limits the training rows.
+    """
+
+    learner: Learner = "xgboost"
+    alternatives: tuple[Learner, ...] = ()
     trees: Annotated[int, Field(ge=1, le=5000)] = 300
     depth: Annotated[int, Field(ge=1, le=12)] = 4
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.03
@@ -111,6 +119,15 @@ class ModelSettings(Section):
     min_child_weight: Annotated[float, Field(ge=0)] = 1.0
     l2: Annotated[float, Field(ge=0)] = 1.0
     newest_rows: Annotated[int, Field(ge=500)] | None = None
+
+    def __str__(self) -> str:
+        fields = self.model_dump(exclude={"alternatives"})
+        return ", ".join(f"{name} {value}" for name, value in fields.items())
+
+    @property
+    def learners(self) -> tuple[Learner, ...]:
+        """The learner and its alternatives, each once."""
+        return tuple(dict.fromkeys((self.learner, *self.alternatives)))
 
 
 class Watching(Section):

@@ -8,10 +8,11 @@ CONTRACT: dict[str, dict[str, str]] = {
         "source": "where the rows are",
         "columns": "each column of the data; `source.extra_columns` says what others do",
         "target": "the outcome",
+        "weight": "the column of role `weight`, if rows count differently when trees are fitted",
         "time": "present if the rows are in time order",
         "segments": "columns by whose groups figures are shown",
         "evaluation": "how quality is estimated",
-        "model": "XGBoost's parameters; a search starts from these",
+        "model": "the trees' learner and its parameters; a search starts from these",
         "calibration": "how scores become probabilities, where there is no layer",
         "gate": "rules that a first model has to pass",
         "challenge": "what a challenger has to show against the model that serves",
@@ -58,8 +59,8 @@ CONTRACT: dict[str, dict[str, str]] = {
         "role": (
             "A model sees `customer`, `offer` (what the bank sets: product, channel, timing) and `context` "
             "(known at the time of the request: market rates). It does not see `leakage` (known only "
-            "afterwards), `protected` (kept to compare groups), `identifier` and `time`. Exactly one column is "
-            "the `target`"
+            "afterwards), `protected` (kept to compare groups), `identifier`, `time` and `weight`. Exactly one column "
+            "is the `target`"
         ),
         "type": "`integer`, `number`, `category`, `boolean`, `date` or `text`",
         "description": "for people",
@@ -84,6 +85,10 @@ CONTRACT: dict[str, dict[str, str]] = {
         "bands": "where to cut a number into groups",
         "drift": (
             "`expected` if the column moves by nature (month, market rates); `watched`, the default, if it should not"
+        ),
+        "monotone": (
+            "`up` if the trees' score must not fall where the column rises, `down` if it must not rise; for numbers "
+            "and booleans"
         ),
         "typical": "used by the simulated world: the central range of a number, or the share of each value",
     },
@@ -110,12 +115,14 @@ CONTRACT: dict[str, dict[str, str]] = {
         "smallest_segment": "a group with fewer rows is left out",
     },
     "ModelSettings": {
+        "learner": "`xgboost`, `lightgbm` or `catboost`",
+        "alternatives": "other learners that a search tries too",
         "trees": "number of trees",
         "depth": "of a tree, at most",
         "learning_rate": "share of each tree's answer that counts",
         "row_share": "share of the rows that a tree sees",
         "column_share": "share of the columns that a tree sees",
-        "min_child_weight": "least sum of Hessians in a leaf",
+        "min_child_weight": "least sum of Hessians in a leaf; CatBoost has no such limit",
         "l2": "penalty of the leaves' squared weights",
         "newest_rows": "limits training to the newest rows",
     },

@@ -146,7 +146,7 @@ def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violati
 
 def _good_number(column: Column) -> int | float:
     low, high = limits(column)
-    good = float(np.clip(0.0, low, high))
+    good = float(np.clip(1.0 if column.role == Role.WEIGHT else 0.0, low, high))
     return int(good) if good.is_integer() else good
 
 
@@ -162,6 +162,8 @@ def _checks(column: Column, contract: Contract) -> Iterator[tuple[str, Any]]:
             yield f"at least {shown_number(low)}", lambda cells: cells >= low
         if high is not None:
             yield f"at most {shown_number(high)}", lambda cells: cells <= high
+    if column.role == Role.WEIGHT:
+        yield "a weight above 0", lambda cells: cells > 0
     if column.type == "integer":
         yield "a whole number", lambda cells: cells == cells.round()
 

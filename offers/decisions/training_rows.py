@@ -81,8 +81,8 @@ def decided(tables: "DeltaTables", contract: Contract, as_of: datetime) -> pd.Da
     Returns
     -------
     DataFrame
-        the contract's columns: words as objects, numbers as float64, moments in UTC, the target as bool, None in
-        columns that were not known at decision time; then `_period`
+        the contract's columns: words as objects, numbers as float64, moments in UTC, the target as bool, 1 as the
+        weight, None in columns that were not known at decision time; then `_period`
     """
     import pyarrow as pa
     from pyarrow import dataset
@@ -106,6 +106,8 @@ def decided(tables: "DeltaTables", contract: Contract, as_of: datetime) -> pd.Da
             own[column.name] = pd.Series(columns.get(column.name), moments.index, _kind(column))
         elif column.role == Role.TARGET:
             own[column.name] = pd.Series(labels.outcome[usable] == 1, moments.index)
+        elif column.role == Role.WEIGHT:
+            own[column.name] = pd.Series(1.0, moments.index)
         elif contract.time is not None and column.name == contract.time.column:
             own[column.name] = moments if column.type == "date" else moments.dt.month.map(lambda n: MONTHS[n - 1])
         else:

@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import xgboost as xgb
 from sklearn.metrics import roc_auc_score
 
 from offers.contract.contract import Contract
@@ -15,6 +14,7 @@ from offers.drift.statistics import population_stability_index
 from offers.evaluation import metrics
 from offers.evaluation.fairness import fairness, rounded
 from offers.evaluation.figures import (
+    Candidate,
     ColumnDrift,
     ColumnPower,
     Comparison,
@@ -31,6 +31,7 @@ from offers.evaluation.refits import (
     rolling_propensity,
 )
 from offers.evaluation.segments import groups
+from offers.model.boosters import NAMES, Booster, library_of
 from offers.model.encoder import Encoder
 from offers.training.learners import BoostedTrees, Logistic
 
@@ -39,58 +40,78 @@ def evaluate(
     dataset: Dataset,
     contract: Contract,
     settings: ModelSettings,
-    booster: xgb.Booster,
+    booster: Booster,
     champion: Champion | None = None,
     seed: int = 0,
     progress: Progress = lambda text: None,
+    others: Sequence[ModelSettings] = (),
 ) -> tuple[Evaluation, pd.DataFrame]:
     """Estimate the model's quality on future rows.
 
     Parameters
     ----------
     booster : the candidate's own trees, from which each column's share of the gain is taken
+    others : settings of other learners, which are measured on the same rows
 
     Returns
     -------
     Evaluation
     DataFrame
-        one line per scored row: row, period, window, label, propensity, baseline, and champion where there is one
+        one line per scored row: row, period, window, label, propensity, baseline, the other learners by name, and
+        champion where there is one
     """
     matrix, labels, share = dataset.encode(contract), dataset.labels, contract.evaluation.contact_share
-    kinds = tuple(Encoder.of(contract).feature_types)
-    trees, logistic = BoostedTrees(settings, kinds, seed), Logistic(settings, kinds)
-    first = origin(contract, len(labels))
+    trees, logistic = BoostedTrees.of(contract, settings, seed), Logistic(settings, tuple(_kinds(contract)))
     propensities: dict[str, np.ndarray] = {}
     if champion is not None:
         progress(f"champion {champion.name} on the same rows")
         propensities["champion"] = champion_propensity(champion, dataset, matrix, contract)
-    for name, learner in (("propensity", trees), ("baseline", logistic)):
-        if contract.time is None:
-            propensities[name] = folded_propensity(learner, matrix, labels, contract, seed)
-        else:
-            progress_of = partial(_told, progress, name)
-            # The baseline gets no layer, so that the layer's gain counts for the model.
-            here = contract if name == "propensity" else contract.without_layer
-            propensities[name] = rolling_propensity(learner, matrix, labels, here, progress=progress_of)
+    learners: dict[str, BoostedTrees | Logistic] = {"propensity": trees, "baseline": logistic}
+    learners |= {other.learner: BoostedTrees.of(contract, other, seed) for other in others}
+    for name, learner in learners.items():
+        propensities[name] = _propensity(name, learner, dataset, matrix, contract, seed, progress)
     if contract.time is None:
         split = [propensities["propensity"], propensities["baseline"]]
     else:
         progress("random split, for comparison")
-        split = [folded_propensity(learner, matrix, labels, contract, seed) for learner in (trees, logistic)]
+        split = [
+            folded_propensity(learner, matrix, labels, contract, seed, dataset.weights) for learner in (trees, logistic)
+        ]
 
     progress("bootstrap intervals")
+    first = origin(contract, len(labels))
     judged_labels, period = labels[first:], dataset.periods[first:]
     predictions = pd.DataFrame(
         {"row": np.arange(first, len(labels)), "period": period, "window": "", "label": judged_labels, **propensities}
     )
     random = [metrics.score(labels, propensity, share) for propensity in split]
-    return _figures(dataset, contract, booster, matrix, predictions, random, champion, seed), predictions
+    figures = _figures(dataset, contract, booster, matrix, predictions, random, champion, seed)
+    candidates = tuple(_candidates((settings, *others), predictions, contract, seed)) if others else ()
+    return figures.model_copy(update={"candidates": candidates}), predictions
+
+
+def _propensity(
+    name: str,
+    learner: BoostedTrees | Logistic,
+    dataset: Dataset,
+    matrix: np.ndarray,
+    contract: Contract,
+    seed: int,
+    progress: Progress,
+) -> np.ndarray:
+    labels, weights = dataset.labels, dataset.weights
+    if contract.time is None:
+        return folded_propensity(learner, matrix, labels, contract, seed, weights)
+    title = NAMES[learner.settings.learner] if isinstance(learner, BoostedTrees) else "logistic baseline"
+    # The baseline gets no layer, so that the layer's gain counts for the model.
+    here = contract.without_layer if name == "baseline" else contract
+    return rolling_propensity(learner, matrix, labels, here, progress=partial(_told, progress, title), weights=weights)
 
 
 def _figures(
     dataset: Dataset,
     contract: Contract,
-    booster: xgb.Booster,
+    booster: Booster,
     matrix: np.ndarray,
     predictions: pd.DataFrame,
     random_split: Sequence[Scores],
@@ -133,8 +154,32 @@ def _figures(
     )
 
 
-def _told(progress: Progress, name: str, text: str) -> None:
-    progress(f"{'XGBoost' if name == 'propensity' else 'logistic baseline'}: {text}")
+def _told(progress: Progress, title: str, text: str) -> None:
+    progress(f"{title}: {text}")
+
+
+def _kinds(contract: Contract) -> list[str]:
+    return Encoder.of(contract).feature_types
+
+
+def _candidates(
+    tried: Sequence[ModelSettings], predictions: pd.DataFrame, contract: Contract, seed: int
+) -> Iterator[Candidate]:
+    share, draws = contract.evaluation.contact_share, contract.evaluation.bootstrap
+    for place, settings in enumerate(tried):
+        name = settings.learner if place else "propensity"
+        windows_scores = [
+            metrics.score(part["label"].to_numpy(), part[name].to_numpy(), share)
+            for window, part in predictions.groupby("window", sort=False)
+            if window
+        ]
+        aucs = (scores.figures.get("auc") for scores in windows_scores)
+        yield Candidate(
+            learner=settings.learner,
+            settings=str(settings),
+            scores=metrics.score(predictions["label"].to_numpy(), predictions[name].to_numpy(), share, draws, seed),
+            windows=tuple(auc.value if auc else None for auc in aucs),
+        )
 
 
 def _scheme(contract: Contract, n_windows: int) -> str:
@@ -180,16 +225,16 @@ def _drift(frame: pd.DataFrame, first: int, spans: Sequence[slice], contract: Co
 
 
 def _columns(
-    booster: xgb.Booster, matrix: np.ndarray, labels: np.ndarray, periods: np.ndarray, contract: Contract
+    booster: Booster, matrix: np.ndarray, labels: np.ndarray, periods: np.ndarray, contract: Contract
 ) -> Iterator[ColumnPower]:
-    gain = {name: float(np.sum(value)) for name, value in booster.get_score(importance_type="total_gain").items()}
-    total = sum(gain.values()) or 1.0
+    gain = library_of(booster).gain(booster, len(contract.inputs))
+    total = float(gain.sum()) or 1.0
     for j, column in enumerate(contract.inputs):
         values = _rated(matrix[:, j], labels) if column.type == "category" else np.nan_to_num(matrix[:, j], nan=-1.0)
         auc = metrics.within_periods(labels, values, periods, contract.evaluation.smallest_segment, roc_auc_score)
         yield ColumnPower(
             column=column.name,
-            gain_share=round(gain.get(f"f{j}", 0.0) / total, 6),
+            gain_share=round(float(gain[j]) / total, 6),
             auc=round(max(auc, 1 - auc), 6) if auc is not None else None,
         )
 

@@ -44,6 +44,15 @@ class Window(_Result):
     baseline: Scores
 
 
+class Candidate(_Result):
+    """A learner that the search tried, with its best settings: its quality in all windows, and AUC in each of them."""
+
+    learner: str
+    settings: str
+    scores: Scores
+    windows: tuple[float | None, ...]
+
+
 class Segment(_Result):
     column: str
     value: str
@@ -136,7 +145,8 @@ class Evaluation(_Result):
     """Everything that the gate, the report and the model card need.
 
     Older versions measured neither `random_baseline`, the logistic baseline on the random split, nor `dependences`,
-    those on the columns that matter most.
+    those on the columns that matter most. `candidates` compares learners, the model's own first, where the search tried
+    several.
     """
 
     contract: str
@@ -154,3 +164,4 @@ class Evaluation(_Result):
     columns: tuple[ColumnPower, ...]
     dependences: tuple[Dependence, ...] = ()
     champion: Comparison | None
+    candidates: tuple[Candidate, ...] = ()

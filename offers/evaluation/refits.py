@@ -9,7 +9,6 @@ from scipy.special import expit
 from offers.contract.contract import Contract
 from offers.contract.sections import ModelSettings
 from offers.data.dataset import Dataset, origin
-from offers.model.encoder import Encoder
 from offers.model.propensity import PropensityModel
 from offers.training.calibration import calibrate, calibration_edges
 from offers.training.dynamics import rolling_margin
@@ -37,6 +36,7 @@ def rolling_propensity(
     contract: Contract,
     alignment: int = 0,
     progress: Progress = lambda text: None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Score rows as production would have, with a refit every `refit_every` rows.
 
@@ -62,7 +62,7 @@ def rolling_propensity(
     def report(n: int, total: int) -> None:
         progress(f"refit {n} of {total}")
 
-    margin = out_of_time_margins(learner, matrix, labels, earlier + edges, done=report)
+    margin = out_of_time_margins(learner, matrix, labels, earlier + edges, done=report, weights=weights)
     if contract.learns:
         return np.asarray(expit(rolling_margin(contract, matrix, labels, margin, start))[first:])
     propensity = np.full(n_rows, np.nan)
@@ -73,11 +73,16 @@ def rolling_propensity(
 
 
 def folded_propensity(
-    learner: BoostedTrees | Logistic, matrix: np.ndarray, labels: np.ndarray, contract: Contract, seed: int
+    learner: BoostedTrees | Logistic,
+    matrix: np.ndarray,
+    labels: np.ndarray,
+    contract: Contract,
+    seed: int,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Compute out-of-fold propensities of a random stratified split; each fold is calibrated on the others."""
     learner = replace(learner, settings=learner.settings.model_copy(update={"newest_rows": None}))
-    margin, fold = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed)
+    margin, fold = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed, weights=weights)
     propensity = np.empty(len(labels))
     for number in range(contract.evaluation.folds):
         here = fold == number
@@ -94,18 +99,16 @@ def champion_propensity(champion: Champion, dataset: Dataset, matrix: np.ndarray
     are refitted through time, like the challenger's. The same is done for all rows where its training data is not the
     beginning of this data set.
     """
-    labels = dataset.labels
-    learner = BoostedTrees(champion.settings, tuple(Encoder.of(contract).feature_types), champion.seed)
+    labels, weights = dataset.labels, dataset.weights
+    learner = BoostedTrees.of(contract, champion.settings, champion.seed)
     if contract.time is None:
-        return folded_propensity(learner, matrix, labels, contract, champion.seed)
+        return folded_propensity(learner, matrix, labels, contract, champion.seed, weights)
     first = origin(contract, len(labels))
-    begins_with = Dataset(
-        dataset.frame.iloc[: champion.rows], labels[: champion.rows], dataset.periods[: champion.rows]
-    )
+    begins_with = dataset.first(champion.rows)
     boundary = champion.rows if begins_with.fingerprint(contract) == champion.fingerprint else len(labels)
     parts = []
     if boundary > first:
-        rolled = rolling_propensity(learner, matrix, labels, contract)
+        rolled = rolling_propensity(learner, matrix, labels, contract, weights=weights)
         parts.append(rolled[: boundary - first])
     if boundary < len(labels):
         parts.append(champion.model.propensity(dataset.frame.iloc[max(boundary, first) :]))

@@ -210,11 +210,13 @@ def _table(codes: np.ndarray, categories: list[Any], feature: Feature) -> np.nda
     return np.array([*(places.get(str(category), np.nan) for category in categories), np.nan], np.float32)
 
 
-def fingerprint(matrix: np.ndarray, labels: np.ndarray) -> str:
-    """Hash encoded rows with their labels by SHA-256, as the identity of training data in any file format."""
+def fingerprint(matrix: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> str:
+    """Hash encoded rows with labels and weights by SHA-256, as the identity of training data in any file format."""
     digest = hashlib.sha256()
     for start in range(0, len(matrix), BLOCK):
         part = slice(start, start + BLOCK)
         digest.update(np.ascontiguousarray(matrix[part]).astype("<f4", copy=False).tobytes())
         digest.update(np.asarray(labels[part], dtype=np.uint8).tobytes())
+        if weights is not None:
+            digest.update(weights[part].astype("<f8", copy=False).tobytes())
     return digest.hexdigest()

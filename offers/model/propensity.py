@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xgboost as xgb
 from scipy.special import expit
 
+from offers.model.boosters import Booster, library_of
 from offers.model.calibrator import Calibrator
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
@@ -16,9 +16,9 @@ from offers.model.layer import Layer
 SCORING_BLOCK = 65_536
 
 
-def margins(booster: xgb.Booster, matrix: np.ndarray) -> np.ndarray:
-    """Compute the log-odds of encoded rows, shape (n,), float32."""
-    return np.asarray(booster.inplace_predict(matrix, predict_type="margin"))
+def margins(booster: Booster, matrix: np.ndarray, threads: int = 1) -> np.ndarray:
+    """Compute the log-odds of encoded rows, shape (n,); a booster of XGBoost has `threads` as its own parameter."""
+    return library_of(booster).margins(booster, matrix, threads)
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PropensityModel:
     """Scores contract columns by the calibrated trees and, where there is one, by the layer."""
 
     encoder: Encoder
-    booster: xgb.Booster
+    booster: Booster
     calibrator: Calibrator
     layer: Layer | None = None
 
@@ -74,9 +74,8 @@ class PropensityModel:
         ndarray, shape (n_rows, n_features + 1), float64
             in log-odds; the last column is the bias, and a row sums to its margin up to rounding
         """
-        matrix, types = self.encoder.encode(rows), self.encoder.feature_types
-        data = xgb.DMatrix(matrix, feature_types=types, enable_categorical=True, nthread=1)
-        parts = self.calibrator.contributions(self.booster.predict(data, pred_contribs=True))
+        matrix = self.encoder.encode(rows)
+        parts = self.calibrator.contributions(library_of(self.booster).contributions(self.booster, matrix))
         return parts if self.layer is None else self.layer.contributions(parts, matrix)
 
     def importance(self, rows: pd.DataFrame | Any) -> dict[str, float]:

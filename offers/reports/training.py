@@ -13,6 +13,7 @@ from offers.data.validation import Violation
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict, RuleVerdict
 from offers.reports import tables
+from offers.reports.learners import learners
 from offers.reports.tables import Table
 from offers.wording import counted
 
@@ -111,6 +112,7 @@ def context(
         "expected": tables.drift(expected, names),
         "shifted": [column.column for column in watched if max(column.psi) >= tables.SHIFTED],
         "chance_psi": _chance_psi(evaluation),
+        "learners": learners(evaluation.candidates, evaluation.windows),
         "power": tables.power(evaluation.columns),
         "left_out": _left_out(evaluation, contract),
         "strongest": max(evaluation.columns, key=lambda column: column.auc or 0.0),

@@ -27,6 +27,10 @@ MISSING = (0.02, 0.15)
 """Range of the share of missing values in a column that may be missing."""
 
 
+SMALLEST_WEIGHT = 0.5
+"""Where the contract names no lowest weight."""
+
+
 LEAK = 1.8
 """How far acceptance moves a leaking column, in standard deviations."""
 
@@ -193,7 +197,7 @@ class World:
         """The columns whose values are drawn: all but target, texts, dates, identifying numbers and the month."""
         month = self.contract.time.column if self.contract.time else None
         return {
-            column.name: marginal_of(column)
+            column.name: marginal_of(_positive(column) if column.role == Role.WEIGHT else column)
             for column in self.contract.columns
             if column.role != Role.TARGET
             and column.type not in ("text", "date")
@@ -249,6 +253,10 @@ class World:
 
         bound = 40 + 10 * (simulation.customer_spread + simulation.period_spread)
         return float(brentq(surplus, -bound, bound))
+
+
+def _positive(weight: Column) -> Column:
+    return weight if weight.min is not None else weight.model_copy(update={"min": SMALLEST_WEIGHT})
 
 
 def _leaked(uniform: Floats, accepted: NDArray[np.bool_]) -> Floats:

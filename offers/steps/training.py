@@ -15,6 +15,7 @@ from offers import files
 from offers.bundle.location import difference_of, open_bundle, open_champion
 from offers.bundle.provenance import Origin, Parameters, TrainingData, Update, git_commit, libraries
 from offers.contract import contract as contracts
+from offers.contract.sections import ModelSettings
 from offers.errors import ContractError, GateError
 from offers.evaluation import gate as gates
 from offers.evaluation.figures import Evaluation
@@ -67,13 +68,16 @@ def train(
     contract = contracts.load(contract_text)
     dataset = read_gold(gold, contract)
     matrix, model_settings = dataset.encode(contract), contract.model
+    others: list[ModelSettings] = []
     if trials:
         from offers.training import search
 
-        model_settings = search.search(contract, matrix, dataset.labels, trials, seed, settings.home / "search", say)
-    fitted = learners.train(contract, model_settings, matrix, dataset.labels, seed)
+        model_settings, *others = search.search(
+            contract, matrix, dataset.labels, trials, seed, settings.home / "search", say, dataset.weights
+        )
+    fitted = learners.train(contract, model_settings, matrix, dataset.labels, seed, dataset.weights)
     writing.save_model(fitted, model)
-    files.save(model, PARAMETERS, Parameters(model=model_settings, seed=seed, trials=trials))
+    files.save(model, PARAMETERS, Parameters(model=model_settings, seed=seed, trials=trials, others=tuple(others)))
     beside = f"layer: {fitted.layer}" if fitted.layer else f"calibration: {fitted.calibrator}"
     say(f"{counted(model_settings.trees, 'tree')}; {beside}")
 
@@ -135,7 +139,7 @@ def evaluate(
     else:
         rival = champion_of(serving) if serving else None
         evaluated, predictions = evaluation.evaluate(
-            dataset, contract, parameters.model, fitted.booster, rival, parameters.seed, say
+            dataset, contract, parameters.model, fitted.booster, rival, parameters.seed, say, parameters.others
         )
     effects = tuple(dependences(fitted, dataset.frame, contract, evaluated.columns))
     evaluated = evaluated.model_copy(update={"dependences": effects})
@@ -249,10 +253,10 @@ def _facts(origin: Origin) -> dict[str, str]:
         "rows": f"{data.rows}, {data.positives} positive",
         "periods": f"{data.first_period} to {data.last_period}",
         "data fingerprint": data.fingerprint,
-        "parameters": ", ".join(f"{name} {value}" for name, value in parameters.model.model_dump().items()),
+        "parameters": str(parameters.model),
         "search trials": str(parameters.trials),
         "seed": str(parameters.seed),
-        "libraries": ", ".join(f"{name} {version}" for name, version in libraries().items()),
+        "libraries": ", ".join(f"{name} {version}" for name, version in libraries(parameters.model.learner).items()),
         "git commit": git_commit(),
     }
 

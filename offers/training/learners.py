@@ -1,4 +1,4 @@
-"""Trains models: the two learners, margins of rows that they have not seen, and calibration on these margins."""
+"""Trains models: trees and baseline, margins of rows that they have not seen, and calibration on these margins."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-import xgboost as xgb
 from scipy.special import logit
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -19,60 +18,57 @@ from threadpoolctl import threadpool_limits
 
 from offers.contract.contract import Contract
 from offers.contract.sections import ModelSettings
+from offers.model.boosters import Booster
 from offers.model.calibrator import Platt
 from offers.model.encoder import Encoder
 from offers.model.propensity import PropensityModel, margins
+from offers.training.boosting import Sample, fit_booster
 from offers.training.calibration import calibrate, calibration_edges
 from offers.training.dynamics import first_layer
 
-# Categories with fewer values are split one against the rest, because partitions overfit with few rows per value.
-_ONE_HOT_LIMIT = 64
+_DIRECTIONS = {None: 0, "up": 1, "down": -1}
 
 Margin = Callable[[np.ndarray], np.ndarray]
 """Encoded rows, shape (n, n_features), to log-odds, shape (n,)."""
 
 
 class Learner(Protocol):
-    """Fits encoded rows and 0/1 labels, and returns a function from rows to log-odds."""
+    """Fits encoded rows, 0/1 labels and weights, and returns a function from rows to log-odds."""
 
-    def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin: ...
+    def fit(self, matrix: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Margin: ...
 
 
 @dataclass(frozen=True)
 class BoostedTrees:
-    """XGBoost with one thread per fit, so that the model does not depend on the machine; fits run in parallel."""
+    """Trees of the settings' learner, with one thread per fit; fits run in parallel.
+
+    `monotone` says of each feature how the score may move with it, as `Sample.monotone` does; empty for no constraint.
+    """
 
     settings: ModelSettings
     feature_types: tuple[str, ...]
     seed: int = 0
+    monotone: tuple[int, ...] = ()
 
-    def booster(self, matrix: np.ndarray, labels: np.ndarray) -> xgb.Booster:
-        settings = self.settings
-        newest = slice(-settings.newest_rows, None) if settings.newest_rows else slice(None)
-        data = xgb.QuantileDMatrix(
+    @classmethod
+    def of(cls, contract: Contract, settings: ModelSettings, seed: int) -> "BoostedTrees":
+        """Make the learner of a contract's inputs, with their constraints."""
+        monotone = tuple(_DIRECTIONS[column.monotone] for column in contract.inputs)
+        return cls(settings, tuple(Encoder.of(contract).feature_types), seed, monotone)
+
+    def booster(self, matrix: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Booster:
+        newest = slice(-self.settings.newest_rows, None) if self.settings.newest_rows else slice(None)
+        sample = Sample(
             matrix[newest],
             labels[newest],
-            feature_types=list(self.feature_types),
-            enable_categorical=True,
-            nthread=1,
+            None if weights is None else weights[newest],
+            self.feature_types,
+            self.monotone or (0,) * len(self.feature_types),
         )
-        params = {
-            "objective": "binary:logistic",
-            "tree_method": "hist",
-            "max_depth": settings.depth,
-            "learning_rate": settings.learning_rate,
-            "subsample": settings.row_share,
-            "colsample_bytree": settings.column_share,
-            "min_child_weight": settings.min_child_weight,
-            "reg_lambda": settings.l2,
-            "max_cat_to_onehot": _ONE_HOT_LIMIT,
-            "seed": self.seed,
-            "nthread": 1,
-        }
-        return xgb.train(params, data, settings.trees)
+        return fit_booster(self.settings, sample, self.seed)
 
-    def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin:
-        booster = self.booster(matrix, labels)
+    def fit(self, matrix: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Margin:
+        booster = self.booster(matrix, labels, weights)
         return lambda rows: margins(booster, rows)
 
 
@@ -83,9 +79,9 @@ class Logistic:
     settings: ModelSettings
     feature_types: tuple[str, ...]
 
-    def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Margin:
+    def fit(self, matrix: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Margin:
         newest = slice(-self.settings.newest_rows, None) if self.settings.newest_rows else slice(None)
-        matrix, labels = matrix[newest], labels[newest]
+        matrix, labels, weights = matrix[newest], labels[newest], None if weights is None else weights[newest]
         if labels.min() == labels.max():
             # An early refit may have seen only one outcome. Then every row gets its rate by the rule of succession.
             constant = logit((labels.sum() + 1) / (len(labels) + 2))
@@ -98,7 +94,7 @@ class Logistic:
             sparse_threshold=0,
         )
         pipeline = make_pipeline(columns, LogisticRegression(max_iter=1000))
-        pipeline.fit(matrix, labels)
+        pipeline.fit(matrix, labels, logisticregression__sample_weight=weights)
         return lambda rows: np.asarray(pipeline.decision_function(rows))
 
 
@@ -109,12 +105,13 @@ def out_of_time_margins(
     edges: Sequence[int],
     workers: int = 2,
     done: Callable[[int, int], None] = lambda n, total: None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Compute the margin of each row by a model that was fitted on all rows before the row's block.
 
     Parameters
     ----------
-    matrix, labels : rows in time order
+    matrix, labels, weights : rows in time order
     edges : first rows of the blocks, ascending; the last block ends at the last row
 
     Returns
@@ -127,7 +124,7 @@ def out_of_time_margins(
 
     def score(span: tuple[int, int]) -> None:
         start, end = span
-        margin[start:end] = learner.fit(matrix[:start], labels[:start])(matrix[start:end])
+        margin[start:end] = learner.fit(matrix[:start], labels[:start], _part(weights, slice(start)))(matrix[start:end])
 
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
         for n, _ in enumerate(pool.map(score, spans), 1):
@@ -136,7 +133,13 @@ def out_of_time_margins(
 
 
 def out_of_fold_margins(
-    learner: Learner, matrix: np.ndarray, labels: np.ndarray, folds: int, seed: int, workers: int = 2
+    learner: Learner,
+    matrix: np.ndarray,
+    labels: np.ndarray,
+    folds: int,
+    seed: int,
+    workers: int = 2,
+    weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute each row's margin by a model that was fitted on the other stratified folds, and the row's fold."""
     margin, fold = np.full(len(labels), np.nan), np.empty(len(labels), np.int8)
@@ -144,7 +147,7 @@ def out_of_fold_margins(
 
     def score(numbered: tuple[int, tuple[np.ndarray, np.ndarray]]) -> None:
         number, (train, test) = numbered
-        margin[test] = learner.fit(matrix[train], labels[train])(matrix[test])
+        margin[test] = learner.fit(matrix[train], labels[train], _part(weights, train))(matrix[test])
         fold[test] = number
 
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
@@ -152,8 +155,17 @@ def out_of_fold_margins(
     return margin, fold
 
 
+def _part(weights: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:
+    return None if weights is None else weights[rows]
+
+
 def train(
-    contract: Contract, settings: ModelSettings, matrix: np.ndarray, labels: np.ndarray, seed: int = 0
+    contract: Contract,
+    settings: ModelSettings,
+    matrix: np.ndarray,
+    labels: np.ndarray,
+    seed: int = 0,
+    weights: np.ndarray | None = None,
 ) -> PropensityModel:
     """Fit the booster on all rows, with a layer if the contract has one, else with a calibrator.
 
@@ -161,16 +173,18 @@ def train(
     the newest rows, each scored by a model refitted as in production; else they are stratified folds. The final booster
     is still trained on all rows. A model with a layer has no calibrator: the layer already follows the level, and a
     calibrator would correct for the same level again, with a delay.
+
+    Weights count in the fit of the trees. Calibrator and layer count each row once, so that a propensity is the rate of
+    the rows as they are.
     """
-    encoder = Encoder.of(contract)
-    learner = BoostedTrees(settings, tuple(encoder.feature_types), seed)
+    encoder, learner = Encoder.of(contract), BoostedTrees.of(contract, settings, seed)
     layer = first_layer(contract, matrix, labels)
     if layer is not None or contract.calibration.method == "none":
-        return PropensityModel(encoder, learner.booster(matrix, labels), Platt(), layer)
+        return PropensityModel(encoder, learner.booster(matrix, labels, weights), Platt(), layer)
     if contract.time is not None:
         edges = calibration_edges(len(labels), contract.evaluation.refit_every, contract.calibration)
-        margin = out_of_time_margins(learner, matrix, labels, edges)
+        margin = out_of_time_margins(learner, matrix, labels, edges, weights=weights)
     else:
-        margin, _ = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed)
+        margin, _ = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed, weights=weights)
     calibrator = calibrate(margin, labels, contract.calibration, ordered=contract.time is not None)
-    return PropensityModel(encoder, learner.booster(matrix, labels), calibrator)
+    return PropensityModel(encoder, learner.booster(matrix, labels, weights), calibrator)

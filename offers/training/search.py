@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -13,9 +14,10 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from offers.contract.contract import Contract
-from offers.contract.sections import ModelSettings
+from offers.contract.sections import Learner, ModelSettings
 from offers.data.dataset import origin
-from offers.model.encoder import Encoder, fingerprint
+from offers.model.boosters import NAMES
+from offers.model.encoder import fingerprint
 from offers.training.learners import BoostedTrees, out_of_fold_margins, out_of_time_margins
 
 _BLOCKS = 4
@@ -31,8 +33,9 @@ def search(
     seed: int,
     directory: Path,
     say: Callable[[str], None],
-) -> ModelSettings:
-    """Find the settings with the lowest log-loss; the contract's own settings are the first trial.
+    weights: np.ndarray | None = None,
+) -> tuple[ModelSettings, ...]:
+    """Find the settings with the lowest log-loss; the first trials are the contract's own settings with each learner.
 
     With a time order the search only uses rows before the first out-of-time window, in four successive blocks. So the
     gate's figures are out of time for the search as well. Without a time order the search uses all rows in folds of its
@@ -43,38 +46,53 @@ def search(
     trials : budget of trials, at least 1. Finished trials of an interrupted run with the same data, contract and seed
         are reused, and the result is the same as without the interruption.
     directory : directory of the journal of trials
+    weights : of the rows; the log-loss counts each row once
+
+    Returns
+    -------
+    tuple of ModelSettings
+        the best settings of each learner that was tried, the best learner first
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     end = origin(contract, len(labels)) or len(labels)
-    matrix, labels = matrix[:end], labels[:end]
-    objective = _objective(contract, matrix, labels, seed)
+    matrix, labels, weights = matrix[:end], labels[:end], None if weights is None else weights[:end]
+    objective = _objective(contract, matrix, labels, seed, weights)
     directory.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(directory / f"{_key(contract, matrix, labels, seed)}.log")))
+    journal = directory / f"{_key(contract, fingerprint(matrix, labels, weights), seed)}.log"
+    storage = JournalStorage(JournalFileBackend(str(journal)))
     study = optuna.create_study(storage=storage, study_name=contract.name, load_if_exists=True)
     if not study.trials:
-        study.enqueue_trial(_point(contract.model))
+        for learner in contract.model.learners:
+            study.enqueue_trial(_point(contract.model, learner))
     while (number := len(_finished(study))) < trials:
         # Each trial has its own sampler, so an interruption of the search does not change later trials.
         study.sampler = optuna.samplers.TPESampler(seed=seed * 10_007 + number, n_startup_trials=_STARTUP_TRIALS)
         study.optimize(lambda trial: objective(_suggest(trial, contract.model)), n_trials=1)
         trial = _finished(study)[-1]
-        say(f"trial {number + 1} of {trials}: log-loss {trial.value:.5f}, best {study.best_value:.5f}")
-    best = min(_finished(study)[:trials], key=lambda trial: (trial.value, trial.number))
-    return contract.model.model_copy(update=best.params)
+        name = f"{NAMES[trial.params['learner']]}, " if contract.model.alternatives else ""
+        say(f"trial {number + 1} of {trials}: {name}log-loss {trial.value:.5f}, best {study.best_value:.5f}")
+    return _best(contract.model, _finished(study)[:trials])
+
+
+def _best(settings: ModelSettings, trials: Sequence[optuna.trial.FrozenTrial]) -> tuple[ModelSettings, ...]:
+    """Take each learner's best trial, the best learner first."""
+    best: dict[str, ModelSettings] = {}
+    for trial in sorted(trials, key=lambda trial: (trial.value, trial.number)):
+        found = settings.model_copy(update=trial.params)
+        best.setdefault(found.learner, found)
+    return tuple(best.values())
 
 
 def _objective(
-    contract: Contract, matrix: np.ndarray, labels: np.ndarray, seed: int
+    contract: Contract, matrix: np.ndarray, labels: np.ndarray, seed: int, weights: np.ndarray | None = None
 ) -> Callable[[ModelSettings], float]:
-    kinds = tuple(Encoder.of(contract).feature_types)
-
     def loss(settings: ModelSettings) -> float:
-        learner = BoostedTrees(settings, kinds, seed)
+        learner = BoostedTrees.of(contract, settings, seed)
         if contract.time is None:
-            margin, _ = out_of_fold_margins(learner, matrix, labels, folds=3, seed=seed + 1)
+            margin, _ = out_of_fold_margins(learner, matrix, labels, folds=3, seed=seed + 1, weights=weights)
         else:
             edges = np.linspace(len(labels) * (1 - _SHARE_SCORED), len(labels), _BLOCKS + 1).astype(int)[:-1]
-            margin = out_of_time_margins(learner, matrix, labels, edges.tolist())
+            margin = out_of_time_margins(learner, matrix, labels, edges.tolist(), weights=weights)
         mask = ~np.isnan(margin)
         return float(log_loss(labels[mask], expit(margin[mask]), labels=[0, 1]))
 
@@ -93,7 +111,9 @@ def _suggest(trial: optuna.Trial, settings: ModelSettings) -> ModelSettings:
         # A log scale can't include zero, so a penalty that the contract switches off stays off.
         return own if log and not own else trial.suggest_float(name, min(low, own), max(high, own), log=log)
 
-    suggestion = {
+    # A search of one learner has no such parameter, so that its trials do not depend on the others.
+    choice = {"learner": trial.suggest_categorical("learner", settings.learners)} if settings.alternatives else {}
+    suggestion = choice | {
         "trees": whole("trees", 50, 800),
         "depth": whole("depth", 2, 8),
         "learning_rate": real("learning_rate", 0.01, 0.3),
@@ -105,15 +125,16 @@ def _suggest(trial: optuna.Trial, settings: ModelSettings) -> ModelSettings:
     return settings.model_copy(update=suggestion)
 
 
-def _point(settings: ModelSettings) -> dict[str, float]:
-    own = settings.model_dump(exclude={"newest_rows"})
-    return {name: value for name, value in own.items() if value}
+def _point(settings: ModelSettings, learner: Learner) -> dict[str, Any]:
+    own = settings.model_dump(exclude={"newest_rows", "alternatives", "learner"})
+    point = {name: value for name, value in own.items() if value}
+    return point | ({"learner": learner} if settings.alternatives else {})
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
 
 
-def _key(contract: Contract, matrix: np.ndarray, labels: np.ndarray, seed: int) -> str:
-    identity = [contract.model_dump(mode="json"), fingerprint(matrix, labels), seed]
+def _key(contract: Contract, data: str, seed: int) -> str:
+    identity = [contract.model_dump(mode="json"), data, seed]
     return f"{contract.name}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import xgboost as xgb
 
 from offers.drift.examination import Reference
 from offers.errors import BundleError
+from offers.model.boosters import LIBRARIES, learner_in, read_booster
 from offers.model.calibrator import Calibrator
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
@@ -56,18 +56,14 @@ def load(path: Path) -> Watched:
     if worst > _TOLERANCE:
         raise BundleError(
             f"bundle {watched.name}: expected the reference's propensities again, got some that differ by {worst:.2g};"
-            f" it was made with another version than xgboost {xgb.__version__}"
+            " it was made with other versions of the libraries"
         )
     return watched
 
 
 def _model(path: Path) -> PropensityModel:
-    booster = xgb.Booster()
-    try:
-        booster.load_model(bytearray(_verified(path, "booster.ubj")))
-    except xgb.core.XGBoostError as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise BundleError(f"bundle {path}: xgboost {xgb.__version__} can't read booster.ubj: {reason}") from None
+    learner = learner_in([file.name for file in path.iterdir()])
+    booster = read_booster(learner, _verified(path, LIBRARIES[learner].file), path)
     encoder = Encoder.from_json(_verified(path, "encoder.json").decode())
     calibrator = Calibrator.from_json(_verified(path, "calibrator.json").decode())
     layer = Layer.from_json(_verified(path, "layer.json").decode()) if (path / "layer.json").exists() else None

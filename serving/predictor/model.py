@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from offers.bundle.bundle import Bundle
+from offers.model.boosters import learner_of
 from serving.process.telemetry import LAYER_LABELS, LAYER_LAG, LAYER_SHARE, ROWS
 from serving.protocol.kserve import InferRequest, InferResponse, Model
 from serving.protocol.payload import Payload, answered, claimed_rows, described, instances, tensors, wanted_output
@@ -31,15 +32,16 @@ class Predictor(Model):
     A bundle is verified when it is loaded, golden rows and all, so a predictor is ready from the start.
     """
 
-    platform = "offers_xgboost"
-
     def __init__(self, name: str, bundle: Bundle, max_rows: int = MAX_ROWS) -> None:
         super().__init__(name)
         self.bundle = bundle
         self.schema = RequestSchema(bundle.contract.inputs, max_rows)
         self.explained = RequestSchema(bundle.contract.inputs, min(max_rows, MAX_EXPLAINED))
-        # More threads cost a request of a dozen rows more than they bring, and starve the event loop.
-        bundle.model.booster.set_param({"nthread": 1})
+        self.platform = f"offers_{learner_of(bundle.model.booster)}"
+        if self.platform == "offers_xgboost":
+            # More threads cost a request of a dozen rows more than they bring, and starve the event loop. Boosters of
+            # other libraries use one thread unless a call says otherwise.
+            bundle.model.booster.set_param({"nthread": 1})
         self._pool = ThreadPoolExecutor(2, "scoring")
         ROWS.labels(name)
         if layer := bundle.model.layer:

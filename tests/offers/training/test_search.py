@@ -21,7 +21,7 @@ def test_shows_each_trial_and_never_ends_worse_than_the_contracts_settings(
     rows: tuple[np.ndarray, np.ndarray], shop_contract: Contract, tmp_path: Path
 ) -> None:
     said = []
-    found = search(shop_contract, *rows, trials=3, seed=0, directory=tmp_path, say=said.append)
+    (found,) = search(shop_contract, *rows, trials=3, seed=0, directory=tmp_path, say=said.append)
     assert [line.split(":")[0] for line in said] == ["trial 1 of 3", "trial 2 of 3", "trial 3 of 3"]
     end = origin(shop_contract, len(rows[1]))
     loss = searching._objective(shop_contract, rows[0][:end], rows[1][:end], 0)
@@ -31,7 +31,7 @@ def test_shows_each_trial_and_never_ends_worse_than_the_contracts_settings(
 def test_one_trial_is_the_contracts_own(
     rows: tuple[np.ndarray, np.ndarray], shop_contract: Contract, tmp_path: Path
 ) -> None:
-    assert search(shop_contract, *rows, trials=1, seed=0, directory=tmp_path, say=str) == shop_contract.model
+    assert search(shop_contract, *rows, trials=1, seed=0, directory=tmp_path, say=str) == (shop_contract.model,)
 
 
 def test_interrupted_and_taken_up_it_finds_the_same(
