@@ -74,16 +74,13 @@ def evaluate(
         split = [propensities["propensity"], propensities["baseline"]]
     else:
         progress("random split, for comparison")
-        split = [
-            folded_propensity(learner, matrix, labels, contract, seed, dataset.weights) for learner in (trees, logistic)
-        ]
+        folded = partial(folded_propensity, weights=dataset.weights)
+        split = [folded(learner, matrix, labels, contract, seed) for learner in (trees, logistic)]
 
     progress("bootstrap intervals")
     first = origin(contract, len(labels))
-    judged_labels, period = labels[first:], dataset.periods[first:]
-    predictions = pd.DataFrame(
-        {"row": np.arange(first, len(labels)), "period": period, "window": "", "label": judged_labels, **propensities}
-    )
+    rows = {"row": np.arange(first, len(labels)), "period": dataset.periods[first:], "window": ""}
+    predictions = pd.DataFrame({**rows, "label": labels[first:], **propensities})
     random = [metrics.score(labels, propensity, share) for propensity in split]
     figures = _figures(dataset, contract, booster, matrix, predictions, random, champion, seed)
     candidates = tuple(_candidates((settings, *others), predictions, contract, seed)) if others else ()
