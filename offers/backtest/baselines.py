@@ -8,7 +8,6 @@ from scipy.special import expit
 from offers.backtest.clock import Clock
 from offers.backtest.history import History
 from offers.data.dataset import windows
-from offers.model.encoder import Encoder
 from offers.training.learners import BoostedTrees, out_of_fold_margins
 
 Baseline = Literal["random", "trailing rate", "oracle of the window"]
@@ -49,7 +48,7 @@ def _trailing(history: History, clock: Clock) -> np.ndarray:
 def _oracle(history: History, clock: Clock) -> np.ndarray:
     contract, labels = history.contract, history.dataset.labels
     settings = contract.model.model_copy(update={"newest_rows": None})
-    learner = BoostedTrees(settings, tuple(Encoder.of(contract).feature_types), history.seed)
+    learner = BoostedTrees.of(contract, settings, history.seed)
     propensity = np.full(len(labels), np.nan)
     for window in windows(contract, len(labels)):
         margin, _ = out_of_fold_margins(
