@@ -13,11 +13,7 @@ if TYPE_CHECKING:
     from offers.retraining.journal import Journal
     from offers.retraining.retrainer import Retrainer
     from offers.settings import Settings
-    from pipelines.starting import ClusterRuns
     from pipelines.trigger import Authority
-
-_SETTLE_SECONDS = 60.0
-"""Seconds between two looks at the runs on the cluster."""
 
 app = typer.Typer(no_args_is_help=True, help="Ask for a new model, wait for alarms, read what was decided.")
 
@@ -43,8 +39,11 @@ def now(
     publish: PublishOption = "",
     store: StoreOption = "",
     reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
+    update: Annotated[
+        str, typer.Option(help="Name of a bundle whose layer learns the newer labels, instead of a training.")
+    ] = "",
 ) -> None:
-    """Train a new model on this machine, unless a run is under way. Exit code 3: refused, by that or by the gate."""
+    """Train a new model on this machine, or update one, unless a run is under way. Exit code 3: refused."""
     import uuid
 
     from cli.recorded import record_decision, register_end
@@ -56,8 +55,10 @@ def now(
 
     settings = Settings.from_env()
     journal = _journal(contract, store, settings)
-    evidence = {"reasons": [reason]} if reason else {}
-    request = Request(id=f"manual-{uuid.uuid4().hex}", contract=journal.contract, cause="manual", evidence=evidence)
+    evidence: dict[str, Any] = {"reasons": [reason]} if reason else {}
+    wish: dict[str, Any] = {"id": f"manual-{uuid.uuid4().hex}", "contract": journal.contract, "cause": "manual"}
+    wish |= {"action": "update", "evidence": evidence | {"bundle": update}} if update else {"evidence": evidence}
+    request = Request.model_validate(wish)
     with RunDisplay() as display:
         arguments = _arguments(contract, source, publish, settings)
         runs = LocalRuns(arguments, settings.home.resolve() / "runs", register_end(journal, settings), display.update)
@@ -82,15 +83,21 @@ def listen(
     smoke_url: SmokeOption = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8095,
-    every: Annotated[str, typer.Option(help="Longest time between two runs, such as 7d; none by default.")] = "",
+    every: Annotated[str, typer.Option(help="Longest time between two trainings, such as 7d; none by default.")] = "",
     new_rows: Annotated[int, typer.Option(min=0, help="Ask for a run when the source has so many more; 0: never.")] = 0,
+    update_labels: Annotated[
+        int, typer.Option(min=0, help="Update the layer when so many labels are new to it; 0: never.")
+    ] = 0,
     look_every: Annotated[str, typer.Option(help="How often to look at the clock and at the source.")] = "10m",
-    cool_down: Annotated[str, typer.Option(help="Time between two runs, unless a person asks.")] = "1d",
-    runs_a_day: Annotated[int, typer.Option(min=1, help="The most runs within 24 hours, unless a person asks.")] = 4,
+    cool_down: Annotated[str, typer.Option(help="Time between two trainings, unless a person asks.")] = "1d",
+    runs_a_day: Annotated[
+        int, typer.Option(min=1, help="The most trainings within 24 hours, unless a person asks.")
+    ] = 4,
 ) -> None:
-    """Take alarms over HTTP and start the training pipeline for them, until Ctrl-C."""
+    """Take alarms over HTTP, and start trainings and updates for them, until Ctrl-C."""
     import os
 
+    from cli import chores
     from cli.recorded import record_decision, record_end, register_end
     from offers.decisions.period import span
     from offers.retraining.retrainer import Limits, Retrainer
@@ -99,7 +106,7 @@ def listen(
     from pipelines.starting import ClusterRuns, LocalRuns
     from pipelines.trigger import Authority, announce, warn
 
-    settings, chores = Settings.from_env(), list[tuple[float, Callable[[], None]]]()
+    settings, regular = Settings.from_env(), list[tuple[float, Callable[[], None]]]()
     journal = _journal(contract, store, settings)
     journal.told = warn
     arguments = _arguments(contract, source, publish, settings)
@@ -109,17 +116,18 @@ def listen(
         runs = ClusterRuns(settings, arguments | targets, record_end(journal, settings))
         told = record_decision(settings, announce, member=True)
         retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), told)
-        chores.append((_SETTLE_SECONDS, _settling(retrainer, runs)))
+        regular.append((chores.SETTLE_SECONDS, chores.settling(retrainer, runs)))
     else:
         local = LocalRuns(arguments, settings.home.resolve() / "runs", register_end(journal, settings))
         retrainer = Retrainer(journal, local, limits, told=record_decision(settings, announce))
-    if every:
-        chores.append((seconds, _by_schedule(retrainer, span(every))))
-    if new_rows:
-        chores.append((seconds, _by_rows(retrainer, contract, source, new_rows, settings)))
     predictor = smoke_url if kubeflow else ""
-    authority = Authority(key_of(os.environ.get(VARIABLE, "")), lambda: _served(journal.contract, settings, predictor))
-    _serve(retrainer, authority, host, port, chores)
+
+    def served() -> str:
+        return chores.served(journal.contract, settings, predictor)
+
+    asked = chores.Asked(every, new_rows, update_labels)
+    regular += [(seconds, chore) for chore in chores.asking(retrainer, contract, arguments, asked, served, settings)]
+    _serve(retrainer, Authority(key_of(os.environ.get(VARIABLE, "")), served), host, port, regular)
 
 
 @app.command()
@@ -163,18 +171,6 @@ def _journal(contract: str, store: str, settings: "Settings") -> "Journal":
     return Journal(open_store(store or str(settings.home.resolve()), settings), contracts.load(contract).name)
 
 
-def _served(contract: str, settings: "Settings", predictor: str) -> str:
-    """Name the bundle that the predictor serves; without one, that of the ledger's champion, empty where none is."""
-    if predictor:
-        from deployment.predictor import served
-
-        return served(predictor)
-    from offers.governance.access import open_ledger
-
-    champion = open_ledger(settings).state().champion(contract)
-    return champion.act.bundle if champion else ""
-
-
 def _arguments(contract: str, source: str, publish: str, settings: "Settings") -> dict[str, Any]:
     from cli.pipeline import training_arguments
 
@@ -190,52 +186,3 @@ def _tell(journal: "Journal", run: str) -> None:
     typer.echo(f"bundle  {outcome.bundle}" if outcome.bundle else outcome.note)
     if not outcome.bundle:
         raise typer.Exit(3)
-
-
-def _settling(retrainer: "Retrainer", runs: "ClusterRuns") -> Callable[[], None]:
-    from offers.retraining.retrainer import again
-
-    journal = retrainer.journal
-
-    def chore() -> None:
-        runs.settle(journal)
-        request = again(journal.entries(), journal.clock())
-        if request is not None:
-            retrainer.ask(request)
-
-    return chore
-
-
-def _by_schedule(retrainer: "Retrainer", every: Any) -> Callable[[], None]:
-    from offers.retraining.retrainer import scheduled
-
-    journal = retrainer.journal
-    since = journal.clock()
-
-    def chore() -> None:
-        request = scheduled(journal.contract, journal.entries(), every, since, journal.clock())
-        if request is not None:
-            retrainer.ask(request)
-
-    return chore
-
-
-def _by_rows(
-    retrainer: "Retrainer", contract_name: str, source: str, new_rows: int, settings: "Settings"
-) -> Callable[[], None]:
-    from offers.bundle.location import open_bundle
-    from offers.contract import contract as contracts
-    from offers.decisions import training_rows
-    from offers.retraining.retrainer import grown
-
-    journal, contract = retrainer.journal, contracts.load(contract_name)
-
-    def chore() -> None:
-        bundles = [entry.bundle for entry in journal.entries() if entry.kind == "outcome" and entry.bundle]
-        trained_on = open_bundle(bundles[-1], settings).manifest.data.rows if bundles else 0
-        rows = len(training_rows.ingest(contract, settings, source).frame)
-        request = grown(journal.contract, rows, trained_on, new_rows, journal.clock())
-        if request is not None:
-            retrainer.ask(request)
-
-    return chore

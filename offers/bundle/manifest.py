@@ -25,5 +25,10 @@ class Manifest(Record):
         later = self.update or self.recalibration
         return later.trained_rows if later else self.data.rows
 
+    @property
+    def later_rows(self) -> int:
+        """Rows after those of the trees, which the layer has learnt."""
+        return self.data.rows - self.trained_rows
+
     def to_bytes(self) -> bytes:
         return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()

@@ -12,10 +12,13 @@ from offers.contract.contract import Contract
 from offers.data.dataset import Dataset
 from offers.errors import DataError
 from offers.evaluation import metrics
-from offers.evaluation.figures import Comparison, Evaluation
+from offers.evaluation.figures import Change, Comparison, Evaluation
 from offers.model.layer import Layer
 from offers.model.propensity import PropensityModel
 from offers.training.dynamics import first_layer, learn
+
+_COMPARED, _COLUMNS = 1000, 5
+"""Newest rows by which an update is compared with its parent, and columns that are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +107,28 @@ def _layer(parent: Bundle, dataset: Dataset) -> Layer:
     return layer
 
 
+def changes(parent: Bundle, model: PropensityModel, dataset: Dataset) -> tuple[Change, ...]:
+    """Tell what an update has changed: the layer's state, the newest rows' propensities, and columns' parts in them."""
+    before, after = parent.model.layer, model.layer
+    rows = dataset.frame[model.encoder.names].iloc[rows_newer(parent, dataset).rows].iloc[-_COMPARED:]
+    old, new = parent.model.contributions(rows)[:, :-1], model.contributions(rows)[:, :-1]
+    moved = np.abs(new - old).mean(axis=0)
+    mean = (float(one.propensity(rows).mean()) for one in (parent.model, model))
+    nothing = "no layer"
+    return (
+        Change(what="the layer", before=str(before or nothing), after=str(after or nothing)),
+        _change(f"mean propensity of the newest {len(rows)} rows", *mean, ".2%"),
+        *(
+            _change(f"mean part of '{model.encoder.names[j]}', in log-odds", old[:, j].mean(), new[:, j].mean(), "+.3f")
+            for j in np.argsort(-moved, kind="stable")[:_COLUMNS]
+        ),
+    )
+
+
+def _change(what: str, before: float, after: float, form: str) -> Change:
+    return Change(what=what, before=f"{before:{form}}", after=f"{after:{form}}")
+
+
 def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation, pd.DataFrame]:
     """Compare updates of the parent with the parent itself on the newer rows.
 
@@ -135,7 +160,7 @@ def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation
         }
     )
     # The windows are left out: they cover rows of the parent's evaluation, which are not scored again here.
-    return parent.evaluation.model_copy(update={"champion": comparison, "windows": ()}), predictions
+    return parent.evaluation.model_copy(update={"champion": comparison, "windows": (), "candidates": ()}), predictions
 
 
 def _batches(periods: np.ndarray, contract: Contract) -> np.ndarray:

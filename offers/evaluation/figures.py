@@ -141,12 +141,20 @@ class Comparison(_Result):
     newest: Duel | None = None
 
 
+class Change(_Result):
+    """What an update has changed, as words before and after it."""
+
+    what: str
+    before: str
+    after: str
+
+
 class Evaluation(_Result):
     """Everything that the gate, the report and the model card need.
 
     Older versions measured neither `random_baseline`, the logistic baseline on the random split, nor `dependences`,
     those on the columns that matter most. `candidates` compares learners, the model's own first, where the search tried
-    several.
+    several. `changes` tells what an update has changed in its parent.
     """
 
     contract: str
@@ -165,3 +173,4 @@ class Evaluation(_Result):
     dependences: tuple[Dependence, ...] = ()
     champion: Comparison | None
     candidates: tuple[Candidate, ...] = ()
+    changes: tuple[Change, ...] = ()

@@ -15,6 +15,7 @@ from offers.evaluation.gate import GateVerdict, RuleVerdict
 from offers.reports import tables
 from offers.reports.learners import learners
 from offers.reports.tables import Table
+from offers.reports.update import changes
 from offers.wording import counted
 
 _PSI_BINS = 10
@@ -112,6 +113,7 @@ def context(
         "expected": tables.drift(expected, names),
         "shifted": [column.column for column in watched if max(column.psi) >= tables.SHIFTED],
         "chance_psi": _chance_psi(evaluation),
+        "changes": changes(evaluation.changes),
         "learners": learners(evaluation.candidates, evaluation.windows),
         "power": tables.power(evaluation.columns),
         "left_out": _left_out(evaluation, contract),

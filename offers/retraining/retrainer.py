@@ -21,17 +21,19 @@ Start = Callable[[Request, str], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """How often a model may be trained.
+    """How often a model may be trained, and its layer updated; neither counts for the other.
 
-    `cool_down` must pass between two runs, unless a person asks. After a failed run `back_off` must pass, and twice as
-    long after each further failure. Within 24 hours there are at most `runs_a_day` runs, unless a person asks. A run
-    that takes longer than `longest_run` is taken for dead.
+    `cool_down` must pass between two trainings and `update_pause` between two updates, unless a person asks. After a
+    failed run `back_off` must pass, and twice as long after each further failure, but no longer than the pause between
+    two that succeed. Within 24 hours there are at most `runs_a_day` trainings, unless a person asks. A run that takes
+    longer than `longest_run` is taken for dead.
     """
 
     cool_down: timedelta = timedelta(days=1)
     longest_run: timedelta = timedelta(hours=6)
     back_off: timedelta = timedelta(minutes=30)
     runs_a_day: int = 4
+    update_pause: timedelta = timedelta(minutes=10)
 
 
 class Retrainer:
@@ -113,29 +115,31 @@ def decide(request: Request, history: Sequence[Entry], limits: Limits, moment: d
         since = moment - last.at
         if last.run not in outcomes and since < limits.longest_run:
             return decided(f"{last.run} is under way since {spoken(since)}: one run at a time")
-        if request.cause != "manual" and not _repeats(request):
-            pause, kind = _pause([outcomes.get(entry.run) for entry in started], limits)
-            if since < pause:
-                return decided(
-                    f"{last.run} began {spoken(since)} ago: the {kind} lasts another {spoken(pause - since)}"
-                )
-            today = sum(moment - entry.at < timedelta(days=1) for entry in started)
-            if today >= limits.runs_a_day:
-                return decided(f"{today} runs began within 24 hours: no more than {limits.runs_a_day} may")
+    alike = [entry for entry in started if _trains(entry.request) == _trains(request)]
+    if alike and request.cause != "manual" and not _repeats(request):
+        last, since = alike[-1], moment - alike[-1].at
+        wait = limits.cool_down if _trains(request) else limits.update_pause
+        pause, kind = _pause([outcomes.get(entry.run) for entry in alike], wait, limits.back_off)
+        if since < pause:
+            return decided(f"{last.run} began {spoken(since)} ago: the {kind} lasts another {spoken(pause - since)}")
+        today = sum(moment - entry.at < timedelta(days=1) for entry in alike)
+        if _trains(request) and today >= limits.runs_a_day:
+            return decided(f"{today} runs began within 24 hours: no more than {limits.runs_a_day} may")
     return decided(_because(request), run_name(request))
 
 
 def scheduled(
     contract: str, history: Sequence[Entry], every: timedelta, since: datetime, moment: datetime
 ) -> Request | None:
-    """Ask for a new model if no run began for a while; asks at most once a day.
+    """Ask for a new model if no training began for a while; asks at most once a day.
 
     Parameters
     ----------
-    every : longest time between two runs
-    since : moment from which to count if no run ever began
+    every : longest time between two trainings
+    since : moment from which to count if no training ever began
     """
-    last = max((entry.at for entry in history if isinstance(entry, Decision) and entry.started), default=since)
+    started = (entry for entry in history if isinstance(entry, Decision) and entry.started)
+    last = max((entry.at for entry in started if _trains(entry.request)), default=since)
     if moment - last < every:
         return None
     evidence = {"reasons": [f"the last run began {spoken(moment - last)} ago, one is due every {spoken(every)}"]}
@@ -148,6 +152,22 @@ def grown(contract: str, rows: int, trained_on: int, at_least: int, moment: date
         return None
     evidence = {"reasons": [f"{rows} rows, {trained_on} when the present model was trained"]}
     return Request(id=f"new-data-{rows}-{moment:%Y-%m-%d}", contract=contract, cause="new data", evidence=evidence)
+
+
+def learnable(contract: str, bundle: str, rows: int, learnt: int, at_least: int) -> Request | None:
+    """Ask for an update of a bundle if enough labels are new; asks once for the same rows.
+
+    Parameters
+    ----------
+    rows : rows of the source
+    learnt : rows that the newest model has learnt
+    """
+    if rows - learnt < at_least:
+        return None
+    evidence = {"bundle": bundle, "reasons": [f"{rows - learnt} labels that no layer has learnt"]}
+    return Request(
+        id=f"labels-{bundle}-{rows}", contract=contract, cause="new data", action="update", evidence=evidence
+    )
 
 
 def again(history: Sequence[Entry], moment: datetime) -> Request | None:
@@ -176,17 +196,21 @@ def run_name(request: Request) -> str:
     return f"{request.action}-{request.contract}-{digest[:12]}"
 
 
-def _pause(outcomes: Sequence[Outcome | None], limits: Limits) -> tuple[timedelta, str]:
+def _trains(request: Request) -> bool:
+    return request.action == "retrain"
+
+
+def _pause(outcomes: Sequence[Outcome | None], wait: timedelta, back_off: timedelta) -> tuple[timedelta, str]:
     """Find how long to wait after the last run began, and the name of the pause.
 
     A failed run changed nothing, and may fail again, so the pauses grow. A lost run did not fail by itself.
     """
     broken = list(takewhile(lambda outcome: outcome is not None and not outcome.succeeded, reversed(outcomes)))
     if not broken:
-        return limits.cool_down, "cool-down"
+        return wait, "cool-down"
     failures = sum(outcome is not None and not outcome.lost for outcome in broken)
-    pause = limits.back_off * 2 ** min(failures - 1, 20) if failures else timedelta()
-    return min(limits.cool_down, pause), f"pause after {failures} failed"
+    pause = back_off * 2 ** min(failures - 1, 20) if failures else timedelta()
+    return min(wait, pause), f"pause after {failures} failed"
 
 
 def _repeats(request: Request) -> bool:

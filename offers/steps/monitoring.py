@@ -169,7 +169,7 @@ def judge(
     from offers.store.store import open_store
 
     bundle, result = open_bundle(bundle_uri, settings), files.read(findings, FINDINGS, Findings)
-    monitoring = decide(result, bundle.contract, bundle.model.layer is not None)
+    monitoring = decide(result, bundle.contract, bundle.model.layer is not None, bundle.manifest.later_rows)
     rows = _of_frame(pd.read_parquet(decisions / ROWS))
     html = monitoring_report(bundle.contract, monitoring, bundle.evaluation, _learnt(rows), _facts(bundle, result))
     page.write_text(html, "utf-8")
@@ -179,12 +179,13 @@ def judge(
     return monitoring
 
 
-def decide(findings: Findings, contract: Contract, layered: bool = False) -> Monitoring:
+def decide(findings: Findings, contract: Contract, layered: bool = False, learnt: int = 0) -> Monitoring:
     """Weigh the three signals; a drift of the mean propensity counts as score drift.
 
     Parameters
     ----------
     layered : whether the bundle's model has a layer
+    learnt : labels that updates have learnt since the bundle's trees were trained
     """
     from offers.monitoring import two_of_three as verdict
 
@@ -195,8 +196,8 @@ def decide(findings: Findings, contract: Contract, layered: bool = False) -> Mon
         score=score,
         performance=findings.promise.breached,
         ranks_hold=findings.promise.ranks_hold,
-        labels=findings.labels.since_training,
-        since_training=findings.since_training,
+        labels=findings.labels.since_training + learnt,
+        since_training=findings.since_training + learnt,
         unlearnt=findings.labels.since_training if layered else None,
     )
     decision = verdict.decide(signals, contract.retraining)

@@ -135,7 +135,9 @@ def evaluate(
     serving = open_champion(champion, contract, settings) if champion else None
     fitted = bundle.load_model(model)
     if lineage is not None:
-        evaluated, predictions = updates.measure(_parent(lineage, serving), dataset, parameters.seed)
+        origin = _parent(lineage, serving)
+        evaluated, predictions = updates.measure(origin, dataset, parameters.seed)
+        evaluated = evaluated.model_copy(update={"changes": updates.changes(origin, fitted, dataset)})
     else:
         rival = champion_of(serving) if serving else None
         evaluated, predictions = evaluation.evaluate(

@@ -57,6 +57,24 @@ def test_a_bundle_is_updated_by_the_rows_that_came_after_it(shop_run: ShopRun, t
         update(child, dataset)
 
 
+def test_the_report_of_an_update_tells_what_it_changed(shifted_run: ShiftedRun) -> None:
+    """Acceptance has risen: so have the propensities, and the layer has learnt 1 500 labels more."""
+    evaluation = bundles.load(shifted_run.child.bundle).evaluation
+    layer, mean, *columns = evaluation.changes
+    assert "3000 labels learnt" in layer.before
+    assert "4500 labels learnt" in layer.after
+    assert float(mean.before.rstrip("%")) < float(mean.after.rstrip("%")) - 10
+    assert len(columns) == 5
+    page = (shifted_run.child.directory / "report.html").read_text("utf-8")
+    assert page.index('id="what-the-update-changed"') < page.index("4500 labels learnt")
+    assert "what-the-update-changed" not in (shifted_run.parent.directory / "report.html").read_text("utf-8")
+
+
+def test_a_verdict_counts_labels_since_the_trees_were_trained(shifted_run: ShiftedRun) -> None:
+    parent, child = (bundles.load(run.bundle).manifest for run in (shifted_run.parent, shifted_run.child))
+    assert (parent.later_rows, child.later_rows) == (0, 1500)
+
+
 def test_a_bundle_without_a_layer_gets_one_that_knows_its_rows(shop_run: ShopRun) -> None:
     parent = bundles.load(shop_run.bundle)
     bare = replace(parent, model=replace(parent.model, layer=None))

@@ -11,7 +11,7 @@ import pytest
 
 from offers.errors import ServiceError, StorageError
 from offers.retraining.journal import Decision, Journal, Outcome, Request, Unreadable
-from offers.retraining.retrainer import Limits, Retrainer, again, decide, grown, run_name, scheduled
+from offers.retraining.retrainer import Limits, Retrainer, again, decide, grown, learnable, run_name, scheduled
 from offers.store.directory import DirectoryStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -90,6 +90,47 @@ def test_a_cool_down_follows_a_run(retrainer: Retrainer, starts: Starts, clock: 
     assert decision.reason == f"{run} began 20 hours ago: the cool-down lasts another 3 hours"
     assert retrainer.ask(request(3, cause="manual")).started
     assert len(starts) == 2
+
+
+def update(number: int, **given: object) -> Request:
+    return request(number, action="update", evidence={"bundle": "shop-0123456789abcdef"}, **given)
+
+
+def test_an_update_neither_starts_nor_awaits_the_cool_down_of_trainings(
+    retrainer: Retrainer, journal: Journal, clock: Clock
+) -> None:
+    journal.ended(retrainer.ask(request(1)).run, succeeded=True)
+    clock.moment += timedelta(hours=20)
+    for number in range(2, 12):
+        decision = retrainer.ask(update(number))
+        assert decision.started, decision.reason
+        journal.ended(decision.run, succeeded=True)
+        refused = retrainer.ask(update(number + 100))
+        assert "the cool-down lasts another" in refused.reason
+        clock.moment += timedelta(minutes=30)
+    # 25 hours after the training, and half an hour after an update.
+    assert retrainer.ask(request(50)).started
+
+
+def test_an_update_waits_for_a_training_that_is_under_way(retrainer: Retrainer) -> None:
+    run = retrainer.ask(request(1)).run
+    assert retrainer.ask(update(2)).reason.startswith(f"{run} is under way")
+
+
+def test_new_labels_ask_for_an_update_once_there_are_enough() -> None:
+    assert learnable("shop", "shop-0123456789abcdef", 1249, 1000, 250) is None
+    asked = learnable("shop", "shop-0123456789abcdef", 1250, 1000, 250)
+    assert asked is not None
+    assert (asked.action, asked.evidence["bundle"]) == ("update", "shop-0123456789abcdef")
+    assert asked == learnable("shop", "shop-0123456789abcdef", 1250, 1000, 250)
+
+
+def test_a_schedule_of_trainings_does_not_count_updates(journal: Journal, retrainer: Retrainer, clock: Clock) -> None:
+    journal.ended(retrainer.ask(request(1)).run, succeeded=True)
+    clock.moment += timedelta(days=7)
+    retrainer.ask(update(2))
+    asked = scheduled("shop", journal.entries(), timedelta(days=7), NOON, clock())
+    assert asked is not None
 
 
 def test_after_the_cool_down_a_run_starts_again(retrainer: Retrainer, clock: Clock) -> None:
