@@ -85,17 +85,14 @@ def listen(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8095,
     every: Annotated[str, typer.Option(help="Longest time between two trainings, such as 7d; none by default.")] = "",
     new_rows: Annotated[int, typer.Option(min=0, help="Ask for a run when the source has so many more; 0: never.")] = 0,
-    update_labels: Annotated[
-        int, typer.Option(min=0, help="Update the layer when so many labels are new to it; 0: never.")
-    ] = 0,
+    update_labels: Annotated[int, typer.Option(min=0, help="New labels that update the layer; 0: never.")] = 0,
     look_every: Annotated[str, typer.Option(help="How often to look at the clock and at the source.")] = "10m",
     cool_down: Annotated[str, typer.Option(help="Time between two trainings, unless a person asks.")] = "1d",
-    runs_a_day: Annotated[
-        int, typer.Option(min=1, help="The most trainings within 24 hours, unless a person asks.")
-    ] = 4,
+    runs_a_day: Annotated[int, typer.Option(min=1, help="Most trainings within 24 hours, unless a person asks.")] = 4,
 ) -> None:
     """Take alarms over HTTP, and start trainings and updates for them, until Ctrl-C."""
     import os
+    from functools import partial
 
     from cli import chores
     from cli.recorded import record_decision, record_end, register_end
@@ -120,11 +117,7 @@ def listen(
     else:
         local = LocalRuns(arguments, settings.home.resolve() / "runs", register_end(journal, settings))
         retrainer = Retrainer(journal, local, limits, told=record_decision(settings, announce))
-    predictor = smoke_url if kubeflow else ""
-
-    def served() -> str:
-        return chores.served(journal.contract, settings, predictor)
-
+    served = partial(chores.served, journal.contract, settings, smoke_url if kubeflow else "")
     asked = chores.Asked(every, new_rows, update_labels)
     regular += [(seconds, chore) for chore in chores.asking(retrainer, contract, arguments, asked, served, settings)]
     _serve(retrainer, Authority(key_of(os.environ.get(VARIABLE, "")), served), host, port, regular)

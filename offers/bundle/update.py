@@ -113,11 +113,11 @@ def changes(parent: Bundle, model: PropensityModel, dataset: Dataset) -> tuple[C
     rows = dataset.frame[model.encoder.names].iloc[rows_newer(parent, dataset).rows].iloc[-_COMPARED:]
     old, new = parent.model.contributions(rows)[:, :-1], model.contributions(rows)[:, :-1]
     moved = np.abs(new - old).mean(axis=0)
-    mean = (float(one.propensity(rows).mean()) for one in (parent.model, model))
+    mean, now = (float(one.propensity(rows).mean()) for one in (parent.model, model))
     nothing = "no layer"
     return (
         Change(what="the layer", before=str(before or nothing), after=str(after or nothing)),
-        _change(f"mean propensity of the newest {len(rows)} rows", *mean, ".2%"),
+        _change(f"mean propensity of the newest {len(rows)} rows", mean, now, ".2%"),
         *(
             _change(f"mean part of '{model.encoder.names[j]}', in log-odds", old[:, j].mean(), new[:, j].mean(), "+.3f")
             for j in np.argsort(-moved, kind="stable")[:_COLUMNS]

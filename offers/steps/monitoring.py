@@ -184,8 +184,7 @@ def decide(findings: Findings, contract: Contract, layered: bool = False, learnt
 
     Parameters
     ----------
-    layered : whether the bundle's model has a layer
-    learnt : labels that updates have learnt since the bundle's trees were trained
+    layered, learnt : whether the model has a layer, and labels that updates have taught it since its training
     """
     from offers.monitoring import two_of_three as verdict
 
