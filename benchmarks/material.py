@@ -84,7 +84,7 @@ class Material:
             "prepare": lambda: ingestion.prepare(CONTRACT, typed, gold, quiet),
             "train": lambda: training.train(CONTRACT, gold, fitted, 0, 0, settings, quiet),
             "evaluate": lambda: training.evaluate(CONTRACT, gold, fitted, "", result, settings, quiet),
-            "gate": lambda: training.gate(CONTRACT, gold, fitted, result, verdict, page, quiet),
+            "gate": lambda: training.gate(CONTRACT, gold, fitted, result, verdict, page, settings, quiet),
             "package": lambda: training.package(
                 CONTRACT,
                 training.Candidate(gold, fitted, result, verdict),
