@@ -215,7 +215,7 @@ def test_search_tries_the_alternatives_and_the_report_compares_them(
     assert own.scores == evaluation.model
     assert own.scores.rows == other.scores.rows
     assert own.windows == tuple(window.model["auc"].value for window in evaluation.windows)
-    training.gate(text, run.gold, run.model, run.result, run.verdict, tmp_path / "report.html", said.append)
+    training.gate(text, run.gold, run.model, run.result, run.verdict, tmp_path / "report.html", settings, said.append)
     page = (tmp_path / "report.html").read_text()
     assert page.index('id="learners"') < page.index("LightGBM")
 
