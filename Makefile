@@ -25,7 +25,7 @@ help: ## Show this list
 	@touch $@
 
 setup: .venv/.installed .venv-drift/.installed ## Install the locked environments; EXTRA=postgresql or sqlserver adds a driver
-	$(if $(EXTRA),$(UV) sync --locked --quiet --inexact --extra $(EXTRA) --python $(PYTHON))
+	$(if $(EXTRA),$(UV) sync --locked --quiet --inexact --extra $(EXTRA))
 
 demo: setup ## Train on real bank contacts (simulated where there is no network), rank, see drift, train again
 	$(RUN) offers demo
