@@ -24,7 +24,7 @@ help: ## Show this list
 	UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-drift $(UV) sync --project serving/drift --locked --quiet --python $(PYTHON)
 	@touch $@
 
-setup: .venv/.installed .venv-drift/.installed ## Install the locked environments; EXTRA=postgresql or sqlserver adds a driver
+setup: .venv/.installed .venv-drift/.installed ## Install the locked environments; EXTRA=postgresql, sqlserver or catboost adds one
 	$(if $(EXTRA),$(UV) sync --locked --quiet --inexact --extra $(EXTRA))
 
 demo: setup ## Train on real bank contacts (simulated where there is no network), rank, see drift, train again
