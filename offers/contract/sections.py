@@ -101,6 +101,8 @@ class Calibration(Section):
 
 
 Learner = Literal["xgboost", "lightgbm", "catboost"]
+LEARNER_NAMES: dict[str, str] = {"xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
+"""What people call the learners."""
 
 
 class ModelSettings(Section):

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from offers.contract.contract import Contract
-from offers.contract.sections import ModelSettings
+from offers.contract.sections import LEARNER_NAMES, ModelSettings
 from offers.data.dataset import Dataset, origin, windows
 from offers.drift.statistics import population_stability_index
 from offers.evaluation import metrics
@@ -31,7 +31,7 @@ from offers.evaluation.refits import (
     rolling_propensity,
 )
 from offers.evaluation.segments import groups
-from offers.model.boosters import NAMES, Booster, library_of
+from offers.model.boosters import Booster, library_of
 from offers.model.encoder import Encoder
 from offers.training.learners import BoostedTrees, Logistic
 
@@ -99,7 +99,7 @@ def _propensity(
     labels, weights = dataset.labels, dataset.weights
     if contract.time is None:
         return folded_propensity(learner, matrix, labels, contract, seed, weights)
-    title = NAMES[learner.settings.learner] if isinstance(learner, BoostedTrees) else "logistic baseline"
+    title = LEARNER_NAMES[learner.settings.learner] if isinstance(learner, BoostedTrees) else "logistic baseline"
     # The baseline gets no layer, so that the layer's gain counts for the model.
     here = contract.without_layer if name == "baseline" else contract
     return rolling_propensity(learner, matrix, labels, here, progress=partial(_told, progress, title), weights=weights)

@@ -121,8 +121,6 @@ class _CatBoost:
 
 LIBRARIES: dict[str, Library] = {"xgboost": _XGBoost(), "lightgbm": _LightGBM(), "catboost": _CatBoost()}
 """By the name of the learner in a contract, which is also the name of the package."""
-NAMES = {"xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
-"""What people call the learners."""
 
 
 def learner_of(booster: Booster) -> str:

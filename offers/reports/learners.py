@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from offers.contract.sections import LEARNER_NAMES
 from offers.evaluation.figures import Candidate, Window
-from offers.model.boosters import NAMES
 from offers.reports.tables import Cell, Table, count, figure
 
 _METRICS = {"auc": "AUC", "log_loss": "Log-loss", "ece": "ECE", "lift": "Lift"}
@@ -20,7 +20,7 @@ def learners(candidates: Sequence[Candidate], windows: Sequence[Window]) -> Tabl
 def _line(candidate: Candidate, own: bool) -> tuple[Cell, ...]:
     figures = candidate.scores.figures
     return (
-        Cell(NAMES[candidate.learner], "the model's" if own else ""),
+        Cell(LEARNER_NAMES[candidate.learner], "the model's" if own else ""),
         Cell(count(candidate.scores.rows)),
         *(Cell(str(figures[name])) if name in figures else Cell(figure(None)) for name in _METRICS),
         *(Cell(figure(auc)) for auc in candidate.windows),

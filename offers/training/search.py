@@ -14,9 +14,8 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from offers.contract.contract import Contract
-from offers.contract.sections import Learner, ModelSettings
+from offers.contract.sections import LEARNER_NAMES, Learner, ModelSettings
 from offers.data.dataset import origin
-from offers.model.boosters import NAMES
 from offers.model.encoder import fingerprint
 from offers.training.learners import BoostedTrees, out_of_fold_margins, out_of_time_margins
 
@@ -69,7 +68,7 @@ def search(
         study.sampler = optuna.samplers.TPESampler(seed=seed * 10_007 + number, n_startup_trials=_STARTUP_TRIALS)
         study.optimize(lambda trial: objective(_suggest(trial, contract.model)), n_trials=1)
         trial = _finished(study)[-1]
-        name = f"{NAMES[trial.params['learner']]}, " if contract.model.alternatives else ""
+        name = f"{LEARNER_NAMES[trial.params['learner']]}, " if contract.model.alternatives else ""
         say(f"trial {number + 1} of {trials}: {name}log-loss {trial.value:.5f}, best {study.best_value:.5f}")
     return _best(contract.model, _finished(study)[:trials])
 
