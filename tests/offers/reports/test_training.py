@@ -1,6 +1,8 @@
 """The reports show the evaluation's own figures, load nothing, let no value become markup, and never vary."""
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -601,3 +603,12 @@ def test_model_card_without_time_order_claims_no_foresight(timeless: Contract, o
 @pytest.mark.parametrize("render", [tables.figure, tables.percent])
 def test_what_was_not_measured_is_a_dash(render: Callable[[float | None], str]) -> None:
     assert render(None) == render(float("nan")) == "–"
+
+
+def test_a_page_needs_no_library_of_models() -> None:
+    script = (
+        "import sys, offers.reports.training\n"
+        "print({'xgboost', 'lightgbm', 'catboost', 'sklearn', 'scipy'} & sys.modules.keys())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
