@@ -15,8 +15,9 @@ help: ## Show this list
 	$(PYTHON) -m venv .uv
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
 
+# Extras that the images do without and that a laptop has room for.
 .venv/.installed: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --locked --quiet --python $(PYTHON)
+	$(UV) sync --locked --quiet --python $(PYTHON) --extra app --extra market
 	@touch $@
 
 # Alibi Detect and KServe can't share an environment.

@@ -20,6 +20,8 @@ PARTS = {
         "offers-drift",
     ),
 }
+INSTALLED = ("app", "market")
+"""Extras that `make setup` installs."""
 HEAD = """\
 # Licences of dependencies
 
@@ -42,7 +44,10 @@ def page() -> str:
 def _shipped(lock: Path, project: str) -> list[str]:
     """Names of all that a project needs to run, by its lock."""
     packages = {package["name"]: package for package in tomllib.loads(lock.read_text("utf-8"))["package"]}
-    seen, left = set[tuple[str, str]](), [(project, "")]
+    seen, left = (
+        set[tuple[str, str]](),
+        [(project, ""), *((project, extra) for extra in INSTALLED if project == "offers")],
+    )
     while left:
         name, extra = left.pop()
         if (name, extra) not in seen:
