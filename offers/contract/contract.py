@@ -88,7 +88,7 @@ class Contract(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        refuse(chain(self._name_problems(), self._segment_problems(), self._time_problems()))
+        refuse(chain(self._name_problems(), self._segment_problems(), self._group_problems(), self._time_problems()))
         return self
 
     def _name_problems(self) -> Iterator[Problem]:
@@ -139,6 +139,13 @@ class Contract(Section):
                     ("columns", place),
                     f"a protected {column.type} column needs 'bands' to compare groups by",
                 )
+
+    def _group_problems(self) -> Iterator[Problem]:
+        name, key = self.evaluation.group, ("evaluation", "group")
+        if name is not None and name not in self.by_name:
+            yield key, f"{name!r} is no column"
+        elif name == self.target.column:
+            yield key, f"{name!r} is the target: name a column that tells customers apart"
 
     def _time_problems(self) -> Iterator[Problem]:
         if self.time is None:

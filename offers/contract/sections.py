@@ -77,12 +77,16 @@ class Timeline(Section):
 
 
 class EvaluationSettings(Section):
-    """How quality is estimated: in out-of-time windows with refits where rows have a time order, else in folds."""
+    """How quality is estimated: in out-of-time windows with refits where rows have a time order, else in folds.
+
+    Rows that share a value of `group` stay in one fold.
+    """
 
     train_share: Share = 0.6
     windows: Annotated[int, Field(ge=1, le=12)] = 3
     refit_every: Annotated[int, Field(ge=50)] = 500
     folds: Annotated[int, Field(ge=2, le=20)] = 5
+    group: str | None = None
     contact_share: Share = 0.1
     bootstrap: Annotated[int, Field(ge=50, le=5000)] = 200
     smallest_segment: Annotated[int, Field(ge=1)] = 100

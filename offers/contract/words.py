@@ -108,6 +108,10 @@ CONTRACT: dict[str, dict[str, str]] = {
         "windows": "number of successive windows in the remaining rows",
         "refit_every": "rows between two refits, each with its calibration, as in production",
         "folds": "folds of the random split, and of the evaluation without time order",
+        "group": (
+            "a column such as the customer's number: rows that share its value stay in one fold, so that no customer "
+            "is scored by a model that knows them from other rows"
+        ),
         "contact_share": (
             "share of customers that the bank can contact; lift, precision, recall, F1 and fairness are measured there"
         ),

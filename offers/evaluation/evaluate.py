@@ -74,7 +74,7 @@ def evaluate(
         split = [propensities["propensity"], propensities["baseline"]]
     else:
         progress("random split, for comparison")
-        folded = partial(folded_propensity, weights=dataset.weights)
+        folded = partial(folded_propensity, weights=dataset.weights, groups=dataset.groups)
         split = [folded(learner, matrix, labels, contract, seed) for learner in (trees, logistic)]
 
     progress("bootstrap intervals")
@@ -98,7 +98,7 @@ def _propensity(
 ) -> np.ndarray:
     labels, weights = dataset.labels, dataset.weights
     if contract.time is None:
-        return folded_propensity(learner, matrix, labels, contract, seed, weights)
+        return folded_propensity(learner, matrix, labels, contract, seed, weights, dataset.groups)
     title = LEARNER_NAMES[learner.settings.learner] if isinstance(learner, BoostedTrees) else "logistic baseline"
     # The baseline gets no layer, so that the layer's gain counts for the model.
     here = contract.without_layer if name == "baseline" else contract
@@ -182,7 +182,8 @@ def _candidates(
 def _scheme(contract: Contract, n_windows: int) -> str:
     evaluation = contract.evaluation
     if contract.time is None:
-        return f"{evaluation.folds} stratified folds: the contract declares no time order, so drift can't be seen"
+        kept = f", each {evaluation.group!r} in one" if evaluation.group else ""
+        return f"{evaluation.folds} stratified folds{kept}: the contract declares no time order, so drift can't be seen"
     return (
         f"rolling origin: {n_windows} out-of-time windows over the last {1 - evaluation.train_share:.0%} of the rows, "
         f"refitted every {evaluation.refit_every} rows"

@@ -79,12 +79,14 @@ def folded_propensity(
     contract: Contract,
     seed: int,
     weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Compute out-of-fold propensities of a random stratified split; each fold is calibrated on the others."""
     learner = replace(learner, settings=learner.settings.model_copy(update={"newest_rows": None}))
-    margin, fold = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed, weights=weights)
+    folds = contract.evaluation.folds
+    margin, fold = out_of_fold_margins(learner, matrix, labels, folds, seed, weights=weights, groups=groups)
     propensity = np.empty(len(labels))
-    for number in range(contract.evaluation.folds):
+    for number in range(folds):
         here = fold == number
         others = np.where(here, np.nan, margin)
         settings = contract.calibration.model_copy(update={"rows": len(labels)})
@@ -102,7 +104,7 @@ def champion_propensity(champion: Champion, dataset: Dataset, matrix: np.ndarray
     labels, weights = dataset.labels, dataset.weights
     learner = BoostedTrees.of(contract, champion.settings, champion.seed)
     if contract.time is None:
-        return folded_propensity(learner, matrix, labels, contract, champion.seed, weights)
+        return folded_propensity(learner, matrix, labels, contract, champion.seed, weights, dataset.groups)
     first = origin(contract, len(labels))
     begins_with = dataset.first(champion.rows)
     boundary = champion.rows if begins_with.fingerprint(contract) == champion.fingerprint else len(labels)

@@ -102,6 +102,11 @@ def _refuse_too_few(dataset: Dataset, contract: Contract) -> None:
     """Refuse rows that leave too few rows of an outcome to learn from before the first window."""
     first = dataset.labels[: origin(contract, len(dataset)) or len(dataset)]
     fewest, folds = min(int(first.sum()), len(first) - int(first.sum())), contract.evaluation.folds
+    if dataset.groups is not None and (number := len(set(dataset.groups))) < folds:
+        raise DataError(
+            f"contract {contract.name}: expected {folds} different values of {contract.evaluation.group!r} for as many"
+            f" folds, got {number}: bring more rows, or leave 'group' out"
+        )
     if fewest < folds:
         raise DataError(
             f"contract {contract.name}: expected {folds} rows of each outcome among the first {len(first)} rows, "

@@ -67,15 +67,15 @@ def train(
 
     contract = contracts.load(contract_text)
     dataset = read_gold(gold, contract)
-    matrix, model_settings = dataset.encode(contract), contract.model
+    model_settings = contract.model
     others: list[ModelSettings] = []
     if trials:
         from offers.training import search
 
-        model_settings, *others = search.search(
-            contract, matrix, dataset.labels, trials, seed, settings.home / "search", say, dataset.weights
-        )
-    fitted = learners.train(contract, model_settings, matrix, dataset.labels, seed, dataset.weights)
+        model_settings, *others = search.search(contract, dataset, trials, seed, settings.home / "search", say)
+    fitted = learners.train(
+        contract, model_settings, dataset.encode(contract), dataset.labels, seed, dataset.weights, dataset.groups
+    )
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, Parameters(model=model_settings, seed=seed, trials=trials, others=tuple(others)))
     beside = f"layer: {fitted.layer}" if fitted.layer else f"calibration: {fitted.calibrator}"

@@ -11,7 +11,7 @@ from scipy.special import logit
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
@@ -140,10 +140,15 @@ def out_of_fold_margins(
     seed: int,
     workers: int = 2,
     weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute each row's margin by a model that was fitted on the other stratified folds, and the row's fold."""
+    """Compute each row's margin by a model that was fitted on the other stratified folds, and the row's fold.
+
+    Rows of one group are in one fold.
+    """
     margin, fold = np.full(len(labels), np.nan), np.empty(len(labels), np.int8)
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(matrix, labels)
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splits = kind(folds, shuffle=True, random_state=seed).split(matrix, labels, groups)
 
     def score(numbered: tuple[int, tuple[np.ndarray, np.ndarray]]) -> None:
         number, (train, test) = numbered
@@ -166,6 +171,7 @@ def train(
     labels: np.ndarray,
     seed: int = 0,
     weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> PropensityModel:
     """Fit the booster on all rows, with a layer if the contract has one, else with a calibrator.
 
@@ -185,6 +191,7 @@ def train(
         edges = calibration_edges(len(labels), contract.evaluation.refit_every, contract.calibration)
         margin = out_of_time_margins(learner, matrix, labels, edges, weights=weights)
     else:
-        margin, _ = out_of_fold_margins(learner, matrix, labels, contract.evaluation.folds, seed, weights=weights)
+        folds = contract.evaluation.folds
+        margin, _ = out_of_fold_margins(learner, matrix, labels, folds, seed, weights=weights, groups=groups)
     calibrator = calibrate(margin, labels, contract.calibration, ordered=contract.time is not None)
     return PropensityModel(encoder, learner.booster(matrix, labels, weights), calibrator)

@@ -15,8 +15,7 @@ from sklearn.metrics import log_loss
 
 from offers.contract.contract import Contract
 from offers.contract.sections import LEARNER_NAMES, Learner, ModelSettings
-from offers.data.dataset import origin
-from offers.model.encoder import fingerprint
+from offers.data.dataset import Dataset, origin
 from offers.training.learners import BoostedTrees, out_of_fold_margins, out_of_time_margins
 
 _BLOCKS = 4
@@ -26,26 +25,23 @@ _STARTUP_TRIALS = 8
 
 def search(
     contract: Contract,
-    matrix: np.ndarray,
-    labels: np.ndarray,
+    dataset: Dataset,
     trials: int,
     seed: int,
     directory: Path,
     say: Callable[[str], None],
-    weights: np.ndarray | None = None,
 ) -> tuple[ModelSettings, ...]:
     """Find the settings with the lowest log-loss; the first trials are the contract's own settings with each learner.
 
     With a time order the search only uses rows before the first out-of-time window, in four successive blocks. So the
     gate's figures are out of time for the search as well. Without a time order the search uses all rows in folds of its
-    own, which makes the gate's figures slightly too good.
+    own, which makes the gate's figures slightly too good. The log-loss counts each row once, whatever its weight.
 
     Parameters
     ----------
     trials : budget of trials, at least 1. Finished trials of an interrupted run with the same data, contract and seed
         are reused, and the result is the same as without the interruption.
     directory : directory of the journal of trials
-    weights : of the rows; the log-loss counts each row once
 
     Returns
     -------
@@ -53,11 +49,10 @@ def search(
         the best settings of each learner that was tried, the best learner first
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    end = origin(contract, len(labels)) or len(labels)
-    matrix, labels, weights = matrix[:end], labels[:end], None if weights is None else weights[:end]
-    objective = _objective(contract, matrix, labels, seed, weights)
+    dataset = dataset.first(origin(contract, len(dataset)) or len(dataset))
+    objective = _objective(contract, dataset, seed)
     directory.mkdir(parents=True, exist_ok=True)
-    journal = directory / f"{_key(contract, fingerprint(matrix, labels, weights), seed)}.log"
+    journal = directory / f"{_key(contract, dataset, seed)}.log"
     storage = JournalStorage(JournalFileBackend(str(journal)))
     study = optuna.create_study(storage=storage, study_name=contract.name, load_if_exists=True)
     if not study.trials:
@@ -82,13 +77,13 @@ def _best(settings: ModelSettings, trials: Sequence[optuna.trial.FrozenTrial]) -
     return tuple(best.values())
 
 
-def _objective(
-    contract: Contract, matrix: np.ndarray, labels: np.ndarray, seed: int, weights: np.ndarray | None = None
-) -> Callable[[ModelSettings], float]:
+def _objective(contract: Contract, dataset: Dataset, seed: int) -> Callable[[ModelSettings], float]:
+    matrix, labels, weights, groups = dataset.encode(contract), dataset.labels, dataset.weights, dataset.groups
+
     def loss(settings: ModelSettings) -> float:
         learner = BoostedTrees.of(contract, settings, seed)
         if contract.time is None:
-            margin, _ = out_of_fold_margins(learner, matrix, labels, folds=3, seed=seed + 1, weights=weights)
+            margin, _ = out_of_fold_margins(learner, matrix, labels, 3, seed + 1, weights=weights, groups=groups)
         else:
             edges = np.linspace(len(labels) * (1 - _SHARE_SCORED), len(labels), _BLOCKS + 1).astype(int)[:-1]
             margin = out_of_time_margins(learner, matrix, labels, edges.tolist(), weights=weights)
@@ -134,6 +129,7 @@ def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
 
 
-def _key(contract: Contract, data: str, seed: int) -> str:
-    identity = [contract.model_dump(mode="json"), data, seed]
+def _key(contract: Contract, dataset: Dataset, seed: int) -> str:
+    groups = [] if dataset.groups is None else [hashlib.sha256(dataset.groups.tobytes()).hexdigest()]
+    identity = [contract.model_dump(mode="json"), dataset.fingerprint(contract), seed, *groups]
     return f"{contract.name}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
