@@ -32,8 +32,9 @@ def schema(
 ) -> None:
     """Write the JSON Schema by which an editor completes and checks contracts of markets."""
     from offers.contract.market import Market
+    from offers.contract.market_words import MARKET
     from offers.contract.reference import json_schema
-    from offers.contract.words import CONTRACT, MARKET
+    from offers.contract.words import CONTRACT
     from offers.files import new_text
 
     new_text(output, json_schema(Market, "A market of Offers", CONTRACT | MARKET))
@@ -99,6 +100,20 @@ def load(
     with SqliteOnlineStore(store, new=True) as online:
         count, moment = OnlineUsers(content).load(directory, online, moment)
     typer.echo(f"{count} users as of {moment}: {store}")
+
+
+@app.command()
+def train(
+    directory: Annotated[Path, typer.Argument(help="Where the market's tables are.")],
+    market: MarketOption = "fintech",
+    bundles: Annotated[Path, typer.Option(help="Where the bundle goes.")] = Path("build/market"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+) -> None:
+    """Train the models of a market, and write them as a bundle."""
+    from offers.contract import market as markets
+    from offers.retrieval.training import train
+
+    typer.echo(train(markets.text(market), directory, bundles, seed))
 
 
 @app.command()

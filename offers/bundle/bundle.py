@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ValidationError
 
+from offers.bundle.directory import check_files, read_manifest
 from offers.bundle.golden import TOLERANCE, golden
-from offers.bundle.location import name_of
 from offers.bundle.manifest import Manifest
 from offers.bundle.provenance import libraries
 from offers.contract import contract as contracts
@@ -23,22 +22,15 @@ from offers.contract.contract import Contract
 from offers.errors import BundleError, ContractError
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict
-from offers.files import sha256_of
 from offers.model.boosters import LIBRARIES, learner_in, learner_of, read_booster
 from offers.model.calibrator import Calibrator
 from offers.model.encoder import Encoder
 from offers.model.layer import Layer
 from offers.model.propensity import PropensityModel
 
-MANIFEST, LAYER = "manifest.json", "layer.json"
+LAYER = "layer.json"
 FORMAT, OLDEST_FORMAT = 3, 2
 _NAME = re.compile(r"^[a-z][a-z0-9-]*-[0-9a-f]{16}$")
-
-
-class _Versioned(BaseModel):
-    """The part of a manifest that every version has."""
-
-    format: int
 
 
 @dataclass(frozen=True)
@@ -78,11 +70,11 @@ def load(path: Path, expected: str = "") -> Bundle:
     BundleError
         a file is missing or changed, or a golden row scores differently; the message says which
     """
-    manifest, name = _read_manifest(path)
+    manifest, name = read_manifest(path, Manifest, OLDEST_FORMAT, FORMAT)
     expected = expected or (path.name if is_name(path.name) else "")
     if expected and name != expected:
         raise BundleError(f"bundle {path}: its manifest makes it {name}, expected {expected}: the manifest was changed")
-    _check_files(path, manifest)
+    check_files(path, manifest.files)
     try:
         contract = contracts.parse((path / "contract.yaml").read_text("utf-8"), "contract.yaml")
     except (ContractError, UnicodeDecodeError) as error:
@@ -116,48 +108,6 @@ def typed(rows: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:
             for feature in encoder.features
         }
     )
-
-
-def _read_manifest(path: Path) -> tuple[Manifest, str]:
-    if not path.is_dir():
-        raise BundleError(f"bundle {path}: expected a directory, found {'a file' if path.exists() else 'nothing'}")
-    try:
-        content = (path / MANIFEST).read_bytes()
-        _check_format(path, content)
-        manifest = Manifest.model_validate_json(content)
-    except FileNotFoundError:
-        raise BundleError(f"bundle {path}: {MANIFEST} is missing, so this is no bundle, or half of one") from None
-    except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(map(str, detail["loc"])) or "the file"
-        raise BundleError(f"bundle {path}: {MANIFEST} is damaged or foreign: {where}: {detail['msg']}") from None
-    return manifest, name_of(content, manifest.contract)
-
-
-def _check_format(path: Path, manifest: bytes) -> None:
-    """Refuse bundles of another version before their content is read."""
-    version = _Versioned.model_validate_json(manifest).format
-    if version < OLDEST_FORMAT:
-        raise BundleError(
-            f"bundle {path} was written by an older version (format {version}, not {FORMAT}): train it again"
-        )
-    if version > FORMAT:
-        raise BundleError(
-            f"bundle {path} was written by a newer version (format {version}, not {FORMAT}): load it with that version"
-        )
-
-
-def _check_files(path: Path, manifest: Manifest) -> None:
-    present = {file.name for file in path.iterdir()} - {MANIFEST}
-    if missing := sorted(set(manifest.files) - present):
-        raise BundleError(f"bundle {path}: missing {', '.join(missing)}: fetch the bundle again")
-    if foreign := sorted(present - set(manifest.files)):
-        raise BundleError(f"bundle {path}: {', '.join(foreign)} is not in the manifest: fetch the bundle again")
-    for file, expected in manifest.files.items():
-        if (real := sha256_of(path / file)) != expected:
-            raise BundleError(
-                f"bundle {path}: {file} was changed: expected sha256 {expected[:16]}…, got {real[:16]}…: fetch it again"
-            )
 
 
 def _check_golden(bundle: Bundle) -> None:

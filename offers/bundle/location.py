@@ -85,12 +85,12 @@ def bundle_path(where: str, settings: Settings) -> Path:
 
 def holds_bundles(where: str) -> bool:
     """Whether a directory or s3:// URI holds bundles rather than being one; its name and its manifest tell."""
-    from offers.bundle import bundle
+    from offers.bundle import bundle, directory
 
     path = Path(where)
     if bundle.is_name(path.name):
         return False
-    return where.startswith("s3://") or (path.is_dir() and not (path / bundle.MANIFEST).exists())
+    return where.startswith("s3://") or (path.is_dir() and not (path / directory.MANIFEST).exists())
 
 
 def name_of(manifest: bytes, contract: str) -> str:

@@ -6,16 +6,24 @@ from offers.bundle.provenance import Parameters, Recalibration, TrainingData, Up
 from offers.record import Record
 
 
-class Manifest(Record):
-    """A bundle's files with their SHA-256, and the origin of the model."""
+class AbstractManifest(Record):
+    """What the manifests of all kinds of bundles say; `contract` is the name of the contract or market."""
 
     format: int
     contract: str
     files: dict[str, str]
-    data: TrainingData
-    parameters: Parameters
     libraries: dict[str, str]
     git_commit: str
+
+    def to_bytes(self) -> bytes:
+        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+
+
+class Manifest(AbstractManifest):
+    """A bundle's files with their SHA-256, and the origin of the model."""
+
+    data: TrainingData
+    parameters: Parameters
     recalibration: Recalibration | None = None
     update: Update | None = None
 
@@ -29,6 +37,3 @@ class Manifest(Record):
     def later_rows(self) -> int:
         """Rows after those of the trees, which the layer has learnt."""
         return self.data.rows - self.trained_rows
-
-    def to_bytes(self) -> bytes:
-        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()

@@ -81,7 +81,7 @@ class Origin:
 def libraries(learner: str = "xgboost") -> dict[str, str]:
     """List the versions of the libraries that a score of a learner's trees depends on."""
     names = _DISTRIBUTIONS | {learner: _LEARNERS[learner]}
-    return {name: _version(*distributions) for name, distributions in names.items()}
+    return {name: version_of(*distributions) for name, distributions in names.items()}
 
 
 @cache
@@ -104,7 +104,8 @@ def git_commit() -> str:
         return "unknown"
 
 
-def _version(*distributions: str) -> str:
+def version_of(*distributions: str) -> str:
+    """Find the version of the first of these distributions that is installed, else 'absent'."""
     for distribution in distributions:
         try:
             return metadata.version(distribution)

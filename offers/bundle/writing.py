@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from offers.bundle.bundle import FORMAT, LAYER, MANIFEST, load, typed
+from offers.bundle.bundle import FORMAT, LAYER, load, typed
+from offers.bundle.directory import MANIFEST, settle
 from offers.bundle.location import name_of
 from offers.bundle.manifest import Manifest
 from offers.bundle.provenance import Origin, git_commit, libraries
@@ -19,7 +20,7 @@ from offers.data.dataset import Dataset
 from offers.drift.reference import SCORE, WATCH, Watch, watch_json, watched_columns
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict
-from offers.files import os_errors, sha256_of, sync
+from offers.files import os_errors, sha256_of
 from offers.model.boosters import learner_of, library_of
 from offers.model.propensity import PropensityModel
 
@@ -70,7 +71,7 @@ def write(
                 update=origin.update,
             ).to_bytes()
             (partial / MANIFEST).write_bytes(manifest)
-            return _settle(partial, parent / name_of(manifest, contract.name))
+            return settle(partial, parent / name_of(manifest, contract.name), load)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -130,19 +131,3 @@ def reference_places(rows: int) -> np.ndarray:
 def evenly(rows: int, count: int) -> np.ndarray:
     """Choose up to `count` of `rows` rows, spread evenly from the first to the last; returns their places."""
     return np.unique(np.linspace(0, rows - 1, count).astype(int))
-
-
-def _settle(partial: Path, final: Path) -> Path:
-    """Verify a finished directory, flush it to the disk, and move it into place in one step."""
-    load(partial, expected=final.name)
-    for file in partial.iterdir():
-        sync(file)
-    partial.chmod(0o755)
-    try:
-        partial.rename(final)
-    except OSError:
-        # The same bundle exists already, from an earlier run or from a parallel one that was faster.
-        if not final.is_dir():
-            raise
-        load(final)
-    return final

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from offers.contract.column import Column, Role
-from offers.contract.sections import Month, Share
+from offers.contract.sections import Calibration, ModelSettings, Month, Share
 from offers.errors import ContractError
 from offers.yaml_file import Kind, Problem, Section, form, refuse
 
@@ -89,6 +89,27 @@ class Feature(Section):
         return {f"{self.name}_{window:g}d": window for window in self.windows} or {self.name: None}
 
 
+class Acceptance(Section):
+    """What counts as accepted: the event, and the days after a view until it has either happened or not."""
+
+    event: Name
+    matures_after_days: Days = 30.0
+
+
+class Retrieval(Section):
+    """How candidates are found among the products, before the ranker scores them.
+
+    `towers` are two networks whose vectors' product is the affinity of user and product. With `none` the ranker scores
+    all products. `offers.retrieval.towers` explains the numbers.
+    """
+
+    method: Literal["towers", "none"] = "towers"
+    candidates: Annotated[int, Field(ge=1, le=10_000)] = 50
+    dimensions: Annotated[int, Field(ge=2, le=512)] = 32
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 5
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.003
+
+
 class MarketSimulation(Section):
     """The simulated market: its size, and how users choose. `offers.simulation.market` has the rules."""
 
@@ -123,6 +144,12 @@ class Market(Section):
     pairs: tuple[Pair, ...] = ()
     events: Annotated[tuple[Event, ...], Field(min_length=1)]
     features: tuple[Feature, ...] = ()
+    accepted: Acceptance | None = None
+    value: ColumnName | None = None
+    segments: tuple[ColumnName, ...] = ()
+    retrieval: Retrieval = Retrieval()
+    model: ModelSettings = ModelSettings()
+    calibration: Calibration = Calibration(rows=20_000)
     simulation: MarketSimulation = MarketSimulation()
 
     @cached_property
@@ -139,6 +166,11 @@ class Market(Section):
         """The columns of the table of products apart from key and time."""
         return tuple(column for column in self.columns if column.role == Role.OFFER)
 
+    @property
+    def acceptance(self) -> Acceptance:
+        """What counts as accepted; by default the last event."""
+        return self.accepted or Acceptance(event=self.events[-1].name)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the file's content, in hex; comments and layout don't count."""
@@ -147,7 +179,7 @@ class Market(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         checks = (self._column_problems(), self._name_problems(), self._pair_problems(), self._event_problems())
-        refuse(chain(*checks, self._feature_problems()))
+        refuse(chain(*checks, self._feature_problems(), self._ranking_problems()))
         return self
 
     def _column_problems(self) -> Iterator[Problem]:
@@ -217,6 +249,18 @@ class Market(Section):
                 yield ("features", place, "events"), f"{strange[0]!r} is no event: expected some of {', '.join(names)}"
             if feature.aggregate == "recency" and feature.windows:
                 yield ("features", place, "windows"), "recency has no windows: it is the time since the newest event"
+
+    def _ranking_problems(self) -> Iterator[Problem]:
+        names = [event.name for event in self.events]
+        if self.accepted is not None and self.accepted.event not in names[1:]:
+            yield ("accepted", "event"), f"expected an event after the first, got {self.accepted.event!r}"
+        value = self.by_name.get(self.value or "")
+        if self.value is not None and (value is None or value.role != Role.OFFER or not value.is_numeric):
+            yield ("value",), f"{self.value!r} is no number of role offer"
+        for place, name in enumerate(self.segments):
+            column = self.by_name.get(name)
+            if column is None or column.role != Role.CUSTOMER or column.type not in ("category", "boolean"):
+                yield ("segments", place), f"{name!r} is no category or boolean of role customer"
 
 
 _FILE = Kind("market", "offers.contract.markets", "name, users, products and interactions", ContractError)

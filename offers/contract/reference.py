@@ -83,7 +83,8 @@ def main() -> None:
     """Rewrite the tables of docs/contract.md and docs/market.md."""
     from offers.contract.contract import Contract
     from offers.contract.market import Market
-    from offers.contract.words import CONTRACT, MARKET
+    from offers.contract.market_words import MARKET
+    from offers.contract.words import CONTRACT
 
     pages: list[tuple[str, type[Section], Words]] = [("contract", Contract, CONTRACT), ("market", Market, MARKET)]
     for name, model, words in pages:

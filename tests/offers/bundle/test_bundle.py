@@ -12,7 +12,7 @@ import pytest
 
 from offers.bundle import bundle as bundles
 from offers.bundle import writing
-from offers.bundle.bundle import MANIFEST
+from offers.bundle.directory import MANIFEST
 from offers.bundle.golden import golden as golden_rows
 from offers.drift.reference import SCORE
 from offers.errors import BundleError, StorageError

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import xgboost as xgb
 
-from offers.bundle.bundle import MANIFEST, load
+from offers.bundle.bundle import load
+from offers.bundle.directory import MANIFEST
 from offers.bundle.manifest import Manifest
 from offers.drift.reference import SCORE
 from tests.support.runs import train_file

@@ -10,9 +10,10 @@ import yaml
 
 from offers.contract import market as markets
 from offers.contract.market import Market
+from offers.contract.market_words import MARKET
 from offers.contract.pairs import pair_values
 from offers.contract.reference import json_schema, sections_of, with_tables
-from offers.contract.words import CONTRACT, MARKET
+from offers.contract.words import CONTRACT
 from offers.errors import ContractError
 from offers.yaml_file import _Loader
 

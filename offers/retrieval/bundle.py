@@ -1,0 +1,228 @@
+"""The bundle of a market: what training hands to serving. `offers.retrieval.writing` writes one.
+
+It is a directory named by its content, as every bundle is, without code in it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offers.bundle.bundle import is_name
+from offers.bundle.directory import check_files, read_manifest
+from offers.contract import market as markets
+from offers.contract.market import Market
+from offers.data.online import OnlineUsers
+from offers.errors import BundleError, ContractError
+from offers.model.boosters import LIBRARIES, read_booster
+from offers.model.calibrator import Calibrator
+from offers.model.encoder import Encoder
+from offers.retrieval.manifest import MarketManifest
+from offers.retrieval.popularity import Popularity, segment_values
+from offers.retrieval.products import Products, load_products
+from offers.retrieval.ranker import PairInputs, Ranker
+from offers.retrieval.user_tower import Towers, UserTower
+
+FORMAT = 1
+BOOSTER = LIBRARIES["xgboost"].file
+TOWER, VECTORS = "user_tower.onnx", "product_vectors.npy"
+NOISE = 1e-4
+"""What an affinity may differ by on another machine, relative to 1 or to its size."""
+TOLERANCE = 1e-6
+
+Floats = NDArray[np.float32]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class MarketBundle:
+    """A verified bundle in memory. `towers` is None where the ranker scores all products.
+
+    Users are rows of the online store, shape (n, columns), and products are places in `product_ids`.
+    """
+
+    path: Path
+    name: str
+    manifest: MarketManifest
+    market: Market
+    products: Products
+    ranker: Ranker
+    popularity: Popularity
+    towers: Towers | None
+
+    @classmethod
+    def load(cls, path: Path, expected: str = "") -> Self:
+        """Load a bundle after checking every hash and reproducing its golden rows.
+
+        Parameters
+        ----------
+        path : the bundle's directory
+        expected : the name that the bundle must have; by default the directory's name, where that is a bundle's name
+
+        Raises
+        ------
+        BundleError
+            a file is missing or changed, or a golden row scores differently; the message says which
+        """
+        manifest, name = read_manifest(path, MarketManifest, FORMAT, FORMAT)
+        expected = expected or (path.name if is_name(path.name) else "")
+        if expected and name != expected:
+            raise BundleError(
+                f"bundle {path}: its manifest makes it {name}, expected {expected}: the manifest was changed"
+            )
+        check_files(path, manifest.files)
+        try:
+            market = markets.parse((path / "market.yaml").read_text("utf-8"), "market.yaml")
+        except (ContractError, UnicodeDecodeError) as error:
+            raise BundleError(f"bundle {path}: its contract can't be read: {error}") from None
+        products = load_products(market, path / "products.parquet")
+        booster = read_booster("xgboost", (path / BOOSTER).read_bytes(), path)
+        calibrator = Calibrator.from_json((path / "calibrator.json").read_text("utf-8"))
+        counts = np.load(path / "popularity.npy", allow_pickle=False)
+        bundle = cls(
+            path,
+            name,
+            manifest,
+            market,
+            products,
+            Ranker(PairInputs(market, products), booster, calibrator),
+            Popularity(segment_values(market), counts),
+            _load_towers(path),
+        )
+        _check_golden(bundle)
+        return bundle
+
+    @property
+    def product_ids(self) -> list[str]:
+        return self.products.ids
+
+    @property
+    def product_columns(self) -> Mapping[str, NDArray[Any]]:
+        """The values of each column of products: numbers, NaN where missing, or words, None where missing."""
+        return self.products.columns
+
+    @cached_property
+    def user_encoder(self) -> Encoder:
+        """The encoder that makes users' rows."""
+        return OnlineUsers(self.market).encoder
+
+    def affinity(self, users: Floats) -> Floats:
+        """Compute how well products fit users by the towers, shape (n, n_products), in log-odds up to a constant.
+
+        Raises
+        ------
+        BundleError
+            the bundle has no towers
+        """
+        if self.towers is None:
+            raise BundleError(f"bundle {self.name} has no towers: all products are candidates")
+        return self.towers.affinity(users)
+
+    def candidates(self, users: Floats, count: int, available: NDArray[np.bool_]) -> Places:
+        """Find the products for the ranker to score.
+
+        Parameters
+        ----------
+        count : how many; without towers it does not count
+        available : shape (n_products,), the products to choose among
+
+        Returns
+        -------
+        ndarray, shape (n, min(count, number available)), int64
+            places of products, those of the highest affinity first; without towers all that are available
+        """
+        among = np.flatnonzero(available)
+        if self.towers is None or not len(among):
+            return np.tile(among, (len(users), 1))
+        affinity = np.asarray(self.towers.user(users) @ self.towers.products[among].T)
+        return np.asarray(among[highest(affinity, count)])
+
+    def propensity(self, users: Floats, products: Places) -> NDArray[np.float64]:
+        """Compute the probability that users who look at products accept them, as the contract's `accepted` says.
+
+        Parameters
+        ----------
+        products : places, shape (n, m)
+
+        Returns
+        -------
+        ndarray, shape (n, m), in (0, 1)
+        """
+        affinity = None if self.towers is None else self.towers.affinity_of(users, products)
+        return self.ranker.propensity(users, products, affinity)
+
+    def popular(self, segment: Mapping[str, object] | None, count: int) -> Places:
+        """List the most viewed products, the most viewed first.
+
+        Parameters
+        ----------
+        segment : a value for each of the contract's `segments`; None for all users
+        count : how many; fewer where there are not as many products
+
+        Returns
+        -------
+        ndarray, shape (min(count, n_products),), int64
+        """
+        return np.argsort(-self.popularity.scores(segment), kind="stable")[:count]
+
+
+def highest(scores: NDArray[Any], count: int) -> Places:
+    """Find the places of the highest scores of each row, the highest first; shape (n, min(count, columns))."""
+    count = min(count, scores.shape[1])
+    if count < scores.shape[1]:
+        places = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    else:
+        places = np.tile(np.arange(count), (len(scores), 1))
+    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
+    return np.asarray(np.take_along_axis(places, order, axis=1), np.int64)
+
+
+def _load_towers(path: Path) -> Towers | None:
+    if not (path / TOWER).exists():
+        return None
+    vectors = np.load(path / VECTORS, allow_pickle=False)
+    return Towers(UserTower((path / TOWER).read_bytes()), vectors)
+
+
+def golden_json(users: Floats, products: Places, affinity: Floats | None, propensity: NDArray[np.float64]) -> str:
+    """Write golden rows: users, for each the places of some products, their affinity, and their propensities."""
+    content = {
+        "users": [[None if np.isnan(value) else float(value) for value in row] for row in users],
+        "products": products.tolist(),
+        "affinity": None if affinity is None else affinity.astype(np.float64).tolist(),
+        "propensity": propensity.tolist(),
+    }
+    return json.dumps(content) + "\n"
+
+
+def _check_golden(bundle: MarketBundle) -> None:
+    """Compare towers and ranker with the golden rows.
+
+    The ranker is given the affinities of the golden rows, as their last bits depend on the processor and could move a
+    pair across a split of the trees.
+    """
+    content = json.loads((bundle.path / "golden.json").read_text("utf-8"))
+    users, products = np.array(content["users"], np.float32), np.array(content["products"], np.int64)
+    affinity = None if content["affinity"] is None else np.array(content["affinity"], np.float32)
+    if (affinity is None) != (bundle.towers is None):
+        raise BundleError(f"bundle {bundle.name}: golden rows and towers do not belong together: train it again")
+    if affinity is not None:
+        found = np.take_along_axis(bundle.affinity(users), products, axis=1)
+        _compare(bundle, "affinity", found, affinity, NOISE * max(1.0, float(np.abs(affinity).max())))
+    propensity = bundle.ranker.propensity(users, products, affinity)
+    _compare(bundle, "propensity", propensity, np.array(content["propensity"]), TOLERANCE)
+
+
+def _compare(bundle: MarketBundle, what: str, found: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
+    if not np.allclose(found, expected, rtol=0, atol=tolerance):
+        row, column = np.unravel_index(int(np.argmax(np.abs(found - expected))), found.shape)
+        raise BundleError(
+            f"bundle {bundle.name}: golden user {row + 1} has {what} {found[row, column]:.6f}, expected"
+            f" {expected[row, column]:.6f}; it was made with"
+            f" {', '.join(f'{name} {version}' for name, version in bundle.manifest.libraries.items())}"
+        )

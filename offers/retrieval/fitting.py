@@ -1,0 +1,74 @@
+"""Fits the ranker on views whose outcome is known."""
+
+import numpy as np
+
+from offers.contract.market import Market
+from offers.errors import DataError
+from offers.model.boosters import library_of
+from offers.retrieval.ranker import BLOCK, Floats, PairInputs, Ranker
+from offers.retrieval.user_tower import Towers
+from offers.retrieval.views import Views
+from offers.training.boosting import Sample, fit_booster
+from offers.training.calibration import calibrate
+
+NEWEST = 500_000
+"""Views that the ranker learns from, at most, where the contract does not say how many."""
+
+CALIBRATING = 0.2
+"""Share of the views, the newest, that the calibrator is fitted on, and the trees are not."""
+
+MICROSECONDS_PER_DAY = 86_400_000_000
+
+
+def fit_ranker(inputs: PairInputs, views: Views, towers: Towers | None, seed: int) -> Ranker:
+    """Fit trees on the older views, and the calibrator on the newest ones, of which the trees know nothing.
+
+    The position is no input: whether a user who looks at a product accepts it does not depend on the place where it
+    stood, but the place tells how popular the product is, and the trees would take one for the other.
+
+    Parameters
+    ----------
+    views : in time order; those that are not yet `matures_after_days` old at the last one are left out
+
+    Raises
+    ------
+    DataError
+        too few views have matured, or none of them ended in an acceptance
+    """
+    market = inputs.market
+    views = newest(mature(views, market), market.model.newest_rows or NEWEST)
+    edge = int(len(views) * (1 - CALIBRATING))
+    older = views[:edge]
+    if not older.accepted.any() or older.accepted.all():
+        raise DataError(
+            f"expected matured views of which some ended in {market.acceptance.event} and some did not, got"
+            f" {int(older.accepted.sum())} of {edge}: wait for more, or lower matures_after_days"
+        )
+    matrix = matrix_of(inputs, older, towers)
+    types = inputs.types(towers is not None)
+    sample = Sample(matrix, older.accepted.astype(np.float32), None, types, (0,) * len(types))
+    booster = fit_booster(market.model.model_copy(update={"learner": "xgboost"}), sample, seed)
+    later = views[edge:]
+    margin = library_of(booster).margins(booster, matrix_of(inputs, later, towers), 1)
+    return Ranker(inputs, booster, calibrate(margin, later.accepted, market.calibration))
+
+
+def mature(views: Views, market: Market) -> Views:
+    """Leave out the views that are too young at the last one for their outcome to be known."""
+    until = views.moment[-1] - market.acceptance.matures_after_days * MICROSECONDS_PER_DAY
+    return views[: int(np.searchsorted(views.moment, until, side="right"))]
+
+
+def newest(views: Views, number: int) -> Views:
+    return views[max(0, len(views) - number) :]
+
+
+def matrix_of(inputs: PairInputs, views: Views, towers: Towers | None) -> Floats:
+    """Build the inputs of views, shape (n, inputs), float32."""
+    parts = []
+    for start in range(0, len(views), BLOCK):
+        part = views[start : start + BLOCK]
+        products = part.product.astype(np.int64)[:, None]
+        affinity = None if towers is None else towers.affinity_of(np.asarray(part.rows), products)
+        parts.append(inputs.matrix(np.asarray(part.rows), products, affinity))
+    return np.concatenate(parts) if parts else np.empty((0, len(inputs.types(towers is not None))), np.float32)

@@ -1,0 +1,146 @@
+"""The views of a market with what was known of the user then, and whether each ended in an acceptance."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from offers.contract.market import Market
+from offers.data.market_tables import opened, text
+from offers.data.online import OnlineUsers
+from offers.data.point_in_time import joined
+from offers.errors import SourceError
+from offers.model.encoder import fingerprint
+from offers.retrieval.manifest import MarketData
+from offers.retrieval.products import Products, read_products
+
+_FORMS = {"product": np.int32, "user": np.int32, "position": np.int32, "moment": np.int64, "accepted": np.bool_}
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Views in the order of their moments; arrays of length n, in files that are mapped into memory.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (n, columns), float32, what the online store would have held of the user at the moment
+    product : places in the table of products
+    user : numbers of users, from 0 on
+    position : in the list, from 1 on
+    moment : microseconds since 1970
+    accepted : whether the contract's `accepted` event followed in time
+    """
+
+    rows: NDArray[np.float32]
+    product: NDArray[np.int32]
+    user: NDArray[np.int32]
+    position: NDArray[np.int32]
+    moment: NDArray[np.int64]
+    accepted: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.product)
+
+    def __getitem__(self, places: slice) -> "Views":
+        return Views(
+            self.rows[places],
+            self.product[places],
+            self.user[places],
+            self.position[places],
+            self.moment[places],
+            self.accepted[places],
+        )
+
+    def data(self, products: int) -> MarketData:
+        """Describe the views, for the manifest of a bundle."""
+        first, last = (str(self.moment[place].astype("datetime64[us]"))[:19] for place in (0, -1))
+        return MarketData(
+            fingerprint=fingerprint(self.rows, self.accepted, self.product.astype(np.float64)),
+            views=len(self),
+            accepted=int(self.accepted.sum()),
+            users=len(np.unique(self.user)),
+            products=products,
+            first=first,
+            last=last,
+        )
+
+
+@contextmanager
+def read_views(market: Market, directory: Path) -> Iterator[tuple[Views, Products]]:
+    """Read the views of a market, and its products; what is read is gone afterwards.
+
+    An acceptance counts for the newest view before it by the same user, of the same product at the same position, if
+    that is not older than the days of `accepted`.
+
+    Raises
+    ------
+    SourceError
+        a table is missing, can't be read or breaks the contract, or there are no views
+    """
+    with TemporaryDirectory(prefix=".views-", dir=directory) as scratch, opened(market, directory) as connection:
+        products = read_products(market, connection)
+        yield _read(market, connection, products, Path(scratch)), products
+
+
+def _read(market: Market, connection: duckdb.DuckDBPyConnection, products: Products, scratch: Path) -> Views:
+    encoder = OnlineUsers(market).encoder
+    connection.register("product_places", _numbered(products.ids))
+    kind = f"_event = {text(market.events[0].name)}"
+    views = f"SELECT e.* FROM events e WHERE {kind} AND _product IN (SELECT id FROM product_places)"
+    try:
+        connection.execute(f"CREATE TEMP TABLE viewed AS {_labels(market, views)}")
+        [(number,)] = connection.execute("SELECT count(*) FROM viewed").fetchall()
+        if not number:
+            raise SourceError(
+                f"expected interactions of event {market.events[0].name!r} with known products, found none"
+            )
+        rows = open_memmap(scratch / "rows.npy", "w+", np.float32, (number, len(encoder.names)))
+        others = {name: open_memmap(scratch / f"{name}.npy", "w+", form, (number,)) for name, form in _FORMS.items()}
+        first = 0
+        for batch in connection.sql("SELECT * FROM viewed").to_arrow_reader(100_000):
+            block = slice(first, first := first + len(batch))
+            for name, values in others.items():
+                values[block] = batch.column(name).to_numpy(zero_copy_only=False)
+    except duckdb.Error as error:
+        raise SourceError(f"the views can't be read: {str(error).splitlines()[0]}") from None
+    first = 0
+    # Both orders are by moment, user and product; a user has one row at a moment, so ties do not matter.
+    for table in joined(market, connection, views, ("user",)):
+        block = slice(first, first := first + len(table))
+        rows[block] = encoder.encode(table)
+    return Views(rows, **others)
+
+
+def _labels(market: Market, views: str) -> str:
+    """Write the SQL of views in the order of `joined`, with numbers for ids, and with labels."""
+    acceptance = market.acceptance
+    place = "coalesce(_position, 1)"
+    keys = "a._user = v._user AND a._product = v._product AND a._place = v._place AND a._at >= v._at"
+    accepted = f"SELECT _user, _product, {place} AS _place, _at FROM events WHERE _event = {text(acceptance.event)}"
+    distinct = f"SELECT DISTINCT _user, _product, {place} AS _place, _at FROM viewed_events"
+    led = (
+        f"SELECT DISTINCT v._user, v._product, v._place, v._at FROM ({accepted}) a ASOF JOIN ({distinct}) v ON {keys}"
+        f" WHERE a._at <= v._at + to_seconds({acceptance.matures_after_days * 86400!r})"
+    )
+    return (
+        f"WITH viewed_events AS ({views}), led AS ({led}), "
+        "numbers AS (SELECT _user, row_number() OVER (ORDER BY _user) - 1 AS number FROM"
+        " (SELECT DISTINCT _user FROM viewed_events)) "
+        f"SELECT p.place AS product, n.number AS user, {place} AS position, epoch_us(r._at) AS moment,"
+        " l._at IS NOT NULL AS accepted"
+        " FROM viewed_events r JOIN product_places p ON r._product = p.id JOIN numbers n ON r._user = n._user"
+        f" LEFT JOIN led l ON l._user = r._user AND l._product = r._product AND l._place = {place} AND l._at = r._at"
+        " ORDER BY r._at, r._user, r._product"
+    )
+
+
+def _numbered(ids: list[str]) -> object:
+    import pyarrow as pa
+
+    return pa.table({"id": pa.array(ids, pa.string()), "place": pa.array(range(len(ids)), pa.int32())})

@@ -1,0 +1,66 @@
+"""A market's bundle answers what the services ask, and refuses to load when it was changed."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from offers.errors import BundleError
+from offers.retrieval.bundle import MarketBundle
+from tests.support.markets import SmallMarket
+
+
+def test_it_names_products_in_their_order(fintech: SmallMarket) -> None:
+    bundle, products = fintech.bundle, fintech.truth.products
+    assert bundle.product_ids == products.product_id.tolist()
+    assert bundle.product_columns["kind"].tolist() == products.kind.tolist()
+    np.testing.assert_allclose(bundle.product_columns["price"], products.price, rtol=1e-6)
+
+
+def test_candidates_are_available_and_the_best_by_affinity(fintech: SmallMarket) -> None:
+    bundle = fintech.bundle
+    users = pd.read_parquet(bundle.path / "reference.parquet")[bundle.user_encoder.names].to_numpy(np.float32)[:7]
+    available = np.arange(len(bundle.product_ids)) % 3 != 0
+    found = bundle.candidates(users, 50, available)
+    assert found.shape == (7, available.sum())
+    assert available[found].all()
+    assert bundle.candidates(users, 5, np.zeros(len(available), np.bool_)).shape == (7, 0)
+    propensity = bundle.propensity(users, found)
+    assert propensity.shape == found.shape
+    assert ((propensity > 0) & (propensity < 1)).all()
+    assert np.isfinite(bundle.propensity(np.full((1, users.shape[1]), np.nan, np.float32), found[:1])).all()
+
+
+def test_popular_counts_views_of_all_and_of_a_segment(fintech: SmallMarket) -> None:
+    bundle = fintech.bundle
+    events = pd.read_parquet(fintech.tables / "interactions.parquet")
+    users = pd.read_parquet(fintech.tables / "users.parquet")
+    views = events[events.event == "view"].merge(users, on="user_id")
+    counts = views.product_id.value_counts().reindex(bundle.product_ids).to_numpy()
+    np.testing.assert_array_equal(bundle.popularity.scores(), counts)
+    assert bundle.popular(None, 3).tolist() == np.argsort(-counts, kind="stable")[:3].tolist()
+
+    segment = {"region": "south", "employment": "student"}
+    ours = views[(views.region == "south") & (views.employment == "student")]
+    own = ours.product_id.value_counts().reindex(bundle.product_ids).to_numpy()
+    np.testing.assert_allclose(bundle.popularity.scores(segment), own + 100 * counts / counts.sum())
+    assert len(bundle.popular({"region": "moon"}, 99)) == len(bundle.product_ids)
+
+
+@pytest.mark.parametrize("file", ["booster.ubj", "popularity.npy", "products.parquet", "golden.json"])
+def test_a_changed_file_is_refused(fintech: SmallMarket, tmp_path: Path, file: str) -> None:
+    copy = shutil.copytree(fintech.bundle.path, tmp_path / fintech.bundle.name)
+    (copy / file).write_bytes((copy / file).read_bytes() + b" ")
+    with pytest.raises(BundleError, match=f"{file} was changed"):
+        MarketBundle.load(copy)
+
+
+def test_a_bundle_without_a_file_or_with_another_name_is_refused(fintech: SmallMarket, tmp_path: Path) -> None:
+    copy = shutil.copytree(fintech.bundle.path, tmp_path / f"{fintech.market.name}-{'0' * 16}")
+    with pytest.raises(BundleError, match="the manifest was changed"):
+        MarketBundle.load(copy)
+    (copy / "calibrator.json").unlink()
+    with pytest.raises(BundleError, match=r"missing calibrator\.json"):
+        MarketBundle.load(copy, fintech.bundle.name)
