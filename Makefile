@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo night serve test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui clean
+.PHONY: help setup demo night learn serve test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,11 +28,14 @@ help: ## Show this list
 setup: .venv/.installed .venv-drift/.installed ## Install the locked environments; EXTRA=postgresql, sqlserver or catboost adds one
 	$(if $(EXTRA),$(UV) sync --locked --quiet --inexact --extra $(EXTRA))
 
-demo: setup ## Train on real bank contacts (simulated where there is no network), rank, see drift, train again
+demo: setup ## Train on real bank contacts (simulated where there is no network), rank, see drift, train again, update
 	$(RUN) offers demo
 
 night: setup ## Score 100 000 simulated customers, allocate a week's calls, print value, bound and prices
 	$(RUN) offers night
+
+learn: setup ## Log decisions, post outcomes, judge a candidate before and in an experiment, erase a customer
+	$(RUN) offers learn
 
 serve: setup ## Serve the newest bundle on loopback, with the drift sidecar, until Ctrl-C
 	$(RUN) offers serve

@@ -107,12 +107,19 @@ def erase(
     ] = "",
 ) -> None:
     """Delete what the log knows of a customer; what was offered and how it went stays, and tells of nobody."""
+    log, settings = _log(tables)
+    erase_customer(customer, reason, log, settings, key, spool)
+
+
+def erase_customer(
+    customer: str, reason: str, log: "DeltaTables", settings: "Settings", key: str = "", spool: str = ""
+) -> None:
+    """Erase a customer from the log, and write into the ledger of the settings that it was done."""
     from offers.decisions import erasure
     from offers.decisions.pseudonym import Pseudonyms
     from offers.governance.access import open_to_write
     from offers.governance.entries import CustomerErased
 
-    log, settings = _log(tables)
     pseudonym = Pseudonyms.read(Path(key or settings.home / "pseudonym.key")).of(customer)
     _await_shipping(Path(spool or settings.home / "serve" / "spool"), log)
     ledger, signer = open_to_write(settings)

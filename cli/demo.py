@@ -31,9 +31,12 @@ LOOK_SECONDS = 2.0
 
 
 def demo() -> None:
-    """Train, rank, watch the world change, train again: on real bank contacts, simulated ones where there are none."""
+    """Train, rank, watch the world change, train again and update: on real contacts, simulated where there are none."""
+    import tempfile
+
     from cli import traffic
     from cli.governance import govern
+    from cli.layer import update
     from cli.pipeline import run
     from cli.screen import console
     from offers.bundle.location import open_bundle
@@ -45,9 +48,10 @@ def demo() -> None:
     source = _source(contract, settings)
     bundle = Path(run(contract.name, source))
     older_customers = traffic.shifted(open_bundle(str(bundle), settings), CHANGED_ROWS)
-    contacts = traffic.contacts(contract, settings, source, older_customers)
+    home = Path(tempfile.mkdtemp(prefix="demo-", dir=settings.home.resolve()))
+    contacts = traffic.contacts(contract, settings, source, older_customers, home)
     # The ports differ from those of 'offers serve', which may be running.
-    directory = contacts.parent / "serve"
+    directory = home / "serve"
     with _trigger(contract, settings, contacts, bundle) as trigger:
         console.print("\nPredictor, ranker and drift sidecar answer on loopback", style="bold")
         with services(bundle, contract.name, directory, watch=SidecarOptions(python, trigger.url)) as running:
@@ -55,7 +59,8 @@ def demo() -> None:
             decision = _drift(running, trigger, contract, bundle, older_customers)
             console.print("\nA new model is trained on the contacts, the shifted ones among them", style="bold")
             new = trigger.result(decision)
-    govern(contract, settings, (bundle, new), contacts.parent, SidecarOptions(python))
+    update(contract, settings, contacts, new, trigger.journal)
+    govern(contract, settings, (bundle, new), home, SidecarOptions(python))
     console.print("\n'make serve' keeps the services up; why the model was trained again, decision by decision:")
     console.print(f".venv/bin/offers retrain journal --store {trigger.journal.store.uri}")
 

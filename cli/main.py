@@ -23,6 +23,7 @@ from cli import (
     experiment,
     inventory,
     key,
+    learn,
     market,
     model,
     monitor,
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("night")(night.night)
+app.command("learn")(learn.learn)
 app.command("serve")(serve.serve)
 app.command("rank")(serve.rank)
 app.command("score")(score.score)

@@ -36,7 +36,7 @@ def night(
     from offers.settings import Settings
 
     settings = Settings.from_env()
-    bundle = _bundle(settings.home / "bundles")
+    bundle = newest_bundle(settings.home / "bundles")
     directory = fresh(settings.home.resolve(), "night")
     console.print(f"\n{customers} customers of a simulated world", style="bold")
     _simulate(contracts.load(CONTRACT), customers, seed, directory / "customers.parquet")
@@ -47,7 +47,7 @@ def night(
     campaign(str(directory / "scored"), str(week), directory / "plan.parquet", CONTRACT, page=directory / "plan.html")
 
 
-def _bundle(store: Path) -> Path:
+def newest_bundle(store: Path) -> Path:
     """Find the newest bundle of the contract, or train one if there is none."""
     from cli.demo import _source
     from cli.pipeline import run
