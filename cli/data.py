@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from offers.contract.contract import Contract
     from offers.data.validation import Validation
 
-app = typer.Typer(no_args_is_help=True, help="Fetch, validate, simulate and describe the rows of a contract.")
+app = typer.Typer(no_args_is_help=True, help="Fetch, validate, simulate, describe and load the rows of a contract.")
 
 ContractOption = Annotated[str, typer.Option("--contract", "-c", help="Name of a shipped contract, or a YAML file.")]
 SourceOption = Annotated[
     str,
     typer.Option(
-        help="Where the rows are, instead of the contract's source: path, URL, s3://, SQL URL or 'simulated'; "
+        help="Where the rows are, instead of the contract's source: path, URL, s3://, SQL URL, 'simulated' or "
+        "layers:PLACE@VERSION; "
         "with ' + decisions:TABLES' the decision log stands behind it."
     ),
 ]

@@ -23,6 +23,7 @@ from cli import (
     experiment,
     inventory,
     key,
+    layers,
     learn,
     market,
     model,
@@ -55,6 +56,8 @@ app.command("backtest")(backtest.backtest)
 app.command("catalogue")(inventory.catalogue)
 app.command("deploy")(cluster.deploy)
 app.command("rollback")(cluster.rollback)
+data.app.command("ingest")(layers.ingest)
+data.app.command("loads")(layers.loads)
 app.add_typer(contract.app, name="contract")
 app.add_typer(data.app, name="data")
 app.add_typer(market.app, name="market")

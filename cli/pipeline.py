@@ -36,8 +36,11 @@ def run_(
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     champion: Annotated[str, typer.Option(help="The bundle to beat: its path, name or s3:// URI.")] = "",
     publish: Annotated[str, typer.Option(help="Where a bundle that passed goes: a directory or s3:// URI.")] = "",
+    gold_version: Annotated[int | None, typer.Option(min=0, help="Of the layers that the source names.")] = None,
 ) -> None:
     """Run the training pipeline on this machine, with the graph that compile writes."""
+    if gold_version is not None:
+        source = _at_version(source, gold_version)
     run(contract, source, trials, seed, champion, publish)
 
 
@@ -87,11 +90,27 @@ def _anywhere(source: str) -> str:
     from offers.decisions import training_rows
 
     history, log = training_rows.parts(source)
-    history, log = (str(Path(part).resolve()) if part and Path(part).exists() else part for part in (history, log))
+    history, log = _absolute(history), _absolute(log)
+    if history.startswith(training_rows.LAYERS):
+        place, at, version = history.removeprefix(training_rows.LAYERS).partition("@")
+        history = f"{training_rows.LAYERS}{_absolute(place)}{at}{version}"
     if not log:
         return history
     alone = source.strip().startswith(training_rows.KIND)
     return f"{training_rows.KIND}{log}" if alone else f"{history} + {training_rows.KIND}{log}"
+
+
+def _at_version(source: str, version: int) -> str:
+    from offers.decisions.training_rows import LAYERS
+    from offers.errors import SourceError
+
+    if "@" in source or not (source or LAYERS).startswith(LAYERS):
+        raise SourceError(f"--gold-version goes with --source layers:PLACE, not with {source!r}")
+    return f"{source or LAYERS}@{version}"
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
 
 
 def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings") -> str:

@@ -115,6 +115,12 @@ class Contract(Section):
         weights = [column.name for column in self.columns if column.role == Role.WEIGHT]
         if weights != [name for name in (self.weight,) if name is not None]:
             yield ("weight",), f"it is {self.weight!r}, but the columns with role weight are {weights}"
+        for place, name in enumerate(self.source.key):
+            if name not in names or name == self.target.column or self.by_name[name].may_be_missing:
+                yield (
+                    ("source", "key", place),
+                    f"{name!r}: expected a column that is never missing, other than the target",
+                )
         if self.target.positive == self.target.negative:
             yield ("target", "positive"), "'positive' and 'negative' are the same value"
 

@@ -38,7 +38,8 @@ class Source(Section):
 
     `uri` is a file, http(s)://, s3:// or SQLAlchemy URL, or "simulated". `member` is the path inside a zip; it
     continues inside a zip in a zip. `sha256` is the checksum of the innermost file, and `query` the SQL text.
-    `extra_columns` says whether columns that the contract does not declare are refused or ignored.
+    `extra_columns` says whether columns that the contract does not declare are refused or ignored. `key` names the
+    columns that together name a row.
     """
 
     uri: str | None = None
@@ -46,6 +47,7 @@ class Source(Section):
     member: str | None = None
     query: str | None = None
     extra_columns: Literal["refuse", "ignore"] = "refuse"
+    key: tuple[Text, ...] = ()
     sha256: Annotated[str, form(r"^[0-9a-f]{64}$", "a SHA-256 of 64 digits in small letters")] | None = None
     format: CsvFormat = CsvFormat()
     licence: str = ""

@@ -36,6 +36,10 @@ CONTRACT: dict[str, dict[str, str]] = {
             "what happens if the data has a column that the contract does not declare:"
             " `refuse` the data, or `ignore` the column"
         ),
+        "key": (
+            "columns that together name a row: in [the layers](layers.md) a row that comes again corrects the one"
+            " before it, and its outcome may come later"
+        ),
         "sha256": "of the innermost file; any other file is refused",
         "format": "how text is written",
         "licence": "shown in the model card",

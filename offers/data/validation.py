@@ -68,6 +68,28 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
     Validation
         its frame may be used only if there is no violation
     """
+    frame, violations = read_rows(raw, contract)
+    violations += _outcome_violations(frame, contract)
+    if violations:
+        return Validation(frame, tuple(violations))
+    notes = tuple(_notes(frame, contract))
+    for column in contract.columns:
+        frame[column.name] = _cast(frame[column.name], column, contract)
+    if PERIOD in raw:
+        frame[PERIOD] = raw[PERIOD].reset_index(drop=True)
+    return Validation(frame, tuple(time_violations(frame, contract)), notes)
+
+
+def read_rows(raw: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, list[Violation]]:
+    """Read every cell, and list the rules that single rows break.
+
+    Returns
+    -------
+    DataFrame
+        the values as `offers.data.cells.read` gives them; another value stands where a cell can't be read
+    list of Violation
+        each with its rows
+    """
     target = contract.target
     columns, violations = {}, []
     for column in contract.columns:
@@ -79,16 +101,8 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
             values.iloc[wrong] = pd.Timestamp(0) if column.type == "date" else _good_number(column)
         columns[column.name] = values
     frame = pd.DataFrame(columns)
-    violations += _schema_violations(frame, raw, contract)
-    violations += _outcome_violations(frame, contract)
-    if violations:
-        return Validation(frame, tuple(violations))
-    notes = tuple(_notes(frame, contract))
-    for column in contract.columns:
-        frame[column.name] = _cast(frame[column.name], column, contract)
-    if PERIOD in raw:
-        frame[PERIOD] = raw[PERIOD].reset_index(drop=True)
-    return Validation(frame, tuple(time_violations(frame, contract)), notes)
+    violations += (*_empty_violations(frame, contract), *_schema_violations(frame, raw, contract))
+    return frame, violations
 
 
 def broken_contract(contract: str, violations: Sequence[Violation]) -> DataError:
@@ -102,12 +116,12 @@ def broken_contract(contract: str, violations: Sequence[Violation]) -> DataError
 
 
 def schema(contract: Contract) -> pa.DataFrameSchema:
-    """Build the pandera schema of parsed rows: ranges, categories and missing values."""
+    """Build the pandera schema of parsed rows: ranges and categories."""
     return pa.DataFrameSchema(
         {
             column.name: pa.Column(
                 checks=[pa.Check(check, error=expected) for expected, check in _checks(column, contract)],
-                nullable=column.may_be_missing or column.role in (Role.IDENTIFIER, Role.LEAKAGE),
+                nullable=True,
             )
             for column in contract.columns
         }
@@ -168,19 +182,26 @@ def _checks(column: Column, contract: Contract) -> Iterator[tuple[str, Any]]:
         yield "a whole number", lambda cells: cells == cells.round()
 
 
+def _empty_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
+    for column in contract.columns:
+        if not (column.may_be_missing or column.role in (Role.IDENTIFIER, Role.LEAKAGE)):
+            rows = np.flatnonzero(frame[column.name].isna())
+            if rows.size:
+                yield _violation(column.name, _EMPTY, frame[column.name], rows)
+
+
 def _schema_violations(frame: pd.DataFrame, raw: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
     try:
         schema(contract).validate(frame, lazy=True)
     except SchemaErrors as errors:
         cases = errors.failure_cases
         for (name, check), group in cases.groupby(["column", "check"], sort=False):
-            expected = _EMPTY if check == "not_nullable" else str(check)
             rows = np.sort(group["index"].to_numpy(dtype=np.int64))
             if contract[str(name)].is_numeric:
                 # A large number has lost digits in the frame.
-                yield _violation(str(name), expected, raw[name], rows, _shown_as_written)
+                yield _violation(str(name), str(check), raw[name], rows, _shown_as_written)
             else:
-                yield _violation(str(name), expected, frame[name], rows)
+                yield _violation(str(name), str(check), frame[name], rows)
 
 
 def _outcome_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:

@@ -14,13 +14,13 @@ from offers.data.cells import words
 from offers.data.csv_writer import texts
 from offers.data.periods import PERIOD
 from offers.data.sources import Ingested
-from offers.errors import DataError
+from offers.errors import DataError, SourceError
 from offers.settings import Settings
 
 if TYPE_CHECKING:
     from offers.store.delta import DeltaTables
 
-KIND = "decisions:"
+KIND, LAYERS = "decisions:", "layers:"
 _BEHIND = re.compile(rf"(?P<history>.*?)(?:^|\s*\+\s*){KIND}(?P<log>.+)", re.DOTALL)
 
 
@@ -43,8 +43,9 @@ def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime 
 
     Parameters
     ----------
-    source : as `offers.data.sources.ingest` takes it; `HISTORY + decisions:PLACE`, where an empty history is the
-        contract's own source; or `decisions:PLACE` for the log alone
+    source : as `offers.data.sources.ingest` takes it; `layers:PLACE@VERSION` for a version of gold, by default the
+        newest; `HISTORY + decisions:PLACE`, where an empty history is the contract's own source; or `decisions:PLACE`
+        for the log alone
     as_of : moment whose knowledge of outcomes counts; by default now
 
     Returns
@@ -59,7 +60,7 @@ def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime 
     """
     history, log = parts(source)
     if not log:
-        return sources.ingest(contract, settings, source)
+        return _history(contract, settings, source)
     from offers.store.delta import DeltaTables
 
     rows = decided(DeltaTables.at(log, settings), contract, as_of or datetime.now(UTC))
@@ -68,8 +69,37 @@ def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime 
             raise DataError(f"{source}: expected decisions whose outcome is known, found none")
         own = {column.name: _texts(rows[column.name], column, contract) for column in contract.columns}
         return Ingested(pd.DataFrame(own | {PERIOD: rows[PERIOD]}), source, None)
-    first = sources.ingest(contract, settings, history)
+    first = _history(contract, settings, history)
     return Ingested(_behind(first.frame, rows, contract), f"{first.origin} + {KIND}{log}", None)
+
+
+def _history(contract: Contract, settings: Settings, source: str) -> Ingested:
+    if not source.startswith(LAYERS):
+        return sources.ingest(contract, settings, source)
+    from offers.layers import gold
+    from offers.layers.places import layers_of
+
+    place, version = gold_version(source)
+    return gold.read(contract, layers_of(contract, place, settings), source.partition("@")[0], version)
+
+
+def gold_version(source: str) -> tuple[str, int | None]:
+    """Split `layers:PLACE@VERSION` into place and version; the version is None where it is not named.
+
+    Raises
+    ------
+    SourceError
+        the version is not a whole number
+
+    Examples
+    --------
+    >>> gold_version("layers:s3://bucket/layers@3"), gold_version("layers:")
+    (('s3://bucket/layers', 3), ('', None))
+    """
+    place, at, version = source.removeprefix(LAYERS).partition("@")
+    if at and not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise SourceError(f"source {source!r}: expected a version of gold behind the @, a whole number")
+    return place, int(version) if at else None
 
 
 def decided(tables: "DeltaTables", contract: Contract, as_of: datetime) -> pd.DataFrame:

@@ -95,6 +95,9 @@ def _lasting(origin: str) -> str:
     history, log, place = origin.rpartition("decisions:")
     if log and "://" not in place:
         return f"{_lasting(history.removesuffix(' + '))}{' + ' if history else ''}{log}{Path(place).name}"
+    kind, layers, place = origin.partition("layers:")
+    if layers and not kind and "://" not in place:
+        return f"{layers}{Path(place).name}"
     return Path(origin).name if origin and Path(origin).is_file() else origin
 
 
