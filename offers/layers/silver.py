@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
-from deltalake import CommitProperties, Transaction
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from pyarrow import compute as pc
 
@@ -101,14 +101,15 @@ def put(tables: DeltaTables, load: Load, rows: pa.Table, contract: Contract) -> 
     for _ in range(_TRIES):
         if change := _recorded(tables, load):
             return change
-        _refuse_other_types(tables, rows.schema)
-        change, fresh = _compared(tables, rows, contract)
+        table = tables.open(SILVER)
+        _refuse_other_types(table, rows.schema)
+        change, fresh = _compared(tables, table, rows, contract)
         note = {_LOAD_NOTE: load.id, _CHANGE_NOTE: change.model_dump_json()}
         if not fresh.num_rows:
             return change
         if not contract.source.key:
             tables.append(SILVER, fresh, load.id, 1, note=note, widen=[column.name for column in contract.columns])
-        elif _merged(tables, load, fresh, contract.source.key, note):
+        elif _merged(tables, table, load, fresh, contract.source.key, note):
             return change
     raise StorageError(f"{tables.uri(SILVER)}: other loads are written all the time; try again when they have ended")
 
@@ -121,13 +122,15 @@ def _recorded(tables: DeltaTables, load: Load) -> Change | None:
     return next((Change.model_validate_json(note[_CHANGE_NOTE]) for note in notes), None)
 
 
-def _merged(tables: DeltaTables, load: Load, rows: pa.Table, key: Sequence[str], note: dict[str, str]) -> bool:
+def _merged(
+    tables: DeltaTables, table: DeltaTable, load: Load, rows: pa.Table, key: Sequence[str], note: dict[str, str]
+) -> bool:
     """Insert and correct rows in one commit; returns False if another load was faster."""
-    table = tables.open(SILVER)
     same = " AND ".join(f'there."{name}" = come."{name}"' for name in key)
     # A corrected row keeps its place: only what it says, and which load said so, changes.
     values = {f'"{name}"': f'come."{name}"' for name in rows.column_names if name not in (ROW, LOADED_AT)}
-    once = CommitProperties(custom_metadata=note, app_transactions=[Transaction(load.id, 1)])
+    # Delta lets two merges pass that insert the same key at once, so ours is for the version that was read, or fails.
+    once = CommitProperties(custom_metadata=note, max_commit_retries=0, app_transactions=[Transaction(load.id, 1)])
     with tables.errors(SILVER):
         try:
             merger = table.merge(
@@ -139,9 +142,9 @@ def _merged(tables: DeltaTables, load: Load, rows: pa.Table, key: Sequence[str],
     return True
 
 
-def _compared(tables: DeltaTables, rows: pa.Table, contract: Contract) -> tuple[Change, pa.Table]:
+def _compared(tables: DeltaTables, table: DeltaTable, rows: pa.Table, contract: Contract) -> tuple[Change, pa.Table]:
     """Hold rows against those of silver; returns what would change, and the rows that change something."""
-    key, table, moment = list(contract.source.key), tables.open(SILVER), _date_column(contract)
+    key, moment = list(contract.source.key), _date_column(contract)
     names = [*key, DIGEST, *([moment] if moment else [])]
     with tables.errors(SILVER):
         there = dataset_of(table).to_table(columns=list(dict.fromkeys(names)))
@@ -175,14 +178,13 @@ def _date_column(contract: Contract) -> str:
     return name if name and contract[name].type == "date" else ""
 
 
-def _refuse_other_types(tables: DeltaTables, schema: pa.Schema) -> None:
-    table = tables.open(SILVER)
+def _refuse_other_types(table: DeltaTable, schema: pa.Schema) -> None:
     there = {field.name: field.type for field in dataset_of(table).schema}
     for field in schema:
         held = there.get(field.name, field.type)
         if held != field.type:
             raise StorageError(
-                f"{tables.uri(SILVER)}: holds {field.name!r} as {held}, and the contract now says {field.type};"
+                f"{table.table_uri}: holds {field.name!r} as {held}, and the contract now says {field.type};"
                 " name another place for the layers, and load the sources anew"
             )
 
