@@ -1,31 +1,39 @@
-"""The online rows of users: the inputs that training saw, packed, with the contract's digest and the moment."""
+"""The online rows of users: the inputs that training sees, kept by id, and moved by live events."""
 
 import hashlib
-import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from offers.contract.column import Role
-from offers.contract.market import Feature, Market
+from offers.contract.market import Market
 from offers.data.market_tables import opened
-from offers.data.point_in_time import END, joined
+from offers.data.online_row import NEVER, RowForm, UserRow
+from offers.data.snapshot import KINDS, event_weights, snapshot, windows
 from offers.errors import SourceError
-from offers.model import encoder
 from offers.model.encoder import Encoder
 from offers.store.online import OnlineStore
 
-SECONDS_PER_DAY = 86400
+DAY = 86_400_000_000
+"""Microseconds."""
 
-_NEVER = np.iinfo(np.int64).max
-"""The moment stored for a value that stays valid for ever."""
+MOST_RECENT, MOST_IDS = 2000, 256
+"""Events of a user that count in windows, and live events whose ids are compared; the newest of each."""
+
+
+class UserEvent(NamedTuple):
+    """An event of a user: the caller's id of it, the user's id, its kind, and its moment in microseconds of UTC."""
+
+    id: str
+    user: str
+    kind: str
+    at: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +43,7 @@ class OnlineRows:
     Attributes
     ----------
     matrix : ndarray, shape (users, columns), float32; NaN where missing
-    moments : ndarray of datetime64[us], shape (users,), at which the rows were made; NaT where there is no row
+    moments : ndarray of datetime64[us], shape (users,), at which the rows were loaded; NaT where there is no row
     foreign : number of rows of another contract, which count as absent
     stale : for each table or feature, the number of users whose values were beyond their time to live
     """
@@ -50,31 +58,22 @@ class OnlineRows:
 class OnlineUsers:
     """The rows of a market's users in an online store.
 
-    A row is the encoder's: the columns of role customer, then the features by user. Before it are stored the digest of
-    the contract's sections on users, the moment, and the moments until which values are valid. As time passes, values
-    beyond their time to live become missing, and recencies grow. A count in a window stays that of the row's moment.
+    A row is the encoder's: the columns of role customer, then the features by user, whose values are those of
+    `offers.data.point_in_time` at the moment of reading. As time passes, values beyond their time to live become
+    missing, recencies grow, and events leave their windows.
     """
 
     market: Market
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
         """The encoder that makes rows of numbers, in training and here."""
-        columns = [column for column in self.market.user_columns if column.role == Role.CUSTOMER]
-        inputs = [encoder.Feature(one.name, one.values, one.unknown == "missing") for one in columns]
-        return Encoder((*inputs, *(encoder.Feature(name) for feature in self._features for name in feature.columns)))
-
-    @cached_property
-    def digest(self) -> bytes:
-        """SHA-256 of everything that determines a row's layout and meaning, cut to 8 bytes."""
-        parts = [self.market.users, *self.market.user_columns, *self.market.events, *self._features]
-        content = json.dumps([part.model_dump(mode="json") for part in parts])
-        return hashlib.sha256(content.encode()).digest()[:8]
+        return self._form.encoder
 
     def load(
         self, directory: Path, store: OnlineStore, moment: np.datetime64 | None = None
     ) -> tuple[int, np.datetime64]:
-        """Store the rows of all users as of a moment; returns the number of users, and the moment.
+        """Replace all rows by those of all users as of a moment; returns the number of users, and the moment.
 
         Parameters
         ----------
@@ -90,18 +89,15 @@ class OnlineUsers:
         with opened(self.market, directory) as connection:
             if moment is None:
                 moment = _after_the_newest(connection, directory)
-            at = f"TIMESTAMP '{str(moment.astype('datetime64[us]')).replace('T', ' ')}'"
-            cells = f"_key AS _user, '' AS _product, {at} AS _at, 0 AS _position"
-            users = f"SELECT DISTINCT {cells} FROM users WHERE _since <= {at}"
             count = 0
 
             def rows() -> Iterator[tuple[str, bytes]]:
                 nonlocal count
-                for table in joined(self.market, connection, users, ("user",)):
+                for table in snapshot(self.market, connection, moment):
                     count += len(table)
-                    yield from self._packed(table)
+                    yield from self._form.packed(table, moment)
 
-            store.put(rows())
+            store.load(rows())
         return count, moment
 
     def read(self, store: OnlineStore, ids: Sequence[str], now: np.datetime64) -> OnlineRows:
@@ -112,69 +108,138 @@ class OnlineUsers:
         StorageError
             the store can't be read
         """
-        records = np.zeros(len(ids), self._form)
-        foreign = 0
-        for place, value in enumerate(store.get(ids)):
-            if value is not None and len(value) == self._form.itemsize and value.startswith(self.digest):
-                records[place] = np.frombuffer(value, self._form)[0]
-            else:
-                foreign += value is not None
-                records[place]["at"] = np.iinfo(np.int64).min
-                records[place]["values"] = np.nan
-        moments = records["at"].astype("datetime64[us]")
-        matrix = records["values"].copy()
-        second = now.astype("datetime64[us]")
-        elapsed = (second - moments) / np.timedelta64(SECONDS_PER_DAY, "s")
-        stale = {}
-        for place, (name, columns) in enumerate(self._ends.items()):
-            beyond = (records["until"][:, place] < second.astype(np.int64)) & ~np.isnat(moments)
-            matrix[np.ix_(beyond, columns)] = np.nan
-            stale[name] = int(beyond.sum())
-        matrix[:, self._recencies] += elapsed[:, None]
+        contents = store.get(ids)
+        places = [place for place, content in enumerate(contents) if content and self._form.is_ours(content)]
+        rows = [content for content in contents if content and self._form.is_ours(content)]
+        records = self._form.records(rows)
+        matrix = np.full((len(ids), len(self.encoder.names)), np.nan, np.float32)
+        moments = np.full(len(ids), np.datetime64("NaT", "us"))
+        moments[places] = records["at"].astype("datetime64[us]")
+        present = int(now.astype("datetime64[us]").astype(np.int64))
+        values, stale = self._aged(records, present)
+        self._count_recent(rows, values, present)
+        matrix[places] = values
+        foreign = sum(content is not None for content in contents) - len(rows)
         return OnlineRows(matrix, moments, foreign, stale)
 
-    @cached_property
-    def _features(self) -> list[Feature]:
-        return [feature for feature in self.market.features if feature.by == "user"]
+    def apply(self, store: OnlineStore, events: Sequence[UserEvent]) -> Counter[str]:
+        """Let live events move the rows of their users, all of them or none; returns how many were treated how.
+
+        An event is `taken`, or left out: it is `twice` there, `covered` by the load, which was made after it, or of an
+        `unknown_user`, who has no row of this contract. The order of events does not matter. Of a user the newest
+        MOST_IDS ids are compared.
+
+        Raises
+        ------
+        StorageError
+            the store can't be used; nothing was moved
+        """
+        by_user = dict[str, list[UserEvent]]()
+        for event in events:
+            by_user.setdefault(event.user, []).append(event)
+        counts = Counter[str]()
+
+        def change(contents: Sequence[bytes | None]) -> list[bytes | None]:
+            # The store may ask again, where another writer was faster.
+            counts.clear()
+            return [self._moved(content, by_user[one], counts) for one, content in zip(by_user, contents, strict=True)]
+
+        store.update(list(by_user), change)
+        return counts
 
     @cached_property
-    def _ends(self) -> dict[str, list[int]]:
-        """List the table and the features with a time to live, each with the places of its columns in a row."""
-        names = self.encoder.names
-        inputs = len(names) - sum(len(feature.columns) for feature in self._features)
-        ends = {} if self.market.users.time_to_live is None else {"users": list(range(inputs))}
-        mortal = [feature for feature in self._features if feature.time_to_live is not None]
-        return ends | {feature.name: [names.index(name) for name in feature.columns] for feature in mortal}
+    def _form(self) -> RowForm:
+        return RowForm(self.market)
 
     @cached_property
-    def _recencies(self) -> list[int]:
-        recencies = [feature for feature in self._features if feature.aggregate == "recency"]
-        return [self.encoder.names.index(name) for feature in recencies for name in feature.columns]
+    def _kinds(self) -> dict[str, int]:
+        return {event.name: place for place, event in enumerate(self.market.events)}
 
     @cached_property
-    def _form(self) -> np.dtype[np.void]:
-        ends, values = (len(self._ends),), (len(self.encoder.names),)
-        return np.dtype([("digest", "V8"), ("at", "<i8"), ("until", "<i8", ends), ("values", "<f4", values)])
+    def _windows(self) -> dict[int, int]:
+        """Map the place of each kind that a window counts to the largest of its windows, in microseconds."""
+        return {self._kinds[name]: round(days * DAY) for name, days in windows(self.market).items()}
 
-    def _packed(self, table: pa.Table) -> Iterator[tuple[str, bytes]]:
-        records = np.zeros(len(table), self._form)
-        records["digest"] = np.void(self.digest)
-        records["at"] = _microseconds(table[self.market.interactions.time])
-        for place, name in enumerate(self._ends):
-            records["until"][:, place] = _microseconds(table[END + name])
-        records["values"] = self.encoder.encode(table)
-        size, content = self._form.itemsize, records.tobytes()
-        for place, one in enumerate(table[self.market.users.key].to_pylist()):
-            yield one, content[place * size : (place + 1) * size]
+    def _aged(self, records: NDArray[np.void], now: int) -> tuple[NDArray[np.float32], dict[str, int]]:
+        """Compute values as of `now`, apart from those of windows, and count those beyond their time to live."""
+        form, values, stale = self._form, records["values"], dict[str, int]()
+        users = self.market.users.time_to_live
+        if users is not None:
+            inputs = len(form.encoder.names) - sum(len(feature.columns) for feature in form.features)
+            beyond = records["since"] + round(users * DAY) < now
+            values[beyond, :inputs] = np.nan
+            stale["users"] = int(beyond.sum())
+        for place, feature in enumerate(form.timed):
+            newest, columns = records["newest"][:, place], form.places(feature)
+            never = newest == NEVER
+            if feature.aggregate == "recency":
+                # An event of another machine may be ahead of this one's clock.
+                values[:, columns] = (np.maximum(now - newest, 0) / DAY)[:, None]
+            gone = never
+            if feature.time_to_live is not None:
+                beyond = ~never & (newest + round(feature.time_to_live * DAY) < now)
+                stale[feature.name], gone = int(beyond.sum()), never | beyond
+            values[np.ix_(gone, columns)] = np.nan
+        return values, stale
+
+    def _count_recent(self, rows: Sequence[bytes], values: NDArray[np.float32], now: int) -> None:
+        """Count the events within windows; a missing value stays missing."""
+        recent = [self._form.recent(row) for row in rows]
+        events = np.concatenate([*recent, np.empty(0, np.int64)])
+        owners = np.repeat(np.arange(len(rows)), [len(one) for one in recent])
+        moments, kinds = events // KINDS, events % KINDS
+        for feature in self._form.features:
+            weights = np.zeros(KINDS)
+            for name, weight in event_weights(self.market, feature).items():
+                weights[self._kinds[name]] = weight
+            for place, window in zip(self._form.places(feature), feature.columns.values(), strict=True):
+                if window is not None:
+                    within = (moments >= now - round(window * DAY)) & (moments < now)
+                    sums = np.bincount(owners[within], weights[kinds[within]], len(rows))
+                    values[:, place] = np.where(np.isnan(values[:, place]), np.nan, sums)
+
+    def _moved(self, content: bytes | None, events: Sequence[UserEvent], counts: Counter[str]) -> bytes | None:
+        if content is None or not self._form.is_ours(content):
+            counts["unknown_user"] += len(events)
+            return None
+        row = self._form.row(content)
+        ids, fresh = list(row.ids), list[UserEvent]()
+        for event in events:
+            number = np.uint64(int.from_bytes(hashlib.blake2b(event.id.encode(), digest_size=8).digest(), "little"))
+            treatment = "twice" if number in ids else "covered" if event.at < row.record["at"] else "taken"
+            counts[treatment] += 1
+            if treatment == "taken":
+                fresh.append(event)
+                ids.append(number)
+        if not fresh:
+            return None
+        self._add(row.record, fresh)
+        recent = np.sort([*row.recent, *(e.at * KINDS + self._kinds[e.kind] for e in fresh)]).astype(np.int64)
+        newest = max(event.at for event in fresh)
+        within = [newest - self._windows.get(number % KINDS, 0) <= number // KINDS for number in recent.tolist()]
+        recent = recent[np.array(within, bool) & np.isin(recent % KINDS, list(self._windows))]
+        return UserRow(row.record, recent[-MOST_RECENT:], np.array(ids[-MOST_IDS:], np.uint64)).packed()
+
+    def _add(self, record: np.void, events: Sequence[UserEvent]) -> None:
+        """Add events to a record: to sums over all time, and to the moments of the newest."""
+        form = self._form
+        for feature in form.features:
+            weights = event_weights(self.market, feature)
+            counted = [event for event in events if event.kind in weights]
+            if not counted:
+                continue
+            if feature in form.timed:
+                place = form.timed.index(feature)
+                record["newest"][place] = max(record["newest"][place], *(event.at for event in counted))
+            if feature.aggregate != "recency":
+                # What is within a window is counted on reading; here it must only no longer be missing.
+                columns = form.places(feature)
+                sums = np.nan_to_num(record["values"][columns]) + sum(weights[event.kind] for event in counted)
+                record["values"][columns] = sums
 
 
 def _after_the_newest(connection: duckdb.DuckDBPyConnection, directory: Path) -> np.datetime64:
-    newest = (connection.execute("SELECT max(_at) FROM events").fetchone() or (None,))[0]
+    [(newest,)] = connection.execute("SELECT max(_at) FROM events").fetchall()
     if newest is None:
         raise SourceError(f"{directory}: there are no interactions that would say which moment is meant; use --as-of")
     return np.datetime64(newest, "s") + np.timedelta64(1, "s")
-
-
-def _microseconds(moments: pa.ChunkedArray) -> NDArray[np.int64]:
-    counts = pc.cast(pc.cast(moments, pa.timestamp("us")), pa.int64())
-    return np.asarray(pc.fill_null(counts, _NEVER).to_numpy(), np.int64)

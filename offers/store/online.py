@@ -1,8 +1,9 @@
 """The online store: packed rows by id, for services that read a few of many."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -12,19 +13,35 @@ from offers.files import os_errors
 _CHUNK = 500
 """Ids in one question; SQLite takes no more than 999 in every build."""
 
+_BLOCK = 20_000
+"""Rows that are loaded in one transaction."""
+
+_APPLICATION = 0x4F464F53
+"""SQLite's mark of a file's application: ours."""
+
+_COLUMNS = "(id TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+
 _PATIENCE = 30.0
 """Seconds that a writer waits for another."""
+
+
+Change = Callable[[Sequence[bytes | None]], Sequence[bytes | None]]
+"""Makes new values of those that are there; None leaves one as it is. It may be asked again, for newer values."""
 
 
 class OnlineStore(Protocol):
     """Bytes by id. Every method may raise StorageError: the store can't be reached, is damaged, or is not ours."""
 
     def get(self, ids: Sequence[str]) -> list[bytes | None]:
-        """The values of ids in their order; None where there is none."""
+        """Get the values of ids in their order; None where there is none."""
         ...
 
-    def put(self, rows: Iterable[tuple[str, bytes]]) -> None:
-        """Store all values or none; a value replaces the one before."""
+    def load(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Replace everything; readers see what was there until all rows are. No id comes twice."""
+        ...
+
+    def update(self, ids: Sequence[str], change: Change) -> None:
+        """Change the values of ids, which are all different, in one step: all or none, and nobody else's in between."""
         ...
 
 
@@ -46,7 +63,7 @@ class SqliteOnlineStore:
     --------
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as directory, SqliteOnlineStore(Path(directory) / "users.db", new=True) as store:
-    ...     store.put([("42", b"row")])
+    ...     store.load([("42", b"row")])
     ...     store.get(["7", "42"])
     [None, b'row']
     """
@@ -56,15 +73,10 @@ class SqliteOnlineStore:
         if not new and not path.is_file():
             raise StorageError(f"{path}: there is no such store; 'offers market load' makes it")
         with self._errors(), os_errors(path):
-            self._connection = sqlite3.connect(path, timeout=patience)
+            self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
             try:
-                if new:
-                    self._connection.execute("PRAGMA journal_mode = WAL")
-                    self._connection.execute(
-                        "CREATE TABLE IF NOT EXISTS online (id TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
-                    )
-                self._connection.execute("SELECT value FROM online WHERE id = ''")
-            except sqlite3.Error:
+                self._open(new)
+            except BaseException:
                 self._connection.close()
                 raise
 
@@ -78,22 +90,71 @@ class SqliteOnlineStore:
         self._connection.close()
 
     def get(self, ids: Sequence[str]) -> list[bytes | None]:
-        values: dict[str, bytes] = {}
+        with self._transaction("BEGIN"):
+            return self._values(ids)
+
+    def load(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        former = self._generation()
+        table, remaining = f"online_{former + 1}", iter(rows)
         with self._errors():
-            for first in range(0, len(ids), _CHUNK):
-                chunk = ids[first : first + _CHUNK]
-                places = ",".join("?" * len(chunk))
-                values |= self._connection.execute(f"SELECT id, value FROM online WHERE id IN ({places})", chunk)
+            # What a load that was killed has left.
+            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+            self._connection.execute(f"CREATE TABLE {table} {_COLUMNS}")
+        # Short transactions, so that the log beside the file stays small and live updates can go on.
+        while block := list(islice(remaining, _BLOCK)):
+            with self._transaction("BEGIN IMMEDIATE"):
+                self._connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", block)
+        with self._transaction("BEGIN IMMEDIATE"):
+            self._connection.execute(f"PRAGMA user_version = {former + 1}")
+            self._connection.execute(f"DROP TABLE online_{former}")
+
+    def update(self, ids: Sequence[str], change: Change) -> None:
+        with self._transaction("BEGIN IMMEDIATE"):
+            values = zip(change(self._values(ids)), ids, strict=True)
+            rows = [(value, one) for value, one in values if value is not None]
+            self._connection.executemany(f"UPDATE online_{self._generation()} SET value = ? WHERE id = ?", rows)
+
+    def _open(self, new: bool) -> None:
+        execute = self._connection.execute
+        if new:
+            execute("PRAGMA journal_mode = WAL")
+            execute("BEGIN IMMEDIATE")
+            if not execute("SELECT 1 FROM sqlite_master").fetchone():
+                execute(f"PRAGMA application_id = {_APPLICATION}")
+                execute(f"CREATE TABLE online_0 {_COLUMNS}")
+            execute("COMMIT")
+        execute("PRAGMA synchronous = NORMAL")
+        if execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
+            raise StorageError(f"{self._path}: expected an online store; 'offers market load' makes one")
+
+    def _generation(self) -> int:
+        """Get the number of the last whole load, which names the table in force."""
+        with self._errors():
+            return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _values(self, ids: Sequence[str]) -> list[bytes | None]:
+        values, table = dict[str, bytes](), f"online_{self._generation()}"
+        for first in range(0, len(ids), _CHUNK):
+            chunk = ids[first : first + _CHUNK]
+            places = ",".join("?" * len(chunk))
+            values |= self._connection.execute(f"SELECT id, value FROM {table} WHERE id IN ({places})", chunk)
         return [values.get(one) for one in ids]
 
-    def put(self, rows: Iterable[tuple[str, bytes]]) -> None:
-        with self._errors(), self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO online VALUES (?, ?)", rows)
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        with self._errors():
+            self._connection.execute(begin)
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            locked = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-            raise StorageError(f"{self._path}: the online store can't be used: {error}", passes=locked) from None
+            passes = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+            raise StorageError(f"{self._path}: the online store can't be used: {error}", passes=passes) from None

@@ -1,0 +1,131 @@
+"""A user's row as the online store keeps it: a record of fixed length, recent events, and ids of live events."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from offers.contract.column import Role
+from offers.contract.market import Feature, Market
+from offers.data.snapshot import NEWEST, RECENT, SINCE, user_features
+from offers.model import encoder
+from offers.model.encoder import Encoder
+
+NEVER = np.iinfo(np.int64).min
+"""The moment of what has not happened; NumPy reads it as NaT."""
+
+_LAYOUT = 2
+"""Counts the layouts that rows have had; rows of another layout are rows of another contract."""
+
+
+@dataclass(frozen=True, eq=False)
+class UserRow:
+    """One row.
+
+    Attributes
+    ----------
+    record : numpy record, with the fields `at`, `since`, `newest`, `live` and `values`
+    recent : ndarray of int64, events within a window, oldest first; `offers.data.snapshot.KINDS` says how
+    ids : ndarray of uint64, hashes of the ids of live events, in the order of arrival
+    """
+
+    record: np.void
+    recent: NDArray[np.int64]
+    ids: NDArray[np.uint64]
+
+    def packed(self) -> bytes:
+        self.record["live"] = len(self.ids)
+        return self.record.tobytes() + self.recent.tobytes() + self.ids.tobytes()
+
+
+@dataclass(frozen=True, eq=False)
+class RowForm:
+    """The layout of a market's rows.
+
+    A record begins with a digest of the contract's sections on users. `at` is the moment of the load, `since` the
+    moment since when the user's columns hold, `newest` the moments of the newest events of the features that need them,
+    and `values` the encoder's row. Moments are microseconds of UTC.
+    """
+
+    market: Market
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder that makes rows of numbers, in training and here."""
+        columns = [column for column in self.market.user_columns if column.role == Role.CUSTOMER]
+        inputs = [encoder.Feature(one.name, one.values, one.unknown == "missing") for one in columns]
+        return Encoder((*inputs, *(encoder.Feature(name) for feature in self.features for name in feature.columns)))
+
+    @cached_property
+    def features(self) -> list[Feature]:
+        return user_features(self.market)
+
+    @cached_property
+    def timed(self) -> list[Feature]:
+        """List the features whose values depend on the moment of the newest event."""
+        return [one for one in self.features if one.aggregate == "recency" or one.time_to_live is not None]
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of everything that determines a row's layout and meaning, cut to 8 bytes."""
+        parts = [self.market.users, *self.market.user_columns, *self.market.events, *self.features]
+        content = json.dumps([_LAYOUT, *(part.model_dump(mode="json") for part in parts)])
+        return hashlib.sha256(content.encode()).digest()[:8]
+
+    @cached_property
+    def form(self) -> np.dtype[np.void]:
+        fields = [("digest", "V8"), ("at", "<i8"), ("since", "<i8"), ("newest", "<i8", (len(self.timed),))]
+        return np.dtype([*fields, ("live", "<u2"), ("values", "<f4", (len(self.encoder.names),))])
+
+    def places(self, feature: Feature) -> list[int]:
+        """List the places of a feature's columns in a row's values."""
+        return [self.encoder.names.index(name) for name in feature.columns]
+
+    def is_ours(self, content: bytes) -> bool:
+        """Whether bytes are a row of this contract."""
+        return len(content) >= self.form.itemsize and content.startswith(self.digest)
+
+    def records(self, rows: Sequence[bytes]) -> NDArray[np.void]:
+        """Read the records of rows, shape (rows,)."""
+        size = self.form.itemsize
+        return np.frombuffer(b"".join(row[:size] for row in rows), self.form).copy()
+
+    def recent(self, content: bytes) -> NDArray[np.int64]:
+        """Read the recent events of a row."""
+        return self.row(content).recent
+
+    def row(self, content: bytes) -> UserRow:
+        """Read a row."""
+        record = np.frombuffer(content, self.form, 1).copy()[0]
+        rest = len(content) - self.form.itemsize - 8 * int(record["live"])
+        recent = np.frombuffer(content, "<i8", rest // 8, self.form.itemsize)
+        return UserRow(record, recent, np.frombuffer(content, "<u8", offset=self.form.itemsize + rest))
+
+    def packed(self, table: pa.Table, moment: np.datetime64) -> Iterator[tuple[str, bytes]]:
+        """Pack a table of `offers.data.snapshot`; yields ids and rows."""
+        records = np.zeros(len(table), self.form)
+        records["digest"] = np.void(self.digest)
+        records["at"] = moment.astype("datetime64[us]").astype(np.int64)
+        records["since"] = _microseconds(table[SINCE])
+        for place, feature in enumerate(self.timed):
+            records["newest"][:, place] = _microseconds(table[NEWEST + feature.name])
+        records["values"] = self.encoder.encode(table)
+        lists = table[RECENT].combine_chunks()
+        events = np.asarray(lists.flatten().to_numpy(zero_copy_only=False), np.int64).tobytes()
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False), np.int64)
+        ends = (8 * np.cumsum(lengths)).tolist()
+        size, content, begin = self.form.itemsize, records.tobytes(), 0
+        for place, (one, end) in enumerate(zip(table[self.market.users.key].to_pylist(), ends, strict=True)):
+            yield one, content[place * size : (place + 1) * size] + events[begin:end]
+            begin = end
+
+
+def _microseconds(moments: pa.ChunkedArray) -> NDArray[np.int64]:
+    counts = pc.cast(pc.cast(moments, pa.timestamp("us")), pa.int64())
+    return np.asarray(pc.fill_null(counts, NEVER).to_numpy(), np.int64)
