@@ -1,5 +1,6 @@
 """offers market: check the contract of a market, simulate one, join its features, and put users online."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,7 +86,10 @@ def features(
 @app.command()
 def load(
     directory: Annotated[Path, typer.Argument(help="Where the market's tables are.")],
-    store: Annotated[Path, typer.Argument(help="The online store, an SQLite file; made where it is not there.")],
+    store: Annotated[
+        str,
+        typer.Argument(help="The online store: an SQLite file, made where it is not there, or redis://HOST:PORT/0."),
+    ],
     market: MarketOption = "fintech",
     as_of: Annotated[
         str, typer.Option(help="A moment in UTC; the second after the newest interaction by default.")
@@ -94,12 +98,13 @@ def load(
     """Put the rows of all users, as of a moment, into the online store."""
     from offers.contract import market as markets
     from offers.data.online import OnlineUsers
-    from offers.store.online import SqliteOnlineStore
+    from offers.store.online import open_online_store
 
     content, moment = markets.load(market), _moment(as_of, "--as-of") if as_of else None
-    with SqliteOnlineStore(store, new=True) as online:
+    with closing(open_online_store(store, new=True)) as online:
         count, moment = OnlineUsers(content).load(directory, online, moment)
-    typer.echo(f"{count} users as of {moment}: {store}")
+    # A URL may hold a password.
+    typer.echo(f"{count} users as of {moment}: {store.rpartition('@')[2]}")
 
 
 @app.command()
@@ -119,7 +124,7 @@ def train(
 @app.command()
 def user(
     user_id: Annotated[str, typer.Argument(help="The user's id.")],
-    store: Annotated[Path, typer.Argument(help="The online store.")],
+    store: Annotated[str, typer.Argument(help="The online store.")],
     market: MarketOption = "fintech",
     now: Annotated[str, typer.Option(help="The moment of asking, in UTC; this one by default.")] = "",
 ) -> None:
@@ -131,11 +136,11 @@ def user(
     from cli.screen import console, facts_table
     from offers.contract import market as markets
     from offers.data.online import OnlineUsers
-    from offers.store.online import SqliteOnlineStore
+    from offers.store.online import open_online_store
 
     users = OnlineUsers(markets.load(market))
     moment = _moment(now or datetime.now(UTC).isoformat(), "--now")
-    with SqliteOnlineStore(store) as online:
+    with closing(open_online_store(store)) as online:
         rows = users.read(online, [user_id], moment)
     facts = {"row of": "no row" if str(rows.moments[0]) == "NaT" else str(rows.moments[0])}
     facts |= {"other contract": "the row is of another contract: load the store anew"} if rows.foreign else {}

@@ -1,5 +1,6 @@
 """The online store: packed rows by id, for services that read a few of many."""
 
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,12 +33,23 @@ Change = Callable[[Sequence[bytes | None]], Sequence[bytes | None]]
 class OnlineStore(Protocol):
     """Bytes by id. Every method may raise StorageError: the store can't be reached, is damaged, or is not ours."""
 
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
     def get(self, ids: Sequence[str]) -> list[bytes | None]:
         """Get the values of ids in their order; None where there is none."""
         ...
 
     def load(self, rows: Iterable[tuple[str, bytes]]) -> None:
-        """Replace everything; readers see what was there until all rows are. No id comes twice."""
+        """Replace everything; readers see what was there until all rows are. No id comes twice.
+
+        Of two loads at once the one that began first fails.
+        """
+        ...
+
+    def generation(self) -> int:
+        """Get a number that every load changes."""
         ...
 
     def update(self, ids: Sequence[str], change: Change) -> None:
@@ -94,25 +106,29 @@ class SqliteOnlineStore:
             return self._values(ids)
 
     def load(self, rows: Iterable[tuple[str, bytes]]) -> None:
-        former = self._generation()
-        table, remaining = f"online_{former + 1}", iter(rows)
-        with self._errors():
-            # What a load that was killed has left.
-            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
-            self._connection.execute(f"CREATE TABLE {table} {_COLUMNS}")
+        number, remaining = 1 + secrets.randbelow(2**31 - 1), iter(rows)
+        with self._transaction("BEGIN IMMEDIATE"):
+            # What a load has left that was killed, or that goes on and is to fail.
+            self._drop_others()
+            self._connection.execute(f"CREATE TABLE online_{number} {_COLUMNS}")
         # Short transactions, so that the log beside the file stays small and live updates can go on.
         while block := list(islice(remaining, _BLOCK)):
             with self._transaction("BEGIN IMMEDIATE"):
-                self._connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", block)
+                self._connection.executemany(f"INSERT INTO online_{number} VALUES (?, ?)", block)
         with self._transaction("BEGIN IMMEDIATE"):
-            self._connection.execute(f"PRAGMA user_version = {former + 1}")
-            self._connection.execute(f"DROP TABLE online_{former}")
+            self._connection.execute(f"SELECT 1 FROM online_{number}")
+            self._connection.execute(f"PRAGMA user_version = {number}")
+            self._drop_others()
+
+    def generation(self) -> int:
+        with self._errors():
+            return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def update(self, ids: Sequence[str], change: Change) -> None:
         with self._transaction("BEGIN IMMEDIATE"):
             values = zip(change(self._values(ids)), ids, strict=True)
             rows = [(value, one) for value, one in values if value is not None]
-            self._connection.executemany(f"UPDATE online_{self._generation()} SET value = ? WHERE id = ?", rows)
+            self._connection.executemany(f"UPDATE online_{self.generation()} SET value = ? WHERE id = ?", rows)
 
     def _open(self, new: bool) -> None:
         execute = self._connection.execute
@@ -127,13 +143,15 @@ class SqliteOnlineStore:
         if execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
             raise StorageError(f"{self._path}: expected an online store; 'offers market load' makes one")
 
-    def _generation(self) -> int:
-        """Get the number of the last whole load, which names the table in force."""
-        with self._errors():
-            return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+    def _drop_others(self) -> None:
+        """Drop the tables of all loads but the one in force."""
+        names = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (name,) in names:
+            if name != f"online_{self.generation()}":
+                self._connection.execute(f"DROP TABLE {name}")
 
     def _values(self, ids: Sequence[str]) -> list[bytes | None]:
-        values, table = dict[str, bytes](), f"online_{self._generation()}"
+        values, table = dict[str, bytes](), f"online_{self.generation()}"
         for first in range(0, len(ids), _CHUNK):
             chunk = ids[first : first + _CHUNK]
             places = ",".join("?" * len(chunk))
@@ -158,3 +176,26 @@ class SqliteOnlineStore:
         except sqlite3.Error as error:
             passes = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
             raise StorageError(f"{self._path}: the online store can't be used: {error}", passes=passes) from None
+
+
+def open_online_store(where: str, new: bool = False, patience: float = _PATIENCE) -> "OnlineStore":
+    """Open a store by its place.
+
+    Parameters
+    ----------
+    where : redis://HOST:PORT/NUMBER, rediss://… for TLS, or the path of an SQLite file
+    new : whether an SQLite file is made if it does not exist
+    patience : seconds that each call may take
+
+    Raises
+    ------
+    StorageError
+        there is no such store, or it can't be opened
+    """
+    if where.startswith(("redis://", "rediss://")):
+        from offers.store.online_redis import RedisOnlineStore
+
+        return RedisOnlineStore(where, patience)
+    if "://" in where:
+        raise StorageError(f"{where}: expected the path of an SQLite file, redis://HOST:PORT/0 or rediss://HOST:PORT/0")
+    return SqliteOnlineStore(Path(where), new, patience)
