@@ -1,5 +1,6 @@
 """A Redis of Debian's on a free port, for a `with` block."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -42,11 +43,10 @@ class RedisServer:
         with redis.Redis(port=self.port) as client:
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline:
-                try:
+                with contextlib.suppress(redis.ConnectionError):
                     client.ping()
                     return self
-                except redis.ConnectionError:
-                    time.sleep(0.02)
+                time.sleep(0.02)
         self.stop()
         raise TimeoutError(f"{self.url} does not answer")
 
