@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from offers.contract.contract import Contract
     from offers.retraining.retrainer import Retrainer
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns
@@ -36,6 +37,7 @@ def asking(
     settings: "Settings",
 ) -> list[Callable[[], None]]:
     """List the chores that ask for runs; `served` names the bundle that serves."""
+    from offers.contract import contract as contracts
     from offers.decisions.period import span
 
     chores = list[Callable[[], None]]()
@@ -43,9 +45,18 @@ def asking(
         chores.append(by_schedule(retrainer, span(asked.every)))
     if asked.rows:
         chores.append(by_rows(retrainer, contract, arguments["source"], asked.rows, settings))
-    if asked.labels:
+    if asked.labels and grows(contracts.load(contract), arguments["source"]):
         chores.append(by_labels(retrainer, contract, arguments, asked.labels, served, settings))
     return chores
+
+
+def grows(contract: "Contract", source: str) -> bool:
+    """Whether a source can get newer rows: a simulated world can't, nor a file whose checksum the contract knows."""
+    from offers.decisions import training_rows
+
+    history, log = training_rows.parts(source)
+    fixed = history.partition(":")[0] == "simulated" or (not history and contract.source.sha256 is not None)
+    return bool(log) or not fixed
 
 
 def served(contract: str, settings: "Settings", predictor: str) -> str:

@@ -40,7 +40,8 @@ def update(contract: "Contract", settings: "Settings", contacts: Path, bundle: P
     newer = shifted(parent, 2 * LABELS, start=_FIRST, log_odds=FEWER)
     source = str(written(contract, settings, str(contacts), newer[:LABELS], contacts.parent))
     console.print(f"\nOutcomes of {LABELS} newer customers, who accept less: the layer learns them", style="bold")
-    arguments = training_arguments(contract.name, source, str(bundle.parent))
+    # The outcomes of these customers are known at once, and not only after the contract's days.
+    arguments = training_arguments(contract.name, source, str(bundle.parent)) | {"lag": 0}
     with RunDisplay() as display:
         directory = settings.home.resolve() / "runs" / contacts.parent.name
         runs = LocalRuns(arguments, directory, journal.ended, display.update)

@@ -65,6 +65,13 @@ def schedule(
     kubeflow: KubeflowOption = "",
 ) -> None:
     """Run a pipeline again and again on a cluster, one run at a time; replaces its schedule for the contract."""
+    from offers.errors import ServiceError
+
+    if pipeline == "update":
+        raise ServiceError(
+            "update: a schedule would update the same parent for ever, also when another bundle serves; "
+            "'offers retrain listen --update-labels 250' updates the bundle that serves"
+        )
     options = {"publish": publish, "source": source, "service": service, "smoke_url": smoke_url}
     name, arguments = _arguments(pipeline, contract, options, more)
     client = connected(kubeflow)

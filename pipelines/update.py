@@ -16,7 +16,7 @@ def update(
     contract: str,
     parent: str,
     source: str = "",
-    lag: int = 0,
+    lag: int = -1,
     publish: str = "",
     service: str = "",
     smoke_url: str = "",
@@ -28,7 +28,8 @@ def update(
     contract : name of a shipped contract, or the text of one
     parent : path or URI of the bundle whose trees are kept, the champion to meet
     source : where the rows are, instead of the contract's own source; they begin with the parent's
-    lag : rows that were scored after the newest of these, whose labels are not known yet
+    lag : rows that were scored after the newest of these, whose labels are not known yet; -1 for as many as come within
+        the contract's `matures_after_days`, at the pace of the newest whole month
     publish : directory or s3:// URI below which a bundle that passed is stored under its name
     service : NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none gets it by default
     smoke_url : where the predictor of that service answers

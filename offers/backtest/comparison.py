@@ -18,7 +18,7 @@ from typing import get_args
 
 from threadpoolctl import threadpool_limits
 
-from offers.backtest import baselines, clock, first, replay
+from offers.backtest import baselines, candidate, clock, replay
 from offers.backtest import history as history_module
 from offers.backtest.baselines import Baseline, scores
 from offers.backtest.clock import Clock, Delay
@@ -49,13 +49,13 @@ _CODE: tuple[ModuleType, ...] = (
     baselines,
     calibration,
     calibrator,
+    candidate,
     clock,
     dataset,
     design,
     drift,
     dynamics,
     features,
-    first,
     gate,
     history_module,
     laplace,

@@ -11,6 +11,7 @@ from math import gcd
 import numpy as np
 from scipy.special import expit
 
+from offers.backtest import candidate
 from offers.backtest.baselines import trailing_rate
 from offers.backtest.clock import AT_ONCE, Clock, Delay
 from offers.backtest.history import History
@@ -24,7 +25,7 @@ from offers.model.propensity import PropensityModel
 from offers.monitoring import two_of_three as verdict
 from offers.monitoring.promise import judge
 from offers.monitoring.two_of_three import Action, Signals
-from offers.training.dynamics import learn
+from offers.training.dynamics import learn, update_periods, updated_margin
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Replay:
     def _first(self, at: int) -> Serving | None:
         """The first model, where the gate lets it live; else the rows go on without one."""
         self._tried_at = self._looked_at = at
-        if not self.history.first_passes(self._clock.known(at)):
+        if not candidate.lives(self.history, self._clock.known(at), self.policy.learns):
             self.refused.append(at)
             return None
         self.live_from = at
@@ -121,8 +122,9 @@ class Replay:
                 return self._trained(at)
             self.refused.append(at)
         if serving.model.layer is not None and self._clock.known(at) - serving.learnt >= self._batch:
-            self.updated.append(at)
-            return self._updated(serving, at)
+            updated = self._updated(serving, at)
+            (self.refused if updated is None else self.updated).append(at)
+            return updated or serving
         return serving
 
     def _action(self, serving: Serving, at: int) -> Action:
@@ -202,7 +204,7 @@ class Replay:
             [self._prequential(edge, end) for edge in range(first, end, self.history.contract.evaluation.refit_every)]
         )
         duel = metrics.duel(dataset.labels[here], dataset.periods[here], twin, self.propensity[here])
-        return all(rule.passed for rule in gate.challenge(duel, self.history.contract))
+        return candidate.replaces(self.history, end, self.policy.learns, duel, self.propensity)
 
     def _prequential(self, at: int, end: int) -> np.ndarray:
         """Score the rows from `at` up to `end`, or up to the next refit, as a model trained at row `at` would have."""
@@ -229,11 +231,30 @@ class Replay:
         matrix, labels = self.history.matrix[rows], self.history.dataset.labels[rows]
         return replace(model, layer=learn(model.layer, matrix, labels, model.tree_margin(matrix), at - rows.stop))
 
-    def _updated(self, serving: Serving, at: int) -> Serving:
+    def _updated(self, serving: Serving, at: int) -> Serving | None:
+        """Teach the serving layer the labels that it has not learnt; None where the gate refuses the update."""
         known = self._clock.known(at)
+        if not self._update_passes(serving, slice(serving.learnt, known)):
+            return None
         model = self._taught(serving.model, slice(serving.learnt, known), at)
         reference = self._reference(model, serving.rows, serving.trained_at)
         return replace(serving, model=model, reference=reference, learnt=known)
+
+    def _update_passes(self, serving: Serving, rows: slice) -> bool:
+        """Whether the gate lets an update by these rows replace what serves, as the pipeline `update` asks it.
+
+        A contract whose layer waits for fewer labels than `challenge.fewest` has to ask for as few there.
+        """
+        contract, layer = self.history.contract, serving.model.layer
+        assert layer is not None
+        matrix, labels = self.history.matrix[rows], self.history.dataset.labels[rows]
+        trees = serving.model.tree_margin(matrix)
+        ours = expit(updated_margin(contract, layer, layer, matrix, labels, trees))
+        periods = update_periods(contract, self.history.dataset.periods[rows])
+        duel = metrics.duel(labels, periods, ours, expit(layer.mixed(trees, matrix)))
+        terms = contract.challenge.model_copy(update={"fewest": min(contract.challenge.fewest, self._batch)})
+        asked = contract.model_copy(update={"challenge": terms})
+        return all(rule.passed for rule in gate.challenge(duel, asked))
 
     def _reference(self, model: PropensityModel, rows: int, trained_at: int) -> Reference | None:
         # The name stands for the trees, so that the drift streak goes on: an update of the layer does not change how

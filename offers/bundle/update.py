@@ -15,7 +15,7 @@ from offers.evaluation import metrics
 from offers.evaluation.figures import Change, Comparison, Evaluation
 from offers.model.layer import Layer
 from offers.model.propensity import PropensityModel
-from offers.training.dynamics import first_layer, learn
+from offers.training.dynamics import first_layer, learn, update_periods, updated_margin
 
 _COMPARED, _COLUMNS = 1000, 5
 """Newest rows by which an update is compared with its parent, and columns that are named."""
@@ -58,24 +58,29 @@ def update(parent: Bundle, dataset: Dataset, lag: int = 0) -> tuple[PropensityMo
 
 
 def prequential_propensity(parent: Bundle, dataset: Dataset) -> np.ndarray:
-    """Score the newer rows as updates of the parent would have, with an update after every `dynamics.batch` rows.
+    """Score the newer rows as updates of the parent would have, shape (n_newer,), in (0, 1)."""
+    newer, learning = rows_newer(parent, dataset), _layer(parent, dataset)
+    rows = (newer.matrix, newer.labels, newer.trees)
+    return np.asarray(expit(updated_margin(parent.contract, parent.model.layer, learning, *rows)))
 
-    The parent itself scores the first batch. A layer that has learnt all earlier batches scores each later one, so no
-    row is scored by a model that has learnt it.
 
-    Returns
-    -------
-    ndarray, shape (n_newer,), in (0, 1)
+def label_lag(contract: Contract, periods: np.ndarray) -> int:
+    """Expect how many rows were scored since the newest one whose label is known.
+
+    A label is known `matures_after_days` after its decision, and rows come at the pace of the newest whole month.
+
+    Parameters
+    ----------
+    periods : months of the rows, as YYYY-MM, in time order
     """
-    newer, layer = rows_newer(parent, dataset), parent.model.layer
-    margin, step = newer.trees.copy(), parent.contract.dynamics.batch
-    learning = _layer(parent, dataset)
-    for start in range(0, len(margin), step):
-        part = slice(start, start + step)
-        if layer is not None:
-            margin[part] = layer.mixed(newer.trees[part], newer.matrix[part])
-        layer = learning = learn(learning, newer.matrix[part], newer.labels[part], newer.trees[part])
-    return np.asarray(expit(margin))
+    days = contract.target.matures_after_days
+    if not days:
+        return 0
+    months, counts = np.unique(periods, return_counts=True)
+    newest = max(len(months) - 2, 0)
+    month = np.datetime64(months[newest], "M")
+    length = int(((month + 1).astype("datetime64[D]") - month.astype("datetime64[D]")).astype(int))
+    return round(float(counts[newest]) * days / length)
 
 
 def rows_newer(parent: Bundle, dataset: Dataset) -> Newer:
@@ -142,9 +147,10 @@ def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation
     contract, newer = parent.contract, rows_newer(parent, dataset)
     ours, theirs = prequential_propensity(parent, dataset), parent.model.propensity(dataset.frame.iloc[newer.rows])
     share, draws = contract.evaluation.contact_share, contract.evaluation.bootstrap
+    periods = update_periods(contract, dataset.periods[newer.rows])
     comparison = Comparison(
         champion=parent.name,
-        newest=metrics.duel(newer.labels, _batches(dataset.periods[newer.rows], contract), ours, theirs, draws, seed),
+        newest=metrics.duel(newer.labels, periods, ours, theirs, draws, seed),
         scores=metrics.score(newer.labels, theirs, share, draws, seed),
         differences=metrics.differences(newer.labels, ours, theirs, share, draws, seed),
     )
@@ -161,9 +167,3 @@ def measure(parent: Bundle, dataset: Dataset, seed: int = 0) -> tuple[Evaluation
     )
     # The windows are left out: they cover rows of the parent's evaluation, which are not scored again here.
     return parent.evaluation.model_copy(update={"champion": comparison, "windows": (), "candidates": ()}), predictions
-
-
-def _batches(periods: np.ndarray, contract: Contract) -> np.ndarray:
-    """Cut periods by updates: rows that two states have scored are not ranked against each other."""
-    numbers = np.arange(len(periods)) // contract.dynamics.batch
-    return np.array([f"{period} {number}" for period, number in zip(periods, numbers, strict=True)])

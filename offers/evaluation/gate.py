@@ -64,6 +64,19 @@ def decide_update(evaluation: Evaluation, contract: Contract) -> GateVerdict:
     return GateVerdict(contract=contract.name, passed=bool(rules) and all(rule.passed for rule in rules), rules=rules)
 
 
+def compares(contract: Contract) -> bool:
+    """Whether a rule of the gate compares a candidate with the champion on all windows."""
+    return any(rule.not_worse_than_champion_by is not None for rule in contract.gate)
+
+
+def asks_more(contract: Contract) -> bool:
+    """Whether the gate asks more of a challenger than `challenge`: ceilings, the baseline, or the champion."""
+    extra = (
+        (rule.ceiling, rule.not_worse_than_champion_by, rule.better_than_baseline or None) for rule in contract.gate
+    )
+    return any(value is not None for values in extra for value in values)
+
+
 def challenge(duel: Duel, contract: Contract) -> tuple[RuleVerdict, ...]:
     """Compare a challenger with the serving model, which it may replace if no figure is worse than allowed.
 

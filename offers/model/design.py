@@ -10,6 +10,8 @@ import numpy as np
 CLIP = 3.0
 """Standard deviations beyond which a number counts no further."""
 _MOST_VALUES = 32
+_BLOCK = 8192
+"""Rows whose contributions fit into a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,12 @@ class Additive:
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Sum the contributions over features, shape (n,), float64."""
+        total = np.empty(len(rows))
+        for start in range(0, len(rows), _BLOCK):
+            total[start : start + _BLOCK] = self._sum(rows[start : start + _BLOCK])
+        return total
+
+    def _sum(self, rows: np.ndarray) -> np.ndarray:
         total = np.full(len(rows), self._offset.sum())
         categories, numbers = self._categories, self._numbers
         if len(categories):

@@ -26,6 +26,8 @@ from offers.wording import counted
 _FIRST_TRUST = float(logit(0.98))
 _FORGETTING, _RATE = 0.9999, 0.5
 """Per row, how much of the evidence for or against the layer is kept; and what a unit of log-loss weighs in it."""
+_NOTHING = 0.005
+"""Share below which the layer counts for nothing."""
 _DIGITS = 12
 _OFFSET = ("offset", "doubt", "offset_trust")
 
@@ -87,7 +89,8 @@ class Layer:
 
     def __str__(self) -> str:
         labels, lag = counted(self.labels, "label"), counted(self.lag, "row")
-        return f"{self.share:.0%} of the margin, {labels} learnt, {lag} late"
+        alone = "; that is too late, so the trees answer alone" if self.labels and self.share < _NOTHING else ""
+        return f"{self.share:.0%} of the margin, {labels} learnt, {lag} late{alone}"
 
     @property
     def share(self) -> float:

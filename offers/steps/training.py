@@ -90,7 +90,8 @@ def update(
     Parameters
     ----------
     parent : path, name or s3:// URI of the bundle
-    lag : number of rows that were scored after the newest of these, whose labels are not known yet
+    lag : number of rows that were scored after the newest of these, whose labels are not known yet; below 0 for as many
+        as `offers.bundle.update.label_lag` expects
 
     Raises
     ------
@@ -108,7 +109,9 @@ def update(
             f"contract {contract.name}: expected the inputs of bundle {serving.name}, but {difference}:"
             " train a new model"
         )
-    fitted, lineage = updates.update(serving, read_gold(gold, contract), lag)
+    dataset = read_gold(gold, contract)
+    late = updates.label_lag(contract, dataset.periods) if lag < 0 else lag
+    fitted, lineage = updates.update(serving, dataset, late)
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, serving.manifest.parameters)
     files.save(model, UPDATE, lineage)

@@ -55,3 +55,32 @@ def rolling_margin(
         margin[batch] = layer.mixed(trees[batch], matrix[batch])
         layer = learn(layer, matrix[batch], labels[batch], trees[batch])
     return margin
+
+
+def updated_margin(
+    contract: Contract, layer: Layer | None, learning: Layer, matrix: np.ndarray, labels: np.ndarray, trees: np.ndarray
+) -> np.ndarray:
+    """Compute margins of newer rows as updates would have, with one after every `dynamics.batch` rows.
+
+    The serving model itself scores the first batch. A layer that has learnt all earlier batches scores each later one,
+    so no row is scored by a model that has learnt it.
+
+    Parameters
+    ----------
+    layer : of the model that serves; None for the trees alone
+    learning : the layer that learns the rows, the same one where the serving model has one
+    matrix, labels, trees : the newer rows, encoded, their labels, and margins of the serving trees, shape (n_rows,)
+    """
+    margin, step = trees.copy(), contract.dynamics.batch
+    for start in range(0, len(margin), step):
+        part = slice(start, start + step)
+        if layer is not None:
+            margin[part] = layer.mixed(trees[part], matrix[part])
+        layer = learning = learn(learning, matrix[part], labels[part], trees[part])
+    return margin
+
+
+def update_periods(contract: Contract, periods: np.ndarray) -> np.ndarray:
+    """Cut periods by updates: rows that two states have scored are not ranked against each other."""
+    numbers = np.arange(len(periods)) // contract.dynamics.batch
+    return np.array([f"{period} {number}" for period, number in zip(periods, numbers, strict=True)])

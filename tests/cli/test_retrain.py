@@ -13,6 +13,8 @@ import pytest
 from cloudevents.conversion import to_structured
 from cloudevents.http import CloudEvent
 
+from cli.chores import grows
+from offers.contract import contract as contracts
 from tests.support.runs import ShopRun, offers
 from tests.support.services import DEADLINE
 
@@ -78,6 +80,18 @@ def test_an_alarm_and_a_schedule_ask(shop_run: ShopRun, tmp_path: Path) -> None:
     (decision,) = entries(tmp_path, shop_run.contract_file)
     assert not decision["started"]
     assert decision["reason"] == "one signal of three is not enough; outcomes tell more: run the monitoring pipeline"
+
+
+def test_updates_are_asked_for_where_the_source_can_grow() -> None:
+    contract = contracts.load("bank-marketing")
+    assert [grows(contract, source) for source in ("", "simulated:1:5", "rows.csv", "+ decisions:tables")] == [
+        False, False, True, True,
+    ]  # fmt: skip
+
+
+def test_an_update_has_no_schedule(tmp_path: Path) -> None:
+    done = offers(tmp_path, "pipeline", "schedule", "update", "--cron", "0 0 3 * * *", "--publish", "s3://b/p")
+    assert (done.returncode, "updates the bundle that serves" in done.stderr) == (2, True)
 
 
 def test_a_port_that_is_taken(shop_run: ShopRun, tmp_path: Path) -> None:

@@ -311,6 +311,7 @@ def test_the_trigger_may_ask_the_predictor_which_bundle_it_serves() -> None:
     (service,) = of(objects, "Service", "predictor")
     (port,) = service["spec"]["ports"]
     assert f"--smoke-url=http://predictor.offers.svc:{port['port']}" in container["args"]
+    assert "--update-labels=250" in container["args"]
     (inward,), (outward,) = of(objects, "NetworkPolicy", "smoke-test"), of(objects, "NetworkPolicy", "alarms-in")
     (rule,) = inward["spec"]["ingress"]
     assert {"podSelector": outward["spec"]["podSelector"]} in rule["from"]

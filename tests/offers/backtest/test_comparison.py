@@ -286,6 +286,29 @@ def test_a_swap_that_the_gate_refuses_changes_nothing(
     np.testing.assert_array_equal(run.propensity[kept.origin :], never.propensity[kept.origin :])
 
 
+def test_a_challenger_meets_the_rules_of_the_gate_beside_the_challenge(
+    contract: Contract, dataset: Dataset, tmp_path: Path
+) -> None:
+    # No interval of a difference stays above it, and a first model has no champion to be compared with.
+    rule = GateRule(metric="auc", not_worse_than_champion_by=0)
+    history = History(contract.model_copy(update={"gate": (rule,)}), dataset, tmp_path)
+    run = Replay(history, Schedule("rows", True, 400), history.origin).run()
+    assert (run.live_from, run.retrained) == (history.origin, [])
+    assert run.refused == list(range(history.origin + 400, ROWS, 400))
+
+
+def test_an_update_that_harms_is_refused(contract: Contract, dataset: Dataset, tmp_path: Path) -> None:
+    # What the layer learns in one batch is wrong in the next.
+    places = np.arange(ROWS)
+    labels = np.where(places < 1440, dataset.labels, 1 - places // 20 % 2).astype(np.int8)
+    dynamics = contract.dynamics.model_copy(update={"batch": 20})
+    strict = Challenge(fewest=50, auc=0, log_loss=0, chance=0, ece=0)
+    update = {"challenge": strict, "dynamics": dynamics}
+    history = History(contract.model_copy(update=update), replace(dataset, labels=labels), tmp_path)
+    run = Replay(history, Schedule("never", True), 1440).run()
+    assert (run.updated, run.refused) == ([], list(range(1540, ROWS, WINDOW)))
+
+
 def test_euros_are_margins_less_contacts() -> None:
     # 250 + 250 + 100 rows: 25, 25 and 10 contacts.
     assert earned(20, 600, 0.1, value=100, cost=3) == 20 * 100 - 60 * 3

@@ -9,7 +9,7 @@ from offers.bundle import bundle as bundles
 from offers.bundle import writing
 from offers.bundle.bundle import Bundle
 from offers.bundle.provenance import Origin
-from offers.bundle.update import prequential_propensity, update
+from offers.bundle.update import changes, label_lag, prequential_propensity, update
 from offers.data.dataset import Dataset
 from offers.errors import ContractError, DataError, GateError
 from offers.evaluation import metrics
@@ -55,6 +55,26 @@ def test_a_bundle_is_updated_by_the_rows_that_came_after_it(shop_run: ShopRun, t
     assert child.manifest.trained_rows == parent.manifest.trained_rows == 3000
     with pytest.raises(DataError, match="got 0: wait for more"):
         update(child, dataset)
+
+
+def test_after_a_year_without_labels_the_trees_answer_alone_and_the_report_says_so(shop_run: ShopRun) -> None:
+    parent = bundles.load(shop_run.bundle)
+    dataset = followed(shop_run, 600, outcome=1)
+    # At 200 rows a day.
+    model, _ = update(parent, dataset, lag=365 * 200)
+    trees = replace(model, layer=None).propensity(dataset.frame)
+    assert (model.layer.share, model.layer.shift) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
+    np.testing.assert_allclose(model.propensity(dataset.frame), trees, atol=1e-6)
+    assert "that is too late, so the trees answer alone" in changes(parent, model, dataset)[0].after
+    assert "alone" not in str(parent.model.layer)
+
+
+def test_labels_are_as_late_as_the_contract_says_at_the_pace_of_the_newest_whole_month(shop_run: ShopRun) -> None:
+    contract = bundles.load(shop_run.bundle).contract
+    late = contract.model_copy(update={"target": contract.target.model_copy(update={"matures_after_days": 31})})
+    # April has 30 days; May has not ended.
+    periods = np.repeat(["2024-03", "2024-04", "2024-05"], [900, 300, 10])
+    assert (label_lag(contract, periods), label_lag(late, periods), label_lag(late, periods[-10:])) == (0, 310, 10)
 
 
 def test_the_report_of_an_update_tells_what_it_changed(shifted_run: ShiftedRun) -> None:
