@@ -3,12 +3,15 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import expit
 
 from offers.contract.contract import Contract
 from offers.data.dataset import origin, windows
 from offers.evaluation import gate, metrics
 from offers.evaluation.figures import Comparison, Duel, Evaluation, Scores, Window
 from offers.evaluation.refits import rolling_propensity
+from offers.model.propensity import PropensityModel
+from offers.training.dynamics import update_periods, updated_margin
 
 if TYPE_CHECKING:
     from offers.backtest.history import History
@@ -42,6 +45,24 @@ def replaces(history: "History", rows: int, learns: bool, duel: Duel, served: np
     return gate.decide(
         evaluation.model_copy(update={"champion": champion.model_copy(update={"newest": duel})}), contract
     ).passed
+
+
+def updates(history: "History", model: PropensityModel, rows: slice, batch: int) -> bool:
+    """Whether the gate lets an update by these rows, newer ones, replace the model, as the pipeline `update` asks it.
+
+    Parameters
+    ----------
+    batch : labels that the layer waits for; a contract with fewer than `challenge.fewest` has to ask for as few there
+    """
+    contract, layer = history.contract, model.layer
+    assert layer is not None
+    matrix, labels = history.matrix[rows], history.dataset.labels[rows]
+    trees = model.tree_margin(matrix)
+    ours = expit(updated_margin(contract, layer, layer, matrix, labels, trees))
+    periods = update_periods(contract, history.dataset.periods[rows])
+    duel = metrics.duel(labels, periods, ours, expit(layer.mixed(trees, matrix)))
+    terms = contract.challenge.model_copy(update={"fewest": min(contract.challenge.fewest, batch)})
+    return all(rule.passed for rule in gate.challenge(duel, contract.model_copy(update={"challenge": terms})))
 
 
 def _compared(contract: Contract, labels: np.ndarray, ours: np.ndarray, served: np.ndarray) -> Comparison:
@@ -85,14 +106,9 @@ def figures(history: "History", rows: int, learns: bool) -> tuple[Evaluation, np
         model=model,
         baseline=baseline,
         windows=tuple(
-            Window(
-                name=f"w{n}",
-                first_period=str(periods[span.start]),
-                last_period=str(periods[span.stop - 1]),
-                model=scores(span)[0],
-                baseline=scores(span)[1],
-            )
+            Window(name=f"w{n}", first_period=str(first), last_period=str(last), model=model, baseline=baseline)
             for n, span in enumerate(windows(contract, rows), 1)
+            for first, last, (model, baseline) in [(periods[span.start], periods[span.stop - 1], scores(span))]
         ),
         within_period_auc=metrics.within_periods(
             labels[first:], ours, periods[first:], contract.evaluation.smallest_segment

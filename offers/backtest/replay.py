@@ -20,12 +20,12 @@ from offers.drift.examination import at_reference_offers, examine
 from offers.drift.reference import Reference, Watch
 from offers.drift.streak import Streak
 from offers.drift.window import WindowReport
-from offers.evaluation import gate, metrics
+from offers.evaluation import metrics
 from offers.model.propensity import PropensityModel
 from offers.monitoring import two_of_three as verdict
 from offers.monitoring.promise import judge
 from offers.monitoring.two_of_three import Action, Signals
-from offers.training.dynamics import learn, update_periods, updated_margin
+from offers.training.dynamics import learn
 
 
 @dataclass(frozen=True)
@@ -234,27 +234,11 @@ class Replay:
     def _updated(self, serving: Serving, at: int) -> Serving | None:
         """Teach the serving layer the labels that it has not learnt; None where the gate refuses the update."""
         known = self._clock.known(at)
-        if not self._update_passes(serving, slice(serving.learnt, known)):
+        if not candidate.updates(self.history, serving.model, slice(serving.learnt, known), self._batch):
             return None
         model = self._taught(serving.model, slice(serving.learnt, known), at)
         reference = self._reference(model, serving.rows, serving.trained_at)
         return replace(serving, model=model, reference=reference, learnt=known)
-
-    def _update_passes(self, serving: Serving, rows: slice) -> bool:
-        """Whether the gate lets an update by these rows replace what serves, as the pipeline `update` asks it.
-
-        A contract whose layer waits for fewer labels than `challenge.fewest` has to ask for as few there.
-        """
-        contract, layer = self.history.contract, serving.model.layer
-        assert layer is not None
-        matrix, labels = self.history.matrix[rows], self.history.dataset.labels[rows]
-        trees = serving.model.tree_margin(matrix)
-        ours = expit(updated_margin(contract, layer, layer, matrix, labels, trees))
-        periods = update_periods(contract, self.history.dataset.periods[rows])
-        duel = metrics.duel(labels, periods, ours, expit(layer.mixed(trees, matrix)))
-        terms = contract.challenge.model_copy(update={"fewest": min(contract.challenge.fewest, self._batch)})
-        asked = contract.model_copy(update={"challenge": terms})
-        return all(rule.passed for rule in gate.challenge(duel, asked))
 
     def _reference(self, model: PropensityModel, rows: int, trained_at: int) -> Reference | None:
         # The name stands for the trees, so that the drift streak goes on: an update of the layer does not change how
