@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
 from offers.contract.sections import CsvFormat
-from offers.contract.values import limits, numbers_among, shown_number, word
+from offers.contract.values import float64_of, limits, numbers_among, shown_number, word
 from offers.data import cells
 from offers.errors import DataError
 from offers.evaluation.segments import groups
@@ -119,10 +119,13 @@ def _places(values: pa.Array, column: Column, form: CsvFormat, first_row: int) -
 
 
 def _numbers(values: pa.Array, column: Column, form: CsvFormat, first_row: int) -> np.ndarray:
+    if column.type == "boolean" and pa.types.is_binary(values.type):
+        values = _words(values, column)
     if _is_text(values.type):
         numbers, wrong = _parsed(values, column, form)
     elif _is_number(values.type) or (pa.types.is_boolean(values.type) and column.type == "boolean"):
-        numbers = _floats(values)
+        is_short = pa.types.is_float32(values.type) or pa.types.is_float16(values.type)
+        numbers = float64_of(values.to_numpy(zero_copy_only=False), column) if is_short else _floats(values)
         wrong = np.isinf(numbers)
         numbers[np.isin(numbers, numbers_among(column.missing))] = np.nan
     else:

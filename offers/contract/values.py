@@ -63,6 +63,16 @@ def word(value: Any, allowed: Sequence[str] = ()) -> str:
     return str(value)
 
 
+def float64_of(numbers: np.ndarray, column: "Column") -> np.ndarray:
+    """Convert numbers to float64; 0.1 in 32 bits, which is greater than 0.1, does not break a `max` of 0.1."""
+    floats = numbers.astype(np.float64)
+    if numbers.dtype in (np.float32, np.float16):
+        for bound in (column.min, column.max):
+            if bound is not None:
+                floats[numbers == numbers.dtype.type(bound)] = bound
+    return floats
+
+
 def shown_number(value: Any) -> str:
     """Write a number for a message, with a whole number below 1e16 in full.
 

@@ -12,7 +12,15 @@ import pyarrow.compute as pc
 
 from offers.contract.column import Column, Role
 from offers.contract.sections import CsvFormat
-from offers.contract.values import INTEGER_MAX, INTEGER_MIN, SAFE_INTEGER, boolean_words, numbers_among, word
+from offers.contract.values import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    SAFE_INTEGER,
+    boolean_words,
+    float64_of,
+    numbers_among,
+    word,
+)
 
 _DAY, _TIME, _ZONE = r"\d{4}-\d\d-\d\d", r"[ T]\d\d:\d\d(:\d\d(\.\d+)?)?", r" ?(Z|[+-]\d\d(:?\d\d)?)"
 _FIRST_DAY, _LAST_DAY = "1678-01-01", "2262-01-01"
@@ -87,13 +95,9 @@ def _checked(values: pd.Series, cells: pd.Series, expected: str) -> Values:
 
 
 def _numbers(cells: pd.Series, column: Column, form: CsvFormat) -> Values:
-    floats = _floats(cells, form)
+    is_short = cells.dtype in (np.float32, np.float16)
+    floats = float64_of(cells.to_numpy(), column) if is_short else _floats(cells, form)
     floats[np.isinf(floats)] = np.nan
-    if cells.dtype in (np.float32, np.float16):
-        # 0.1 in 32 bits is greater than 0.1, but does not break a 'max' of 0.1.
-        for bound in (column.min, column.max):
-            if bound is not None:
-                floats[cells.to_numpy() == cells.dtype.type(bound)] = bound
     values = _checked(pd.Series(floats), cells, NUMBER)
     large = np.flatnonzero(np.abs(floats) > SAFE_INTEGER)
     whole = bool((np.isnan(floats) | (np.rint(floats) == floats)).all())

@@ -68,6 +68,19 @@ def test_one_outcome_only_has_no_figures(labels: Any) -> None:
     assert metrics.figures(labels, np.linspace(0.1, 0.5, len(labels)), 0.2) == {}
 
 
+def test_a_constant_score_knows_nothing() -> None:
+    labels = np.r_[np.ones(25), np.zeros(75)].astype(int)
+    found = metrics.figures(np.random.default_rng(0).permutation(labels), np.full(100, 0.25), 0.2)
+    assert (found["auc"], found["ks"], found["average_precision"], found["ece"]) == (0.5, 0.0, 0.25, 0.0)
+    assert found["log_loss"] == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
+    assert found["brier"] == pytest.approx(0.25 * 0.75)
+    scores = metrics.score(labels, np.full(100, 0.4), 0.2, bootstrap=50)
+    assert scores.figures["auc"].low == scores.figures["auc"].high == 0.5
+    assert scores.figures["ece"].value == pytest.approx(0.15)
+    difference = metrics.differences(labels, np.full(100, 0.4), np.full(100, 0.2), 0.2, 50)["auc"]
+    assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+
+
 def test_reliability_by_hand() -> None:
     labels = np.array([0, 1, 1, 0, 1])
     propensity = np.array([0.0, 0.05, 0.15, 0.19, 1.0])

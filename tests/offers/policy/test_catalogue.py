@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from cli import policy
 from offers.contract import contract as contracts
-from offers.contract.contract import Contract
-from offers.errors import CatalogueError
+from offers.contract.contract import RESERVED, Contract
+from offers.errors import CatalogueError, ContractError
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Catalogue
 from tests.support.warranties import WARRANTIES
@@ -66,6 +67,16 @@ CASES = Path(__file__).parent / "cases"
 def test_aliases_that_stand_for_a_billion_values_are_refused_at_once() -> None:
     with pytest.raises(CatalogueError, match=r"bomb\.yaml: its aliases \(\*name\) stand for more than 10000 values"):
         catalogues.contract_of(str(CASES / "bomb.yaml"))
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_column_named_as_a_field_of_requests_is_refused_where_a_catalogue_is_checked(
+    name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "contract.yaml"
+    path.write_text((CASES / "reserved-name.yaml").read_text().replace("name: k", f"name: {name}"))
+    with pytest.raises(ContractError, match=rf"line 6: columns\.{name}\.name: '{name}' is a field of requests"):
+        policy.check(str(CASES / "reserved-offers.yaml"), str(path))
 
 
 MISTAKES = {

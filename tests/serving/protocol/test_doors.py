@@ -1,10 +1,12 @@
-"""The same value through every door, a file, a query, a request or a tensor, has the same outcome."""
+"""The same value through every door, a file, a query, a Delta table, a request or a tensor, has the same outcome."""
 
+import datetime as dt
 import json
 import math
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 from offers.batch.customers import CustomerSchema
+from offers.batch.delta import delta_customers
 from offers.contract.contract import Contract
-from offers.contract.values import word
+from offers.contract.values import LARGEST, word
 from offers.data import sql, table_file
 from offers.data.validation import validate
 from offers.errors import DataError, RequestError
 from offers.model.encoder import Encoder
+from offers.settings import Settings
+from offers.store.delta import DeltaTables
 from serving.protocol.rows import RequestSchema, Rows
 from serving.protocol.tensor import Tensor
 
 REFUSED = "refused"
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # Each case writes files, so that to shrink one takes minutes.
 NUMBERS = st.one_of(
     st.integers(-60, 60),
     st.integers(-(10**40), 10**40),
@@ -53,7 +59,7 @@ def contract_of(keys: dict[str, Any]) -> Contract:
         {
             "name": "doors",
             "title": "Doors",
-            "source": {"file": "doors.csv", "query": "select x, y from doors"},
+            "source": {"file": "doors.csv", "query": "select * from doors"},
             "target": {"column": "y", "positive": "1", "negative": "0"},
             "columns": [
                 {"name": "x", "role": "customer", **keys},
@@ -170,3 +176,113 @@ def test_a_value_has_one_outcome_at_every_door(kind: str, data: st.DataObject, t
             lambda tensor=tensor: RequestSchema(contract.inputs).from_tensors([tensor]), contract
         )
     assert len({one for one in outcomes.values() if one is not None}) == 1, (value, outcomes)
+
+
+def plain_type(value: Any) -> pa.DataType | None:
+    """The type of a Delta column that holds the value exactly; None where there is no such type."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return pa.int64() if -(2**63) <= value < 2**63 else None
+    if isinstance(value, float) and abs(value) <= LARGEST and float(np.float32(value)) == value:
+        return pa.float32()
+    return pa.string() if value is None else pa.array([value]).type
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+@given(data=st.data())
+@settings(max_examples=3, phases=QUICK, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_delta_table_is_a_door_like_the_others(
+    kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    keys, strategy = COLUMNS[kind]
+    contract, values = contract_of(keys), data.draw(st.lists(strategy, min_size=20, max_size=20))
+    folder = tmp_path_factory.mktemp("doors")
+    tables, schema = DeltaTables.at(str(folder), Settings()), CustomerSchema(contract, "id")
+    for place, cell_type in enumerate({plain_type(value) for value in values} - {None}):
+        cells = [value for value in values if plain_type(value) == cell_type]
+        rows = pa.table({"x": pa.array(cells, cell_type), "id": ["c"] * len(cells)})
+        tables.append(f"t{place}", rows, "test", 1)
+        (batch,) = delta_customers(tables, f"t{place}", schema, None).read(len(cells))
+        for row, value in enumerate(cells):
+            found = through_scoring(batch.slice(row, 1).column("x"), contract)
+            assert found == through_csv(value, contract, folder), (value, cell_type)
+
+
+def moment_of(cell: bytes) -> dt.date | None:
+    """What a driver returns for a column of dates or of times with a zone."""
+    return (dt.date if len(cell) == len("2000-01-01") else dt.datetime).fromisoformat(cell.decode())
+
+
+sqlite3.register_converter("moment", moment_of)
+SHORT = [pa.array([np.float32(0.1)]), pa.array([np.float32(-1.5)]), pa.array([np.float32(0.2)])]
+
+
+@pytest.mark.parametrize(
+    ("keys", "array"),
+    [*(({"type": "number", "min": -1.5, "max": 0.1}, array) for array in SHORT)]
+    + [({"type": "boolean"}, pa.array([cell])) for cell in (b"yes", b"maybe", 1.0, 2, "off")]
+    + [({"type": "integer"}, pa.array([cell])) for cell in (Decimal("3.0"), Decimal("3.5"), b"3")]
+    + [({"type": "category", "values": ["3", "x"]}, pa.array([cell])) for cell in (b"x", 3.0, Decimal(3), b"y")],
+)
+def test_types_of_tables_are_read_alike_where_they_are_learnt_and_scored(
+    keys: dict[str, Any], array: pa.Array, tmp_path: Path
+) -> None:
+    contract = contract_of(keys)
+    parquet.write_table(pa.table({"x": array, "y": ["1"]}), tmp_path / "rows.parquet")
+    learnt = of_table(table_file.read(tmp_path / "rows.parquet", contract, "rows"), contract)
+    assert learnt == through_scoring(array, contract)
+
+
+MOMENTS = st.one_of(
+    st.none(),
+    st.dates(),
+    st.datetimes(timezones=st.none() | st.sampled_from([dt.UTC, dt.timezone(dt.timedelta(hours=-9, minutes=-30))])),
+    st.sampled_from([dt.date(1677, 12, 31), dt.date(1678, 1, 1), dt.date(2261, 12, 31), dt.date(2262, 1, 1)]),
+)
+
+
+def dated(keys: dict[str, Any]) -> Contract:
+    """The contract of a date, which no model sees, beside a number."""
+    contract = contract_of({"type": "integer"}).model_dump(mode="json")
+    target = contract["columns"].pop()
+    contract["columns"] = [{"name": "x", "type": "date", **keys}, {**contract["columns"][0], "name": "z"}, target]
+    time = {"column": "x"} if keys["role"] == "time" else None
+    return Contract.model_validate(contract | {"time": time})
+
+
+def of_dates(rows: pd.DataFrame, contract: Contract) -> str | pd.Timestamp:
+    checked = validate(pd.concat([rows, rows], ignore_index=True).assign(y=["1", "0"]), contract)
+    if not checked.passed:
+        return REFUSED
+    date = checked.frame["x"].iloc[0]
+    return "missing" if pd.isna(date) else date
+
+
+@pytest.mark.parametrize(
+    "keys", [{"role": "time"}, {"role": "identifier", "nullable": True, "missing": ["2000-01-01"]}], ids=str
+)
+@given(value=MOMENTS | st.just(dt.date(2000, 1, 1)) | st.just(dt.datetime(2000, 1, 1)))
+@settings(max_examples=20, phases=QUICK, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_date_has_one_outcome_at_every_door_of_data(
+    keys: dict[str, Any], value: dt.date | None, tmp_path: Path
+) -> None:
+    contract = dated(keys)
+    text = "" if value is None else str(value)
+    (tmp_path / "rows.csv").write_text(f"x,z,y\n{text},7,1\n", "utf-8")
+    parquet.write_table(pa.table({"x": pa.array([value]), "z": [7], "y": ["1"]}), tmp_path / "rows.parquet")
+    with sqlite3.connect(tmp_path / "rows.db") as connection:
+        connection.execute("create table if not exists doors (x moment, z, y text)")
+        connection.execute("delete from doors")
+        connection.execute("insert into doors values (?, 7, '1')", [None if value is None else text])
+    connection.close()
+    outcomes = {
+        "csv": of_dates(table_file.read(tmp_path / "rows.csv", contract, "rows"), contract),
+        "parquet": of_dates(table_file.read(tmp_path / "rows.parquet", contract, "rows"), contract),
+        "query": of_dates(
+            sql.query(contract, f"sqlite:///{tmp_path}/rows.db?detect_types={sqlite3.PARSE_DECLTYPES}"), contract
+        ),
+    }
+    assert len(set(outcomes.values())) == 1, (value, outcomes)
+    if isinstance(value, dt.datetime) and 1678 < value.year < 2261:
+        moment = pd.Timestamp(value)
+        expected = moment if value.tzinfo is None else moment.tz_convert("UTC").tz_localize(None)
+        assert outcomes["csv"] in (expected, "missing")
