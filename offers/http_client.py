@@ -75,13 +75,13 @@ class Peer:
     tls: ClientTls = SYSTEM_TLS
     answer_bytes: int = ANSWER_BYTES
 
-    def client(self) -> httpx.AsyncClient:
-        """Build a client, which keeps connections open until it is closed."""
+    def client(self, proxies: bool = False) -> httpx.AsyncClient:
+        """Build a client, which keeps connections open until it is closed; `proxies` are those of the environment."""
         # Without TLS there is nothing to verify, and loading the system's authorities takes 20 ms.
         verify = self.url.scheme == "https" and self.tls.context()
         headers = {"accept-encoding": "identity"}
         return httpx.AsyncClient(
-            verify=verify, headers=headers, timeout=self.seconds, trust_env=False, follow_redirects=False
+            verify=verify, headers=headers, timeout=self.seconds, trust_env=proxies, follow_redirects=False
         )
 
     def ask(self, content: bytes | None = None, headers: Mapping[str, str] = NO_HEADERS) -> httpx.Response:

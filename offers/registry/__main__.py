@@ -90,11 +90,12 @@ def _answers(uri: str) -> float:
     """Check that the server answers before MLflow is loaded; returns the seconds that this took."""
     import httpx
 
+    from offers.http_client import peer
+
     began = time.monotonic()
     try:
-        with httpx.stream("GET", f"{uri.rstrip('/')}/health", timeout=PATIENCE / 2, trust_env=False) as answer:
-            answer.raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        peer("OFFERS_MLFLOW", f"{uri.rstrip('/')}/health", PATIENCE / 2).ask().raise_for_status()
+    except httpx.HTTPError as error:
         raise OffersError(f"{uri}: {error or type(error).__name__}") from None
     return time.monotonic() - began
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -13,8 +14,11 @@ from pydantic import SecretStr
 from cli import serve
 from deployment import predictor as deployed
 from offers import http_pool
+from offers.data import http_file
+from offers.data.download import download
 from offers.errors import OffersError
 from offers.http_client import peer
+from offers.registry import __main__ as mirror
 from offers.retraining import alarm
 from offers.settings import S3Settings, Settings
 from offers.store.store import Store, open_store
@@ -92,11 +96,15 @@ def predictor(url: str) -> None:
     deployed.served(url)
 
 
+def mlflow(url: str) -> None:
+    mirror._answers(url)
+
+
 def ranker(url: str) -> None:
     serve.ask(url, {"instances": []})
 
 
-CLIENTS: list[Ask] = [deliver, feed, keys, trigger, predictor, ranker, read, listing, write, health]
+CLIENTS: list[Ask] = [deliver, feed, keys, trigger, predictor, ranker, mlflow, read, listing, write, health]
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +114,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "_KEYS_SECONDS", SECONDS)
     monkeypatch.setattr(alarm, "_SECONDS", SECONDS)
     monkeypatch.setattr(deployed, "_SECONDS", SECONDS)
+    monkeypatch.setattr(mirror, "PATIENCE", 2 * SECONDS)
     monkeypatch.setattr(serve, "_ASK_SECONDS", SECONDS)
     monkeypatch.setattr(kubeflow, "_HEALTH_SECONDS", SECONDS)
     # Who asked this proxy would get another error at once, and count no call.
@@ -113,6 +122,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
+
+
+@pytest.mark.parametrize("manner", ["drips", "drips its head", "never ends", "redirects"])
+def test_a_rude_download_is_given_up(manner: Manner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(http_file, "PATIENCE", SECONDS)
+    monkeypatch.setattr(http_file, "UNSIZED_BYTES", 1 << 20)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name)
+    with RudeDouble(manner) as double:
+        begun = time.monotonic()
+        with pytest.raises(OffersError):
+            download(http_file.HttpFile(double.url, double.url), tmp_path / "part", "", False, None)
+        assert time.monotonic() - begun < MOST_SECONDS
+        assert double.elsewhere == (http_file.REDIRECTS if manner == "redirects" else 0)
 
 
 @pytest.mark.parametrize("manner", MANNERS)

@@ -1,5 +1,7 @@
 """What HTTP servers do, and do wrong."""
 
+import ssl
+from pathlib import Path
 from socket import socket
 
 import pytest
@@ -8,7 +10,9 @@ from offers.data import http_file
 from offers.data.sources import fetch
 from offers.errors import SourceError
 from offers.settings import Settings
+from tests.support.certificates import Authority
 from tests.support.http_double import FileServer
+from tests.support.loopback import Handler, Loopback
 from tests.support.small import LARGE, SMALL, contract, files, sha256
 
 
@@ -100,3 +104,48 @@ def test_a_server_where_nobody_listens(settings: Settings, monkeypatch: pytest.M
 def test_a_url_that_is_none(settings: Settings, url: str) -> None:
     with pytest.raises(SourceError, match=r"can't be downloaded"):
         fetch(contract(), settings, url)
+
+
+class Elsewhere(Loopback):
+    """Sends whoever asks to another address, over TLS if it has a certificate."""
+
+    def __init__(self, location: str, certificate: tuple[Path, Path] | None = None) -> None:
+        self.location = location
+        super().__init__(_Elsewhere.of(self))
+        if certificate:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
+
+class _Elsewhere(Handler):
+    double: Elsewhere
+
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("location", self.double.location)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+
+def test_a_redirect_is_followed_with_the_range(server: FileServer, settings: Settings) -> None:
+    with Elsewhere(server.url) as elsewhere:
+        own = contract(uri=elsewhere.url, sha256=sha256(LARGE))
+        server.cut = 100_000
+        with pytest.raises(SourceError, match="cut short"):
+            fetch(own, settings)
+        server.cut = None
+        assert fetch(own, settings).read_bytes() == LARGE
+    assert server.asked == ["all", "bytes=100000-"]
+
+
+def test_a_redirect_from_https_to_http_is_not_followed(
+    server: FileServer, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    with Elsewhere(server.url, authority.certificate()) as elsewhere:
+        url = elsewhere.url.replace("http", "https", 1)
+        with pytest.raises(SourceError, match=r"can't be downloaded \(it redirects from https to http\)"):
+            fetch(contract(), settings, url)
+    assert server.asked == []
