@@ -62,6 +62,7 @@ def score(
     shards: Annotated[
         int, typer.Option(min=0, help="Run the scoring pipeline here, in so many shards, with a report; 0 for none.")
     ] = 0,
+    spark: Annotated[str, typer.Option(help="Score with Spark, whose master this is, such as local[2].")] = "",
 ) -> None:
     """Score all customers, and write who would get which offer, in rank order, to Parquet or a Delta table.
 
@@ -79,6 +80,9 @@ def score(
     order = Order(bundle=bundle, customers=customers, output=output, catalogue=catalogue, options=options)
     if shards:
         _pipeline(order, shards, settings)
+        return
+    if spark:
+        _spark(order, spark, settings)
         return
     with download_progress() as progress:
         work = opened(order, settings, progress)
@@ -113,6 +117,35 @@ def _pipeline(order: "Order", shards: int, settings: "Settings") -> None:
         raise typer.Exit(1)
     console.print(f"table   {order.output}", soft_wrap=True)
     console.print(f"report  {report}", soft_wrap=True)
+
+
+def _spark(order: "Order", master: str, settings: "Settings") -> None:
+    """Run the order in Spark's environment; what Spark says goes into a log."""
+    import subprocess
+    from pathlib import Path
+
+    from cli.pipeline import fresh
+    from cli.screen import console
+    from offers.errors import DataError, ServiceError
+    from offers.steps import scoring
+    from offers.steps.execution import MISTAKE, PREFIX
+
+    python = Path(__file__).resolve().parents[1] / ".venv-spark" / "bin" / "python"
+    if not python.exists():
+        raise ServiceError(f"{python}: expected the environment of Spark; 'make spark' installs it")
+    ready = scoring.anywhere(order)
+    log = fresh(settings.home.resolve() / "runs", "spark") / "spark.log"
+    console.print("Spark starts ...")
+    command = [str(python), "-m", "offers.steps.spark_scoring", ready.model_dump_json(), master]
+    with log.open("w") as noise, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=noise, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(PREFIX):
+                console.print(line.removeprefix(PREFIX).rstrip(), soft_wrap=True)
+    if process.returncode:
+        said = (MISTAKE.fullmatch(line.strip()) for line in reversed(log.read_text("utf-8", "replace").splitlines()))
+        sentence = next((match["sentence"] for match in said if match), f"Spark ended with {process.returncode}")
+        raise DataError(f"{sentence} (all that Spark said: {log})")
 
 
 @contextmanager

@@ -125,9 +125,18 @@ def opened(order: Order, settings: Settings, progress: ByteProgress | None = Non
         one of them is not there, can't be read, or does not fit the others
     """
     bundle, options = open_bundle(order.bundle, settings), order.options
+    schema = CustomerSchema(bundle.contract, options.customer)
+    query = options.query or bundle.contract.source.query or ""
+    source = open_customers(order.customers, schema, settings, query, options.version, progress)
+    return _opened(order, bundle, source)
+
+
+def opened_on(order: Order, source: Source, settings: Settings) -> Opened:
+    """Open an order for customers that are read elsewhere; raises what `opened` does of bundle and catalogue."""
+    return _opened(order, open_bundle(order.bundle, settings), source)
+
+
+def _opened(order: Order, bundle: Bundle, source: Source) -> Opened:
     contract = bundle.contract
     catalogue = catalogues.load(order.catalogue or contract.name, contract)
-    schema = CustomerSchema(contract, options.customer)
-    query = options.query or contract.source.query or ""
-    source = open_customers(order.customers, schema, settings, query, options.version, progress)
-    return Opened(order, bundle, catalogue, schema, source)
+    return Opened(order, bundle, catalogue, CustomerSchema(contract, order.options.customer), source)

@@ -130,7 +130,7 @@ def score(source: Source, scorer: Scorer, parts: Parts, manifest: Manifest, tell
                 elif before == marks:
                     earlier += len(batch)
                 else:
-                    raise _other_customers(part, source.origin)
+                    raise other_customers(part, source.origin)
                 customers, own_parts = customers + len(batch), own_parts + 1
             rows += len(batch)
             tell(rows)
@@ -138,7 +138,7 @@ def score(source: Source, scorer: Scorer, parts: Parts, manifest: Manifest, tell
             raise DataError(f"{source.origin}: expected customers, got none")
         following = next(later for later in range(part + 1, part + 1 + shard.total) if shard.has(later))
         if parts.marks(following) is not None:
-            raise _other_customers(following, source.origin)
+            raise other_customers(following, source.origin)
         parts.finish(scorer.table_schema)
     return Summary(customers, earlier, own_parts)
 
@@ -152,10 +152,16 @@ def _marks(batch: pa.RecordBatch, schema: CustomerSchema, repeats: Repeats, befo
             f"column '{schema.key}', row {before + again + 1}: expected each customer once, got {ids[again].as_py()!r}"
             " again; leave repeats out"
         )
-    return Marks(str(len(batch)), hashlib.sha256(np.ascontiguousarray(bits).tobytes()).hexdigest())
+    return marks_of(bits)
 
 
-def _other_customers(part: int, origin: str) -> DataError:
+def marks_of(bits: np.ndarray) -> Marks:
+    """The marks of a part, by the hashes of its customers' ids in their order."""
+    return Marks(str(len(bits)), hashlib.sha256(np.ascontiguousarray(bits).tobytes()).hexdigest())
+
+
+def other_customers(part: int, origin: str) -> DataError:
+    """Build the error for a part that an earlier run wrote from other customers."""
     return DataError(
         f"{origin}: expected the customers of part {part} in its place, got others; give the same rows in the same"
         " order (ORDER BY in a query), or name an empty place"

@@ -40,7 +40,7 @@ class Source:
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield all customers in batches of `rows`; the last batch may be smaller."""
-        return _cut(self.read(rows), rows)
+        return cut(self.read(rows), rows)
 
 
 def open_customers(
@@ -140,7 +140,8 @@ def _corrupt(origin: str, error: Exception) -> SourceError:
     return SourceError(f"{origin}: expected a whole Parquet file, but it can't be read ({line}); write it again")
 
 
-def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+def cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Join and part batches, so that each but the last has `rows` rows."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         start = 0

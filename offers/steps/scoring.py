@@ -28,19 +28,31 @@ MOST_SHARDS = 1_000
 
 def arguments(order: "Order", shards: int) -> dict[str, object]:
     """Build the scoring pipeline's arguments, which are valid in any process of this machine."""
+    ready = anywhere(order)
+    return {
+        "bundle": ready.bundle,
+        "customers": ready.customers,
+        "output": ready.output,
+        "catalogue": ready.catalogue,
+        "shards": shards,
+        "options": order.options.model_dump_json(exclude_defaults=True),
+    }
+
+
+def anywhere(order: "Order") -> "Order":
+    """Make an order valid in any process of this machine; raises `SourceError` where it holds a password."""
     from offers.contract import secret
     from offers.policy import catalogue
 
     secret.refuse_literal(order.customers, "customers")
     is_path = order.catalogue and order.catalogue not in catalogue.shipped()
-    return {
+    places = {
         "bundle": _anywhere(order.bundle),
         "customers": _anywhere(order.customers),
         "output": order.output if "://" in order.output else str(Path(order.output).absolute()),
         "catalogue": catalogue.text(order.catalogue) if is_path else order.catalogue,
-        "shards": shards,
-        "options": order.options.model_dump_json(exclude_defaults=True),
     }
+    return order.model_copy(update=places)
 
 
 def _anywhere(place: str) -> str:
