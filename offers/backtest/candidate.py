@@ -1,6 +1,6 @@
 """A model that a replay has trained, held against the contract's gate as the training pipeline holds it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.special import expit
@@ -12,10 +12,12 @@ from offers.evaluation.figures import Comparison, Duel, Evaluation, Scores, Wind
 from offers.evaluation.refits import rolling_propensity
 from offers.model.propensity import PropensityModel
 from offers.training.dynamics import update_periods, updated_margin
+from offers.training.learners import Learner, Logistic
 
 if TYPE_CHECKING:
     from offers.backtest.history import History
 
+Kind = Literal["layer", "trees", "baseline"]
 SERVING = "what serves"
 
 
@@ -77,41 +79,34 @@ def _compared(contract: Contract, labels: np.ndarray, ours: np.ndarray, served: 
 def figures(history: "History", rows: int, learns: bool) -> tuple[Evaluation, np.ndarray]:
     """Compute what `offers.evaluation.evaluate` does of the first `rows` rows, except for what no rule asks for.
 
-    The refits begin at multiples of `refit_every`, so that all candidates of a replay share them.
-
     Returns
     -------
     Evaluation
     ndarray, shape (n,)
         propensities of the newest rows, from the first that is judged to row `rows`
     """
-    contract = history.contract if learns else history.contract.without_layer
-    matrix, labels, periods = history.matrix[:rows], history.dataset.labels[:rows], history.dataset.periods[:rows]
-    first, share = origin(contract, rows), contract.evaluation.contact_share
-    alignment, weights = -first % contract.evaluation.refit_every, history.dataset.weights
-    ours = rolling_propensity(history.learner, matrix, labels, contract, alignment, weights=weights)
-    plain = contract.without_layer
-    theirs = rolling_propensity(history.baseline, matrix, labels, plain, alignment, weights=weights)
+    contract, first = history.contract, origin(history.contract, rows)
+    labels, periods, share = history.dataset.labels, history.dataset.periods, contract.evaluation.contact_share
+    begin = _begin(history, first)
+    ours = history.refits("layer" if learns and contract.learns else "trees", begin)
+    whole = slice(first, rows)
 
-    def scores(span: slice) -> tuple[Scores, Scores]:
-        part = slice(span.start - first, span.stop - first)
-        model, baseline = (metrics.score(labels[span], values[part], share) for values in (ours, theirs))
-        return model, baseline
+    def score(span: slice) -> Scores:
+        return metrics.score(labels[span], ours[span], share)
 
-    model, baseline = scores(slice(first, rows))
+    model = baseline = score(whole)
+    if any(rule.better_than_baseline for rule in contract.gate):
+        baseline = metrics.score(labels[whole], history.refits("baseline", begin)[whole], share)
+    spans = windows(contract, rows) if any(rule.on == "each_window" for rule in contract.gate) else []
     evaluation = Evaluation(
         contract=contract.name,
         scheme="a candidate of a replay",
         rows=rows,
         model=model,
         baseline=baseline,
-        windows=tuple(
-            Window(name=f"w{n}", first_period=str(first), last_period=str(last), model=model, baseline=baseline)
-            for n, span in enumerate(windows(contract, rows), 1)
-            for first, last, (model, baseline) in [(periods[span.start], periods[span.stop - 1], scores(span))]
-        ),
+        windows=tuple(_window(n, periods[span], score(span)) for n, span in enumerate(spans, 1)),
         within_period_auc=metrics.within_periods(
-            labels[first:], ours, periods[first:], contract.evaluation.smallest_segment
+            labels[whole], ours[whole], periods[whole], contract.evaluation.smallest_segment
         ),
         random_split=model,
         segments=(),
@@ -120,4 +115,34 @@ def figures(history: "History", rows: int, learns: bool) -> tuple[Evaluation, np
         columns=(),
         champion=None,
     )
-    return evaluation, ours
+    return evaluation, ours[whole]
+
+
+def _window(number: int, periods: np.ndarray, scores: Scores) -> Window:
+    first, last = str(periods[0]), str(periods[-1])
+    return Window(name=f"w{number}", first_period=first, last_period=last, model=scores, baseline=scores)
+
+
+def _begin(history: "History", first: int) -> int:
+    """Find where the refits begin by which rows from `first` on are judged: for all candidates at the same row, if the
+    labels of a good part of the rows before the replay are known."""
+    step, usual = history.contract.evaluation.refit_every, origin(history.contract, history.origin) * 3 // 4
+    return max((usual if usual <= first else first) // step * step, 1)
+
+
+def refits(history: "History", kind: Kind, begin: int) -> np.ndarray:
+    """Score all rows from `begin` on by models of a kind that are refitted every `refit_every` rows, shape (n_rows,).
+
+    A row's propensity depends only on rows before it. So candidates of all moments share the refits, where the pipeline
+    begins anew with the first row that it judges.
+    """
+    contract, dataset = history.contract, history.dataset
+    # Half a row more, so that rounding down finds this row.
+    share = (begin + 0.5) / len(dataset)
+    contract = contract.model_copy(update={"evaluation": contract.evaluation.model_copy(update={"train_share": share})})
+    learner: Learner = history.learner
+    if kind == "baseline":
+        learner = Logistic(contract.model, tuple(history.encoder.feature_types))
+    contract = contract if kind == "layer" else contract.without_layer
+    scored = rolling_propensity(learner, history.matrix, dataset.labels, contract, weights=dataset.weights)
+    return np.concatenate([np.full(begin, np.nan), scored])

@@ -30,7 +30,7 @@ from offers.model.layer import Layer
 from offers.model.propensity import PropensityModel, margins
 from offers.training.calibration import calibrate, calibration_edges
 from offers.training.dynamics import first_layer
-from offers.training.learners import BoostedTrees, Logistic, Margin, out_of_time_margins
+from offers.training.learners import BoostedTrees, Margin, out_of_time_margins
 
 KEPT = 32
 
@@ -90,6 +90,11 @@ class History:
         """Return `candidate.figures` of this history, with its results kept."""
         return lru_cache(KEPT)(partial(candidate.figures, self))
 
+    @cached_property
+    def refits(self) -> Callable[[candidate.Kind, int], np.ndarray]:
+        """Return `candidate.refits` of this history, with its results kept."""
+        return lru_cache(KEPT)(partial(candidate.refits, self))
+
     def fits(self, rows: int, learns: bool) -> int:
         """Count the boosters that a training fits: the final one and, without a layer, those for its calibration."""
         contract = self.contract
@@ -135,11 +140,6 @@ class History:
         """The trees of the contract, kept by the number of rows."""
         trees = BoostedTrees.of(self.contract, self.contract.model, self.seed)
         return _KeptTrees(trees, self.directory / self._key, self.dataset.weights)
-
-    @cached_property
-    def baseline(self) -> "_KeptBaseline":
-        """The logistic regression of the contract, kept by the number of rows."""
-        return _KeptBaseline(Logistic(self.contract.model, tuple(self.encoder.feature_types)))
 
     @cached_property
     def _key(self) -> str:
@@ -196,19 +196,6 @@ class _KeptTrees:
             weights = None if self.weights is None else self.weights[: len(labels)]
             _keep(path, LIBRARIES[name].dump(self.learner.booster(matrix, labels, weights)))
         return _loaded(path, name)
-
-
-@dataclass(frozen=True, eq=False)
-class _KeptBaseline:
-    """A baseline that keeps its fits by their number of rows, which must be the first of the same data set."""
-
-    learner: Logistic
-    fits: dict[int, Margin] = field(default_factory=dict)
-
-    def fit(self, matrix: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Margin:
-        if len(labels) not in self.fits:
-            self.fits[len(labels)] = self.learner.fit(matrix, labels, weights)
-        return self.fits[len(labels)]
 
 
 def _keep(path: Path, content: bytes | bytearray) -> None:
