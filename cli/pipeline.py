@@ -90,7 +90,8 @@ def _anywhere(source: str) -> str:
     from offers.decisions import training_rows
 
     history, log = training_rows.parts(source)
-    history, log = _absolute(history), _absolute(log)
+    place = log.removesuffix(training_rows.INVERSE)
+    history, log = _absolute(history), _absolute(place) + log.removeprefix(place)
     if history.startswith(training_rows.LAYERS):
         place, at, version = history.removeprefix(training_rows.LAYERS).partition("@")
         history = f"{training_rows.LAYERS}{_absolute(place)}{at}{version}"

@@ -18,9 +18,13 @@ from offers.errors import DataError, SourceError
 from offers.settings import Settings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from offers.store.delta import DeltaTables
 
 KIND, LAYERS = "decisions:", "layers:"
+INVERSE = "?weight=inverse"
+"""Behind the place of a log: each decision weighs 1 / the probability with which the policy put its offer first."""
 _BEHIND = re.compile(rf"(?P<history>.*?)(?:^|\s*\+\s*){KIND}(?P<log>.+)", re.DOTALL)
 
 
@@ -45,7 +49,7 @@ def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime 
     ----------
     source : as `offers.data.sources.ingest` takes it; `layers:PLACE@VERSION` for a version of gold, by default the
         newest; `HISTORY + decisions:PLACE`, where an empty history is the contract's own source; or `decisions:PLACE`
-        for the log alone
+        for the log alone; `?weight=inverse` behind the place of a log weighs its decisions
     as_of : moment whose knowledge of outcomes counts; by default now
 
     Returns
@@ -63,7 +67,8 @@ def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime 
         return _history(contract, settings, source)
     from offers.store.delta import DeltaTables
 
-    rows = decided(DeltaTables.at(log, settings), contract, as_of or datetime.now(UTC))
+    place = log.removesuffix(INVERSE)
+    rows = decided(DeltaTables.at(place, settings), contract, as_of or datetime.now(UTC), place != log)
     if source.strip().startswith(KIND):
         if rows.empty:
             raise DataError(f"{source}: expected decisions whose outcome is known, found none")
@@ -102,30 +107,48 @@ def gold_version(source: str) -> tuple[str, int | None]:
     return place, int(version) if at else None
 
 
-def decided(tables: "DeltaTables", contract: Contract, as_of: datetime) -> pd.DataFrame:
+def decided(tables: "DeltaTables", contract: Contract, as_of: datetime, inverse: bool = False) -> pd.DataFrame:
     """Read the decisions that were mature at `as_of`, in the order in which they were made: inputs and label.
 
     The label is that of the offer in first place. Where impressions are reported, decisions that no customer saw are
     left out. Nothing that was decided, observed or received after `as_of` has any influence.
 
+    Parameters
+    ----------
+    inverse : whether a decision weighs 1 / the probability with which the policy put its offer first, so that rows
+        count as if all offers had been equally likely; by default it weighs 1. Decisions whose offer had no chance,
+        which no policy can have made, are left out then
+
     Returns
     -------
     DataFrame
-        the contract's columns: words as objects, numbers as float64, moments in UTC, the target as bool, 1 as the
-        weight, None in columns that were not known at decision time; then `_period`
+        the contract's columns: words as objects, numbers as float64, moments in UTC, the target as bool, the weight,
+        None in columns that were not known at decision time; then `_period`
+
+    Raises
+    ------
+    DataError
+        weights are asked for, and the contract has no column for them
     """
     import pyarrow as pa
     from pyarrow import dataset
 
     from offers.decisions import history, outcomes, tabled
 
+    if inverse and contract.weight is None:
+        raise DataError(
+            f"contract {contract.name}: {INVERSE} behind a log expects a column with role weight, and there is none: "
+            "declare one, or leave that out"
+        )
     there = dataset.field("inputs").is_valid() & dataset.field("offer_id").is_valid()
-    names = ["decision_id", "decided_at", "catalogue", "inputs", "offer_id"]
+    names = ["decision_id", "decided_at", "catalogue", "inputs", "offer_id", *(["pairs"] if inverse else [])]
     table = history.read(tables, None, as_of, names, there & (dataset.field("contract") == contract.name))
     frame = table.select(["decision_id", "decided_at", "offer_id"]).to_pandas()
     window = timedelta(days=contract.target.matures_after_days)
     labels = outcomes.label(frame, outcomes.read(tables), as_of, window)
     usable = labels.mature & ~np.isnan(labels.outcome) & (labels.presented | (labels.impressions == 0))
+    chance = _chances(table) if inverse else np.ones(len(table))
+    usable &= chance > 0
     table, moments = table.filter(pa.array(usable)), frame["decided_at"][usable].reset_index(drop=True)
     columns = history.inputs_of(table["inputs"].to_pylist(), contract)
     versions = history.kept(tables)
@@ -137,12 +160,23 @@ def decided(tables: "DeltaTables", contract: Contract, as_of: datetime) -> pd.Da
         elif column.role == Role.TARGET:
             own[column.name] = pd.Series(labels.outcome[usable] == 1, moments.index)
         elif column.role == Role.WEIGHT:
-            own[column.name] = pd.Series(1.0, moments.index)
+            own[column.name] = pd.Series(1 / chance[usable], moments.index)
         elif contract.time is not None and column.name == contract.time.column:
             own[column.name] = moments if column.type == "date" else moments.dt.month.map(lambda n: MONTHS[n - 1])
         else:
             own[column.name] = pd.Series(None, moments.index, object)
     return pd.DataFrame(own | {PERIOD: moments.dt.strftime("%Y-%m").astype("string[pyarrow]")})
+
+
+def _chances(table: "pa.Table") -> np.ndarray:
+    """Find the probability with which the policy put each decision's offer first; 1 where it was not scored."""
+    from offers.decisions import history
+
+    names = table["offer_id"].to_pylist()
+    offers = sorted(set(names))
+    probability = history.propensities(table["pairs"], offers)["action_probability"]
+    own = probability[np.arange(len(names)), pd.Index(offers).get_indexer(pd.Index(names))] if names else np.ones(0)
+    return np.where(np.isnan(own), 1.0, own)
 
 
 def _kind(column: Column) -> type:

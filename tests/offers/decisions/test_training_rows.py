@@ -21,7 +21,7 @@ from offers.settings import Settings
 from offers.steps import data as steps
 from offers.store.delta import DeltaTables
 from tests.support.decision_log import KEY, answered, outcome, policy_event
-from tests.support.rankers import CROWD, someone
+from tests.support.rankers import CROWD, EXPLORING, someone
 from tests.support.runs import train_file
 
 DAY = timedelta(days=1)
@@ -145,6 +145,29 @@ def test_the_log_alone_is_a_source_and_an_empty_one_is_refused(patient: str, spo
         training_rows.ingest(contract, Settings(), source, FIRST + DAY)
     with pytest.raises(SourceError, match="expected a Delta table, found none"):
         training_rows.ingest(contract, Settings(), f"decisions:{tmp_path}/nothing")
+
+
+def test_a_decision_weighs_by_the_inverse_of_its_chance_where_that_is_asked_for(patient: str, tmp_path: Path) -> None:
+    weighing = f"{patient}\nweight: times\n".replace(
+        "columns:\n", "columns:\n  - {name: times, role: weight, type: number}\n"
+    )
+    contract, spool = contracts.parse(weighing), Spool(tmp_path / "spool", "pod", SpoolLimits())
+    spool.append(policy_event(contract, EXPLORING))
+    answer = answered(contract, CROWD, decided_at=FIRST, catalogue=EXPLORING)
+    spool.append(log.decided(answer, KEY))
+    observe(spool, FIRST + DAY, told(0, "accepted", FIRST + DAY))
+    where = f"decisions:{shipped(spool, tmp_path / 'tables')}"
+    first = [offers[0] for sent in answer.answers if (offers := orjson.loads(sent)["offers"])]
+    inverse = [1 / offer["action_probability"] for offer in first]
+    assert max(inverse) > 2
+    rows = training_rows.ingest(contract, Settings(), f"{where}?weight=inverse", MATURE)
+    checked = validate(rows.frame, contract)
+    assert checked.violations == ()
+    np.testing.assert_allclose(Dataset.prepare(checked.frame, contract).weights, inverse, rtol=1e-6)
+    plain = validate(training_rows.ingest(contract, Settings(), where, MATURE).frame, contract).frame
+    assert set(Dataset.prepare(plain, contract).weights) == {1.0}
+    with pytest.raises(DataError, match="expects a column with role weight, and there is none"):
+        training_rows.ingest(contracts.parse(patient), Settings(), f"{where}?weight=inverse", MATURE)
 
 
 def test_the_step_keeps_what_lasts_of_the_origin(patient: str, spool: Spool, tmp_path: Path) -> None:
