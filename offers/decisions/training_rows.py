@@ -153,14 +153,20 @@ def decided(tables: "DeltaTables", contract: Contract, as_of: datetime, inverse:
     columns = history.inputs_of(table["inputs"].to_pylist(), contract)
     versions = history.kept(tables)
     columns |= tabled.attributes(table["catalogue"].to_pylist(), table["offer_id"].to_pylist(), versions, contract)
+    return _rows(contract, columns, labels.outcome[usable] == 1, 1 / chance[usable], moments)
+
+
+def _rows(
+    contract: Contract, inputs: dict[str, np.ndarray], accepted: np.ndarray, weights: np.ndarray, moments: pd.Series
+) -> pd.DataFrame:
     own: dict[str, Any] = {}
     for column in contract.columns:
         if column.is_input:
-            own[column.name] = pd.Series(columns.get(column.name), moments.index, _kind(column))
+            own[column.name] = pd.Series(inputs.get(column.name), moments.index, _kind(column))
         elif column.role == Role.TARGET:
-            own[column.name] = pd.Series(labels.outcome[usable] == 1, moments.index)
+            own[column.name] = pd.Series(accepted, moments.index)
         elif column.role == Role.WEIGHT:
-            own[column.name] = pd.Series(1 / chance[usable], moments.index)
+            own[column.name] = pd.Series(weights, moments.index)
         elif contract.time is not None and column.name == contract.time.column:
             own[column.name] = moments if column.type == "date" else moments.dt.month.map(lambda n: MONTHS[n - 1])
         else:
