@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from offers.contract.column import Column, Role
+from offers.contract.recommendation import Recommendation
 from offers.contract.sections import Calibration, ModelSettings, Month, Share
 from offers.errors import ContractError
 from offers.yaml_file import Kind, Problem, Section, form, refuse
@@ -148,6 +149,7 @@ class Market(Section):
     value: ColumnName | None = None
     segments: tuple[ColumnName, ...] = ()
     retrieval: Retrieval = Retrieval()
+    recommendation: Recommendation = Recommendation()
     model: ModelSettings = ModelSettings()
     calibration: Calibration = Calibration(rows=20_000)
     simulation: MarketSimulation = MarketSimulation()
@@ -179,7 +181,9 @@ class Market(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         checks = (self._column_problems(), self._name_problems(), self._pair_problems(), self._event_problems())
-        refuse(chain(*checks, self._feature_problems(), self._ranking_problems()))
+        truths = [pair.name for pair in self.pairs if pair.measure in ("at_least", "equal")]
+        places = self.recommendation.problems(self.by_name, truths)
+        refuse(chain(*checks, self._feature_problems(), self._ranking_problems(), places))
         return self
 
     def _column_problems(self) -> Iterator[Problem]:

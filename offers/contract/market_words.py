@@ -22,6 +22,7 @@ MARKET: dict[str, dict[str, str]] = {
             " all of them"
         ),
         "retrieval": "how candidates are found, before the ranker scores them",
+        "recommendation": "how an answer is put together from scored products",
         "model": "the ranker's trees, as in [a contract](contract.md#model)",
         "calibration": "the ranker's calibrator, as in [a contract](contract.md#calibration)",
         "simulation": "the simulated market",
@@ -36,6 +37,13 @@ MARKET: dict[str, dict[str, str]] = {
         "dimensions": "length of the vectors of users and products",
         "epochs": "how often the training sees each view",
         "learning_rate": "of the first step; it falls to 0 by the last",
+    },
+    "Recommendation": {
+        "k": "places of an answer, where the caller names no number",
+        "required": "pairs that must hold; a product for which one does not is withheld, unless a value is missing",
+        "family": "the product's category of which an answer has only so many",
+        "most_per_family": "how many",
+        "explore": "the probability that the first place is drawn among the eligible candidates",
     },
     "Table": {
         "file": "a `.parquet` or `.csv` file in the directory of the market",

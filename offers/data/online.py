@@ -1,7 +1,6 @@
 """The online rows of users: the inputs that training sees, kept by id, and moved by live events."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,7 @@ from offers.store.online import OnlineStore
 DAY = 86_400_000_000
 """Microseconds."""
 
-MOST_RECENT, MOST_IDS = 2000, 256
+MOST_RECENT, MOST_IDS = 2000, 2000
 """Events of a user that count in windows, and live events whose ids are compared; the newest of each."""
 
 
@@ -122,8 +121,8 @@ class OnlineUsers:
         foreign = sum(content is not None for content in contents) - len(rows)
         return OnlineRows(matrix, moments, foreign, stale)
 
-    def apply(self, store: OnlineStore, events: Sequence[UserEvent]) -> Counter[str]:
-        """Let live events move the rows of their users, all of them or none; returns how many were treated how.
+    def apply(self, store: OnlineStore, events: Sequence[UserEvent]) -> list[str]:
+        """Let live events move the rows of their users, all of them or none; returns how each was treated.
 
         An event is `taken`, or left out: it is `twice` there, `covered` by the load, which was made after it, or of an
         `unknown_user`, who has no row of this contract. The order of events does not matter. Of a user the newest
@@ -134,18 +133,22 @@ class OnlineUsers:
         StorageError
             the store can't be used; nothing was moved
         """
-        by_user = dict[str, list[UserEvent]]()
-        for event in events:
-            by_user.setdefault(event.user, []).append(event)
-        counts = Counter[str]()
+        by_user = dict[str, list[int]]()
+        for place, event in enumerate(events):
+            by_user.setdefault(event.user, []).append(place)
+        treatments = [""] * len(events)
 
         def change(contents: Sequence[bytes | None]) -> list[bytes | None]:
-            # The store may ask again, where another writer was faster.
-            counts.clear()
-            return [self._moved(content, by_user[one], counts) for one, content in zip(by_user, contents, strict=True)]
+            rows = list[bytes | None]()
+            for places, content in zip(by_user.values(), contents, strict=True):
+                row, own = self._moved(content, [events[place] for place in places])
+                rows.append(row)
+                for place, treatment in zip(places, own, strict=True):
+                    treatments[place] = treatment
+            return rows
 
         store.update(list(by_user), change)
-        return counts
+        return treatments
 
     @cached_property
     def _form(self) -> RowForm:
@@ -198,27 +201,27 @@ class OnlineUsers:
                     sums = np.bincount(owners[within], weights[kinds[within]], len(rows))
                     values[:, place] = np.where(np.isnan(values[:, place]), np.nan, sums)
 
-    def _moved(self, content: bytes | None, events: Sequence[UserEvent], counts: Counter[str]) -> bytes | None:
+    def _moved(self, content: bytes | None, events: Sequence[UserEvent]) -> tuple[bytes | None, list[str]]:
+        """Move one user's row; returns None where nothing moves it, and how each event was treated."""
         if content is None or not self._form.is_ours(content):
-            counts["unknown_user"] += len(events)
-            return None
+            return None, ["unknown_user"] * len(events)
         row = self._form.row(content)
-        ids, fresh = list(row.ids), list[UserEvent]()
+        ids, fresh, treatments = dict.fromkeys(row.ids.tolist()), list[UserEvent](), list[str]()
         for event in events:
-            number = np.uint64(int.from_bytes(hashlib.blake2b(event.id.encode(), digest_size=8).digest(), "little"))
-            treatment = "twice" if number in ids else "covered" if event.at < row.record["at"] else "taken"
-            counts[treatment] += 1
-            if treatment == "taken":
+            number = int.from_bytes(hashlib.blake2b(event.id.encode(), digest_size=8).digest(), "little")
+            treatments.append("twice" if number in ids else "covered" if event.at < row.record["at"] else "taken")
+            if treatments[-1] == "taken":
                 fresh.append(event)
-                ids.append(number)
+                ids[number] = None
         if not fresh:
-            return None
+            return None, treatments
         self._add(row.record, fresh)
         recent = np.sort([*row.recent, *(e.at * KINDS + self._kinds[e.kind] for e in fresh)]).astype(np.int64)
         newest = max(event.at for event in fresh)
         within = [newest - self._windows.get(number % KINDS, 0) <= number // KINDS for number in recent.tolist()]
         recent = recent[np.array(within, bool) & np.isin(recent % KINDS, list(self._windows))]
-        return UserRow(row.record, recent[-MOST_RECENT:], np.array(ids[-MOST_IDS:], np.uint64)).packed()
+        moved = UserRow(row.record, recent[-MOST_RECENT:], np.array([*ids][-MOST_IDS:], np.uint64))
+        return moved.packed(), treatments
 
     def _add(self, record: np.void, events: Sequence[UserEvent]) -> None:
         """Add events to a record: to sums over all time, and to the moments of the newest."""

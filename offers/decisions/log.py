@@ -20,7 +20,8 @@ from offers.policy.arbitration import Policy
 
 SOURCE = "/offers/ranker"
 DECIDED, POLICY, OBSERVED = "offers.decided.v1", "offers.policy.v1", "offers.outcomes.v1"
-"""Types of events: decisions of a request, a catalogue with its contract, outcomes of decisions."""
+INTERACTED = "offers.interactions.v1"
+"""Types of events: decisions of a request, a catalogue with its contract, their outcomes, users' interactions."""
 
 _CODE = version("offers")
 
@@ -112,6 +113,11 @@ def policy(rules: Policy, contract: Contract) -> bytes:
 def observed(outcomes: Sequence[Mapping[str, Any]], received_at: datetime, request_id: str) -> bytes:
     """Write the event of the outcomes in one request."""
     return _event(OBSERVED, received_at, {"request_id": request_id, "outcomes": outcomes})
+
+
+def interacted(interactions: Sequence[Mapping[str, Any]], received_at: datetime, request_id: str) -> bytes:
+    """Write the event of the interactions of a market's users in one request."""
+    return _event(INTERACTED, received_at, {"request_id": request_id, "interactions": interactions})
 
 
 def _event(kind: str, time: datetime, data: Mapping[str, Any]) -> bytes:

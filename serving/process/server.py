@@ -122,13 +122,14 @@ class Server:
             raise port_taken(wanted.host, wanted.grpc_port, "it is taken") from None
 
 
-def parser(name: str, description: str | None, grpc_port: int) -> argparse.ArgumentParser:
-    """What every service can be told on its command line: the name of its model, and where to listen."""
+def parser(name: str, description: str | None, grpc_port: int | None = None) -> argparse.ArgumentParser:
+    """What every service can be told on its command line: where to listen, and with gRPC the name of its model."""
     service_parser = _Parser(f"python -m serving.{name}", description=description)
-    service_parser.add_argument("--name", type=_name, default="offers", help="name of the model in addresses")
     service_parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     service_parser.add_argument("--http_port", type=whole(0, 65535), default=8080, help="0 for a free one")
-    service_parser.add_argument("--grpc_port", type=whole(0, 65535), default=grpc_port, help="0 for a free one")
+    if grpc_port is not None:
+        service_parser.add_argument("--name", type=_name, default="offers", help="name of the model in addresses")
+        service_parser.add_argument("--grpc_port", type=whole(0, 65535), default=grpc_port, help="0 for a free one")
     service_parser.add_argument("--tls_certificate", type=Path, help="PEM file of the chain that the service shows")
     service_parser.add_argument("--tls_key", type=Path, help="PEM file of its private key")
     service_parser.add_argument(

@@ -30,7 +30,7 @@ _TAGS = {
     "Models": "What is served here.",
     "Service": "Whether it lives, and how it fares.",
 }
-_ERRORS = {
+ERRORS = {
     400: "The request breaks the contract; the sentence names the field, what was expected and what arrived.",
     404: "This model, or this version of it, is not served here.",
     408: f"The body did not arrive within {BODY_SECONDS:g} s, or within one when the service shuts down.",
@@ -38,7 +38,7 @@ _ERRORS = {
     415: "The body is packed; it has to come without a content-encoding.",
     503: "The model is not ready, or the predictor behind it does not answer.",
 }
-_REQUEST_ID = {
+REQUEST_ID = {
     "description": "The caller's own id where it was a plain one, else one of ours.",
     "required": True,
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
@@ -69,7 +69,7 @@ def document(models: Iterable[Model]) -> Schema:
         "info": {"title": title, "version": version("offers"), "description": _DESCRIPTION},
         "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "paths": paths | _of_service(),
-        "components": {"schemas": {"Error": error}, "headers": {"RequestId": _REQUEST_ID}},
+        "components": {"schemas": {"Error": error}, "headers": {"RequestId": REQUEST_ID}},
     }
 
 
@@ -83,9 +83,9 @@ def _of_model(model: Model) -> Schema:
     paths = kinds[_kind(model)](model) if _kind(model) in kinds else {}
     ready = record({"name": {"const": model.name}, "ready": {"const": True}})
     paths |= {
-        v1: _get("Models", "Is the model ready?", ready, 503),
-        v2: _get("Models", "Metadata of the model", schemas.metadata()),
-        f"{v2}/ready": _get("Models", "Is the model ready? (V2)", ready, 503),
+        v1: get("Models", "Is the model ready?", ready, 503),
+        v2: get("Models", "Metadata of the model", schemas.metadata()),
+        f"{v2}/ready": get("Models", "Is the model ready? (V2)", ready, 503),
     }
     return paths | {
         path.replace(v2, f"{v2}/versions/{{model_version}}"): _of_version(item, model.version)
@@ -96,25 +96,25 @@ def _of_model(model: Model) -> Schema:
 
 def _of_version(item: Schema, served: str) -> Schema:
     parameter = {"name": "model_version", "in": "path", "required": True, "example": served}
-    refusing = {method: _or(operation, 404) for method, operation in item.items()}
+    refusing = {method: or_errors(operation, 404) for method, operation in item.items()}
     return {"parameters": [parameter | {"schema": {"enum": [served]}}], **refusing}
 
 
 def _of_service() -> Schema:
     names = record({"models": list_of({"type": "string"})})
     about = {"name": {"const": "offers"}, "version": {"type": "string"}, "extensions": list_of({"type": "string"})}
-    ready = _get(
+    ready = get(
         "Service", "Are all models ready, and is it not shutting down?", record({"ready": {"const": True}}), 503
     )
-    metrics = _get("Service", "Prometheus metrics", {"type": "string"})
+    metrics = get("Service", "Prometheus metrics", {"type": "string"})
     text = {"schema": {"type": "string"}}
     metrics["get"]["responses"]["200"]["content"] = {"text/plain": text, "application/openmetrics-text": text}
     return {
-        "/v1/models": _get("Models", "Names of the models", names),
-        "/v2/models": _get("Models", "Names of the models (V2)", names),
-        "/": _get("Service", "Is the process alive?", record({"status": {"const": "alive"}})),
-        "/v2": _get("Service", "Metadata of the service", record(about)),
-        "/v2/health/live": _get("Service", "Is the process alive? (V2)", record({"live": {"const": True}})),
+        "/v1/models": get("Models", "Names of the models", names),
+        "/v2/models": get("Models", "Names of the models (V2)", names),
+        "/": get("Service", "Is the process alive?", record({"status": {"const": "alive"}})),
+        "/v2": get("Service", "Metadata of the service", record(about)),
+        "/v2/health/live": get("Service", "Is the process alive? (V2)", record({"live": {"const": True}})),
         "/v2/health/ready": ready,
         "/metrics": metrics,
     }
@@ -126,16 +126,16 @@ def _of_predictor(model: Any) -> Schema:
     sample = {"instances": [typical]}
     path = f"/v1/models/{model.name}"
     return {
-        f"{path}:predict": _post(
+        f"{path}:predict": post(
             "How likely is acceptance?",
             f"Scores rows of the contract *{contract.title}*, customer, offer and context together.",
-            _body(schemas.instances(row, model.schema.max_rows), sample),
+            body(schemas.instances(row, model.schema.max_rows), sample),
             record({"predictions": list_of(share("Calibrated probability of acceptance, one per row."))}),
         ),
-        f"{path}:explain": _post(
+        f"{path}:explain": post(
             "Why this propensity?",
             "Takes scores apart. A propensity is the logistic function of `slope * margin + intercept`.",
-            _body(schemas.instances(row, model.explained.max_rows), sample),
+            body(schemas.instances(row, model.explained.max_rows), sample),
             schemas.explanations(model.bundle.model.encoder.names),
         ),
         f"/v2/models/{model.name}/infer": _infer(
@@ -148,21 +148,21 @@ def _of_ranker(model: Any) -> Schema:
     contract, policy, sample = model.contract, model.policy, example(model.contract)
     [customer] = sample["instances"]
     posts = {
-        path: _post(
+        path: post(
             "What did customers do about it?",
             "Takes outcomes of decisions; sent again they do no harm. Those from the future go to quarantine.",
-            _body(outcomes.schema(), outcomes.EXAMPLE),
+            body(outcomes.schema(), outcomes.EXAMPLE),
             outcomes.answer_schema(),
         )
         for path in model.takes
     }
     return posts | {
-        f"/v1/models/{model.name}:predict": _post(
+        f"/v1/models/{model.name}:predict": post(
             "Which offer for whom?",
             f"Ranks the offers of the catalogue *{policy.catalogue.title or policy.catalogue.name}* for customers, and"
             " says why the others are withheld. Asks the predictor once, whatever the number of customers, and a second"
             " time for an explanation.",
-            _body(
+            body(
                 schemas.instances(
                     schemas.question(contract, policy), model.schema.max_customers, explain=schemas.EXPLAIN
                 ),
@@ -185,10 +185,10 @@ def _infer(model: Model, row: Schema, description: str) -> Schema:
         for item in inputs
         if item["name"] in row
     ]
-    described = _post(
+    described = post(
         "The same by the V2 protocol",
         f"{description} Tensors may also follow the JSON as bytes, by the binary tensor data extension.",
-        _body(schemas.tensors(inputs, outputs), {"inputs": sample}),
+        body(schemas.tensors(inputs, outputs), {"inputs": sample}),
         schemas.inference(model.name, outputs),
     )
     described["post"]["responses"]["200"]["content"]["application/octet-stream"] = {}
@@ -202,30 +202,30 @@ def _typical(contract: Contract) -> Schema:
     return row
 
 
-def _body(schema: Schema, sample: Schema) -> Schema:
+def body(schema: Schema, sample: Schema) -> Schema:
     return {"required": True, "content": {"application/json": {"schema": schema, "example": sample}}}
 
 
-def _get(tag: str, summary: str, answer: Schema, *failures: int) -> Schema:
-    return {"get": _or({"tags": [tag], "summary": summary, "responses": {"200": _answer(answer)}}, *failures)}
+def get(tag: str, summary: str, answer: Schema, *failures: int) -> Schema:
+    return {"get": or_errors({"tags": [tag], "summary": summary, "responses": {"200": response(answer)}}, *failures)}
 
 
-def _post(summary: str, description: str, body: Schema, answer: Schema) -> Schema:
+def post(summary: str, description: str, body: Schema, answer: Schema) -> Schema:
     operation = {
         "tags": ["Decisions"],
         "summary": summary,
         "description": description,
         "requestBody": body,
-        "responses": {"200": _answer(answer)},
+        "responses": {"200": response(answer)},
     }
-    return {"post": _or(operation, 400, 408, 413, 415, 503)}
+    return {"post": or_errors(operation, 400, 408, 413, 415, 503)}
 
 
-def _or(operation: Schema, *failures: int) -> Schema:
-    errors = {str(status): _answer({"$ref": "#/components/schemas/Error"}, _ERRORS[status]) for status in failures}
+def or_errors(operation: Schema, *failures: int) -> Schema:
+    errors = {str(status): response({"$ref": "#/components/schemas/Error"}, ERRORS[status]) for status in failures}
     return operation | {"responses": operation["responses"] | errors}
 
 
-def _answer(schema: Schema, description: str = "The answer.") -> Schema:
+def response(schema: Schema, description: str = "The answer.") -> Schema:
     headers = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
     return {"description": description, "headers": headers, "content": {"application/json": {"schema": schema}}}

@@ -46,13 +46,13 @@ def decision_log(arguments: argparse.Namespace) -> DecisionLog | None:
     limits = SpoolLimits(
         seal_seconds=arguments.seal_seconds, most_bytes=arguments.spool_limit * 2**20, durability=arguments.durability
     )
-    spool = Spool(Path(arguments.spool), _writer(), limits)
+    spool = Spool(Path(arguments.spool), writer(), limits)
     if spool.cut:
         log.warning("torn lines cut off", extra={"fields": {"bytes": spool.cut}})
     return DecisionLog(spool, pseudonyms, arguments.spool_full)
 
 
-def _writer() -> str:
+def writer() -> str:
     """A name for this start of this machine's ranker: the numbers of its segments begin with 0."""
     host = re.sub("[^A-Za-z0-9.-]", "-", socket.gethostname())[:60].strip("-.")
     return f"{host or 'ranker'}-{uuid.uuid4().hex[:12]}"

@@ -35,9 +35,9 @@ def command(module: str, *arguments: object) -> list[str]:
 
 
 @contextmanager
-def serving(module: str, log: Path, *arguments: object) -> Iterator[Service]:
+def serving(module: str, log: Path, *arguments: object, grpc: bool = True) -> Iterator[Service]:
     """Start a service on free ports, and stop it by SIGTERM, which has to end it with exit code 0."""
-    call = command(module, *arguments, "--http_port", 0, "--grpc_port", 0)
+    call = command(module, *arguments, "--http_port", 0, *(("--grpc_port", 0) if grpc else ()))
     with log.open("w") as errors:
         process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=errors, text=True)
     try:
@@ -45,7 +45,7 @@ def serving(module: str, log: Path, *arguments: object) -> Iterator[Service]:
         line = process.stdout.readline()
         assert line, log.read_text("utf-8")
         bound = json.loads(line)
-        yield Service(process, bound["http_port"], bound["grpc_port"], log)
+        yield Service(process, bound["http_port"], bound.get("grpc_port", 0), log)
         process.terminate()
         assert process.wait(DEADLINE) == 0, log.read_text("utf-8")
     finally:

@@ -1,0 +1,1 @@
+"""The recommender: products for a user of a market, by id."""

@@ -1,0 +1,103 @@
+"""Starts the recommender: `python -m serving.recommender --bundle DIR --store FILE_OR_URL`."""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import signal
+import socket
+from pathlib import Path
+
+import uvloop
+
+from offers.data.online import OnlineUsers
+from offers.decisions.spool import Spool, SpoolLimits
+from offers.retrieval.bundle import MarketBundle
+from offers.store.online import OnlineStore, open_online_store
+from serving.process import server
+from serving.process.listening import HttpServer, bound
+from serving.process.telemetry import VERSION
+from serving.ranker.log_arguments import add_arguments, decision_log, writer
+from serving.recommender.events import EventsTaker
+from serving.recommender.products import ProductList
+from serving.recommender.rest import Service
+from serving.recommender.service import Recommendations
+from serving.recommender.updater import Updater
+from serving.recommender.users import DEADLINE, Users
+
+_SEAL_SECONDS = 60.0
+
+
+def main() -> None:
+    """Serve a market; a mistake in what was given is one sentence on standard error and exit code 2."""
+    parser = server.parser("recommender", "Recommend the products of a market to its users, by their ids.")
+    parser.add_argument("--bundle", required=True, type=Path, help="directory of the market's bundle")
+    parser.add_argument("--store", required=True, help="the online store: an SQLite file, or redis://HOST:PORT/0")
+    parser.add_argument("--products", type=Path, help="the market's table of products; what it lacks is not shown")
+    parser.add_argument("--events", type=Path, help="directory that keeps events of the last day")
+    parser.add_argument("--no_fallback", action="store_true", help="refuse with 503 while the online store is away")
+    add_arguments(parser)
+    arguments = parser.parse_args()
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with server.starting("recommender"), bound(arguments.host, arguments.http_port) as listener, runner:
+        runner.run(_serve(arguments, listener))
+
+
+async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    door = server.door(arguments)
+    if door.callers:
+        await door.callers.keys.look()
+    _check_store(arguments.store)
+    bundle = MarketBundle.load(arguments.bundle)
+    online, log = OnlineUsers(bundle.market), decision_log(arguments)
+    products = ProductList(bundle, arguments.products)
+    users = Users(online, lambda: _opened(arguments.store, DEADLINE))
+    recommendations = Recommendations(bundle, users, products, log, not arguments.no_fallback)
+    async with contextlib.AsyncExitStack() as beside:
+        beside.callback(users.close)
+        if log:
+            await beside.enter_async_context(log.spool)
+        events = None
+        if arguments.events:
+            spool = Spool(
+                arguments.events, writer(), SpoolLimits(seal_seconds=_SEAL_SECONDS, durability=arguments.durability)
+            )
+            await beside.enter_async_context(spool)
+            updater = Updater(online, lambda: _opened(arguments.store, _UPDATE_SECONDS), arguments.events)
+            events = EventsTaker(bundle.market, products.has, spool, beside.enter_context(updater))
+        service = Service(recommendations, events)
+        edge = service.application()
+        edge.admit = door.callers.admit if door.callers else None
+        VERSION.labels(bundle.market.name, bundle.name).set(1)
+        http = HttpServer(edge, tls=door.tls)
+        http.start(listener)
+        host, port = listener.getsockname()[:2]
+        print(json.dumps({"host": host, "http_port": port, "bundle": bundle.name}), flush=True)
+        gc.collect()
+        gc.freeze()
+        await stop.wait()
+        service.draining = True
+        service.bodies.hurry()
+        await http.stop()
+
+
+_UPDATE_SECONDS = 1.0
+"""What the store may take for events; nobody waits for it."""
+
+
+def _opened(where: str, patience: float) -> OnlineStore:
+    return open_online_store(where, patience=patience)
+
+
+def _check_store(where: str) -> None:
+    """Refuse a store that is not there when the service starts; what goes away later comes back."""
+    with contextlib.closing(_opened(where, _UPDATE_SECONDS)) as store:
+        store.generation()
+
+
+if __name__ == "__main__":
+    main()
