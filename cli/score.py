@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from offers.batch.order import Order
     from offers.settings import Settings
 
-BundleOption = Annotated[str, typer.Option(help="A bundle's path, its name in the local store, or its s3:// URI.")]
+BundleOption = Annotated[
+    str,
+    typer.Option(
+        help="A bundle's path, its name in the local store, its s3:// URI, or champion:CONTRACT: what serves now."
+    ),
+]
 
 
 CustomersArgument = Annotated[
@@ -73,6 +78,7 @@ def score(
     from cli.screen import download_progress
     from offers.batch.order import Options, Order, opened
     from offers.settings import Settings
+    from offers.steps import champion
 
     settings, began = Settings.from_env(), time.monotonic()
     asked = {"customer": customer, "query": query, "version": version, "k": k, "rows": rows}
@@ -81,6 +87,7 @@ def score(
     if shards:
         _pipeline(order, shards, settings)
         return
+    order = champion.fetched(champion.settled(order, settings), settings)
     if spark:
         _spark(order, spark, settings)
         return

@@ -18,7 +18,7 @@ SOURCE_SECRETS = "/run/secrets/offers"
 KEY_SECRET = "alarm-key"
 """In the namespace of the runs, with the key that signs alarms; without it they are sent unsigned."""
 SETTINGS = "offers-settings"
-"""A ConfigMap in the namespace of the runs, with the endpoint of the object store."""
+"""A ConfigMap in the namespace of the runs, with the endpoint of the object store and the place of the ledger."""
 
 PATIENCE = 120
 """Seconds for which a step waits for a store, a source or a database that is away.
@@ -61,7 +61,8 @@ def placed(task: Task, memory: str = "2Gi", minutes: int = 60) -> Task:
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     keys = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     kubernetes.use_secret_as_env(task, STORE_SECRET, keys, optional=True)
-    kubernetes.use_config_map_as_env(task, SETTINGS, {"OFFERS_S3_ENDPOINT": "OFFERS_S3_ENDPOINT"}, optional=True)
+    places = {name: name for name in ("OFFERS_S3_ENDPOINT", "OFFERS_LEDGER")}
+    kubernetes.use_config_map_as_env(task, SETTINGS, places, optional=True)
     return task
 
 

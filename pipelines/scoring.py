@@ -28,7 +28,7 @@ def score(
 
     Parameters
     ----------
-    bundle : path or URI of the bundle that scores
+    bundle : path or URI of the bundle that scores; champion:CONTRACT is the release that serves when the run begins
     customers : Delta table, file, object or database with a row for each customer
     output : the scored table: a Delta table, or a directory that every step can reach
     catalogue : name of a shipped catalogue, or the text of one; by default the one of the bundle's contract

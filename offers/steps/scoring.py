@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from offers import files
 from offers.settings import Settings
+from offers.steps import champion
 from offers.wording import Say
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def plan(
 
     Parameters
     ----------
-    places : of bundle, customers, output and catalogue, as `offers score` takes them; {date} in the output stands for
-        today in UTC, so that a schedule makes a table a day
+    places : of bundle, customers, output and catalogue, as `offers score` takes them; champion:CONTRACT is the release
+        that serves now, and {date} in the output stands for today in UTC, so that a schedule makes a table a day
     options : YAML text; see `offers.batch.order.Options`
 
     Raises
@@ -91,7 +92,8 @@ def plan(
         options=Options.of(options),
         shards=shards,
     )
-    source = opened(order, settings).source
+    order = champion.settled(order, settings)
+    source = opened(champion.fetched(order, settings), settings).source
     # All shards have to read the same rows, and small tables are cut so that each shard has some.
     rows = order.options.rows or max(1, min(ROWS, -(-(source.total or ROWS * shards) // shards)))
     fixed = order.options.model_copy(update={"version": source.version, "rows": rows})
@@ -149,7 +151,7 @@ def summarise(
     from offers.batch.volumes import volumes
     from offers.reports.scoring import scoring_page
 
-    done = opened(Order.model_validate_json(orders[0]), settings)
+    done = opened(champion.fetched(Order.model_validate_json(orders[0]), settings), settings)
     result = volumes(done, sum(int(number) for number in customers), settings)
     files.save(summary, SUMMARY, result)
     page.write_text(scoring_page(result, done.catalogue), "utf-8")
@@ -161,7 +163,7 @@ def summarise(
 def _score(order: str, result: Path, settings: Settings, say: Say) -> None:
     from offers.batch.order import Order, opened
 
-    work = opened(Order.model_validate_json(order), settings)
+    work = opened(champion.fetched(Order.model_validate_json(order), settings), settings)
     shard = f"shard {work.order.shard} of {work.order.shards}"
     outcome = work.run(settings, lambda rows: say(f"{shard}: {rows} customers"))
     result.write_text(str(outcome.customers), "utf-8")

@@ -6,6 +6,7 @@ It runs in an environment that holds Spark, whose pieces this process starts.
 import sys
 
 from offers.settings import Settings
+from offers.steps import champion
 from offers.wording import Say
 
 
@@ -25,7 +26,7 @@ def score(text: str, master: str, settings: Settings, say: Say = print) -> int:
     from offers.batch import spark
     from offers.batch.order import Order
 
-    order = Order.model_validate_json(text)
+    order = champion.fetched(Order.model_validate_json(text), settings)
     engine = spark.session(master)
     try:
         customers, state = spark.read_customers(engine, order, settings)

@@ -20,12 +20,12 @@ POLICIES = ROOT / "manifests" / "overlays" / "aws" / "policies"
 WRITES = {
     "serving": {"scored", "decisions", "outcomes"},
     "retraining-trigger": {"journal", "ledger"},
-    "pipeline": {"bundles", "releases", "ledger", "monitoring", "routing"},
+    "pipeline": {"bundles", "releases", "ledger", "monitoring", "routing", "campaigns", "layers"},
 }
 READS = {
     "serving": {"bundles", "releases", "routing"},
     "retraining-trigger": {"bundles", "releases"},
-    "pipeline": {"scored", "decisions", "outcomes", "journal"},
+    "pipeline": {"scored", "decisions", "outcomes", "journal", "customers"},
 }
 PREFIXES = sorted(set.union(*WRITES.values(), *READS.values()))
 

@@ -11,9 +11,13 @@ import pytest
 from deltalake import DeltaTable
 from pyarrow import parquet
 
-from offers.errors import CatalogueError, DataError, OffersError, SourceError
+from offers.errors import CatalogueError, DataError, LedgerError, OffersError, SourceError
+from offers.governance import release as releases
+from offers.governance.entries import ApprovalTerms, GateJudged, ReleaseMade
 from offers.settings import Settings
 from offers.steps import scoring
+from offers.store.directory import DirectoryStore
+from tests.support.ledgers import Bank
 from tests.support.warranties import WARRANTIES
 
 CUSTOMERS = 400
@@ -109,6 +113,29 @@ def test_a_shard_that_is_missing_is_noticed_and_one_that_was_scored_is_not_score
         ]
         with pytest.raises(DataError, match="expected a complete scored table"):
             scoring.summarise(orders, [200], tmp_path / "out", tmp_path / "page.html", settings, told)
+
+
+def test_the_champion_scores_with_its_own_catalogue(
+    settings: Settings, tmp_path: Path, shop_bundle: Path, customers: Path
+) -> None:
+    store = DirectoryStore(settings.home)
+    release = releases.make(tmp_path / "made", shop_bundle, WARRANTIES)
+    releases.store_release(store, release)
+    places = "champion:shop", str(customers), str(tmp_path / "parts"), ""
+    with pytest.raises(LedgerError, match=r"expected a contract with a champion \(none\), got 'shop'"):
+        scoring.plan(places, 2, "", settings, told)
+    bank = Bank(store)
+    bank.write("trainer", GateJudged(contract="shop", bundle=release.bundle.name, passed=True, evidence={}))
+    names = {"bundle": release.bundle.name, "catalogue": release.manifest.catalogue}
+    terms = ApprovalTerms(people=2, days=90)
+    bank.write("trainer", ReleaseMade(release=release.name, contract="shop", evidence={}, terms=terms, **names))
+    bank.approve(release.name)
+    bank.promote(release.name)
+    orders, numbers = shards(places, 2, settings)
+    assert {json.loads(order)["bundle"] for order in orders} == {f"release:{release.name}"}
+    scoring.summarise(orders, numbers, tmp_path / "out", tmp_path / "page.html", settings, told)
+    table = parquet.read_table(tmp_path / "parts" / "part-000001.parquet").to_pandas()
+    assert {name: str(table[name].iloc[0]) for name in names} == names
 
 
 def test_a_schedule_makes_a_table_a_day(settings: Settings, tmp_path: Path, shop_bundle: Path, customers: Path) -> None:
