@@ -48,6 +48,9 @@ GroupsOption = Annotated[
 ]
 
 
+RowsOption = Annotated[int | None, typer.Option(min=1, max=5_000_000, help="Customers in a part; 100000 by default.")]
+
+
 def score(
     customers: CustomersArgument,
     output: OutputArgument,
@@ -60,9 +63,7 @@ def score(
     withheld: Annotated[bool, typer.Option("--withheld", help="Write withheld offers and their reasons too.")] = False,
     pairs: PairsOption = False,
     groups: GroupsOption = False,
-    rows: Annotated[
-        int | None, typer.Option(min=1, max=5_000_000, help="Customers in a part; 100000 by default.")
-    ] = None,
+    rows: RowsOption = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
     shards: Annotated[
         int, typer.Option(min=0, help="Run the scoring pipeline here, in so many shards, with a report; 0 for none.")
