@@ -102,6 +102,11 @@ def common(
 
 def main() -> None:
     """Run the command; a user's mistake is one sentence on standard error and exit code 2."""
+    # A command that shows no help should not wait for Rich.
+    if "--help" in sys.argv or len(sys.argv) < 3:
+        from cli.screen import wrap_help
+
+        wrap_help()
     try:
         with os_errors(Path.cwd()):
             app()

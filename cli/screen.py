@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.panel import Panel
@@ -53,6 +53,28 @@ def plain_table(*headings: str) -> Table:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
+
+
+def wrap_help() -> None:
+    """Let Typer's help wrap at any width; by itself it cuts long words, and keeps the line breaks of docstrings."""
+    from rich.columns import Columns
+    from typer import rich_utils
+
+    class Folding(Table):
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            joint = (
+                Text(" ").join(cast(list[Text], cell.renderables)) if isinstance(cell, Columns) else cell
+                for cell in cells
+            )
+            super().add_row(*joint, **options)
+            for column in self.columns:
+                column.overflow = "fold"
+
+    def unbroken(paragraphs: list[str], markup_mode: object) -> str:
+        return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+
+    for name, ours in (("Table", Folding), ("_fix_linebreaks", unbroken)):
+        setattr(rich_utils, name, ours)
 
 
 def facts_table(facts: Mapping[str, str]) -> Table:

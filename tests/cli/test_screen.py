@@ -4,12 +4,18 @@ import io
 import os
 import pty
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
+from typer import rich_utils
+from typer.main import get_command
+from typer.testing import CliRunner
 
-from cli.screen import plain_table, width_of
+from cli.main import app
+from cli.screen import plain_table, width_of, wrap_help
 
 CLI = Path(__file__).parents[2] / "cli"
 LONG = "a-catalogue-with-a-long-name-0123456789abcdef"
@@ -29,6 +35,25 @@ def test_no_table_cuts_a_word(width: int) -> None:
     letters = sorted(re.sub(r"\s", "", shown))
     assert letters == sorted(f"releasestatuscatalogue{LONG}approved{LONG}")
     assert all(len(line) <= width for line in shown.splitlines())
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+def test_the_help_of_no_command_is_cut_or_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("Table", "_fix_linebreaks"):
+        monkeypatch.setattr(rich_utils, name, getattr(rich_utils, name))
+    wrap_help()
+    for path in commands(get_command(app)):
+        lines = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "60"}).output.splitlines()
+        assert all(len(line) <= 60 and "…" not in line for line in lines), path
+    assert "OFFERS_KUBEFLOW_" in CliRunner().invoke(app, ["pipeline", "list", "--help"], env={"COLUMNS": "60"}).output
+    told = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "60"}).output
+    assert "3 refused by the gate, a monitor that sees an alarm" in " ".join(told.split())
+    assert " a \n" not in told
 
 
 def test_every_table_is_made_where_words_wrap() -> None:
