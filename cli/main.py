@@ -37,6 +37,7 @@ from cli import (
     score,
     serve,
     submission,
+    usage,
 )
 from offers import __version__
 from offers.errors import OffersError
@@ -102,6 +103,7 @@ def common(
 
 def main() -> None:
     """Run the command; a user's mistake is one sentence on standard error and exit code 2."""
+    usage.use_own_words()
     # A command that shows no help should not wait for Rich.
     if "--help" in sys.argv or len(sys.argv) < 3:
         from cli.screen import wrap_help

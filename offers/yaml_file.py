@@ -140,7 +140,7 @@ class Document:
             return f"{self.origin}, line {line}: {fault}"
         if first["type"] == "inconsistent":
             return self._at(location, first["msg"])
-        expected = " or ".join(dict.fromkeys(map(_expectation, faults)))
+        expected = " or ".join(dict.fromkeys(map(expectation, faults)))
         value = first["input"]
         arrived = "" if isinstance(value, dict | list | BaseModel) else f", got {value!r}"
         in_quotes = ": put it in quotes" if first["type"] == "string_type" and isinstance(value, bool) else ""
@@ -185,8 +185,10 @@ class Kind:
                 return path.read_text("utf-8"), where
             if where in self.shipped():
                 return (files(self.package) / f"{where}.yaml").read_text("utf-8"), f"{where}.yaml"
-        except (OSError, UnicodeDecodeError) as error:
-            raise self.error(f"{self.noun} {where}: can't be read: {error}") from None
+        except UnicodeDecodeError:
+            raise self.error(f"{self.noun} {where}: can't be read: it is no text in UTF-8") from None
+        except OSError as error:
+            raise self.error(f"{self.noun} {where}: can't be read: {(error.strerror or str(error)).lower()}") from None
         expected = f"expected one of {', '.join(self.shipped())}, or the path of a YAML file"
         raise self.error(f"{self.noun} {where!r}: {expected}")
 
@@ -212,7 +214,7 @@ class Kind:
         return Document(origin, self.noun, self.error, root, content)
 
 
-def _expectation(detail: Any) -> str:
+def expectation(detail: Any) -> str:
     """Describe what was expected where pydantic found a fault, in words of the file instead of Python."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "string_pattern_mismatch":

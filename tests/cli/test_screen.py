@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from typer import rich_utils
+from typer import _coercion, _param_types, rich_utils
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from cli.main import app
 from cli.screen import plain_table, width_of, wrap_help
+from cli.usage import use_own_words
 
 CLI = Path(__file__).parents[2] / "cli"
 LONG = "a-catalogue-with-a-long-name-0123456789abcdef"
@@ -54,6 +55,25 @@ def test_the_help_of_no_command_is_cut_or_broken(monkeypatch: pytest.MonkeyPatch
     told = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "60"}).output
     assert "3 refused by the gate, a monitor that sees an alarm" in " ".join(told.split())
     assert " a \n" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["serve", "--port", "abc"], "expected a whole number, got 'abc'"),
+        (["serve", "--port", "70000"], "expected at most 65535, got '70000'"),
+        (["pipeline", "run", "--trials", "-3"], "expected at least 0, got '-3'"),
+    ],
+)
+def test_a_wrong_option_is_told_in_our_words(
+    arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_coercion, _param_types):
+        monkeypatch.setattr(module, "get_error_msg", module.get_error_msg)
+    use_own_words()
+    refused = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert refused.exit_code == 2
+    assert sentence in refused.output
 
 
 def test_every_table_is_made_where_words_wrap() -> None:
