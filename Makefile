@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo night learn serve test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui spark clean
+.PHONY: help setup demo night learn market serve test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui spark clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ night: setup ## Score 100 000 simulated customers, allocate a week's calls, prin
 
 learn: setup ## Log decisions, post outcomes, judge a candidate before and in an experiment, erase a customer
 	$(RUN) offers learn
+
+market: setup ## Simulate a market of 20 000 users, train, recommend by id, take a click, see preferences change
+	$(RUN) offers market demo
 
 serve: setup ## Serve the newest bundle on loopback, with the drift sidecar, until Ctrl-C
 	$(RUN) offers serve

@@ -7,7 +7,19 @@ from pathlib import Path
 
 from benchmarks.material import Material
 
-PARTS = ("imports", "training", "layer", "calibration", "drift", "serving", "away", "memory", "batch", "images")
+PARTS = (
+    "imports",
+    "training",
+    "layer",
+    "calibration",
+    "drift",
+    "serving",
+    "away",
+    "memory",
+    "batch",
+    "recommend",
+    "images",
+)
 
 
 def main() -> None:

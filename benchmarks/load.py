@@ -55,6 +55,11 @@ def post(path: str, body: bytes) -> bytes:
     return head.encode() + _END_OF_HEAD + body
 
 
+def get(path: str) -> bytes:
+    """A request without a body, as it goes over the wire."""
+    return f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1".encode() + _END_OF_HEAD
+
+
 def answer(port: int, request: bytes) -> bytes:
     """The body of one answer; raises ConnectionError where its status is not 200."""
 

@@ -26,6 +26,7 @@ from cli import (
     layers,
     learn,
     market,
+    market_service,
     model,
     monitor,
     night,
@@ -61,6 +62,9 @@ data.app.command("ingest")(layers.ingest)
 data.app.command("loads")(layers.loads)
 app.add_typer(contract.app, name="contract")
 app.add_typer(data.app, name="data")
+market.app.command("serve")(market_service.serve)
+market.app.command("drift")(market_service.drift)
+market.app.command("demo")(market_service.demo)
 app.add_typer(market.app, name="market")
 app.command("status")(cluster.status)
 for command in (
