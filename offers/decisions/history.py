@@ -12,7 +12,7 @@ from pyarrow import dataset
 
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
-from offers.decisions.records import DECISIONS, POLICIES
+from offers.decisions.records import ADDED, DECISIONS, POLICIES
 from offers.errors import DataError
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Catalogue
@@ -39,7 +39,8 @@ def read(
     Parameters
     ----------
     since, until : first moment that is read, and first moment that is not
-    columns : columns to read, with `decided_at` and `decision_id`; by default all
+    columns : columns to read, with `decided_at` and `decision_id`; by default all. One that a table of an earlier
+        version lacks is null in every row
     where : a further condition
 
     Raises
@@ -56,7 +57,12 @@ def read(
         condition &= (dataset.field("date") <= until.date()) & (dataset.field("decided_at") < until)
     if where is not None:
         condition &= where
-    rows = dataset_of(tables.open(DECISIONS)).to_table(columns=columns, filter=condition)
+    decisions = dataset_of(tables.open(DECISIONS))
+    absent = [name for name in ADDED if columns is not None and name in columns and name not in decisions.schema.names]
+    known = columns if columns is None else [name for name in columns if name not in absent]
+    rows = decisions.to_table(columns=known, filter=condition)
+    for name in absent:
+        rows = rows.append_column(name, pa.nulls(len(rows), ADDED[name]))
     return rows.sort_by([("decided_at", "ascending"), ("decision_id", "ascending")])
 
 

@@ -43,6 +43,7 @@ class Answer:
     experiment, arms : the experiment and each customer's arm, where customers are split among arms
     ledger_head : end of the ledger, as its number and SHA-256, where a ledger says what serves
     caller : who sent the request, None where nobody is asked for a token
+    latency_ms : milliseconds until the predictor had answered; None where nothing was scored
     """
 
     request_id: str
@@ -63,6 +64,7 @@ class Answer:
     arms: Sequence[str] | None = None
     ledger_head: str | None = None
     caller: str | None = None
+    latency_ms: float | None = None
 
 
 def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
@@ -90,6 +92,7 @@ def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
             "arms": answer.arms,
             "ledger_head": answer.ledger_head,
             "caller": answer.caller,
+            "latency_ms": answer.latency_ms,
         },
     )
 

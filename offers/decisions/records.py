@@ -25,7 +25,7 @@ _PAIR = pa.struct(
         ("action_probability", pa.float64()),
     ]
 )
-ADDED = ("ledger_head", "caller")
+ADDED = {"ledger_head": pa.string(), "caller": pa.string(), "latency_ms": pa.float64()}
 """Columns of decisions that earlier versions did not write. A digest covers each where it has a value."""
 
 _WRITTEN = [("writer", pa.string()), ("segment", pa.int64()), ("place", pa.int32())]
@@ -54,7 +54,7 @@ SCHEMAS = {
             ("answer", pa.string()),
             *_WRITTEN,
             *((name, pa.string()) for name in ("salt", "digest", "root")),
-            *((name, pa.string()) for name in ADDED),
+            *ADDED.items(),
         ]
     ),
     OUTCOMES: pa.schema(

@@ -15,9 +15,10 @@ FEWEST = 200
 """Customers of an arm, or of a group, below which nothing is concluded."""
 MISMATCH = 0.001
 """p-value below which arms do not have the customers that they should have, or are not alike before the experiment."""
-MORE_FALLBACKS, LEAST_EXPOSURE = 0.01, 0.8
+MORE_FALLBACKS, LEAST_EXPOSURE, SLOWER = 0.01, 0.8, (1.2, 5.0)
 """Limits of the guardrails: by how much an arm's share of answers without its predictor may be above the control's; the
-exposure of the group that is least exposed against the one that is most, as far as the control keeps to it."""
+exposure of the group that is least exposed against the one that is most, as far as the control keeps to it; by which
+factor, and by how many milliseconds, the arm's predictor may be slower: only both together fail."""
 
 Verdict = Literal["better", "worse", "open", "too few"]
 Passage = Literal["passes", "fails", "too few"]
@@ -34,12 +35,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Guardrail:
-    """A figure that an arm must not worsen; it is NaN where there are too few customers."""
+    """A figure that an arm must not worsen; it is NaN where there are too few customers. A `unit` of "" is a share."""
 
     name: str
     arm: float
     control: float
     verdict: Passage
+    unit: Literal["", "ms"] = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def compare(
     Parameters
     ----------
     customers : one row each, with `arm`, `converted` (0, 1, NaN not known yet), `earned` (EUR), `covariate` (NaN where
-        there is none), `decisions`, `fallbacks`, `exposed`, and a column of groups for each of `protected`
+        there is none), `decisions`, `fallbacks`, `exposed`, `latency` (milliseconds, NaN where nobody took it), and a
+        column of groups for each of `protected`
     shares : share of each arm by name, including the control's
     assigned : number of customers in the log, by the arm that the shares assign them to; it is held against the shares
         whatever shares were before, where customers who were in two arms are left out of `customers`; by default
@@ -156,7 +159,11 @@ def _arm(name: str, everybody: pd.DataFrame, control: pd.DataFrame, protected: S
     more, base = _difference(earned, is_arm), _mean(control["converted"])
     lift = Interval(*(np.array([converted.value, converted.low, converted.high]) / (base or np.nan)).tolist())
     verdict: Verdict = "too few" if few else "better" if more.low > 0 else "worse" if more.high < 0 else "open"
-    rails = (_fallbacks(everybody, name), *(_exposure(everybody, name, column) for column in protected))
+    rails = (
+        _fallbacks(everybody, name),
+        _latency(everybody, name),
+        *(_exposure(everybody, name, column) for column in protected),
+    )
     means = (_mean(arm["converted"]), _mean(arm["earned"]))
     return ArmResult(name, len(arm), *means, converted, more, lift, spared, verdict, rails)
 
@@ -176,6 +183,18 @@ def _fallbacks(everybody: pd.DataFrame, name: str) -> Guardrail:
         return Guardrail(title, np.nan, np.nan, "too few")
     arm, control = (float(part["fallbacks"].sum() / part["decisions"].sum()) for part in parts)
     return Guardrail(title, arm, control, "fails" if arm > control + MORE_FALLBACKS else "passes")
+
+
+def _latency(everybody: pd.DataFrame, name: str) -> Guardrail:
+    title, parts = (
+        "95th percentile of its predictor's latency",
+        [everybody.loc[everybody["arm"] == one, "latency"].dropna() for one in (name, CONTROL)],
+    )
+    if min(map(len, parts)) < FEWEST:
+        return Guardrail(title, np.nan, np.nan, "too few", "ms")
+    arm, control = (float(part.quantile(0.95)) for part in parts)
+    factor, more = SLOWER
+    return Guardrail(title, arm, control, "fails" if arm > max(control * factor, control + more) else "passes", "ms")
 
 
 def _exposure(everybody: pd.DataFrame, name: str, column: str) -> Guardrail:

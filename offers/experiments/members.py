@@ -18,7 +18,8 @@ from offers.evaluation.segments import groups
 from offers.store.delta import DeltaTables
 
 _COLUMNS = [
-    "decided_at", "decision_id", "customer", "arm", "catalogue", "model", "fallback", "inputs", "pairs", "offer_id"
+    "decided_at", "decision_id", "customer", "arm", "catalogue", "model", "fallback", "inputs", "pairs", "offer_id",
+    "latency_ms",
 ]  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def members(tables: DeltaTables, experiment: str, period: Period) -> Members:
     versions = _kept(tables, table)
     contract = next(iter(versions.values())).contract
     frame = table.select(
-        ["decision_id", "decided_at", "customer", "arm", "catalogue", "fallback", "offer_id"]
+        ["decision_id", "decided_at", "customer", "arm", "catalogue", "fallback", "offer_id", "latency_ms"]
     ).to_pandas()
     window = timedelta(days=contract.target.matures_after_days)
     labels = outcomes.label(frame, outcomes.read(tables), period.as_of, window)
@@ -83,6 +84,7 @@ def members(tables: DeltaTables, experiment: str, period: Period) -> Members:
         decisions=("decision_id", "size"),
         fallbacks=("fallback", "sum"),
         exposed=("exposed", "max"),
+        latency=("latency_ms", "mean"),
     )
     segments = _groups(table.filter(pa.array(first)), contract)
     customers = customers.assign(**{name: values.to_numpy() for name, values in segments.items()})

@@ -108,5 +108,8 @@ def _interval(interval: Interval, factor: float, digits: int, unit: str = "") ->
 
 
 def _rail(arm: str, rail: Guardrail) -> Row:
-    cells = Cell(percent(rail.arm)), Cell(percent(rail.control))
+    figures = (rail.arm, rail.control)
+    cells = [
+        Cell(f"{figure(one, 1)} {rail.unit}" if rail.unit and not math.isnan(one) else percent(one)) for one in figures
+    ]
     return Cell(arm), Cell(rail.name), *cells, Cell(rail.verdict, mark=_PASSAGES[rail.verdict])

@@ -124,6 +124,7 @@ class DecisionLog:
             arms=[membership.arm] * len(question) if membership else None,
             ledger_head=self.ledger_head,
             caller=caller.get() or None,
+            latency_ms=scores.milliseconds if scores else None,
         )
         return events.decided(answer, self.pseudonyms)
 

@@ -1,8 +1,9 @@
 """The predictor as the ranker calls it: V2 over gRPC, one deadline for a call and its retries."""
 
 import asyncio
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -79,10 +80,11 @@ class ForeignPredictor(ServerNotReady):
 
 @dataclass(frozen=True)
 class PairScores:
-    """Propensities, shape (n_rows,), float64, and the version of the model that they come from."""
+    """Propensities, shape (n_rows,), float64, the version of the model that they come from, and how long it took."""
 
     propensity: np.ndarray
     version: str
+    milliseconds: float | None = None
 
 
 class PredictorClient:
@@ -108,8 +110,10 @@ class PredictorClient:
         PredictorAway
             there was no answer by the deadline, an error, or an answer of another form
         """
+        began = time.monotonic()
         try:
-            return _scores(await self._infer(self._request(columns)), len(next(iter(columns.values()))))
+            scores = _scores(await self._infer(self._request(columns)), len(next(iter(columns.values()))))
+            return replace(scores, milliseconds=round((time.monotonic() - began) * 1000, 3))
         except PredictorAway as error:
             _count(error)
             raise

@@ -58,6 +58,7 @@ def customers(n: int, seed: int, gain: float = 0.0, **more: object) -> pd.DataFr
             "decisions": 1,
             "fallbacks": 0,
             "exposed": 1.0,
+            "latency": generator.gamma(4, 2, n),
             "age": generator.choice(["young", "old"], n),
         }
     )
@@ -104,6 +105,12 @@ def test_guardrails_see_fallbacks_and_who_is_offered_less() -> None:
     assert {rail.verdict for rail in rails(frame).values()} == {"passes"}
     away = (frame["arm"] == "a") & (np.arange(len(frame)) % 10 == 1)
     assert rails(frame.assign(fallbacks=away.astype(int)))["answers without its predictor"].verdict == "fails"
+    slow = (frame["arm"] == "a") & (np.arange(len(frame)) % 8 == 1)
+    latency = rails(frame.assign(latency=frame["latency"] + 40.0 * slow))["95th percentile of its predictor's latency"]
+    assert (latency.verdict, latency.unit) == ("fails", "ms")
+    assert latency.arm > 40 > latency.control
+    slower = rails(frame.assign(latency=frame["latency"] + 2.0 * (frame["arm"] == "a")))
+    assert slower[latency.name].verdict == "passes"
     passed_over = (frame["arm"] == "a") & (frame["age"] == "old") & (np.arange(len(frame)) % 4 == 1)
     exposure = rails(frame.assign(exposed=1.0 - passed_over))["exposure by age"]
     assert exposure.verdict == "fails"

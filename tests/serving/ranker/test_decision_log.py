@@ -161,6 +161,7 @@ def test_over_tls_and_by_a_token_the_caller_is_logged(shop_bundle: Path, place: 
         pass
     rows = place.rows()
     assert [row["caller"] for row in rows] == ["shop"] * len(CROWD)
+    assert all(row["latency_ms"] > 0 for row in rows)
     assert {row["fallback"] for row in rows} == {False}
     assert [digest_of(row) for row in rows] == [row["digest"] for row in rows]
     assert digest_of(rows[0] | {"caller": "another"}) != rows[0]["digest"]
