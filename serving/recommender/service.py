@@ -182,7 +182,8 @@ class Recommendations:
             contract=self.bundle.market.name,
             ledger_head=log.ledger_head,
             caller=caller.get() or None,
-            **self._versions,
+            policy=self._versions["policy"],
+            catalogue=self._versions["catalogue"],
         )
         try:
             log.spool.append(events.decided(answer, log.pseudonyms))
