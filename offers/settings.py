@@ -1,5 +1,6 @@
 """Settings of a process: one frozen tree, read from the environment at entry points and passed in."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Self
 
 from pydantic import SecretStr
 
+from offers.errors import OffersError
 from offers.record import Record
 
 
@@ -77,7 +79,7 @@ class Settings(Record):
             tracking="off" if env.get("OFFERS_MLFLOW") == "off" else env.get("MLFLOW_TRACKING_URI", ""),
             tracking_run=env.get("MLFLOW_RUN_ID", ""),
             signers=tuple(map(Path, filter(None, env.get("OFFERS_SIGNERS", "").split(os.pathsep)))),
-            patience=float(env.get("OFFERS_PATIENCE") or 0),
+            patience=_seconds(env, "OFFERS_PATIENCE"),
             lineage=LineageSettings(
                 url=env.get("OPENLINEAGE_URL", ""),
                 key=SecretStr(env.get("OPENLINEAGE_API_KEY", "")),
@@ -96,3 +98,15 @@ class Settings(Record):
                 secure=not endpoint.startswith("http://"),
             ),
         )
+
+
+def _seconds(env: Mapping[str, str], name: str) -> float:
+    """Read a number of seconds; 0 where there is none."""
+    text = env.get(name) or "0"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise OffersError(f"{name}: expected seconds, 0 or more, got {text!r}")
+    return seconds

@@ -60,6 +60,7 @@ _EXPECTED = {
     "model": "keys with values",
     "model_attributes": "keys with values",
 }
+_SINGULAR = {"at least 1 entries": "at least 1 entry", "at most 1 characters": "at most 1 character"}
 _FORMS: dict[str, str] = {}
 
 
@@ -223,7 +224,8 @@ def expectation(detail: Any) -> str:
         return str(detail["msg"])
     for words in (_EXPECTED.get(kind), _EXPECTED.get(kind.rpartition("_")[0])):
         if words is not None:
-            return words.format(**context)
+            text = words.format(**context)
+            return _SINGULAR.get(text, text)
     return "another value"
 
 

@@ -33,8 +33,8 @@ def execute(step: Callable[..., Result], *arguments: object) -> Result:
     After a fault that may pass, such as a store that can't be reached, the step is tried again for OFFERS_PATIENCE
     seconds. Any other error ends the step at once. Each try is reported to OpenLineage.
     """
-    settings = Settings.from_env()
     try:
+        settings = Settings.from_env()
         return _patiently(partial(followed, step, arguments, settings), settings.patience)
     except OffersError as error:
         print(STOPPED, error, file=sys.stderr, flush=True)

@@ -179,7 +179,7 @@ MISTAKES = {
         "  - {metric: auc, on: pooled, at_least: 0.6}\n  - {metric: ece, on: each_window, at_most: 0.2}\n",
         "  []\n",
         "gate:",
-        "gate: expected at least 1 entries",
+        "gate: expected at least 1 entry",
     ),
     "bad checksum": ("file: orders.csv", "file: orders.csv\n  sha256: ABC", "sha256", "source.sha256: expected a SHA"),
     "bad name": ("name: shop", "name: My Shop", "name: My", "name: expected"),

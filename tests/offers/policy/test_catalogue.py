@@ -206,7 +206,7 @@ MISTAKES = {
     "word for an integer": ("at_least: 1}", "in: [1, two]}", "two]", "YET.in.1: expected a whole number, got 'two'"),
     "not a number": ("at_least: 1}", "at_least: .nan}", ".nan", "YET.at_least: expected a finite number"),
     "huge number": ("at_least: 1}", f"equals: 1{'0' * 400}}}", "equals: 1000", "YET.equals: expected a number, a word"),
-    "empty list": ("at_least: 1}", "in: []}", "in: []", "NO_CUSTOMER_YET.in: expected at least 1 entries"),
+    "empty list": ("at_least: 1}", "in: []}", "in: []", "NO_CUSTOMER_YET.in: expected at least 1 entry"),
     "one value for a list": ("at_least: 1}", "in: 1}", "in: 1", "NO_CUSTOMER_YET.in: expected a list"),
     "nothing in a list": ("at_least: 1}", "in: [~]}", "in: [~]", "YET.in.0: expected a number, a word, true or false"),
     "missing is a word": ("at_least: 1}", "missing: maybe}", "maybe", "YET.missing: expected true or false"),
@@ -291,7 +291,7 @@ MISTAKES = {
         "any:\n          - {column: region, equals: north}\n          - {column: spending, at_least: 500}\n",
         "any: []\n",
         "any: []",
-        "families.long.suitability.FAR_AWAY.any: expected at least 1 entries",
+        "families.long.suitability.FAR_AWAY.any: expected at least 1 entry",
     ),
     "operator beside a branch": (
         "any:",

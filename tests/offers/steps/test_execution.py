@@ -80,6 +80,17 @@ def test_a_fault_of_the_data_and_one_on_this_machine_end_at_once(
     assert capsys.readouterr().err == f"offers: stopped: {error}\n"
 
 
+@pytest.mark.parametrize("seconds", ["soon", "-1", "inf", "nan"])
+def test_a_patience_that_is_none_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("OFFERS_PATIENCE", seconds)
+    with pytest.raises(SystemExit):
+        execution.execute(str)
+    told = f"offers: stopped: OFFERS_PATIENCE: expected seconds, 0 or more, got '{seconds}'\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
     def step() -> None:
         raise KeyError("auc")
