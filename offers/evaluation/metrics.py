@@ -1,14 +1,16 @@
 """Metrics of propensities: figures, their bootstrap intervals, reliability, and paired differences."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
 
 from offers.evaluation.figures import Duel, Figure, Scores
 
 _RELIABILITY_BINS = 10
+_LEAST = float(np.finfo(np.float64).eps)
+"""Probability of what came below which log-loss grows no further."""
 # Resampling makes distances between distributions larger, so their percentile intervals would miss the true value.
 _BIASED = ("ece", "ks")
 
@@ -29,17 +31,59 @@ def expected_calibration_error(labels: np.ndarray, propensity: np.ndarray) -> fl
     return float(np.abs(rate - mean) @ rows / rows.sum())
 
 
-def kolmogorov_smirnov(labels: np.ndarray, propensity: np.ndarray) -> float:
-    """Compute the largest distance between the cumulative score distributions of the two outcomes."""
-    false_positive, true_positive, _ = roc_curve(labels, propensity)
-    return float(np.max(true_positive - false_positive))
+@dataclass(frozen=True)
+class _Ranking:
+    """Rows by falling propensity, from one sort; the figures of sklearn would sort and check for each anew.
+
+    Attributes
+    ----------
+    order : places of the rows; among equal propensities the earlier row comes first
+    accepted, refused : number of acceptances and of refusals down to the end of each run of equal propensities
+    """
+
+    order: np.ndarray
+    accepted: np.ndarray
+    refused: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray, propensity: np.ndarray) -> "_Ranking":
+        order = np.argsort(-propensity, kind="stable")
+        falling = propensity[order]
+        ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+        accepted = np.cumsum(labels[order], dtype=np.int64)[ends]
+        return cls(order, accepted, ends + 1 - accepted)
+
+    @property
+    def auc(self) -> float:
+        accepted, refused = self.accepted, np.diff(self.refused, prepend=0)
+        below = accepted - np.diff(accepted, prepend=0) / 2
+        return float(below @ refused / (accepted[-1] * self.refused[-1]))
+
+    @property
+    def average_precision(self) -> float:
+        gain = np.diff(self.accepted, prepend=0) / self.accepted[-1]
+        return float(gain @ (self.accepted / (self.accepted + self.refused)))
+
+    @property
+    def kolmogorov_smirnov(self) -> float:
+        """The largest distance between the cumulative score distributions of the two outcomes."""
+        return float(max((self.accepted / self.accepted[-1] - self.refused / self.refused[-1]).max(), 0.0))
+
+
+def auc(labels: np.ndarray, values: np.ndarray) -> float:
+    """Compute the area under the ROC curve of rows with both outcomes."""
+    return _Ranking.of(labels, values).auc
 
 
 def contacted(propensity: np.ndarray, share: float) -> np.ndarray:
     """Mark the `share` of rows with the highest propensity; among equal ones the earlier row comes first."""
     contacts = np.zeros(len(propensity), bool)
-    contacts[np.argsort(-propensity, kind="stable")[: max(1, round(share * len(propensity)))]] = True
+    contacts[_best(np.argsort(-propensity, kind="stable"), share)] = True
     return contacts
+
+
+def _best(order: np.ndarray, share: float) -> np.ndarray:
+    return order[: max(1, round(share * len(order)))]
 
 
 def lift_ceiling(positive_rate: float, share: float) -> float:
@@ -47,10 +91,10 @@ def lift_ceiling(positive_rate: float, share: float) -> float:
     return 1 / max(share, positive_rate)
 
 
-def _operating_point(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[str, float]:
-    contacts = contacted(propensity, share)
-    precision = float(labels[contacts].mean())
-    recall = float(labels[contacts].sum() / labels.sum())
+def _operating_point(labels: np.ndarray, order: np.ndarray, share: float) -> dict[str, float]:
+    among = labels[_best(order, share)]
+    precision = float(among.mean())
+    recall = float(among.sum() / labels.sum())
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {"lift": precision / float(labels.mean()), "precision": precision, "recall": recall, "f1": f1}
 
@@ -67,14 +111,15 @@ def figures(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[st
     labels = labels.astype(np.int64)
     if labels.min(initial=1) >= labels.max(initial=0):
         return {}
+    ranking, chance = _Ranking.of(labels, propensity), np.where(labels == 1, propensity, 1 - propensity)
     return {
-        "auc": float(roc_auc_score(labels, propensity)),
-        "average_precision": float(average_precision_score(labels, propensity)),
-        "log_loss": float(log_loss(labels, propensity)),
-        "brier": float(brier_score_loss(labels, propensity)),
+        "auc": ranking.auc,
+        "average_precision": ranking.average_precision,
+        "log_loss": float(-np.log(np.maximum(chance, _LEAST)).mean()),
+        "brier": float(((propensity - labels) ** 2).mean()),
         "ece": expected_calibration_error(labels, propensity),
-        "ks": kolmogorov_smirnov(labels, propensity),
-        **_operating_point(labels, propensity, share),
+        "ks": ranking.kolmogorov_smirnov,
+        **_operating_point(labels, ranking.order, share),
     }
 
 
@@ -173,7 +218,7 @@ def within_periods(
     values: np.ndarray,
     periods: np.ndarray,
     smallest: int,
-    metric: Callable[[np.ndarray, np.ndarray], float] = roc_auc_score,
+    metric: Callable[[np.ndarray, np.ndarray], float] = auc,
 ) -> float | None:
     """Average `metric`, weighted by rows, over the periods with both outcomes and at least `smallest` rows."""
     total, weight = 0.0, 0
