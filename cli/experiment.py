@@ -8,10 +8,7 @@ import typer
 from cli.outcomes import TablesOption
 
 if TYPE_CHECKING:
-    from rich.table import Table as Shown
-
     from offers.experiments.experiment import Experiment
-    from offers.reports.tables import Table
     from serving.ranker.routing import Routing
 
 app = typer.Typer(no_args_is_help=True, help="Experiments: arms that answer a share of the customers.")
@@ -65,7 +62,7 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="An HTML page to write, too.")] = None,
 ) -> None:
     """Compare the arms, customer by customer. Exit code 3: customers are missing from an arm."""
-    from cli.screen import console
+    from cli.screen import console, shown
     from offers.decisions.period import Period
     from offers.errors import PolicyError
     from offers.experiments import experiment as experiments
@@ -84,8 +81,8 @@ def report(
     assigned = experiment.members(customers.everybody)
     comparison = compare(customers.customers, experiment.shares, customers.protected, assigned)
     console.print(reports.headline(comparison), style="bold", markup=False, highlight=False)
-    console.print(_shown(reports.outcome_table(comparison, experiment.shares)))
-    console.print(_shown(reports.guardrail_table(comparison)))
+    console.print(shown(reports.outcome_table(comparison, experiment.shares)))
+    console.print(shown(reports.guardrail_table(comparison)))
     for note in reports.notes(customers, comparison):
         console.print(f"- {note}", markup=False, highlight=False)
     if output is not None:
@@ -94,16 +91,6 @@ def report(
         console.print(f"report  {output}", markup=False, highlight=False, soft_wrap=True)
     if comparison.mismatched:
         raise typer.Exit(3)
-
-
-def _shown(table: "Table") -> "Shown":
-    from rich.table import Table as Shown
-    from rich.text import Text
-
-    grid = Shown(*(cell.text for cell in table.head), box=None, pad_edge=False)
-    for row in table.rows:
-        grid.add_row(*(Text(f"{cell.text}\n{cell.note}" if cell.note else cell.text) for cell in row))
-    return grid
 
 
 def _present(path: Path | None) -> "tuple[Path, Routing]":

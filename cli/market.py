@@ -113,12 +113,32 @@ def train(
     market: MarketOption = "fintech",
     bundles: Annotated[Path, typer.Option(help="Where the bundle goes.")] = Path("build/market"),
     seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="The HTML page to write.")] = None,
+    truth: Annotated[int | None, typer.Option(min=0, help="Seed of the simulated market, to show the oracle.")] = None,
 ) -> None:
-    """Train the models of a market, and write them as a bundle."""
+    """Train a market's models, judge them by later views, and write them as a bundle."""
+    from cli.screen import console, shown
     from offers.contract import market as markets
+    from offers.files import new_text
+    from offers.reports import market as reports
+    from offers.reports import tables
+    from offers.retrieval.oracle import simulated_oracle
     from offers.retrieval.training import train
 
-    typer.echo(train(markets.text(market), directory, bundles, seed))
+    text = markets.text(market)
+    content = markets.parse(text, market)
+    oracle = None if truth is None else simulated_oracle(content, directory, truth)
+    bundle, evaluation = train(text, directory, bundles, seed, oracle, console.print)
+    console.print(shown(reports.method_table(evaluation)))
+    console.print(shown(reports.ranker_table(evaluation)))
+    if evaluation.margin is not None:
+        console.print(shown(reports.margin_table(evaluation.margin)))
+    console.print(shown(tables.gate(evaluation.verdict)))
+    console.print(reports.headline(evaluation))
+    if report is not None:
+        new_text(report, reports.market_report(content, evaluation, bundle.name))
+        console.print(f"report  {report}")
+    console.print(f"bundle  {bundle}")
 
 
 @app.command()

@@ -4,13 +4,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from offers.reports.tables import Table as Content
 
 _LOG_WIDTH = 160
 
@@ -75,6 +78,14 @@ def wrap_help() -> None:
 
     for name, ours in (("Table", Folding), ("_fix_linebreaks", unbroken)):
         setattr(rich_utils, name, ours)
+
+
+def shown(table: "Content") -> Table:
+    """Show a table of a report, each cell's note below its text."""
+    grid = Table(*(cell.text for cell in table.head), box=None, pad_edge=False)
+    for row in table.rows:
+        grid.add_row(*(Text(f"{cell.text}\n{cell.note}" if cell.note else cell.text) for cell in row))
+    return grid
 
 
 def facts_table(facts: Mapping[str, str]) -> Table:

@@ -34,12 +34,16 @@ class Table(Section):
 
 
 class Interactions(Section):
-    """The table of users' events: its file, and its columns of event, moment and position in the list."""
+    """The table of users' events: its file, and its columns of event, moment and position in the list.
+
+    A user looks at position p with a probability proportional to p^-`position_bias`.
+    """
 
     file: FileName
     event: ColumnName = "event"
     time: ColumnName = "at"
     position: ColumnName = "position"
+    position_bias: Annotated[float, Field(ge=0, le=5)] = 0.0
 
 
 class Event(Section):

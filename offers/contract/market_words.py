@@ -56,6 +56,10 @@ MARKET: dict[str, dict[str, str]] = {
         "event": "the column that names the event",
         "time": "the column of its moment",
         "position": "the column of the place, from 1 on, that the product had in the list",
+        "position_bias": (
+            "a user looks at a position with a probability proportional to position^-`position_bias`, so that what"
+            " stands first is viewed more often than it is liked; 0 where that is not known"
+        ),
     },
     "Event": {
         "name": "small letters, digits and `_`",

@@ -20,7 +20,7 @@ from offers.contract.market import Market
 from offers.data.online import OnlineUsers
 from offers.errors import BundleError, ContractError
 from offers.model.boosters import LIBRARIES, read_booster
-from offers.model.calibrator import Calibrator
+from offers.model.calibrator import Calibrator, Platt
 from offers.model.encoder import Encoder
 from offers.retrieval.manifest import MarketManifest
 from offers.retrieval.popularity import Popularity, segment_values
@@ -30,7 +30,7 @@ from offers.retrieval.user_tower import Towers, UserTower
 
 FORMAT = 1
 BOOSTER = LIBRARIES["xgboost"].file
-TOWER, VECTORS = "user_tower.onnx", "product_vectors.npy"
+TOWER, VECTORS, LINE = "user_tower.onnx", "product_vectors.npy", "line.json"
 NOISE = 1e-4
 """What an affinity may differ by on another machine, relative to 1 or to its size."""
 TOLERANCE = 1e-6
@@ -82,7 +82,11 @@ class MarketBundle:
             raise BundleError(f"bundle {path}: its contract can't be read: {error}") from None
         products = load_products(market, path / "products.parquet")
         booster = read_booster("xgboost", (path / BOOSTER).read_bytes(), path)
-        calibrator = Calibrator.from_json((path / "calibrator.json").read_text("utf-8"))
+        line, calibrator = (
+            Calibrator.from_json((path / file).read_text("utf-8")) for file in (LINE, "calibrator.json")
+        )
+        if not isinstance(line, Platt):
+            raise BundleError(f"bundle {path}: {LINE} is no line: train it again")
         counts = np.load(path / "popularity.npy", allow_pickle=False)
         bundle = cls(
             path,
@@ -90,7 +94,7 @@ class MarketBundle:
             manifest,
             market,
             products,
-            Ranker(PairInputs(market, products), booster, calibrator),
+            Ranker(PairInputs(market, products), booster, line, calibrator),
             Popularity(segment_values(market), counts),
             _load_towers(path),
         )

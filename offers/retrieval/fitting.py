@@ -1,23 +1,23 @@
 """Fits the ranker on views whose outcome is known."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from offers.contract.market import Market
 from offers.errors import DataError
-from offers.model.boosters import library_of
+from offers.model.calibrator import Platt
 from offers.retrieval.ranker import BLOCK, Floats, PairInputs, Ranker
 from offers.retrieval.user_tower import Towers
-from offers.retrieval.views import Views
+from offers.retrieval.views import MICROSECONDS_PER_DAY, Views
 from offers.training.boosting import Sample, fit_booster
-from offers.training.calibration import calibrate
+from offers.training.calibration import calibrate, fit_calibrator
 
 NEWEST = 500_000
 """Views that the ranker learns from, at most, where the contract does not say how many."""
 
 CALIBRATING = 0.2
 """Share of the views, the newest, that the calibrator is fitted on, and the trees are not."""
-
-MICROSECONDS_PER_DAY = 86_400_000_000
 
 
 def fit_ranker(inputs: PairInputs, views: Views, towers: Towers | None, seed: int) -> Ranker:
@@ -44,13 +44,18 @@ def fit_ranker(inputs: PairInputs, views: Views, towers: Towers | None, seed: in
             f"expected matured views of which some ended in {market.acceptance.event} and some did not, got"
             f" {int(older.accepted.sum())} of {edge}: wait for more, or lower matures_after_days"
         )
-    matrix = matrix_of(inputs, older, towers)
-    types = inputs.types(towers is not None)
-    sample = Sample(matrix, older.accepted.astype(np.float32), None, types, (0,) * len(types))
+    matrix, affinity = matrix_of(inputs, older, towers)
+    labels, types = older.accepted.astype(np.float64), inputs.types(towers is not None)
+    line, margins = Platt(), None
+    if affinity is not None:
+        fitted = fit_calibrator("platt", affinity, labels, 0)
+        assert isinstance(fitted, Platt)
+        line, margins = fitted, fitted.log_odds(affinity)
+    sample = Sample(matrix, labels, None, types, (0,) * len(types), margins)
     booster = fit_booster(market.model.model_copy(update={"learner": "xgboost"}), sample, seed)
-    later = views[edge:]
-    margin = library_of(booster).margins(booster, matrix_of(inputs, later, towers), 1)
-    return Ranker(inputs, booster, calibrate(margin, later.accepted, market.calibration))
+    raw, later = Ranker(inputs, booster, line, Platt()), views[edge:]
+    margin = raw.margins(*matrix_of(inputs, later, towers))
+    return replace(raw, calibrator=calibrate(margin, later.accepted, market.calibration))
 
 
 def mature(views: Views, market: Market) -> Views:
@@ -63,12 +68,17 @@ def newest(views: Views, number: int) -> Views:
     return views[max(0, len(views) - number) :]
 
 
-def matrix_of(inputs: PairInputs, views: Views, towers: Towers | None) -> Floats:
-    """Build the inputs of views, shape (n, inputs), float32."""
-    parts = []
+def matrix_of(inputs: PairInputs, views: Views, towers: Towers | None) -> tuple[Floats, Floats | None]:
+    """Build the inputs of views, shape (n, inputs), and their affinity, shape (n,), None without towers."""
+    parts, affinities = [], []
     for start in range(0, len(views), BLOCK):
         part = views[start : start + BLOCK]
         products = part.product.astype(np.int64)[:, None]
-        affinity = None if towers is None else towers.affinity_of(np.asarray(part.rows), products)
+        affinity = None
+        if towers is not None:
+            affinity = towers.affinity_of(np.asarray(part.rows), products)
+            affinities.append(affinity)
         parts.append(inputs.matrix(np.asarray(part.rows), products, affinity))
-    return np.concatenate(parts) if parts else np.empty((0, len(inputs.types(towers is not None))), np.float32)
+    if towers is None:
+        return np.concatenate(parts), None
+    return np.concatenate(parts), np.concatenate(affinities).ravel()

@@ -27,6 +27,11 @@ class Popularity:
     values: Mapping[str, Sequence[str]]
     counts: NDArray[np.float64]
 
+    def of_cells(self, cells: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Count the views of each product in segments by number, as `scores` does; shape (n, n_products)."""
+        views = self.counts[0, -1]
+        return np.asarray(self.counts[0, cells] + PRIOR * views / max(views.sum(), 1.0))
+
     def scores(self, segment: Mapping[str, object] | None = None) -> NDArray[np.float64]:
         """Count the views of each product in a segment, with a few added as all users share them out.
 
@@ -34,10 +39,9 @@ class Popularity:
         ----------
         segment : a value for each of the contract's `segments`; None for all users
         """
-        views = self.counts[0, -1]
         if segment is None or not self.values:
-            return np.asarray(views)
-        return np.asarray(self.counts[0, self._cell(segment)] + PRIOR * views / max(views.sum(), 1.0))
+            return np.asarray(self.counts[0, -1])
+        return np.asarray(self.of_cells(np.array([self._cell(segment)]))[0])
 
     def rates(self, segment: Mapping[str, object] | None = None) -> NDArray[np.float64]:
         """Estimate the share of views that end in acceptance, drawn towards the mean where views are few."""

@@ -10,7 +10,7 @@ from offers.contract.market import Market
 from offers.contract.pairs import pair_values
 from offers.data.online import OnlineUsers
 from offers.model.boosters import Booster, library_of
-from offers.model.calibrator import Calibrator
+from offers.model.calibrator import Calibrator, Platt
 from offers.model.encoder import Encoder
 from offers.retrieval.products import Products
 
@@ -69,10 +69,15 @@ class PairInputs:
 
 @dataclass(frozen=True, eq=False)
 class Ranker:
-    """Scores pairs by calibrated trees."""
+    """Scores pairs by calibrated trees.
+
+    Where there are towers, the trees are added to `line`, which makes log-odds of affinity. Trees alone would score all
+    affinities below the least that was ever viewed alike, and most of a user's products are there.
+    """
 
     inputs: PairInputs
     booster: Booster
+    line: Platt
     calibrator: Calibrator
 
     def propensity(self, users: Floats, products: NDArray[np.integer], affinity: Floats | None) -> NDArray[np.float64]:
@@ -92,9 +97,13 @@ class Ranker:
             rows = slice(start, start + step)
             part = None if affinity is None else affinity[rows]
             matrix = self.inputs.matrix(users[rows], products[rows], part)
-            margin = library_of(self.booster).margins(self.booster, matrix, 1)
-            out[rows] = self.calibrator(margin).reshape(-1, products.shape[1])
+            out[rows] = self.calibrator(self.margins(matrix, part)).reshape(-1, products.shape[1])
         return out
+
+    def margins(self, matrix: Floats, affinity: Floats | None) -> NDArray[np.float64]:
+        """Compute the log-odds of pairs before calibration, from their inputs and affinity; shape (pairs,)."""
+        trees = library_of(self.booster).margins(self.booster, matrix, 1).astype(np.float64)
+        return trees if affinity is None else trees + self.line.log_odds(affinity.ravel())
 
 
 def _columns(encoder: Encoder, matrix: Floats) -> dict[str, NDArray[np.float32]]:

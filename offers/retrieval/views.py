@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
@@ -19,6 +20,8 @@ from offers.errors import SourceError
 from offers.model.encoder import fingerprint
 from offers.retrieval.manifest import MarketData
 from offers.retrieval.products import Products, read_products
+
+MICROSECONDS_PER_DAY = 86_400_000_000
 
 _FORMS = {"product": np.int32, "user": np.int32, "position": np.int32, "moment": np.int64, "accepted": np.bool_}
 
@@ -35,6 +38,7 @@ class Views:
     position : in the list, from 1 on
     moment : microseconds since 1970
     accepted : whether the contract's `accepted` event followed in time
+    users : the ids of all users, by number
     """
 
     rows: NDArray[np.float32]
@@ -43,11 +47,12 @@ class Views:
     position: NDArray[np.int32]
     moment: NDArray[np.int64]
     accepted: NDArray[np.bool_]
+    users: pa.Array
 
     def __len__(self) -> int:
         return len(self.product)
 
-    def __getitem__(self, places: slice) -> "Views":
+    def __getitem__(self, places: slice | NDArray[np.int64]) -> "Views":
         return Views(
             self.rows[places],
             self.product[places],
@@ -55,6 +60,7 @@ class Views:
             self.position[places],
             self.moment[places],
             self.accepted[places],
+            self.users,
         )
 
     def data(self, products: int) -> MarketData:
@@ -83,9 +89,12 @@ def read_views(market: Market, directory: Path) -> Iterator[tuple[Views, Product
     SourceError
         a table is missing, can't be read or breaks the contract, or there are no views
     """
-    with TemporaryDirectory(prefix=".views-", dir=directory) as scratch, opened(market, directory) as connection:
-        products = read_products(market, connection)
-        yield _read(market, connection, products, Path(scratch)), products
+    with TemporaryDirectory(prefix=".views-", dir=directory) as scratch:
+        with opened(market, directory) as connection:
+            products = read_products(market, connection)
+            views = _read(market, connection, products, Path(scratch))
+        # By now DuckDB has given its memory back.
+        yield views, products
 
 
 def _read(market: Market, connection: duckdb.DuckDBPyConnection, products: Products, scratch: Path) -> Views:
@@ -94,6 +103,12 @@ def _read(market: Market, connection: duckdb.DuckDBPyConnection, products: Produ
     kind = f"_event = {text(market.events[0].name)}"
     views = f"SELECT e.* FROM events e WHERE {kind} AND _product IN (SELECT id FROM product_places)"
     try:
+        distinct = f"SELECT DISTINCT _user FROM ({views})"
+        numbers = f"SELECT _user, row_number() OVER (ORDER BY _user) - 1 AS number FROM ({distinct})"
+        connection.execute(f"CREATE TEMP TABLE user_numbers AS {numbers}")
+        users = (
+            connection.sql("SELECT _user FROM user_numbers ORDER BY number").to_arrow_table()["_user"].combine_chunks()
+        )
         connection.execute(f"CREATE TEMP TABLE viewed AS {_labels(market, views)}")
         [(number,)] = connection.execute("SELECT count(*) FROM viewed").fetchall()
         if not number:
@@ -114,7 +129,7 @@ def _read(market: Market, connection: duckdb.DuckDBPyConnection, products: Produ
     for table in joined(market, connection, views, ("user",)):
         block = slice(first, first := first + len(table))
         rows[block] = encoder.encode(table)
-    return Views(rows, **others)
+    return Views(rows, **others, users=users)
 
 
 def _labels(market: Market, views: str) -> str:
@@ -129,18 +144,14 @@ def _labels(market: Market, views: str) -> str:
         f" WHERE a._at <= v._at + to_seconds({acceptance.matures_after_days * 86400!r})"
     )
     return (
-        f"WITH viewed_events AS ({views}), led AS ({led}), "
-        "numbers AS (SELECT _user, row_number() OVER (ORDER BY _user) - 1 AS number FROM"
-        " (SELECT DISTINCT _user FROM viewed_events)) "
+        f"WITH viewed_events AS ({views}), led AS ({led}) "
         f"SELECT p.place AS product, n.number AS user, {place} AS position, epoch_us(r._at) AS moment,"
         " l._at IS NOT NULL AS accepted"
-        " FROM viewed_events r JOIN product_places p ON r._product = p.id JOIN numbers n ON r._user = n._user"
+        " FROM viewed_events r JOIN product_places p ON r._product = p.id JOIN user_numbers n ON r._user = n._user"
         f" LEFT JOIN led l ON l._user = r._user AND l._product = r._product AND l._place = {place} AND l._at = r._at"
         " ORDER BY r._at, r._user, r._product"
     )
 
 
-def _numbered(ids: list[str]) -> object:
-    import pyarrow as pa
-
+def _numbered(ids: list[str]) -> pa.Table:
     return pa.table({"id": pa.array(ids, pa.string()), "place": pa.array(range(len(ids)), pa.int32())})

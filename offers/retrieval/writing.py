@@ -18,7 +18,18 @@ from offers.contract import market as markets
 from offers.drift.reference import SCORE
 from offers.files import os_errors, sha256_of
 from offers.model.boosters import library_of
-from offers.retrieval.bundle import BOOSTER, FORMAT, TOWER, VECTORS, Floats, MarketBundle, Places, golden_json, highest
+from offers.retrieval.bundle import (
+    BOOSTER,
+    FORMAT,
+    LINE,
+    TOWER,
+    VECTORS,
+    Floats,
+    MarketBundle,
+    Places,
+    golden_json,
+    highest,
+)
 from offers.retrieval.manifest import MarketData, MarketManifest
 from offers.retrieval.popularity import Popularity
 from offers.retrieval.products import Products
@@ -86,6 +97,7 @@ def _write_models(path: Path, market_text: str, models: MarketModels) -> None:
     (path / "market.yaml").write_text(market_text, "utf-8")
     models.products.write(path / "products.parquet")
     (path / BOOSTER).write_bytes(library_of(models.ranker.booster).dump(models.ranker.booster))
+    (path / LINE).write_text(models.ranker.line.to_json(), "utf-8")
     (path / "calibrator.json").write_text(models.ranker.calibrator.to_json(), "utf-8")
     np.save(path / "popularity.npy", models.popularity.counts, allow_pickle=False)
     if models.towers is not None:

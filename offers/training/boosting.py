@@ -25,6 +25,7 @@ class Sample:
     weights : positive, shape (n_rows,); None where every row counts the same
     feature_types : c for a category, q for a number
     monotone : for each feature 1 if the score must not fall as it rises, -1 if it must not rise, else 0
+    margins : log-odds that the trees are added to, shape (n_rows,); for XGBoost alone
     """
 
     matrix: np.ndarray
@@ -32,6 +33,7 @@ class Sample:
     weights: np.ndarray | None
     feature_types: tuple[str, ...]
     monotone: tuple[int, ...]
+    margins: np.ndarray | None = None
 
     @property
     def categories(self) -> list[int]:
@@ -70,6 +72,7 @@ def _xgboost(settings: ModelSettings, sample: Sample, seed: int) -> Booster:
         sample.matrix,
         sample.labels,
         weight=sample.weights,
+        base_margin=sample.margins,
         feature_types=list(sample.feature_types),
         enable_categorical=True,
         nthread=1,
@@ -89,6 +92,9 @@ def _xgboost(settings: ModelSettings, sample: Sample, seed: int) -> Booster:
     }
     if any(sample.monotone):
         params["monotone_constraints"] = sample.monotone
+    if sample.margins is not None:
+        # Else the booster would add the log-odds of the base rate to every score.
+        params["base_score"] = 0.5
     return xgb.train(params, data, settings.trees)
 
 

@@ -49,7 +49,9 @@ def test_popular_counts_views_of_all_and_of_a_segment(fintech: SmallMarket) -> N
     assert len(bundle.popular({"region": "moon"}, 99)) == len(bundle.product_ids)
 
 
-@pytest.mark.parametrize("file", ["booster.ubj", "popularity.npy", "products.parquet", "golden.json"])
+@pytest.mark.parametrize(
+    "file", ["booster.ubj", "line.json", "product_vectors.npy", "user_tower.onnx", "products.parquet", "golden.json"]
+)
 def test_a_changed_file_is_refused(fintech: SmallMarket, tmp_path: Path, file: str) -> None:
     copy = shutil.copytree(fintech.bundle.path, tmp_path / fintech.bundle.name)
     (copy / file).write_bytes((copy / file).read_bytes() + b" ")
