@@ -78,7 +78,7 @@ def demo(
     headline("What was known at each click")
     commands.features(tables, directory / "clicks.parquet", market, event="click")
     headline("Models, judged by later views")
-    commands.train(tables, market, bundles)
+    commands.train(tables, market, bundles, report=directory / "report.html", truth=0)
     headline("Users go online")
     commands.load(tables, str(directory / "users.db"), market)
     headline("Recommendations by id")

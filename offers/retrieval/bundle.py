@@ -28,7 +28,7 @@ from offers.retrieval.products import Products, load_products
 from offers.retrieval.ranker import PairInputs, Ranker
 from offers.retrieval.user_tower import Towers, UserTower
 
-FORMAT = 1
+FORMAT = 2
 BOOSTER = LIBRARIES["xgboost"].file
 TOWER, VECTORS, LINE = "user_tower.onnx", "product_vectors.npy", "line.json"
 NOISE = 1e-4

@@ -22,14 +22,17 @@ class SmallMarket:
     evaluation: MarketEvaluation
 
 
-def small_market(users: int, products: int, simulation: str = "") -> str:
+def small_market(users: int, products: int, views: int = 20, taste: float = 4) -> str:
     """Write the contract of a market like fintech that is trained in seconds."""
     text = markets.text("fintech")
-    sizes = f"users: {users}, products: {products}, days: 365{simulation}"
     changes = {
-        "users: 20000, products: 100, days: 365": sizes,
+        "users: 20000, products: 100, days: 365, views: 20": (
+            f"users: {users}, products: {products}, days: 365, views: {views}, taste: {taste}"
+        ),
         "segments:": "model: {trees: 40, learning_rate: 0.15, column_share: 0.6}\nsegments:",
-        "retrieval: {method: towers,": "retrieval: {method: towers, epochs: 8,",
+        "retrieval: {method: towers, candidates: 50}": (
+            "retrieval: {method: towers, epochs: 10, learning_rate: 0.01, candidates: 60}"
+        ),
     }
     for old, new in changes.items():
         assert old in text

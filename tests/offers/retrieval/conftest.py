@@ -15,7 +15,8 @@ from tests.support.markets import SmallMarket, small_market
 
 @pytest.fixture(scope="package")
 def fintech(tmp_path_factory: pytest.TempPathFactory) -> SmallMarket:
-    return _trained(tmp_path_factory.mktemp("fintech"), small_market(users=3000, products=100))
+    """Users with few views each, of whom columns tell more than history does."""
+    return _trained(tmp_path_factory.mktemp("fintech"), small_market(users=5000, products=100, views=8))
 
 
 @pytest.fixture(scope="package")

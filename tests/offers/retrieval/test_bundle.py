@@ -1,5 +1,6 @@
 """A market's bundle answers what the services ask, and refuses to load when it was changed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pandas as pd
 import pytest
 
 from offers.errors import BundleError
-from offers.retrieval.bundle import MarketBundle
+from offers.files import sha256_of
+from offers.retrieval.bundle import VECTORS, MarketBundle
 from tests.support.markets import SmallMarket
 
 
@@ -19,13 +21,20 @@ def test_it_names_products_in_their_order(fintech: SmallMarket) -> None:
     np.testing.assert_allclose(bundle.product_columns["price"], products.price, rtol=1e-6)
 
 
-def test_candidates_are_available_and_the_best_by_affinity(fintech: SmallMarket) -> None:
-    bundle = fintech.bundle
+def test_candidates_are_available_and_the_best_by_affinity(fintech: SmallMarket, shop: SmallMarket) -> None:
+    for bundle, number in ((fintech.bundle, 50), (shop.bundle, 16)):
+        _check_candidates(bundle, number)
+
+
+def _check_candidates(bundle: MarketBundle, number: int) -> None:
     users = pd.read_parquet(bundle.path / "reference.parquet")[bundle.user_encoder.names].to_numpy(np.float32)[:7]
     available = np.arange(len(bundle.product_ids)) % 3 != 0
     found = bundle.candidates(users, 50, available)
-    assert found.shape == (7, available.sum())
+    assert found.shape == (7, number)
     assert available[found].all()
+    if bundle.towers is not None:
+        affinity = np.where(available, bundle.affinity(users), -np.inf)
+        np.testing.assert_array_equal(found, np.argsort(-affinity, axis=1, kind="stable")[:, :number])
     assert bundle.candidates(users, 5, np.zeros(len(available), np.bool_)).shape == (7, 0)
     propensity = bundle.propensity(users, found)
     assert propensity.shape == found.shape
@@ -38,15 +47,17 @@ def test_popular_counts_views_of_all_and_of_a_segment(fintech: SmallMarket) -> N
     events = pd.read_parquet(fintech.tables / "interactions.parquet")
     users = pd.read_parquet(fintech.tables / "users.parquet")
     views = events[events.event == "view"].merge(users, on="user_id")
-    counts = views.product_id.value_counts().reindex(bundle.product_ids).to_numpy()
+    counts = views.product_id.value_counts().reindex(bundle.product_ids, fill_value=0).to_numpy()
     np.testing.assert_array_equal(bundle.popularity.scores(), counts)
     assert bundle.popular(None, 3).tolist() == np.argsort(-counts, kind="stable")[:3].tolist()
 
     segment = {"region": "south", "employment": "student"}
-    ours = views[(views.region == "south") & (views.employment == "student")]
-    own = ours.product_id.value_counts().reindex(bundle.product_ids).to_numpy()
+    # A row that is beyond its time to live tells no segment.
+    known = views["at"] - views.joined_at <= pd.Timedelta(days=fintech.market.users.time_to_live or 0)
+    ours = views[known & (views.region == "south") & (views.employment == "student")]
+    own = ours.product_id.value_counts().reindex(bundle.product_ids, fill_value=0).to_numpy()
     np.testing.assert_allclose(bundle.popularity.scores(segment), own + 100 * counts / counts.sum())
-    assert len(bundle.popular({"region": "moon"}, 99)) == len(bundle.product_ids)
+    assert len(bundle.popular({"region": "moon"}, 999)) == len(bundle.product_ids)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +77,14 @@ def test_a_bundle_without_a_file_or_with_another_name_is_refused(fintech: SmallM
     (copy / "calibrator.json").unlink()
     with pytest.raises(BundleError, match=r"missing calibrator\.json"):
         MarketBundle.load(copy, fintech.bundle.name)
+
+
+def test_towers_and_ranker_give_the_golden_rows_or_the_bundle_is_refused(fintech: SmallMarket, tmp_path: Path) -> None:
+    """Whoever changes a file and its hash is found out by what it answers."""
+    copy = shutil.copytree(fintech.bundle.path, tmp_path / "copy")
+    np.save(copy / VECTORS, 1.01 * np.load(copy / VECTORS))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"][VECTORS] = sha256_of(copy / VECTORS)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"golden user \d+ has affinity"):
+        MarketBundle.load(copy)

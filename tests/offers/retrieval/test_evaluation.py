@@ -54,7 +54,7 @@ def test_with_few_products_retrieval_does_not_pay(shop: SmallMarket) -> None:
 
 
 def test_a_market_without_tastes_refuses_towers(tmp_path: Path) -> None:
-    text = small_market(users=600, products=100, simulation=", taste: 0").replace("epochs: 8", "epochs: 2")
+    text = small_market(users=600, products=100, taste=0).replace("epochs: 10", "epochs: 2")
     write_simulated(SimulatedMarket(markets.parse(text), seed=3), tmp_path)
     bundle, evaluation = train(text, tmp_path, tmp_path / "bundles")
     broken = {rule.rule for rule in evaluation.verdict.rules if not rule.passed}

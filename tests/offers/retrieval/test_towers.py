@@ -62,7 +62,7 @@ def test_looks_are_the_share_of_users_who_look_at_the_places_of_a_product() -> N
     assert looks[1] < looks[2] < looks[0]
 
 
-@pytest.mark.parametrize("full", [5000, 1])
+@pytest.mark.parametrize("full", [5000, pytest.param(1, marks=pytest.mark.slow)])
 def test_towers_order_products_as_true_preferences_do(
     full: int, fintech: SmallMarket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
