@@ -105,6 +105,24 @@ class Ranker:
         trees = library_of(self.booster).margins(self.booster, matrix, 1).astype(np.float64)
         return trees if affinity is None else trees + self.line.log_odds(affinity.ravel())
 
+    def contributions(self, matrix: Floats, affinity: Floats | None, usual: float) -> NDArray[np.float64]:
+        """Split the log-odds of pairs before calibration by input.
+
+        Parameters
+        ----------
+        matrix, affinity : as of `margins`
+        usual : the affinity that the line compares with, as it has no mean of its own
+
+        Returns
+        -------
+        ndarray, shape (pairs, inputs + 1), of which the last column is what all pairs share
+        """
+        parts = library_of(self.booster).contributions(self.booster, matrix).astype(np.float64)
+        if affinity is not None:
+            parts[:, -2] += self.line.log_odds(affinity.ravel()) - self.line.log_odds(np.array(usual))
+            parts[:, -1] += self.line.log_odds(np.array(usual))
+        return parts
+
 
 def _columns(encoder: Encoder, matrix: Floats) -> dict[str, NDArray[np.float32]]:
     return {name: matrix[:, place] for place, name in enumerate(encoder.names)}

@@ -9,7 +9,6 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from offers.contract.pairs import pair_values
-from offers.model.boosters import library_of
 from offers.retrieval.bundle import MarketBundle
 from offers.retrieval.ranker import AFFINITY
 
@@ -160,12 +159,16 @@ class Recommender:
         return chosen, surplus
 
     def _sentences(self, users: Floats, places: NDArray[np.int64]) -> list[tuple[str, ...]]:
-        """Say for each product which inputs move its propensity most, and by how many log-odds."""
+        """Say for each product which inputs move its propensity most, and by how many log-odds.
+
+        Affinity is compared with the user's mean over all products.
+        """
         bundle = self.bundle
-        affinity = None if bundle.towers is None else bundle.towers.affinity_of(users, places[None])
+        every = None if bundle.towers is None else bundle.affinity(users)
+        affinity, usual = (None, 0.0) if every is None else (every[:, places], float(every.mean()))
         inputs = bundle.ranker.inputs
         matrix = inputs.matrix(users, places[None], affinity)
-        contributions = library_of(bundle.ranker.booster).contributions(bundle.ranker.booster, matrix)
+        contributions = bundle.ranker.contributions(matrix, affinity, usual)
         names = inputs.names(affinity is not None)
         return [tuple(_told(names, row, parts)) for row, parts in zip(matrix, contributions, strict=True)]
 

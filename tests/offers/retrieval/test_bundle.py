@@ -88,3 +88,15 @@ def test_towers_and_ranker_give_the_golden_rows_or_the_bundle_is_refused(fintech
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=r"golden user \d+ has affinity"):
         MarketBundle.load(copy)
+
+
+def test_contributions_add_up_to_the_log_odds(fintech: SmallMarket, shop: SmallMarket) -> None:
+    for bundle in (fintech.bundle, shop.bundle):
+        ranker = bundle.ranker
+        users = pd.read_parquet(bundle.path / "reference.parquet")[bundle.user_encoder.names].to_numpy(np.float32)[:5]
+        products = np.tile(np.arange(20), (5, 1))
+        affinity = None if bundle.towers is None else bundle.towers.affinity_of(users, products)
+        matrix = ranker.inputs.matrix(users, products, affinity)
+        parts = ranker.contributions(matrix, affinity, 1.5)
+        np.testing.assert_allclose(parts.sum(axis=1), ranker.margins(matrix, affinity), rtol=0, atol=1e-4)
+        assert ranker.inputs.names(affinity is not None)[-1] == ("affinity" if bundle.towers else "affordable")
