@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo night learn market serve test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui spark clean
+.PHONY: help setup demo night learn market serve app test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui spark clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ market: setup ## Simulate a market of 20 000 users, train, recommend by id, take
 
 serve: setup ## Serve the newest bundle on loopback, with the drift sidecar, until Ctrl-C
 	$(RUN) offers serve
+
+app: setup ## Show the pages at http://127.0.0.1:8501: customer, model, watch, campaign, experiments, catalogue
+	$(RUN) offers app
 
 test: setup ## Run the tests, the slow ones included
 	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not nightly"

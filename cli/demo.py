@@ -106,7 +106,8 @@ def _source(contract: "Contract", settings: "Settings") -> str:
 
 def _rank(running: "Services", contract: "Contract") -> None:
     from cli.screen import console
-    from cli.serve import ask, show
+    from cli.serve import show
+    from serving.asking import ask
     from serving.ranker.question import example
 
     for prediction in ask(running.ranker.url, example(contract))["predictions"]:

@@ -39,6 +39,7 @@ def follow(
     from offers.governance.access import open_to_write
     from offers.governance.follower import Follower, first_to_serve
     from offers.governance.release import fetch, local
+    from serving.addresses import Addresses
     from serving.ranker.question import example
     from serving.supervisor import supervised
 
@@ -56,10 +57,16 @@ def follow(
         if settings.signers:
             signature.check(local(ledger.store, name, home) / "bundle", settings.signers)
         supervisor.switch(name)
+        tell(name)
+
+    def tell(name: str) -> None:
+        path = local(ledger.store, name, home)
+        Addresses.of(supervisor.services, path / "bundle", str(path / "catalogue.yaml")).write(logs)
 
     with supervised(ledger.store, home, logs, watch, release, head, port, decisions) as supervisor:
         request = logs / "request.json"
         request.write_text(json.dumps(example(contract_of_release), indent=1) + "\n", "utf-8")
+        tell(release)
         introduce(supervisor.services, request)
         follower = Follower(ledger, signer, contract, switch, release)
         refusal = ""

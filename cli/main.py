@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cli import app as pages
 from cli import (
     audit,
     backtest,
@@ -51,6 +52,7 @@ app.command("demo")(demo.demo)
 app.command("night")(night.night)
 app.command("learn")(learn.learn)
 app.command("serve")(serve.serve)
+app.command("app")(pages.app)
 app.command("rank")(serve.rank)
 app.command("score")(score.score)
 app.command("campaign")(campaign.campaign)

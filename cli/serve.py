@@ -36,7 +36,6 @@ CustomerOption = Annotated[
 ]
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Tell the reasons in sentences, too.")]
 UrlOption = Annotated[str, typer.Option(help="Where the ranker answers.")]
-_ASK_SECONDS, _ANSWER_BYTES = 60.0, 16 * 2**20
 
 
 def serve(
@@ -57,6 +56,7 @@ def serve(
     from offers.governance.access import open_ledger
     from offers.policy import catalogue as catalogues
     from offers.settings import Settings
+    from serving.addresses import Addresses
     from serving.local import Log, SidecarOptions, services, sidecar_python
     from serving.ranker.question import example
 
@@ -76,6 +76,7 @@ def serve(
     with _until_told(), services(path, catalogue or contract.name, directory, port, watch, log) as running:
         request = directory / "request.json"
         request.write_text(json.dumps(example(contract), indent=1) + "\n", "utf-8")
+        Addresses.of(running, path, catalogue or contract.name).write(directory)
         _introduce(running, request)
         _wait(running)
 
@@ -83,32 +84,11 @@ def serve(
 def rank(customer: CustomerOption, url: UrlOption = "http://127.0.0.1:8080", explain: ExplainOption = False) -> None:
     """Ask the ranker about a customer, and print the ranked offers with their reasons."""
     from cli.screen import console
+    from serving.asking import ask
 
     request = _request(customer) | ({"explain": True} if explain else {})
     for prediction in ask(url, request)["predictions"]:
         show(prediction, console)
-
-
-def ask(url: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Send a request to a ranker; raises RequestError with the ranker's sentence if it refuses."""
-    import httpx
-
-    from offers.errors import RequestError, ServiceError
-    from offers.http_client import peer
-
-    # json writes the body, because httpx refuses NaN, while the ranker's answer names the field with it.
-    body, headers = json.dumps(request).encode(), {"content-type": "application/json"}
-    ranker = peer("--url", f"{url.rstrip('/')}/v1/models/offers:predict", _ASK_SECONDS, answer_bytes=_ANSWER_BYTES)
-    try:
-        answer = ranker.ask(body, headers)
-        content = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        raise ServiceError(f"no ranker answers at {url}: {reason}; 'offers serve' starts one") from None
-    if answer.status_code != 200:
-        raise RequestError(f"{url} answers {answer.status_code}: {content.get('error', content)}")
-    content_found: dict[str, Any] = content
-    return content_found
 
 
 def show(prediction: dict[str, Any], console: Any) -> None:

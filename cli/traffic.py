@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cli.serve import ask
 from offers.contract.column import Role
 from offers.contract.contract import Contract
+from serving.asking import ask
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle

@@ -18,6 +18,7 @@ from offers.errors import ServiceError
 
 _ROOT = Path(__file__).parents[1]
 ROUTING = "routing.json"
+ADDRESSES = "addresses.json"
 _GRACE = 40.0
 """Seconds; a service answers what is under way for 30 of them."""
 
@@ -154,7 +155,12 @@ def services(
 
 def follows_ledger(directory: Path) -> bool:
     """Whether services of this directory run that switch to what the ledger says."""
-    if not (directory / ROUTING).exists():
+    return (directory / ROUTING).exists() and in_use(directory)
+
+
+def in_use(directory: Path) -> bool:
+    """Whether services of this directory run, or start."""
+    if not directory.is_dir():
         return False
     lock = os.open(directory, os.O_RDONLY)
     try:
@@ -172,6 +178,7 @@ def locked(directory: Path) -> Iterator[int]:
     lock = os.open(directory, os.O_RDONLY)
     try:
         _lock(lock, directory)
+        (directory / ADDRESSES).unlink(missing_ok=True)
         yield lock
     finally:
         os.close(lock)

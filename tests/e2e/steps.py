@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from cli.demo import CHANGED_ROWS
-from cli.serve import ask
 from cli.traffic import batches, send, shifted
 from deployment.inference_service import InferenceService
 from deployment.smoke import smoke
@@ -19,6 +18,7 @@ from offers.contract.contract import Contract
 from offers.errors import ServiceError
 from offers.store.store import Store, open_store
 from pipelines.kubeflow import ClusterRun, Kubeflow
+from serving.asking import ask
 from serving.ranker.question import example
 from tests.e2e.awaiting import await_that
 from tests.e2e.cluster import BUCKET, BUNDLES, CONTRACT, NAME, NAMESPACE, Cluster

@@ -1,0 +1,12 @@
+"""The script that Streamlit runs for each look at a page."""
+
+import streamlit as st
+
+from serving.app import customer
+from serving.app.screen import guarded
+
+st.set_page_config(page_title="Offers", layout="wide")
+PAGES = [
+    st.Page(guarded(customer.page), title="Customer", url_path="customer", default=True),
+]
+st.navigation(PAGES).run()

@@ -1,0 +1,103 @@
+"""Where a page's facts lie: the services that run here, what they serve, and the records of runs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from offers.bundle.bundle import Bundle
+from offers.bundle.location import open_bundle
+from offers.contract.column import Role
+from offers.contract.contract import Contract
+from offers.errors import ServiceError
+from offers.policy import catalogue as catalogues
+from offers.policy.arbitration import Policy
+from offers.policy.catalogue import Catalogue
+from offers.settings import Settings
+from serving.addresses import Addresses
+from serving.local import in_use
+
+REFERENCE = "reference.parquet"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What answers now: the services' addresses, and the bundle and the policy behind them."""
+
+    addresses: Addresses
+    bundle: Bundle
+    catalogue: Catalogue
+    policy: Policy
+
+    @property
+    def contract(self) -> Contract:
+        return self.bundle.contract
+
+
+def served() -> Served:
+    """Find what is served on this machine.
+
+    Raises
+    ------
+    ServiceError
+        nothing is, or not yet: says what to run
+    """
+    settings = Settings.from_env()
+    directory = settings.home / "serve"
+    addresses = Addresses.present(directory)
+    if addresses is None:
+        if in_use(directory):
+            raise ServiceError("The services start, or run without their addresses: reload the page in a few seconds.")
+        if not bundles(settings):
+            raise ServiceError("There is no bundle yet: 'make demo' trains one on real contacts, in a few minutes.")
+        raise ServiceError("No services run here: 'make serve' starts them; 'make app' does, too.")
+    model = loaded(str(addresses.bundle))
+    offered = catalogue_of(addresses.catalogue, str(addresses.bundle))
+    return Served(addresses, model, offered, Policy(offered, model.contract))
+
+
+def bundles(settings: Settings) -> list[Path]:
+    """List the bundles of the local store, the newest first."""
+    manifests = (settings.home / "bundles").glob("*/manifest.json")
+    return [path.parent for path in sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def loaded(path: str) -> Bundle:
+    """Load a bundle once; its name tells its content, so it never changes."""
+    return open_bundle(path, Settings.from_env())
+
+
+def catalogue_of(where: str, bundle: str) -> Catalogue:
+    """Load a catalogue, a file of which may have changed since the last look."""
+    return catalogues.load(where, loaded(bundle).contract)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def reference(path: str) -> pd.DataFrame:
+    """Read the customers that a bundle keeps of its training."""
+    columns = [column.name for column in loaded(path).contract.inputs]
+    frame: pd.DataFrame = pd.read_parquet(Path(path) / REFERENCE, columns=columns)
+    return frame
+
+
+def instance(contract: Contract, customer_id: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Write a customer as a request does: `values` by column, None where one is missing."""
+    parts = {
+        name: {column.name: values[column.name] for column in contract.inputs if column.role == role}
+        for name, role in (("customer", Role.CUSTOMER), ("context", Role.CONTEXT))
+    }
+    return {"customer_id": customer_id, **parts}
+
+
+def values_of(contract: Contract, rows: pd.DataFrame, place: int) -> dict[str, Any]:
+    """Read the customer and context columns of a row as a request holds them."""
+    names = [column.name for column in contract.inputs if column.role != Role.OFFER]
+    row: dict[str, Any] = json.loads(rows[names].iloc[[place]].to_json(orient="records", double_precision=15))[0]
+    return {
+        name: bool(value) if value is not None and contract[name].type == "boolean" else value
+        for name, value in row.items()
+    }

@@ -1,0 +1,94 @@
+"""What all pages share: text that stays text, tables, figures in colours for everybody, and errors in a sentence."""
+
+import html
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from offers.errors import OffersError
+from offers.files import os_errors
+from offers.settings import Settings
+
+P = ParamSpec("P")
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""The colours of Okabe and Ito (2008), which colour-blind people tell apart; two more kinds of line follow them."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+UP, DOWN, PLAIN = COLOURS[0], COLOURS[1], "#808080"
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&@])")
+
+
+def plain(text: object) -> str:
+    """Escape a text for Streamlit, which takes labels and sentences for Markdown."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def label(text: object, most: int = 48) -> str:
+    """Escape a text for Plotly, which takes labels for HTML, and cut it to a length."""
+    words = " ".join(str(text).split())
+    return html.escape(words[: most - 1] + "…" if len(words) > most else words, quote=False)
+
+
+def guarded(show: Callable[P, None]) -> Callable[P, None]:
+    """Show a user's mistake as a sentence, and a fault of ours without a traceback, which the log of the app has."""
+
+    @wraps(show)
+    def page(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            with os_errors(Settings.from_env().home):
+                show(*args, **kwargs)
+        except OffersError as error:
+            st.error(plain(error))
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            log = Settings.from_env().home / "app" / "app.log"
+            st.error(plain(f"This is a fault of ours: {log} tells it; reload the page to go on."))
+
+    return page
+
+
+def part(show: Callable[P, None]) -> Callable[P, None]:
+    """Make a part of a page that is drawn again alone when something in it changes."""
+    drawn: Callable[P, None] = st.fragment(guarded(show))
+    return drawn
+
+
+def advice(sentence: str, *commands: str) -> None:
+    """Say what is not there yet, and which commands bring it."""
+    st.info(plain(sentence))
+    if commands:
+        st.code("\n".join(commands), language="bash")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Show a table; it scrolls in itself where the screen is narrow."""
+    cells = [[plain("–" if cell is None or cell == "" else cell) for cell in row] for row in rows]
+    st.table(pd.DataFrame(cells, columns=[plain(name) for name in columns]), hide_index=True)
+
+
+def chart(figure: go.Figure, meaning: str, key: str, height: int = 320) -> None:
+    """Show a figure; `meaning` is what it says, for those who hear the page."""
+    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 16, "b": 8}, hovermode="closest")
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
+    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=meaning)
+
+
+def line_style(place: int) -> dict[str, str]:
+    """Give the line of a place a colour and a kind of its own, so that neither alone has to tell it apart."""
+    return {"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]}
+
+
+def euros(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.2f} EUR"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:.{digits}%}"
