@@ -43,7 +43,7 @@ market: setup ## Simulate a market of 20 000 users, train, recommend by id, take
 serve: setup ## Serve the newest bundle on loopback, with the drift sidecar, until Ctrl-C
 	$(RUN) offers serve
 
-app: setup ## Show the pages at http://127.0.0.1:8501: customer, model, watch, campaign, experiments, catalogue
+app: setup ## Show pages at http://127.0.0.1:8501: what is offered to a customer and why; releases, cards, approvals
 	$(RUN) offers app
 
 test: setup ## Run the tests, the slow ones included

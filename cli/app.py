@@ -32,7 +32,7 @@ def app(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the pages on loopback.")] = 8501,
     services: Annotated[bool, typer.Option(help="Start predictor, ranker and sidecar, where none runs here.")] = True,
 ) -> None:
-    """Show pages to look at, until Ctrl-C: customer, model, watch, campaign, experiments, catalogue."""
+    """Show pages to look at, until Ctrl-C: what is offered to a customer and why; releases, cards, approvals."""
     from cli.serve import _until_told
     from offers.errors import ServiceError
     from offers.settings import Settings

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from offers.governance.follower import Follower
     from offers.governance.ledger import Ledger
     from offers.settings import Settings
     from serving.local import Log, Services, SidecarOptions
+    from serving.supervisor import Supervisor
 
 LOOK_SECONDS = 0.2
 
@@ -35,7 +37,7 @@ def follow(
 ) -> None:
     """Serve the champion of a contract, and each release that replaces it, until a service ends."""
     from offers.bundle import signature
-    from offers.errors import LedgerError, OffersError
+    from offers.errors import LedgerError
     from offers.governance.access import open_to_write
     from offers.governance.follower import Follower, first_to_serve
     from offers.governance.release import fetch, local
@@ -69,15 +71,21 @@ def follow(
         tell(release)
         introduce(supervisor.services, request)
         follower = Follower(ledger, signer, contract, switch, release)
-        refusal = ""
-        while True:
-            supervisor.tidy()
-            try:
-                follower.step()
-                supervisor.note_head()
-                refusal = ""
-            except OffersError as error:
-                if str(error) != refusal:
-                    refusal = str(error)
-                    print(f"offers: {refusal}; {follower.serving} goes on", file=sys.stderr, flush=True)
-            time.sleep(LOOK_SECONDS)
+        _forever(supervisor, follower)
+
+
+def _forever(supervisor: "Supervisor", follower: "Follower") -> None:
+    from offers.errors import OffersError
+
+    refusal = ""
+    while True:
+        supervisor.tidy()
+        try:
+            follower.step()
+            supervisor.note_head()
+            refusal = ""
+        except OffersError as error:
+            if str(error) != refusal:
+                refusal = str(error)
+                print(f"offers: {refusal}; {follower.serving} goes on", file=sys.stderr, flush=True)
+        time.sleep(LOOK_SECONDS)

@@ -236,11 +236,12 @@ def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry") -> None:
 def releases_table(state: "State", moment: "datetime", contract: str = "") -> None:
     """Print the releases of a contract, or of all, with who approved them."""
     from cli.screen import plain_table
+    from offers.governance.listing import HEAD, row
 
-    table = plain_table("release", "status", "catalogue", "made", "approved by", "until")
+    table = plain_table(*HEAD)
     for release in state.releases.values():
         if not contract or release.act.contract == contract:
-            table.add_row(*_row(state, release, moment))
+            table.add_row(*row(state, release, moment))
     _print(table)
 
 
@@ -251,17 +252,6 @@ def _print(table: "Table | str") -> None:
     from cli.screen import console
 
     Console(highlight=False, width=max(console.width, 180)).print(table)
-
-
-def _row(state: "State", release: "Release", moment: "datetime") -> tuple[str, ...]:
-    names = dict.fromkeys(state.name_of(approval.key) for approval in release.approvals)
-    challenger, lapses = state.challenger(release.act.contract), release.lapses(moment)
-    suffix = ", challenger" if challenger is not None and challenger.name == release.name else ""
-    by, until = ", ".join(names), f"{lapses:%Y-%m-%d}" if lapses else ""
-    if not release.act.terms.people:
-        by, until = "the gate", ""
-    status, moment_text = state.status(release, moment) + suffix, f"{release.at:%Y-%m-%d %H:%M}"
-    return release.name, status, release.act.catalogue, moment_text, by, until
 
 
 def _lapsed(release: "Release", moment: "datetime") -> bool:

@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from serving.app import customer
+from serving.app import customer, model
 from serving.app.screen import guarded
 
 st.set_page_config(page_title="Offers", layout="wide")
 PAGES = [
     st.Page(guarded(customer.page), title="Customer", url_path="customer", default=True),
+    st.Page(guarded(model.page), title="Model", url_path="model"),
 ]
 st.navigation(PAGES).run()

@@ -1,0 +1,101 @@
+"""Model: the releases of the ledger, their evidence, and what people decide about them with keys of their own."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import streamlit as st
+
+from offers.bundle import bundle as bundles
+from offers.governance.access import open_ledger
+from offers.governance.comparison import differences
+from offers.governance.ledger import Ledger
+from offers.governance.listing import HEAD, row
+from offers.governance.release import OpenRelease, fetch
+from offers.governance.state import Release
+from offers.reports.card import card_of, markdown
+from offers.settings import Settings
+from serving.app.screen import advice, part, plain, table
+
+ACTIONS = ("approve", "reject", "promote", "roll back")
+SECONDS = 180
+"""How long a decision may take: a promotion waits until the services have switched."""
+
+
+def page() -> None:
+    """Show the page."""
+    st.title("Model")
+    settings = Settings.from_env()
+    ledger = open_ledger(settings)
+    state, moment = ledger.state(), ledger.clock()
+    releases = list(reversed(state.releases.values()))
+    if not releases:
+        advice("The ledger holds no release yet.", "make demo")
+        return
+    table(HEAD, [row(state, release, moment) for release in releases])
+    names = [release.name for release in releases]
+    chosen = st.selectbox("Release", names)
+    record = state.releases[chosen or names[0]]
+    release = opened(ledger, record, settings)
+    figures, card, difference, decide = st.tabs(("Figures", "Card", "Difference", "Decide"))
+    with figures:
+        facts(bundles.show(release.bundle))
+    with card:
+        st.markdown(markdown(card_of(release, state, ledger.entries(), ledger.head, moment)))
+    with difference:
+        _difference(ledger, release, [name for name in names if name != record.name], settings)
+    with decide:
+        _decide(record)
+
+
+def opened(ledger: Ledger, record: Release, settings: Settings) -> OpenRelease:
+    """Open a release after checking every file of it."""
+    return fetch(ledger.store, record.name, settings.home)
+
+
+def facts(values: Mapping[str, str]) -> None:
+    """Show facts about a bundle: name and value."""
+    table(("what", "value"), list(values.items()))
+
+
+def _difference(ledger: Ledger, release: OpenRelease, others: list[str], settings: Settings) -> None:
+    other = st.selectbox("Hold it against", others) if others else None
+    if other is None:
+        advice("There is no other release to hold it against.")
+        return
+    second = fetch(ledger.store, other, settings.home)
+    rows = list(differences(release, second))
+    if rows:
+        table(("", release.name, second.name), rows)
+    else:
+        advice("The two are the same.")
+
+
+@part
+def _decide(record: Release) -> None:
+    """Take a decision by the command that people use in a terminal, so the ledger's rules are the same."""
+    action = st.radio("Decision", ACTIONS, horizontal=True)
+    key = st.text_input("File of your private key", help=plain("Such as keys/ann.pem. It is read here, sent nowhere."))
+    needs_reason = action in ("reject", "roll back")
+    reason = st.text_input("Why, for the ledger") if needs_reason else ""
+    if not st.button("Sign", type="primary"):
+        return
+    if not key or (needs_reason and not reason):
+        st.error(plain(f"Signing needs the file of your key{' and a reason' if needs_reason else ''}."))
+        return
+    with st.spinner("The ledger is asked ..."):
+        succeeded, said = decided(action, record, key, reason)
+    (st.success if succeeded else st.error)(plain(said))
+
+
+def decided(action: str, record: Release, key: str, reason: str) -> tuple[bool, str]:
+    """Run `offers model ACTION`; returns whether the ledger took it, and the sentence."""
+    words = ["rollback", "--contract", record.act.contract] if action == "roll back" else [action, record.name]
+    command = [sys.executable, "-m", "cli", "model", *words, "--key", key]
+    command += ["--reason", reason] if reason else []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return False, f"It was not done within {SECONDS} seconds: 'offers model list' tells how it stands."
+    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    return done.returncode == 0, " ".join(said) or "done"
