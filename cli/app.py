@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -36,24 +36,26 @@ def app(
     from cli.serve import _until_told
     from offers.errors import ServiceError
     from offers.settings import Settings
+    from serving.addresses import STARTED
     from serving.local import check_free, in_use
 
     if find_spec("streamlit") is None or find_spec("plotly") is None:
         raise ServiceError("the pages need Streamlit and Plotly: 'make setup' installs them, or the extra 'app'")
     home = Settings.from_env().home.resolve()
     check_free(port)
+    starts = services and not in_use(home / "serve") and any((home / "bundles").glob("*/manifest.json"))
     pages = ["streamlit", "run", str(_PAGES), "--server.port", str(port)]
     pages += [part for name, value in _OPTIONS.items() for part in (f"--{name}", value)]
-    with _until_told(), _child("app", pages, home) as process:
+    pages += ["--", STARTED] if starts else []
+    with _until_told(), ExitStack() as stack:
+        process = stack.enter_context(_child("app", pages, home))
         url = f"http://127.0.0.1:{port}"
         _await(process, url, home / "app" / "app.log")
         typer.echo(f"pages     {url}\nlogs      {home / 'app'}")
         sys.stdout.flush()
-        if not services or in_use(home / "serve") or not any((home / "bundles").glob("*/manifest.json")):
-            process.wait()
-        else:
-            with _child("serve", ["cli", "serve", "--port", "0"], home):
-                process.wait()
+        if starts:
+            stack.enter_context(_child("serve", ["cli", "serve", "--port", "0"], home))
+        process.wait()
         raise ServiceError(f"the pages have ended; {home / 'app' / 'app.log'} tells why")
 
 

@@ -10,6 +10,9 @@ from offers.files import os_errors, settle
 from offers.record import Record
 from serving.local import ADDRESSES, Services, in_use
 
+STARTED = "services"
+"""Word on the command line of a program that tells it that services are being started beside it."""
+
 
 class Addresses(Record):
     """URLs without a path, an empty one where there is no such service.

@@ -1,6 +1,8 @@
 """Where a page's facts lie: the services that run here, what they serve, and the records of runs."""
 
 import json
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,11 @@ from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import Catalogue
 from offers.settings import Settings
-from serving.addresses import Addresses
+from serving.addresses import STARTED, Addresses
 from serving.local import in_use
 
 REFERENCE = "reference.parquet"
+START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,28 @@ def served() -> Served:
     ServiceError
         nothing is, or not yet: says what to run
     """
-    settings = Settings.from_env()
-    directory = settings.home / "serve"
-    addresses = Addresses.present(directory)
-    if addresses is None:
-        if in_use(directory):
-            raise ServiceError("The services start, or run without their addresses: reload the page in a few seconds.")
-        if not bundles(settings):
-            raise ServiceError("There is no bundle yet: 'make demo' trains one on real contacts, in a few minutes.")
-        raise ServiceError("No services run here: 'make serve' starts them; 'make app' does, too.")
+    addresses = _addresses(Settings.from_env())
     model = loaded(str(addresses.bundle))
     offered = catalogue_of(addresses.catalogue, str(addresses.bundle))
     return Served(addresses, model, offered, Policy(offered, model.contract))
+
+
+def _addresses(settings: Settings) -> Addresses:
+    """Read the addresses, after waiting for services that start."""
+    directory = settings.home / "serve"
+    if (addresses := Addresses.present(directory)) is not None:
+        return addresses
+    if not bundles(settings):
+        raise ServiceError("There is no bundle yet: 'make demo' trains one on real contacts, in a few minutes.")
+    if not (STARTED in sys.argv or in_use(directory)):
+        raise ServiceError("No services run here: 'make serve' starts them.")
+    deadline = time.monotonic() + START_SECONDS
+    with st.spinner("The services start …"):
+        while (addresses := Addresses.present(directory)) is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+    if addresses is None:
+        raise ServiceError(f"The services did not start: {settings.home / 'app' / 'serve.log'} tells why.")
+    return addresses
 
 
 def bundles(settings: Settings) -> list[Path]:
