@@ -11,7 +11,6 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from cli import serve
 from deployment import predictor as deployed
 from offers import http_pool
 from offers.data import http_file
@@ -23,6 +22,7 @@ from offers.retraining import alarm
 from offers.settings import S3Settings, Settings
 from offers.store.store import Store, open_store
 from pipelines import kubeflow
+from serving import asking
 from serving.drift.alarms import Alarm, Sink
 from serving.process import callers
 from serving.ranker.feed import Feed, ScoredRows, events
@@ -101,7 +101,7 @@ def mlflow(url: str) -> None:
 
 
 def ranker(url: str) -> None:
-    serve.ask(url, {"instances": []})
+    asking.ask(url, {"instances": []})
 
 
 CLIENTS: list[Ask] = [deliver, feed, keys, trigger, predictor, ranker, mlflow, read, listing, write, health]
@@ -115,7 +115,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alarm, "_SECONDS", SECONDS)
     monkeypatch.setattr(deployed, "_SECONDS", SECONDS)
     monkeypatch.setattr(mirror, "PATIENCE", 2 * SECONDS)
-    monkeypatch.setattr(serve, "_ASK_SECONDS", SECONDS)
+    monkeypatch.setattr(asking, "_ASK_SECONDS", SECONDS)
     monkeypatch.setattr(kubeflow, "_HEALTH_SECONDS", SECONDS)
     # Who asked this proxy would get another error at once, and count no call.
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
