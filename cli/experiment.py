@@ -10,45 +10,50 @@ from cli.outcomes import TablesOption
 if TYPE_CHECKING:
     from offers.experiments.experiment import Experiment
     from serving.ranker.routing import Routing
+    from serving.ranker.routing_source import RoutingSource
 
 app = typer.Typer(no_args_is_help=True, help="Experiments: arms that answer a share of the customers.")
 
 FileArgument = Annotated[str, typer.Argument(help="YAML file of the experiment.")]
 RoutingOption = Annotated[
-    Path | None, typer.Option(help="The ranker's routing file; by default that of 'offers serve'.", dir_okay=False)
+    str,
+    typer.Option(
+        help="The ranker's routing: a file, by default that of 'offers serve', or s3://bucket/routing/NAME.json.",
+        show_default=False,
+    ),
 ]
 
 
 @app.command()
-def start(file: FileArgument, routing: RoutingOption = None) -> None:
+def start(file: FileArgument, routing: RoutingOption = "") -> None:
     """Begin an experiment, add an arm, or let a share grow: nobody but customers of the control changes arms."""
     from offers.errors import PolicyError, ServiceError
     from offers.experiments import experiment as experiments
 
     experiment = experiments.load(file)
-    path, present = _present(routing)
-    _check(experiment, present)
+    source, present = _present(routing)
+    _check(experiment, source.local(present))
     others = [one for one in present.experiments if one.name != experiment.name]
     former = next((one for one in present.experiments if one.name == experiment.name), None)
     if former is not None and (reason := experiment.moved(former)):
         raise PolicyError(f"{file}: customers would change arms, {reason}; give it another name, and stop this one")
     if reason := experiments.conflict([*others, experiment]):
-        raise ServiceError(f"{path}: {reason}")
-    _write(path, (*others, experiment))
+        raise ServiceError(f"{source.where}: {reason}")
+    _write(source, (*others, source.stored(experiment)))
     shares = ", ".join(f"{name} {share:.0%}" for name, share in experiment.shares.items())
     typer.echo(f"{experiment.name}: {shares}; the ranker takes it up within a second, or says in its log why not")
 
 
 @app.command()
-def stop(name: Annotated[str, typer.Argument(help="The experiment.")], routing: RoutingOption = None) -> None:
+def stop(name: Annotated[str, typer.Argument(help="The experiment.")], routing: RoutingOption = "") -> None:
     """End an experiment at once: what serves answers everybody again."""
     from offers.errors import PolicyError
 
-    path, present = _present(routing)
+    source, present = _present(routing)
     names = [one.name for one in present.experiments]
     if name not in names:
-        raise PolicyError(f"{path}: expected one of {', '.join(names) or 'no experiments'}, got {name!r}")
-    _write(path, tuple(one for one in present.experiments if one.name != name))
+        raise PolicyError(f"{source.where}: expected one of {', '.join(names) or 'no experiments'}, got {name!r}")
+    _write(source, tuple(one for one in present.experiments if one.name != name))
     typer.echo(f"{name} has ended")
 
 
@@ -93,13 +98,17 @@ def report(
         raise typer.Exit(3)
 
 
-def _present(path: Path | None) -> "tuple[Path, Routing]":
+def _present(address: str) -> "tuple[RoutingSource, Routing]":
+    from offers.errors import ServiceError
     from offers.settings import Settings
     from serving.local import ROUTING
-    from serving.ranker import routing
+    from serving.ranker.routing_source import open_routing
 
-    where = path or Settings.from_env().home / "serve" / ROUTING
-    return where, routing.read(where)
+    settings = Settings.from_env()
+    source = open_routing(address or str(settings.home / "serve" / ROUTING), settings, settings.home)
+    if (present := source.read()) is None:
+        raise ServiceError(f"{source.where}: there is no such object; a promotion writes it")
+    return source, present
 
 
 def _check(experiment: "Experiment", present: "Routing") -> None:
@@ -112,7 +121,5 @@ def _check(experiment: "Experiment", present: "Routing") -> None:
         catalogues.load(str(present.arms[0].beside(arm).policy), contract)
 
 
-def _write(path: Path, experiments: "tuple[Experiment, ...]") -> None:
-    from serving.ranker import routing
-
-    routing.update(path, lambda now: now.model_copy(update={"experiments": experiments}))
+def _write(source: "RoutingSource", experiments: "tuple[Experiment, ...]") -> None:
+    source.update(lambda now: now.model_copy(update={"experiments": experiments}))

@@ -107,7 +107,7 @@ def learn(
         audience.ask(ranker, customers)
         compared = _moment()
         console.print("\nAn experiment: half of the customers get the candidate", style="bold")
-        experiment.start(str(file), routing)
+        experiment.start(str(file), str(routing))
         _await(f"{ranker}/metrics", "equal-terms/candidate")
         audience.ask(ranker, customers)
     _tell(audience, str(candidate), str(file), own, (explored, compared))

@@ -129,6 +129,21 @@ def load(path: Path, signers: Sequence[Path] = ()) -> OpenRelease:
     from offers.bundle import bundle as bundles
     from offers.policy import catalogue as catalogues
 
+    manifest, name = verify(path)
+    if signers:
+        signature.check(path / "bundle", signers)
+    bundle = bundles.load(path / "bundle", manifest.bundle)
+    return OpenRelease(path, name, manifest, bundle, catalogues.load(str(path / CATALOGUE), bundle.contract))
+
+
+def verify(path: Path) -> tuple[ReleaseManifest, str]:
+    """Check a release's name and the content of every file, without loading its model; returns manifest and name.
+
+    Raises
+    ------
+    BundleError
+        something is missing, changed or foreign
+    """
     manifest, name = _manifest(path)
     present = {name: file for name, file in whole(path).items() if name != MANIFEST}
     actual = digests(present)
@@ -136,15 +151,17 @@ def load(path: Path, signers: Sequence[Path] = ()) -> OpenRelease:
         file for file in actual.keys() | manifest.files if actual.get(file) != manifest.files.get(file)
     ):
         raise BundleError(f"release {path}: {', '.join(differing)} was changed, added or removed: fetch it again")
-    if signers:
-        signature.check(path / "bundle", signers)
-    bundle = bundles.load(path / "bundle", manifest.bundle)
-    return OpenRelease(path, name, manifest, bundle, catalogues.load(str(path / CATALOGUE), bundle.contract))
+    return manifest, name
+
+
+def key(name: str) -> str:
+    """Name the directory of a release in a store."""
+    return _PREFIX + name
 
 
 def store_release(store: Store, release: OpenRelease) -> None:
     """Put a release into the store; an existing release of that name stays as it is."""
-    store.put_directory(release.path, _PREFIX + release.name)
+    store.put_directory(release.path, key(release.name))
 
 
 def fetch(store: Store, name: str, home: Path, signers: Sequence[Path] = ()) -> OpenRelease:
@@ -158,7 +175,7 @@ def local(store: Store, name: str, home: Path) -> Path:
         raise BundleError(f"release {name!r}: expected a name such as shop-release-0123456789abcdef")
     path = home / "releases" / name
     if not path.exists():
-        store.get_directory(_PREFIX + name, path)
+        store.get_directory(key(name), path)
     return path
 
 

@@ -1,6 +1,7 @@
 """Starts the ranker: `python -m serving.ranker --catalogue NAME --bundle DIR`."""
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from offers.bundle.location import name_of
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.decisions.spool import Spool
+from offers.errors import ServiceError
 from offers.http_client import SYSTEM_TLS, ClientTls
 from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
@@ -28,10 +30,16 @@ from serving.ranker.ranker import Ranker
 def main() -> None:
     """Serve a catalogue; a mistake in what was given is one sentence on standard error and exit code 2."""
     parser = server.parser("ranker", "Rank the offers of a catalogue by propensity.", grpc_port=8082)
-    origin = parser.add_mutually_exclusive_group(required=True)
+    origin = parser.add_mutually_exclusive_group()
     origin.add_argument("--bundle", default="", help="directory of the predictor's bundle, for its contract")
     origin.add_argument("--contract", default="", help="name of a shipped contract, or a YAML file")
-    origin.add_argument("--routing", type=Path, help="routing file that names release and predictor, and is followed")
+    parser.add_argument(
+        "--routing",
+        default="",
+        help="routing that names release and predictor, and is followed: a file, or s3://bucket/routing/NAME.json, "
+        "which need not be there yet where a bundle is given",
+    )
+    parser.add_argument("--release_home", type=Path, help="directory for copies of the releases that a store has")
     parser.add_argument(
         "--catalogue", default="", help="name of a shipped catalogue, or a file; by default the contract's"
     )
@@ -56,23 +64,31 @@ def main() -> None:
         wait_for_bundle(Path(arguments.bundle), arguments.host, arguments.http_port)
     with server.starting("ranker"):
         address = server.Address(arguments.host, arguments.http_port, arguments.grpc_port)
-        if arguments.routing:
-            _follow(arguments, address)
-            return
-        bundle = Path(arguments.bundle) if arguments.bundle else None
-        contract = contracts.load(str(bundle / "contract.yaml") if bundle else arguments.contract)
-        catalogue, feeds = arguments.catalogue or contract.name, _feeds(arguments.drift_url, arguments.scored_dir)
         log = decision_log(arguments)
-        policy = Policy(catalogues.load(catalogue, contract), contract)
-        ranker = _ranker(arguments, policy, contract, arguments.predictor_host, feeds, log, bundle)
-        server.run([ranker], address, *feeds, *_spool(log), door=server.door(arguments))
+        if arguments.routing:
+            _follow(arguments, address, log)
+            return
+        ranker = _alone(arguments, log)
+        server.run([ranker], address, *ranker.feeds, *_spool(log), door=server.door(arguments))
 
 
-def _follow(arguments: argparse.Namespace, address: server.Address) -> None:
-    from serving.ranker import routing
+def _alone(arguments: argparse.Namespace, log: DecisionLog | None) -> Ranker:
+    """A ranker of the bundle or contract that the command line names."""
+    if not arguments.bundle and not arguments.contract:
+        raise ServiceError("expected --bundle, --contract or --routing")
+    bundle = Path(arguments.bundle) if arguments.bundle else None
+    contract = contracts.load(str(bundle / "contract.yaml") if bundle else arguments.contract)
+    policy = Policy(catalogues.load(arguments.catalogue or contract.name, contract), contract)
+    feeds = _feeds(arguments.drift_url, arguments.scored_dir)
+    return _ranker(arguments, policy, contract, arguments.predictor_host, feeds, log, bundle)
+
+
+def _follow(arguments: argparse.Namespace, address: server.Address, log: DecisionLog | None) -> None:
+    from serving.ranker.routing import Arm
+    from serving.ranker.routing_source import open_routing
     from serving.ranker.switching import Switchboard
 
-    def build(arm: routing.Arm) -> Ranker:
+    def build(arm: Arm) -> Ranker:
         bundle = arm.directory / "bundle"
         contract = contracts.load(str(bundle / "contract.yaml"))
         policy = Policy(catalogues.load(str(arm.policy), contract), contract)
@@ -83,11 +99,18 @@ def _follow(arguments: argparse.Namespace, address: server.Address) -> None:
         if log:
             log.ledger_head = head or None
 
-    # One log for all that serve in turn.
-    log, serving = decision_log(arguments), routing.read(arguments.routing)
-    ranker = build(serving.arms[0])
-    # Experiments begin at the first look, when their predictors have been proved.
-    board = Switchboard(arguments.routing, build, serving.model_copy(update={"experiments": ()}), note_head)
+    home = arguments.release_home or Path(tempfile.gettempdir(), "offers")
+    source, serving = open_routing(arguments.routing, Settings.from_env(), home), None
+    if arguments.bundle:
+        # The routing of a cluster may not be there yet, or not answer: the first looks take it up.
+        ranker = _alone(arguments, log)
+    else:
+        if (serving := source.read()) is None:
+            raise ServiceError(f"{source.where}: there is no such object; write it, or name a --bundle to begin with")
+        ranker = build(source.local(serving).arms[0])
+        # Experiments begin at the first look, when their predictors have been proved.
+        serving = serving.model_copy(update={"experiments": ()})
+    board = Switchboard(source, build, serving, note_head)
     server.run([ranker], address, *ranker.feeds, *_spool(log), following=board.following, door=server.door(arguments))
 
 

@@ -1,8 +1,9 @@
-"""The routing file: which release the ranker serves, and where its predictor and its drift sidecar answer.
+"""The routing: which release the ranker serves, and where its predictor and its drift sidecar answer.
 
-`offers serve` writes it; the ranker looks at it several times a second, and switches between two requests. A file that
-can't be read, or names a predictor that does not answer as its bundle would, changes nothing. `experiments` has
-some customers answered by other arms (`offers.experiments.experiment`); without it, or with none, nobody is.
+`offers serve` writes it as a file; on a cluster it is an object of the store (`routing_source`). The ranker looks at it
+each second or more often, and switches between two requests. One that can't be read, or names a predictor that does not
+answer as its bundle would, changes nothing. `experiments` has some customers answered by other arms
+(`offers.experiments.experiment`); without it, or with none, nobody is.
 
     {"version": 1, "head": "42:6b86…", "arms": [{"name": "champion", "share": 1.0, "release": "shop-release-…",
      "bundle": "shop-…", "directory": "/…/releases/shop-release-…", "predictor": "127.0.0.1:43121", "drift_url": ""}]}
@@ -85,12 +86,17 @@ def read(path: Path) -> Routing:
     """
     with os_errors(path, ServiceError):
         content = path.read_bytes()
+    return parse(content, str(path))
+
+
+def parse(content: bytes, origin: str) -> Routing:
+    """Read the content of a routing; raises ServiceError where it breaks its form."""
     try:
         return Routing.model_validate_json(content)
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"])) or "it"
-        raise ServiceError(f"{path}: expected a routing file, but {where}: {detail['msg']}") from None
+        raise ServiceError(f"{origin}: expected a routing, but {where}: {detail['msg']}") from None
 
 
 def update(path: Path, change: Callable[[Routing], Routing]) -> None:

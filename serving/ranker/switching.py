@@ -1,10 +1,9 @@
-"""The ranker's side of a roll-out: builds what a routing file asks for beside the present, proves it, and switches."""
+"""The ranker's side of a roll-out: builds what a routing asks for beside the present, proves it, and switches."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,9 +21,9 @@ from serving.ranker.decision_log import Membership
 from serving.ranker.feed import Feed
 from serving.ranker.predictor_client import PredictorClient
 from serving.ranker.ranker import Ranker
-from serving.ranker.routing import Arm, Routing, read
+from serving.ranker.routing import Arm, Routing
+from serving.ranker.routing_source import RoutingSource
 
-LOOK_SECONDS = 0.2
 LINGER_SECONDS = 40.0
 """What a ranker that was replaced keeps open: longer than any request may take."""
 
@@ -34,38 +33,37 @@ Build = Callable[[Arm], Ranker]
 
 
 class Switchboard:
-    """Follows a routing file for the ranker of a service.
+    """Follows a routing for the ranker of a service.
 
     Parameters
     ----------
-    path : the routing file
+    source : where the routing stands
     build : makes a ranker
-    serving : what is served when it begins, as `path` said
-    note_head : called at each look with the end of the ledger that the file names
+    serving : what is served when it begins, as `source` said; None where it is the bundle that the ranker began with
+    note_head : called at each look with the end of the ledger that the routing names
     """
 
     def __init__(
         self,
-        path: Path,
+        source: RoutingSource,
         build: Build,
-        serving: Routing,
+        serving: Routing | None,
         note_head: Callable[[str], None] = lambda head: None,
-        every: float = LOOK_SECONDS,
     ) -> None:
-        self.path = path
+        self.source = source
         self.serving = serving
-        self.every = every
         self._build = build
         self._note_head = note_head
         self._refused = ""
         self._stack = AsyncExitStack()
         self._retired: list[tuple[float, AsyncExitStack]] = []
-        note_head(serving.head)
-        _tell(serving)
+        if serving is not None:
+            note_head(serving.head)
+            _tell(serving)
 
     @asynccontextmanager
     async def following(self, plane: ServicePlane) -> AsyncIterator[None]:
-        """Look at the file, again and again, while the block runs."""
+        """Look at the routing, again and again, while the block runs."""
         task = asyncio.create_task(self._follow(plane))
         try:
             yield
@@ -78,42 +76,52 @@ class Switchboard:
 
     async def _follow(self, plane: ServicePlane) -> None:
         while True:
-            await asyncio.sleep(self.every)
+            await asyncio.sleep(self.source.seconds)
             await self._close_retired(asyncio.get_running_loop().time())
             try:
-                routing = read(self.path)
-                self._note_head(routing.head)
-                if (routing.arms, routing.experiments) != (self.serving.arms, self.serving.experiments):
-                    await self._switch(plane, routing)
+                await self._look(plane)
             except (OffersError, ServerNotReady) as error:
                 self._refuse(getattr(error, "error_msg", "") or str(error))
             else:
                 self._refused = ""
                 ROUTING_REFUSED.set(0)
 
-    async def _switch(self, plane: ServicePlane, routing: Routing) -> None:
+    async def _look(self, plane: ServicePlane) -> None:
+        # A store may take seconds to answer, and requests are answered meanwhile.
+        routing = await asyncio.to_thread(self.source.read)
+        if routing is None:
+            if self.serving is not None:
+                raise ServiceError(f"{self.source.where}: it is gone, and what serves stays")
+            return
+        self._note_head(routing.head)
+        serving = self.serving
+        if serving is None or (routing.arms, routing.experiments) != (serving.arms, serving.experiments):
+            await self._switch(plane, routing)
+
+    async def _switch(self, plane: ServicePlane, written: Routing) -> None:
+        routing = await asyncio.to_thread(self.source.local, written)
         (arm,) = routing.arms
         ranker = await self._proved(arm)
         try:
             ranker.arms = await self._arms(ranker, routing)
         except (OffersError, ServerNotReady):
-            if arm == self.serving.arms[0]:
+            if self.serving is not None and written.arms == self.serving.arms:
                 raise
             # A promotion or a rollback waits for no experiment; the next look tries that again, and tells why not.
-            routing = routing.model_copy(update={"experiments": ()})
+            routing, written = (one.model_copy(update={"experiments": ()}) for one in (routing, written))
         await self._replace_feeds(ranker.feeds)
         former = plane.model_registry.get_model(ranker.name)
         plane.model_registry.update(ranker)
         if former is not None:
             VERSION.remove(former.name, former.version)
         VERSION.labels(ranker.name, ranker.version).set(1)
-        self.serving = routing
+        self.serving = written
         _tell(routing)
         names = [experiment.name for experiment in routing.experiments]
         log.info("switched", extra={"fields": {"release": arm.release, "bundle": arm.bundle, "experiments": names}})
 
     async def _arms(self, ranker: Ranker, routing: Routing) -> Arms | None:
-        """Build the arms of a file's experiments beside what serves, and prove each."""
+        """Build the arms of a routing's experiments beside what serves, and prove each."""
         if not routing.experiments:
             return None
         rankers = {

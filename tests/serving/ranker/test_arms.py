@@ -25,6 +25,7 @@ from serving.ranker import routing
 from serving.ranker.decision_log import DecisionLog
 from serving.ranker.ranker import Ranker
 from serving.ranker.routing import Arm, Routing
+from serving.ranker.routing_source import RoutingFile
 from serving.ranker.switching import Switchboard
 from tests.support.rankers import MAX_CUSTOMERS, PREDICT, Scripted, scripted, someone
 from tests.support.releases import DEARER, arm, release
@@ -50,7 +51,8 @@ class Bench:
         self.spool = Spool(directory / "spool", "pod", SpoolLimits())
         self.log = DecisionLog(self.spool, KEY, "refuse") if logs else None
         self.plane = ServicePlane([self.build(self.champion)])
-        self.board = Switchboard(directory / "routing.json", self.build, Routing(arms=(self.champion,)), every=0.01)
+        self.file = directory / "routing.json"
+        self.board = Switchboard(RoutingFile(self.file, seconds=0.01), self.build, Routing(arms=(self.champion,)))
 
     def build(self, one: Arm) -> Ranker:
         config = PredictorConfig(one.predictor, "grpc-v2", False, DEADLINE, 0)
@@ -58,16 +60,21 @@ class Bench:
         return Ranker("offers", policy, self.contract, config, MAX_CUSTOMERS, decision_log=self.log)
 
     def write(self, *experiments: Experiment) -> None:
-        routing.write(self.board.path, Routing(arms=(self.champion,), experiments=experiments))
+        routing.write(self.file, Routing(arms=(self.champion,), experiments=experiments))
+
+    @property
+    def serving(self) -> Routing:
+        assert self.board.serving is not None
+        return self.board.serving
 
     async def until(self, *experiments: Experiment) -> None:
         async with asyncio.timeout(DEADLINE):
-            while self.board.serving.experiments != experiments:
+            while self.serving.experiments != experiments:
                 await asyncio.sleep(0.01)
 
     async def served(self) -> None:
         async with asyncio.timeout(DEADLINE):
-            while self.board.serving.arms != (self.champion,):
+            while self.serving.arms != (self.champion,):
                 await asyncio.sleep(0.01)
 
     @asynccontextmanager
@@ -215,7 +222,7 @@ def test_a_promotion_keeps_experiments_and_waits_for_none(shop_contract: Contrac
                 bench.write(one)
                 await bench.served()
                 after = await bench.versions(client)
-                assert bench.board.serving.experiments == (one,)
+                assert bench.serving.experiments == (one,)
                 dearer = {name for name in before if before[name] == after[name]}
                 assigned = one.assign([KEY.of(row["customer_id"]) for row in CROWD])
                 assert dearer == {row["customer_id"] for row, place in zip(CROWD, assigned, strict=True) if place == 0}
@@ -227,7 +234,7 @@ def test_a_promotion_keeps_experiments_and_waits_for_none(shop_contract: Contrac
                 bench.champion = arm(release(tmp_path, "r4", WARRANTIES), port)
                 bench.write(two)
                 await bench.served()
-                assert bench.board.serving.experiments == ()
+                assert bench.serving.experiments == ()
                 assert len(set((await bench.versions(client)).values())) == 1
 
     asyncio.run(test())

@@ -11,15 +11,19 @@ import httpx
 import pytest
 
 from offers.contract.contract import Contract
-from offers.errors import ServiceError
+from offers.errors import BundleError, ServiceError
+from offers.experiments.experiment import Experiment
+from offers.settings import Settings
+from offers.store.directory import DirectoryStore
 from serving.process.server import Address, Server
 from serving.protocol.kserve import PredictorConfig
 from serving.ranker import routing
 from serving.ranker.ranker import Ranker
 from serving.ranker.routing import Arm, Routing
+from serving.ranker.routing_source import RoutingFile, RoutingObject, RoutingSource, open_routing
 from serving.ranker.switching import Switchboard
 from tests.support.rankers import GOOD, MAX_CUSTOMERS, PREDICT, Scripted, policy_of, scripted
-from tests.support.releases import DEARER, arm, release
+from tests.support.releases import DEARER, arm, release, stored
 from tests.support.services import DEADLINE
 from tests.support.warranties import WARRANTIES
 
@@ -46,19 +50,24 @@ class Bench:
 
 
 @asynccontextmanager
-async def following(contract: Contract, first: Arm, file: Path) -> AsyncIterator[Bench]:
+async def following(
+    contract: Contract, first: Arm, file: Path, source: RoutingSource | None = None
+) -> AsyncIterator[Bench]:
+    """A ranker that follows `file`, or that begins with an arm's bundle and follows an object."""
+
     def build(arm: Arm) -> Ranker:
         config = PredictorConfig(arm.predictor, "grpc-v2", False, DEADLINE, 1)
-        policy = policy_of(contract, (arm.directory / "catalogue.yaml").read_text())
-        return Ranker("offers", policy, contract, config, MAX_CUSTOMERS)
+        return Ranker("offers", policy_of(contract, arm.policy.read_text()), contract, config, MAX_CUSTOMERS)
 
-    serving = Routing(arms=(first,))
-    routing.write(file, serving)
+    serving = None
+    if source is None:
+        source, serving = RoutingFile(file, seconds=0.01), Routing(arms=(first,))
+        routing.write(file, serving)
     async with AsyncExitStack() as stack:
         server = Server([build(first)], grace=1)
         address = await server.start(Address("127.0.0.1", 0, 0))
         stack.push_async_callback(server.stop)
-        await stack.enter_async_context(Switchboard(file, build, serving, every=0.01).following(server.plane))
+        await stack.enter_async_context(Switchboard(source, build, serving).following(server.plane))
         url = f"http://127.0.0.1:{address.http_port}"
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE))
         yield Bench(client, file)
@@ -161,6 +170,81 @@ def test_a_wrong_catalogue_changes_nothing(shop_contract: Contract, tmp_path: Pa
             assert await bench.catalogue() == before
 
     run(test)
+
+
+def test_an_object_of_the_store_is_followed_by_a_ranker_that_began_with_a_bundle(
+    shop_contract: Contract, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, first = DirectoryStore(tmp_path / "store"), release(tmp_path, "r1", WARRANTIES)
+    dearer = stored(store, release(tmp_path, "r2", DEARER))
+    source = RoutingObject(store, "routing/offers.json", tmp_path / "home", seconds=0.01)
+
+    async def refused(bench: Bench, content: bytes, reason: str) -> None:
+        store.write_bytes(source.key, content)
+        await bench.until("offers_routing_refused 1.0")
+        async with asyncio.timeout(DEADLINE):
+            while not any(reason in getattr(record, "fields", {}).get("reason", "") for record in caplog.records):
+                await asyncio.sleep(0.01)
+
+    async def test(port: int) -> None:
+        async with following(shop_contract, arm(first, port), tmp_path / "unused", source) as bench:
+            before = await bench.catalogue()
+            assert "offers_routing_refused 1.0" not in await bench.metrics()
+            promoted = Routing(arms=(arm(dearer, port),))
+            source.write(promoted)
+            await bench.until(f'offers_release_info{{arm="champion",bundle="scripted",release="{dearer.name}"}} 1.0')
+            assert await bench.catalogue() != before
+            after = await bench.catalogue()
+            await refused(bench, b"{", "store/routing/offers.json: expected a routing, but it")
+            other = promoted.arms[0].model_copy(update={"directory": tmp_path / "r1"})
+            await refused(bench, Routing(arms=(other,)).written().encode(), "expected releases/NAME of the same store")
+            (tmp_path / "store" / source.key).unlink()
+            async with asyncio.timeout(DEADLINE):
+                while "it is gone" not in str([getattr(record, "fields", "") for record in caplog.records]):
+                    await asyncio.sleep(0.01)
+            assert await bench.catalogue() == after
+
+    run(test)
+
+
+def test_a_release_whose_copy_was_changed_is_refused(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    name = stored(store, release(tmp_path, "r1", WARRANTIES))
+    source = RoutingObject(store, "routing/offers.json", tmp_path / "home")
+    routed = Routing(arms=(arm(name, 1),))
+    (copy,) = source.local(routed).arms
+    assert copy.policy.read_text() == WARRANTIES
+    copy.policy.write_text(DEARER)
+    with pytest.raises(BundleError, match=r"catalogue\.yaml was changed"):
+        source.local(routed)
+
+
+def test_what_an_arm_needs_is_put_beside_the_object(tmp_path: Path) -> None:
+    source = open_routing(f"file://{tmp_path}/store/routing/offers.json", Settings(), tmp_path / "home")
+    assert isinstance(source, RoutingObject)
+    store = source.store
+    champion = Routing(arms=(arm(stored(store, release(tmp_path, "r1", WARRANTIES)), 1),))
+    (tmp_path / "dearer.yaml").write_text(DEARER)
+    member = {"name": "dearer", "share": 0.5, "catalogue": tmp_path / "dearer.yaml"}
+    experiment = source.stored(Experiment.model_validate({"name": "e", "arms": [member]}))
+    with pytest.raises(ServiceError, match="there is no routing; a promotion writes it"):
+        source.update(lambda now: now)
+    source.write(champion)
+    source.update(lambda now: now.model_copy(update={"experiments": (experiment,)}))
+    written = source.read()
+    assert written is not None
+    (there,) = written.experiments[0].arms
+    assert there.catalogue is not None
+    assert there.catalogue.parent == Path("routing/catalogues")
+    (here,) = source.local(written).experiments[0].arms
+    assert here.catalogue is not None
+    assert here.catalogue.read_text() == DEARER
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/offers.json", "s3://bucket/routing/a/b.json", "file:///x/routing/a"])
+def test_another_address_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="expected a file, or an object such as s3"):
+        open_routing(address, Settings(), tmp_path)
 
 
 def test_shares_make_a_whole(tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""Where the ranker's routing stands: a file of this machine, or an object that all rankers of a cluster read.
+
+The object of a service is `routing/NAME.json` of a store, so its address is `s3://bucket/prefix/routing/NAME.json`. The
+paths in it are keys of the same store: `directory` is `releases/NAME`, and a `catalogue` is an object that never
+changes. The ranker keeps copies of both below a directory of its own, and verifies a release before it is used.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from offers.errors import ServiceError
+from offers.experiments.experiment import Experiment, ExperimentArm
+from offers.files import os_errors
+from offers.governance import release as releases
+from offers.settings import Settings
+from offers.store.store import Store, open_store
+from serving.ranker import routing as routings
+from serving.ranker.routing import Arm, Routing
+
+FOLDER, CATALOGUES = "routing", "routing/catalogues"
+
+
+class RoutingSource(Protocol):
+    """Where a routing is read and changed.
+
+    Attributes
+    ----------
+    where : its address for people
+    seconds : between two looks
+    """
+
+    where: str
+    seconds: float
+
+    def read(self) -> Routing | None:
+        """Read the routing as it is written; None where an object is not there yet.
+
+        Raises
+        ------
+        ServiceError
+            there is no file, or the content breaks its form
+        StorageError
+            the store does not answer
+        """
+        ...
+
+    def local(self, routing: Routing) -> Routing:
+        """The same routing with paths of this machine; raises BundleError or StorageError where a part can't be had."""
+        ...
+
+    def stored(self, experiment: Experiment) -> Experiment:
+        """The same experiment as a routing here names it; what it needs is put where rankers find it."""
+        ...
+
+    def update(self, change: Callable[[Routing], Routing]) -> None:
+        """Change the routing that is there; raises ServiceError where there is none."""
+        ...
+
+
+class RoutingFile:
+    """A routing file, whose paths are those of this machine."""
+
+    def __init__(self, path: Path, seconds: float = 0.2) -> None:
+        self.path, self.where, self.seconds = path, str(path), seconds
+
+    def read(self) -> Routing | None:
+        return routings.read(self.path)
+
+    def local(self, routing: Routing) -> Routing:
+        return routing
+
+    def stored(self, experiment: Experiment) -> Experiment:
+        return experiment
+
+    def update(self, change: Callable[[Routing], Routing]) -> None:
+        routings.update(self.path, change)
+
+
+class RoutingObject:
+    """A routing as an object of a store.
+
+    A store has no lock: who changes an object at the same moment as another may undo the other's change.
+
+    Parameters
+    ----------
+    key : of the object, as in routing/offers.json
+    home : directory for copies of releases and catalogues
+    """
+
+    def __init__(self, store: Store, key: str, home: Path, seconds: float = 1.0) -> None:
+        self.store, self.key, self.home, self.seconds = store, key, home, seconds
+        self.where = f"{store.uri}/{key}"
+
+    def read(self) -> Routing | None:
+        if not self.store.exists(self.key):
+            return None
+        return routings.parse(self.store.read_bytes(self.key), self.where)
+
+    def write(self, routing: Routing) -> None:
+        """Write the object; a reader sees the old one or the new one."""
+        self.store.write_bytes(self.key, routing.written().encode())
+
+    def local(self, routing: Routing) -> Routing:
+        return routing.model_copy(
+            update={
+                "arms": tuple(self._local(arm) for arm in routing.arms),
+                "experiments": tuple(
+                    one.model_copy(update={"arms": tuple(self._local_member(arm) for arm in one.arms)})
+                    for one in routing.experiments
+                ),
+            }
+        )
+
+    def stored(self, experiment: Experiment) -> Experiment:
+        arms = tuple(arm.model_copy(update=self._keys(arm)) for arm in experiment.arms)
+        return experiment.model_copy(update={"arms": arms})
+
+    def update(self, change: Callable[[Routing], Routing]) -> None:
+        present = self.read()
+        if present is None:
+            raise ServiceError(f"{self.where}: there is no routing; a promotion writes it")
+        self.write(change(present))
+
+    def _keys(self, arm: ExperimentArm) -> dict[str, Path]:
+        keys = dict[str, Path]()
+        if arm.catalogue is not None:
+            with os_errors(arm.catalogue):
+                content = arm.catalogue.read_bytes()
+            key = f"{CATALOGUES}/{hashlib.sha256(content).hexdigest()[:16]}.yaml"
+            self.store.create(key, content)
+            keys["catalogue"] = Path(key)
+        if arm.directory is not None:
+            release = releases.load(arm.directory)
+            releases.store_release(self.store, release)
+            keys["directory"] = Path(releases.key(release.name))
+        return keys
+
+    def _local(self, arm: Arm) -> Arm:
+        catalogue = arm.catalogue and self._catalogue(arm.catalogue)
+        return arm.model_copy(update={"directory": self._release(arm.directory), "catalogue": catalogue})
+
+    def _local_member(self, arm: ExperimentArm) -> ExperimentArm:
+        directory, catalogue = arm.directory, arm.catalogue
+        own = {
+            "directory": directory and self._release(directory),
+            "catalogue": catalogue and self._catalogue(catalogue),
+        }
+        return arm.model_copy(update=own)
+
+    def _release(self, directory: Path) -> Path:
+        if directory.as_posix() != releases.key(directory.name):
+            raise ServiceError(f"{self.where}: directory: expected releases/NAME of the same store, got {directory}")
+        path = releases.local(self.store, directory.name, self.home)
+        releases.verify(path)
+        return path
+
+    def _catalogue(self, key: Path) -> Path:
+        content = self.store.read_bytes(key.as_posix())
+        path = self.home / "catalogues" / f"{hashlib.sha256(content).hexdigest()}.yaml"
+        with os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return path
+
+
+def open_routing(address: str, settings: Settings, home: Path) -> RoutingSource:
+    """Open the routing at the path of a file, or at the address of an object; nothing is read yet.
+
+    Raises
+    ------
+    ServiceError
+        an address that is not STORE/routing/NAME.json
+    StorageError
+        the store's address or endpoint is wrong
+    """
+    if "://" not in address:
+        return RoutingFile(Path(address))
+    store, folder, name = address.rpartition(f"/{FOLDER}/")
+    if not folder or "/" in name or not name.endswith(".json"):
+        raise ServiceError(f"{address}: expected a file, or an object such as s3://bucket/{FOLDER}/offers.json")
+    return RoutingObject(open_store(store, settings), f"{FOLDER}/{name}", home)
