@@ -189,7 +189,7 @@ def test_an_object_of_the_store_is_followed_by_a_ranker_that_began_with_a_bundle
     async def test(port: int) -> None:
         async with following(shop_contract, arm(first, port), tmp_path / "unused", source) as bench:
             before = await bench.catalogue()
-            assert "offers_routing_refused 1.0" not in await bench.metrics()
+            await bench.until("offers_routing_refused 0.0")
             promoted = Routing(arms=(arm(dearer, port),))
             source.write(promoted)
             await bench.until(f'offers_release_info{{arm="champion",bundle="scripted",release="{dearer.name}"}} 1.0')
