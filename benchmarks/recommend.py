@@ -3,10 +3,12 @@
 The floor is the same process's answer to its health probe: what HTTP costs without a user, a model and a list.
 """
 
+import re
 import shutil
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.load import Load, constant_rate, counted, get
+from benchmarks.load import Load, answer, constant_rate, counted, get
 from benchmarks.material import Material, console, table
 from cli.market_service import recommender
 from offers.contract import market as markets
@@ -42,7 +44,7 @@ def main(material: Material) -> None:
     # Few views of each, because only the number of rows matters here.
     sizes = market.simulation.model_copy(update={"users": USERS, "views": 2.0})
     write_simulated(SimulatedMarket(market.model_copy(update={"simulation": sizes}), seed=0), directory / "online")
-    columns = ("asked", "p50 ms", "p99 ms", "worst ms", "errors", "CPU ms", "MiB")
+    columns = ("asked", "p50 ms", "p99 ms", "worst ms", "errors", "CPU ms", "MiB", "answers by ground")
     figures = table(f"{RATE} requests a second for {SECONDS:g} s, {USERS:,} users, {PRODUCTS} products", *columns)
     for name, place in _stores(directory):
         seconds = _load(market, directory / "online", place)
@@ -53,12 +55,23 @@ def main(material: Material) -> None:
             requests = [get(f"/recommend/{one}?k=10") for one in ids]
             counted(port, requests, 1, WARM_UP)
             for what, asked in (("/healthz, the floor", [get("/healthz")]), (f"users from {name}", requests)):
-                before = _cpu(process)
+                before, answers = _cpu(process), _grounds(port)
                 load = constant_rate(port, asked, RATE, SECONDS)
                 figures.add_row(what, *_figures(load), f"{(_cpu(process) - before) / len(load.latencies) * 1e3:.2f}",
-                                f"{_resident(process):.0f}")  # fmt: skip
+                                f"{_resident(process):.0f}", _shares(_grounds(port) - answers))  # fmt: skip
     console.print(figures)
     console.print("to reach: p50 of 5 ms, p99 of 20 ms\n")
+
+
+def _grounds(port: int) -> Counter[str]:
+    """Count the answers so far by the ground on which they stand."""
+    text = answer(port, get("/metrics")).decode()
+    found = re.findall(r'^offers_recommendations_total{ground="(\w+)"} ([\d.e+]+)$', text, re.MULTILINE)
+    return Counter({ground: round(float(count)) for ground, count in found})
+
+
+def _shares(answers: Counter[str]) -> str:
+    return ", ".join(f"{ground} {count / answers.total():.1%}" for ground, count in answers.most_common() if count)
 
 
 def _figures(load: Load) -> list[str]:

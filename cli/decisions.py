@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from offers.wording import counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from offers.decisions.reproduction import Reproduction
     from offers.settings import Settings
     from offers.store.delta import DeltaTables
 
@@ -70,6 +72,9 @@ def redo(
     tables: TablesOption = "",
 ) -> None:
     """Make decisions again and compare them to the byte. Exit code 3: one came out otherwise."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
     from offers.bundle.location import open_bundle
     from offers.decisions import history, reproduction
     from offers.decisions.period import Period
@@ -82,7 +87,10 @@ def redo(
         table = history.read(log, period.since, period.until)
     judge = open_bundle(bundle, settings) if bundle else None
     name, score = (judge.name, judge.model.propensity) if judge else ("", None)
-    redone = reproduction.redo(table, history.kept(log), name, score)
+    texts = history.market_texts(log)
+    of_markets = pc.is_in(table["catalogue"], pa.array(list(texts), pa.string()))
+    redone = reproduction.redo(table.filter(pc.invert(of_markets)), history.kept(log), name, score)
+    redone = _with_markets(redone, table.filter(of_markets), texts)
     typer.echo(f"{counted(redone.decisions, 'decision')} made again, {len(redone.differing)} came out otherwise")
     if redone.erased:
         typer.echo(f"{redone.erased} are erased and can't be made again")
@@ -94,6 +102,23 @@ def redo(
         typer.echo(f"otherwise: {name}")
     if not redone.holds:
         raise typer.Exit(3)
+
+
+def _with_markets(redone: "Reproduction", table: "pa.Table", texts: Mapping[str, tuple[str, str]]) -> "Reproduction":
+    """Make the decisions of markets again, too."""
+    from dataclasses import replace
+
+    from offers.retrieval import reproduction as of_markets
+
+    whole = table.filter(table["inputs"].is_valid())
+    policies = {name: of_markets.policy_of(*texts[name]) for name in set(whole["catalogue"].to_pylist())}
+    differing = of_markets.redo(whole.to_pylist(), policies)
+    return replace(
+        redone,
+        decisions=redone.decisions + len(whole),
+        erased=redone.erased + len(table) - len(whole),
+        differing=(*redone.differing, *differing),
+    )
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """Reads decisions, and the catalogues that made them, from the tables of the log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -87,16 +87,28 @@ def _text(column: str) -> dataset.Expression:
 
 
 def kept(tables: DeltaTables) -> dict[str, Kept]:
-    """Read the log's catalogues, by the name and version that decisions record."""
-    if not tables.holds(POLICIES):
-        return {}
+    """Read the log's catalogues, by the name and version that decisions record; those of markets are left out."""
     versions: dict[str, Kept] = {}
-    for row in dataset_of(tables.open(POLICIES)).to_table().to_pylist():
-        if row["catalogue"] not in versions:
+    for row in _policies(tables):
+        if row["catalogue"] not in versions and not _is_of_market(row):
             contract = contracts.parse(row["contract_text"], f"the log's contract {row['contract']}")
             catalogue = catalogues.parse(row["catalogue_text"], contract, f"the log's catalogue {row['catalogue']}")
             versions[row["catalogue"]] = Kept(contract, catalogue)
     return versions
+
+
+def market_texts(tables: DeltaTables) -> dict[str, tuple[str, str]]:
+    """Read the contracts and the products of the log's markets, as JSON, by the name and version of both."""
+    rows = filter(_is_of_market, _policies(tables))
+    return {row["catalogue"]: (row["contract_text"], row["catalogue_text"]) for row in rows}
+
+
+def _policies(tables: DeltaTables) -> list[dict[str, str]]:
+    return dataset_of(tables.open(POLICIES)).to_table().to_pylist() if tables.holds(POLICIES) else []
+
+
+def _is_of_market(row: Mapping[str, str]) -> bool:
+    return bool(orjson.loads(row["catalogue_text"]).keys() == {"ids", "matrix"})
 
 
 def ledger_heads(tables: DeltaTables) -> list[str]:

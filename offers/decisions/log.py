@@ -15,13 +15,14 @@ import numpy as np
 import orjson
 
 from offers.contract.contract import Contract
+from offers.contract.market import Market
 from offers.decisions.pseudonym import Pseudonyms
 from offers.policy.arbitration import Policy
 
 SOURCE = "/offers/ranker"
 DECIDED, POLICY, OBSERVED = "offers.decided.v1", "offers.policy.v1", "offers.outcomes.v1"
-INTERACTED = "offers.interactions.v1"
-"""Types of events: decisions of a request, a catalogue with its contract, their outcomes, users' interactions."""
+INTERACTED, MARKET_POLICY = "offers.interactions.v1", "offers.market-policy.v1"
+"""Types of events: decisions of a request, a catalogue with its contract, outcomes, interactions, a market's policy."""
 
 _CODE = version("offers")
 
@@ -44,6 +45,7 @@ class Answer:
     ledger_head : end of the ledger, as its number and SHA-256, where a ledger says what serves
     caller : who sent the request, None where nobody is asked for a token
     latency_ms : milliseconds until the predictor had answered; None where nothing was scored
+    score, action_probability : ndarray, of the shape of `propensity`, where the answers do not tell them of all offers
     """
 
     request_id: str
@@ -65,6 +67,8 @@ class Answer:
     ledger_head: str | None = None
     caller: str | None = None
     latency_ms: float | None = None
+    score: np.ndarray | None = None
+    action_probability: np.ndarray | None = None
 
 
 def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
@@ -93,6 +97,8 @@ def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
             "ledger_head": answer.ledger_head,
             "caller": answer.caller,
             "latency_ms": answer.latency_ms,
+            "score": _matrix(answer.score),
+            "action_probability": _matrix(answer.action_probability),
         },
     )
 
@@ -111,6 +117,24 @@ def policy(rules: Policy, contract: Contract) -> bytes:
         "code": _CODE,
     }
     return _event(POLICY, datetime.now(UTC), content)
+
+
+def market_policy(catalogue: str, catalogue_text: str, market: Market) -> bytes:
+    """Write the event that keeps a market's contract and products, so that decisions can be reproduced.
+
+    Parameters
+    ----------
+    catalogue : name and version of both, as decisions record it
+    catalogue_text : the products, as JSON
+    """
+    content = {
+        "catalogue": catalogue,
+        "catalogue_text": catalogue_text,
+        "contract": market.name,
+        "contract_text": market.model_dump_json(by_alias=True, exclude_defaults=True),
+        "code": _CODE,
+    }
+    return _event(MARKET_POLICY, datetime.now(UTC), content)
 
 
 def observed(outcomes: Sequence[Mapping[str, Any]], received_at: datetime, request_id: str) -> bytes:
@@ -134,6 +158,10 @@ def _event(kind: str, time: datetime, data: Mapping[str, Any]) -> bytes:
         "data": data,
     }
     return orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _matrix(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else np.ascontiguousarray(values)
 
 
 def _plain(values: np.ndarray) -> Any:

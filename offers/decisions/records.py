@@ -5,12 +5,13 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice, repeat
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from offers.decisions.log import DECIDED, OBSERVED, POLICY
+from offers.decisions.log import DECIDED, MARKET_POLICY, OBSERVED, POLICY
 from offers.decisions.outcome import SKEW
 from offers.decisions.segment import Damage
 
@@ -159,8 +160,9 @@ def _decisions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
     batch |= {"experiment": data["experiment"], "fallback": data["fallback"], "decided_at": decided_at}
     batch |= {name: data.get(name) for name in ADDED}
     heads = zip(data["customers"], data["asked"], data["k"], arms, strict=True)
-    for (customer, selection, k, arm), scores, answer, *values in zip(
-        heads, data["propensity"], data["answers"], *columns, strict=True
+    told = zip(data.get("score") or repeat(None), data.get("action_probability") or repeat(None), strict=False)
+    for (customer, selection, k, arm), scores, answer, own, *values in zip(
+        heads, data["propensity"], data["answers"], islice(told, len(data["customers"])), *columns, strict=True
     ):
         row = {
             "customer": customer,
@@ -170,7 +172,7 @@ def _decisions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
             "decision_id": answer["decision_id"],
             "as_of": answer["as_of"],
             "inputs": orjson.dumps(dict(zip(names, values, strict=True))).decode(),
-            "pairs": _pairs(data["offers"], scores, answer),
+            "pairs": _pairs(data["offers"], scores, answer) if own[0] is None else _told(data["offers"], scores, *own),
             "offer_id": answer["offers"][0]["offer_id"] if answer["offers"] else None,
             "answer": orjson.dumps(answer).decode(),
         }
@@ -190,6 +192,12 @@ def _pairs(offers: list[str], propensity: list[float | None], answer: Row) -> li
         for offer_id, value in zip(offers, propensity, strict=True)
         if value is not None
     ]
+
+
+def _told(offers: list[str], propensity: list[float | None], *others: list[float | None]) -> list[Row]:
+    """List all pairs with the event's own figures, scored or not."""
+    names = ("offer_id", "propensity", "score", "action_probability")
+    return [dict(zip(names, values, strict=True)) for values in zip(offers, propensity, *others, strict=True)]
 
 
 def _policies(event: Row) -> Iterator[tuple[str, datetime, Row]]:
@@ -213,6 +221,7 @@ def _outcomes(event: Row) -> Iterator[tuple[str, datetime, Row]]:
 _TAKERS: dict[str, Callable[[Row], Iterator[tuple[str, datetime, Row]]]] = {
     DECIDED: _decisions,
     POLICY: _policies,
+    MARKET_POLICY: _policies,
     OBSERVED: _outcomes,
 }
 

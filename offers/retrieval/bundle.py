@@ -140,11 +140,21 @@ class MarketBundle:
         ndarray, shape (n, min(count, number available)), int64
             places of products, those of the highest affinity first; without towers all that are available
         """
+        return self._found(users, count, available)[0]
+
+    def scored(self, users: Floats, count: int, available: NDArray[np.bool_]) -> tuple[Places, NDArray[np.float64]]:
+        """Find `candidates` and compute their `propensity`, both of shape (n, min(count, number available))."""
+        candidates, affinity = self._found(users, count, available)
+        return candidates, self.ranker.propensity(users, candidates, affinity)
+
+    def _found(self, users: Floats, count: int, available: NDArray[np.bool_]) -> tuple[Places, Floats | None]:
+        """Find candidates, and their affinity where there are towers."""
         among = np.flatnonzero(available)
-        if self.towers is None or not len(among):
-            return np.tile(among, (len(users), 1))
+        if self.towers is None:
+            return np.tile(among, (len(users), 1)), None
         affinity = np.asarray(self.towers.user(users) @ self.towers.products[among].T)
-        return np.asarray(among[highest(affinity, count)])
+        places = highest(affinity, count) if len(among) else np.zeros((len(users), 0), np.int64)
+        return np.asarray(among[places]), np.take_along_axis(affinity, places, axis=1)
 
     def propensity(self, users: Floats, products: Places) -> NDArray[np.float64]:
         """Compute the probability that users who look at products accept them, as the contract's `accepted` says.

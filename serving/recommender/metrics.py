@@ -12,8 +12,11 @@ PRODUCT_EVENTS = Counter("offers_product_events", "Events that were taken, by pr
 PLACE_SHOWN = Counter("offers_recommended_places", "Places in answers, by their number.", ["place"])
 PLACE_EVENTS = Counter("offers_place_events", "Events that were taken and name a place, by it.", ["event", "place"])
 ANSWERS = Counter(
-    "offers_recommendations", "Answers by ground: ranked, unknown_user, or store_away.", ["ground"]
-)  # fmt: skip
+    "offers_recommendations", "Answers by ground: ranked, unknown_user, store_away, or overloaded.", ["ground"]
+)
+REFUSED = Counter(
+    "offers_refused_recommendations", "Requests that were refused, by ground, because nothing may stand in.", ["ground"]
+)
 STALE = Counter("offers_stale_rows", "Users' values beyond their time to live, by table or feature.", ["source"])
 FOREIGN = Counter("offers_foreign_rows", "Users' rows of another contract, who count as unknown.")
 STORE_AWAY = Gauge("offers_online_store_away", "1 while the online store does not answer.")
@@ -25,10 +28,12 @@ LAG = Histogram(
 )
 
 TREATMENTS = ("taken", "twice", "covered", "future", "unknown_user", "unknown_product", "unknown_event")
-GROUNDS = ("ranked", "unknown_user", "store_away")
+GROUNDS = ("ranked", "unknown_user", "store_away", "overloaded")
 
 # Of what appears with a count no rate can be told.
 for treatment in TREATMENTS:
     EVENTS.labels(treatment)
 for ground in GROUNDS:
     ANSWERS.labels(ground)
+for ground in ("store_away", "overloaded"):
+    REFUSED.labels(ground)

@@ -71,6 +71,7 @@ def _recommend(recommendations: Recommendations) -> Schema:
             "schema": {"type": "integer", "minimum": 1, "maximum": MOST_K},
         },
         {"name": "explain", "in": "query", "description": "Reasons in sentences.", "schema": {"type": "boolean"}},
+        {"name": "withheld", "in": "query", "description": "List withheld offers.", "schema": {"type": "boolean"}},
     ]
     parameters += [
         {"name": name, "in": "query", "description": "Of an unknown user.", "schema": {"enum": list(words)}}
@@ -100,11 +101,22 @@ def _answer() -> Schema:
         "decision_id": _TEXT,
         "as_of": _TEXT,
         "versions": record(versions, "Versions"),
-        "fallback": {"type": "boolean", "description": "Whether popularity stands in for the online store."},
+        "fallback": {
+            "type": "boolean",
+            "description": "Whether popularity stands in for scores that can't be had.",
+        },
         "ground": {"enum": list(GROUNDS)},
         "loaded_at": {"anyOf": [_TEXT, _NULL], "description": "The moment of the load that the user's row is of."},
         "stale": list_of(_TEXT, "Tables and features beyond their time to live."),
         "offers": list_of(record(offer, "RankedOffer"), "The best first."),
-        "withheld": list_of(record(own | {"reasons": list_of(record(reason, "Reason"))}, "WithheldOffer")),
+        "withheld": list_of(
+            record(own | {"reasons": list_of(record(reason, "Reason"))}, "WithheldOffer"),
+            "Candidates that are not among the offers; empty where nobody asked for them.",
+        ),
+        "withheld_by_reason": {
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "description": "How many candidates are withheld, by the code of the reason.",
+        },
     }
     return record(fields, "Recommendation")

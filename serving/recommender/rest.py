@@ -18,9 +18,10 @@ from serving.protocol.docs import HEADERS, PAGE
 from serving.protocol.kserve import ServerNotReady
 from serving.ranker.outcomes import PATH as OUTCOMES
 from serving.ranker.outcomes import OutcomesTaker
+from serving.recommender.decisions import Unavailable
 from serving.recommender.events import EventsFull, EventsTaker
 from serving.recommender.openapi import EVENTS, RECOMMEND, document
-from serving.recommender.service import Recommendations, Unavailable
+from serving.recommender.service import Recommendations
 
 _KINDS: Kinds = {Unavailable: 503, EventsFull: 503, ServerNotReady: 503, **KINDS}
 _INLINE_BYTES = 64 * 1024

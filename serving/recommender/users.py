@@ -1,4 +1,4 @@
-"""Reads users beside the event loop, within a deadline, and leaves a store alone that does not answer."""
+"""Reads users beside the event loop. The store has a deadline; the time that a question waits for it counts apart."""
 
 import asyncio
 import threading
@@ -17,8 +17,11 @@ from serving.recommender.metrics import STORE_AWAY
 DEADLINE = 0.03
 """Seconds that the store has for a user."""
 
+GRACE = 0.01
+"""Seconds for which an answer of the store may wait for this process, beyond the deadline."""
+
 PAUSE = 0.5
-"""Seconds between two tries while it does not answer."""
+"""Seconds between two tries while the store does not answer."""
 
 _THREADS = 2
 
@@ -27,19 +30,24 @@ class StoreAway(Exception):  # noqa: N818
     """The online store does not answer in time."""
 
 
+class Overloaded(Exception):  # noqa: N818
+    """More is asked than can be answered in time. The store is not to blame."""
+
+
 class Users:
     """The users of an online store.
 
     Parameters
     ----------
     users : says what a row means
-    opened : opens the store; each thread has one of its own
+    opened : opens the store, which gives up a question after DEADLINE; each thread has one of its own
     """
 
     def __init__(self, users: OnlineUsers, opened: Callable[[], OnlineStore]) -> None:
         self.users, self._opened = users, opened
         self._pool = ThreadPoolExecutor(_THREADS, "online-store")
         self._local = threading.local()
+        self._begun = dict[int, float]()
         self._next_try = 0.0
 
     async def read(self, user_id: str) -> OnlineRows:
@@ -49,6 +57,8 @@ class Users:
         ------
         StoreAway
             the store did not answer within DEADLINE, or has not lately
+        Overloaded
+            the question was not put to the store within the deadline
         """
         now = time.monotonic()
         if now < self._next_try:
@@ -56,14 +66,24 @@ class Users:
         if self._next_try:
             # One request tries; the others are answered meanwhile.
             self._next_try = now + PAUSE
+        call = self._pool.submit(self._read, user_id)
+        answer = asyncio.wrap_future(call)
+        # What it raises is looked for in the call, or comes too late to matter.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        for seconds in (DEADLINE, GRACE):
+            # An answer that is there counts, however late the event loop comes to look.
+            if not call.done():
+                await asyncio.wait({answer}, timeout=seconds)
+        if not call.done():
+            answer.cancel()
+            if self._hangs():
+                self._went_away("it took too long")
+                raise StoreAway
+            raise Overloaded
         try:
-            async with asyncio.timeout(DEADLINE):
-                rows = await asyncio.get_running_loop().run_in_executor(self._pool, self._read, user_id)
-        except (TimeoutError, StorageError) as error:
-            if not self._next_try:
-                log_event("online store away", reason=str(error) or "it took too long")
-            self._next_try = time.monotonic() + PAUSE
-            STORE_AWAY.set(1)
+            rows = call.result()
+        except StorageError as error:
+            self._went_away(str(error))
             raise StoreAway from None
         if self._next_try:
             log_event("online store is back")
@@ -79,8 +99,23 @@ class Users:
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
+    def _went_away(self, reason: str) -> None:
+        if not self._next_try:
+            log_event("online store away", reason=reason)
+        self._next_try = time.monotonic() + PAUSE
+        STORE_AWAY.set(1)
+
+    def _hangs(self) -> bool:
+        """Whether a question has been with the store for longer than the deadline."""
+        return time.monotonic() - min(list(self._begun.values()), default=float("inf")) > DEADLINE
+
     def _read(self, user_id: str) -> OnlineRows:
-        store: OnlineStore | None = getattr(self._local, "store", None)
-        if store is None:
-            store = self._local.store = self._opened()
-        return self.users.read(store, [user_id], np.datetime64(time.time_ns() // 1000, "us"))
+        thread = threading.get_ident()
+        self._begun[thread] = time.monotonic()
+        try:
+            store: OnlineStore | None = getattr(self._local, "store", None)
+            if store is None:
+                store = self._local.store = self._opened()
+            return self.users.read(store, [user_id], np.datetime64(time.time_ns() // 1000, "us"))
+        finally:
+            del self._begun[thread]

@@ -20,19 +20,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from jsonschema_rs import Draft202012Validator
+from typer.testing import CliRunner
 
+from cli import decisions
 from offers.data.online import OnlineUsers
+from offers.decisions import history
 from offers.decisions.pseudonym import Pseudonyms
 from offers.decisions.records import DECISIONS
 from offers.decisions.segment import occupied
 from offers.decisions.shipping import ship
 from offers.errors import StorageError
 from offers.retrieval.recommendation import Recommender
+from offers.retrieval.reproduction import policy_of, redo
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
 from offers.store.online import SqliteOnlineStore, open_online_store
+from serving.recommender.decisions import Unavailable
 from serving.recommender.products import ProductList
-from serving.recommender.service import Recommendations, Unavailable
+from serving.recommender.service import Recommendations
 from serving.recommender.users import Users
 from tests.support.recommender import Shop
 from tests.support.redis_server import RedisServer
@@ -98,7 +103,7 @@ def scores(answer: dict[str, Any]) -> dict[str, float]:
 
 
 def test_a_user_gets_the_products_of_highest_value_within_the_rules(running: Service, shop: Shop) -> None:
-    answer = get(running, "/recommend/42", k=8, explain=True)
+    answer = get(running, "/recommend/42", k=8, explain=True, withheld=True)
     assert (answer["ground"], answer["fallback"], answer["user_id"]) == ("ranked", False, "42")
     assert answer["versions"]["model"] == shop.bundle.name
     order = [offer["score"] for offer in answer["offers"]]
@@ -115,14 +120,32 @@ def test_a_user_gets_the_products_of_highest_value_within_the_rules(running: Ser
     assert all("the log-odds by" in offer["reasons"][1] for offer in answer["offers"])
     assert [offer["action_probability"] for offer in answer["offers"]][:2] == [1.0, 0.0]
     assert len(scores(answer)) == launched.sum()
+    counts = Counter(reason["code"] for offer in answer["withheld"] for reason in offer["reasons"])
+    assert answer["withheld_by_reason"] == counts
+    short = get(running, "/recommend/42", k=8)
+    assert (short["withheld"], short["withheld_by_reason"]) == ([], counts)
+
+
+def test_reasons_are_told_in_words(running: Service, shop: Shop) -> None:
+    sentences = [
+        sentence
+        for user in ("42", "7", "8")
+        for offer in get(running, f"/recommend/{user}", k=30, explain=True)["offers"]
+        for sentence in offer["reasons"][1:]
+    ]
+    words = {column.name: (*column.values, "missing") for column in shop.market.columns if column.values}
+    told = {name: value for one in sentences for name, value in re.findall(r"^(\w+) \((.*?)\)", one) if name in words}
+    assert told
+    assert all(value in words[name] for name, value in told.items())
+    assert not any(re.match(r"(affordable|home_owner) \((0|1)\)", one) for one in sentences)
 
 
 def test_a_click_is_seen_by_the_next_answers_within_a_second(running: Service) -> None:
-    before = scores(get(running, "/recommend/7"))
+    before = scores(get(running, "/recommend/7", withheld=True))
     product = next(iter(before))
     assert post(running, click(1, "7", product, position=1)) == {"logged": 1, "left_out": {}}
     until(lambda: counted(running, 'offers_market_events_total{treatment="taken"}') >= 1)
-    assert scores(get(running, "/recommend/7")) != before
+    assert scores(get(running, "/recommend/7", withheld=True)) != before
     assert counted(running, r'offers_event_lag_seconds_bucket{le="1.0"}') >= 1
     assert counted(running, rf'offers_product_events_total{{event="click",product="{product}"}}') == 1
     assert counted(running, r'offers_place_events_total{event="click",place="1"}') == 1
@@ -220,7 +243,11 @@ def test_the_page_shows_what_is_answered(running: Service) -> None:
 
 
 def test_each_decision_is_logged_before_its_answer(running: Service, tmp_path: Path) -> None:
-    answers = [get(running, f"/recommend/{user}", k=3) for user in ("42", "nobody")]
+    answers = [
+        get(running, "/recommend/42", k=3, withheld=True),
+        get(running, "/recommend/nobody", k=3, region="south", employment="student"),
+        get(running, "/recommend/42", explain=True),
+    ]
     outcome = {"decision_id": answers[0]["decision_id"], "kind": "clicked", "observed_at": "2026-01-01T00:00Z"}
     assert httpx.post(running.url + "/v1/outcomes", json={"outcomes": [outcome]}).status_code == 200
     spool, tables = running.log.parent / "spool", DeltaTables.at(str(tmp_path / "tables"), Settings.from_env())
@@ -232,6 +259,17 @@ def test_each_decision_is_logged_before_its_answer(running: Service, tmp_path: P
         assert row.offer_id == answer["offers"][0]["offer_id"]
         assert row.fallback == (answer["ground"] != "ranked")
     assert len(rows.loc[answers[0]["decision_id"]].pairs) == len(scores(answers[0]))
+    assert json.loads(rows.loc[answers[1]["decision_id"]].inputs) == {"region": "south", "employment": "student"}
+
+    logged = history.read(tables).to_pylist()
+    policies = {name: policy_of(*texts) for name, texts in history.market_texts(tables).items()}
+    assert (redo(logged, policies), history.kept(tables)) == ([], {})
+    assert {answer["decision_id"] for answer in answers} <= {row["decision_id"] for row in logged}
+    (row,) = (row for row in logged if row["decision_id"] == answers[2]["decision_id"])
+    pairs = [row["pairs"][0] | {"propensity": 0.9}, *row["pairs"][1:]]
+    assert redo([row | {"pairs": pairs}], policies) == [row["decision_id"]]
+    again = CliRunner().invoke(decisions.app, ["redo", "--tables", str(tmp_path / "tables")])
+    assert again.stdout == f"{len(logged)} decisions made again, 0 came out otherwise\n"
 
 
 def test_a_product_that_was_taken_off_is_recommended_no_more(running: Service, tmp_path: Path) -> None:
@@ -241,10 +279,11 @@ def test_a_product_that_was_taken_off_is_recommended_no_more(running: Service, t
     table[table.product_id != best].to_csv(tmp_path / "part", index=False)
     os.utime(tmp_path / "part", (1, 1))
     (tmp_path / "part").rename(path)
-    until(lambda: best not in scores(get(running, "/recommend/42")))
+    until(lambda: best not in scores(get(running, "/recommend/42", withheld=True)))
     assert best not in {offer["offer_id"] for offer in get(running, "/recommend/nobody", k=100)["offers"]}
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_no_event_that_it_took(shop: Shop, store: Path, tmp_path: Path) -> None:
     arguments = ("--bundle", shop.bundle.path, "--store", store, "--events", tmp_path / "events")
     users, now = OnlineUsers(shop.market), np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")
@@ -271,6 +310,7 @@ def test_a_killed_process_loses_no_event_that_it_took(shop: Shop, store: Path, t
             assert users.read(online, ["42"], later).matrix[0, place] == 3
 
 
+@pytest.mark.slow
 def test_a_redis_that_hangs_is_waited_for_briefly_and_once(shop: Shop, tmp_path: Path) -> None:
     with RedisServer(tmp_path) as redis:
         with open_online_store(redis.url) as online:
@@ -307,12 +347,12 @@ def test_exploration_draws_the_first_place_as_often_as_it_says(shop: Shop) -> No
     )
     recommender = Recommender(replace(shop.bundle, market=market))
     user = np.full(len(shop.bundle.user_encoder.names), np.nan, np.float32)
-    chance, available = np.random.default_rng(0), np.ones(len(shop.bundle.product_ids), bool)
-    answers = [recommender.recommend(user, 3, available, chance) for _ in range(400)]
-    said = {place.product: place.first for place in (*answers[0].offers, *answers[0].withheld)}
-    assert sum(said.values()) == pytest.approx(1)
-    firsts = Counter(answer.offers[0].product for answer in answers)
-    for product, probability in said.items():
-        assert firsts[product] / 400 == pytest.approx(probability, abs=0.08)
-    drawn = [answer for answer in answers if answer.offers[0].reasons == ("DRAWN_TO_EXPLORE",)]
+    available = np.ones(len(shop.bundle.product_ids), bool)
+    answers = [recommender.recommend(user, 3, available, f"decision {number}") for number in range(400)]
+    said = answers[0].first
+    assert sum(said) == pytest.approx(1)
+    firsts = Counter(answer.offers[0] for answer in answers)
+    for one, probability in enumerate(said):
+        assert firsts[one] / 400 == pytest.approx(probability, abs=0.08)
+    drawn = [answer for answer in answers if answer.why[0] == "DRAWN_TO_EXPLORE"]
     assert len(drawn) / 400 == pytest.approx(0.4, abs=0.08)
