@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.market_graph import run_graph
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -115,8 +117,15 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
     report: Annotated[Path | None, typer.Option(help="The HTML page to write.")] = None,
     truth: Annotated[int | None, typer.Option(min=0, help="Seed of the simulated market, to show the oracle.")] = None,
+    graph: Annotated[
+        bool,
+        typer.Option("--graph", help="Run the pipeline's graph, a process a step; DIRECTORY may be simulated:SEED."),
+    ] = False,
 ) -> None:
     """Train a market's models, judge them by later views, and write them as a bundle."""
+    if graph:
+        typer.echo(f"bundle  {run_graph(market, str(directory), bundles, seed)}")
+        return
     from cli.screen import console, shown
     from offers.contract import market as markets
     from offers.files import new_text

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Compile the training pipeline, or 
 @app.command("compile")
 def compile_(
     output: Annotated[Path, typer.Argument(help="The YAML file to write.")] = Path("training.yaml"),
-    pipeline: Annotated[str, typer.Option(help="training, monitoring, update or score.")] = "training",
+    pipeline: Annotated[str, typer.Option(help="training, monitoring, update, score or market-training.")] = "training",
 ) -> None:
     """Write a pipeline as Kubeflow Pipelines reads it."""
     from offers.errors import ServiceError

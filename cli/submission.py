@@ -99,22 +99,28 @@ def _arguments(
     pipeline: str, contract: str, options: dict[str, Any], more: Sequence[str]
 ) -> tuple[str, dict[str, Any]]:
     """What runs of a pipeline for a contract are called, and their arguments."""
+    from cli.market_graph import market_arguments
     from cli.pipeline import training_arguments
     from offers.contract import contract as contracts
+    from offers.contract import market as markets
     from offers.errors import ServiceError, StorageError
     from pipelines.compilation import PIPELINES, arguments_of
 
+    inputs = PIPELINES[pipeline].component_spec.inputs if pipeline in PIPELINES else {}
+    of_market = "market" in inputs
     short = {"training": "train", "monitoring": "monitor"}.get(pipeline, pipeline)
-    name = f"{short}-{contracts.load(contract).name}"
+    name = f"{short}-{(markets if of_market else contracts).load(contract).name}"
     for pair in more:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ServiceError(f"--set {pair!r}: expected NAME=VALUE")
         options[key] = value
-    if pipeline in PIPELINES and "contract" in PIPELINES[pipeline].component_spec.inputs:
+    if of_market:
+        options |= market_arguments(contract, options["source"])
+    if "contract" in inputs:
         options |= training_arguments(contract, options["source"], options["publish"])
-        if not options["publish"]:
-            raise StorageError("--publish: expected s3://bucket/prefix, where a bundle that passed goes, got nothing")
+    if "publish" in inputs and not options["publish"]:
+        raise StorageError("--publish: expected s3://bucket/prefix, where a bundle that passed goes, got nothing")
     arguments = arguments_of(pipeline, options)
     if customers := arguments.get("customers"):
         arguments |= _customers(customers, str(arguments.get("catalogue", "")))

@@ -8,12 +8,19 @@ from kfp.compiler import Compiler
 
 from components.training import IMAGE
 from offers.errors import ServiceError
+from pipelines.market import market_training
 from pipelines.monitoring import monitoring
 from pipelines.scoring import score
 from pipelines.training import training
 from pipelines.update import update
 
-PIPELINES = {"training": training, "update": update, "monitoring": monitoring, "score": score}
+PIPELINES = {
+    "training": training,
+    "update": update,
+    "monitoring": monitoring,
+    "score": score,
+    "market-training": market_training,
+}
 
 
 def compile_pipeline(name: str, path: Path, image: str = "") -> Path:

@@ -80,8 +80,13 @@ def margin_table(margin: MarginResult) -> Table:
     )
 
 
-def market_report(market: Market, evaluation: MarketEvaluation, bundle: str) -> str:
-    """Write the report of a market's training as one HTML page that loads nothing."""
+def market_report(market: Market, evaluation: MarketEvaluation, bundle: str = "") -> str:
+    """Write the report of a market's training as one HTML page that loads nothing.
+
+    Parameters
+    ----------
+    bundle : its name; empty while there is none
+    """
     return HTML.get_template("market.html").render(
         market=market,
         evaluation=evaluation,

@@ -19,18 +19,15 @@ from offers.contract import market as markets
 from offers.contract.market import Market
 from offers.data.online import OnlineUsers
 from offers.errors import BundleError, ContractError
-from offers.model.boosters import LIBRARIES, read_booster
-from offers.model.calibrator import Calibrator, Platt
 from offers.model.encoder import Encoder
 from offers.retrieval.manifest import MarketManifest
+from offers.retrieval.model_files import load_ranker, load_towers
 from offers.retrieval.popularity import Popularity, segment_values
 from offers.retrieval.products import Products, load_products
-from offers.retrieval.ranker import PairInputs, Ranker
-from offers.retrieval.user_tower import Towers, UserTower
+from offers.retrieval.ranker import Ranker
+from offers.retrieval.user_tower import Towers
 
 FORMAT = 2
-BOOSTER = LIBRARIES["xgboost"].file
-TOWER, VECTORS, LINE = "user_tower.onnx", "product_vectors.npy", "line.json"
 NOISE = 1e-4
 """What an affinity may differ by on another machine, relative to 1 or to its size."""
 TOLERANCE = 1e-6
@@ -81,12 +78,6 @@ class MarketBundle:
         except (ContractError, UnicodeDecodeError) as error:
             raise BundleError(f"bundle {path}: its contract can't be read: {error}") from None
         products = load_products(market, path / "products.parquet")
-        booster = read_booster("xgboost", (path / BOOSTER).read_bytes(), path)
-        line, calibrator = (
-            Calibrator.from_json((path / file).read_text("utf-8")) for file in (LINE, "calibrator.json")
-        )
-        if not isinstance(line, Platt):
-            raise BundleError(f"bundle {path}: {LINE} is no line: train it again")
         counts = np.load(path / "popularity.npy", allow_pickle=False)
         bundle = cls(
             path,
@@ -94,9 +85,9 @@ class MarketBundle:
             manifest,
             market,
             products,
-            Ranker(PairInputs(market, products), booster, line, calibrator),
+            load_ranker(path, market, products),
             Popularity(segment_values(market), counts),
-            _load_towers(path),
+            load_towers(path),
         )
         _check_golden(bundle)
         return bundle
@@ -194,13 +185,6 @@ def highest(scores: NDArray[Any], count: int) -> Places:
         places = np.tile(np.arange(count), (len(scores), 1))
     order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
     return np.asarray(np.take_along_axis(places, order, axis=1), np.int64)
-
-
-def _load_towers(path: Path) -> Towers | None:
-    if not (path / TOWER).exists():
-        return None
-    vectors = np.load(path / VECTORS, allow_pickle=False)
-    return Towers(UserTower((path / TOWER).read_bytes()), vectors)
 
 
 def golden_json(users: Floats, products: Places, affinity: Floats | None, propensity: NDArray[np.float64]) -> str:

@@ -17,7 +17,7 @@ from offers.retrieval.fitting import fit_ranker
 from offers.retrieval.oracle import Oracle
 from offers.retrieval.popularity import cells_of, count_views
 from offers.retrieval.products import Products
-from offers.retrieval.ranker import PairInputs, Ranker
+from offers.retrieval.ranker import PairInputs
 from offers.retrieval.towers import TowerTraining
 from offers.retrieval.user_tower import Towers
 from offers.retrieval.views import Views, read_views
@@ -66,36 +66,45 @@ def train(
     market = markets.parse(market_text)
     tell("reading views")
     with read_views(market, directory) as (views, products):
-        if len(views) < FEWEST:
-            raise DataError(f"{directory}: expected {FEWEST} views at least, found {len(views)}: wait for more")
-        evaluation = evaluate(market, views, products, seed, oracle, tell)
+        refuse_too_few(views)
+        edge = edge_of(views)
+        tell(f"fitting on {edge} views")
+        older = views[:edge]
+        towers = fit_towers(market, older, products, seed)
+        ranker = fit_ranker(PairInputs(market, products), older, towers, seed)
+        tell(f"judging by {len(views) - edge} later views")
+        evaluation = judge(Contest(market, products, views, edge, towers, ranker, oracle, seed))
         tell("fitting on all views")
-        towers, ranker = _fit(market, views, products, seed, evaluation.verdict.passed)
-        cells = cells_of(market, OnlineUsers(market).encoder, np.asarray(views.rows))
-        popularity = count_views(market, cells, views.product, views.accepted, len(products.ids))
-        users = np.array(views.rows[evenly(len(views), REFERENCE_USERS)])
-        models = MarketModels(products, ranker, popularity, towers, users)
-        facts = evaluation.model_dump_json(indent=1) + "\n"
-        return write(parent, market_text, models, views.data(len(products.ids)), seed, facts), evaluation
+        return write_bundle(market_text, views, products, evaluation, parent, seed), evaluation
 
 
-def evaluate(
-    market: Market, views: Views, products: Products, seed: int, oracle: Oracle | None, tell: Tell
-) -> MarketEvaluation:
-    """Fit models on the older views, and judge them by the newer ones."""
-    edge = int(len(views) * (1 - LATER))
-    wanted = market.retrieval.method == "towers" and gate.pays(len(products.ids))
-    tell(f"fitting on {edge} views")
-    towers, ranker = _fit(market, views[:edge], products, seed, wanted)
-    tell(f"judging by {len(views) - edge} later views")
-    contest = Contest(market, products, views, edge, towers, ranker, oracle, seed)
+def refuse_too_few(views: Views) -> None:
+    """Raise `DataError` where there are too few views to learn from."""
+    if len(views) < FEWEST:
+        raise DataError(f"expected {FEWEST} views at least, found {len(views)}: wait for more")
+
+
+def edge_of(views: Views) -> int:
+    """Find the place of the first view by which models are judged that were fitted on those before."""
+    return int(len(views) * (1 - LATER))
+
+
+def fit_towers(market: Market, views: Views, products: Products, seed: int) -> Towers | None:
+    """Fit towers; None where they are not worth a try."""
+    if market.retrieval.method != "towers" or not gate.pays(len(products.ids)):
+        return None
+    return TowerTraining(market, products, views, seed).fit()
+
+
+def judge(contest: Contest) -> MarketEvaluation:
+    """Judge models that were fitted on the older views by the newer ones."""
     methods, ahead = contest.methods()
-    margin = contest.margin()
-    first, last = (str(views.moment[place].astype("datetime64[us]"))[:16] for place in (edge, -1))
+    margin, views = contest.margin(), contest.views
+    first, last = (str(views.moment[place].astype("datetime64[us]"))[:16] for place in (contest.edge, -1))
     return MarketEvaluation(
-        market=market.name,
-        products=len(products.ids),
-        trained_views=edge,
+        market=contest.market.name,
+        products=len(contest.products.ids),
+        trained_views=contest.edge,
         views=len(contest.later),
         users=len(np.unique(contest.later.user)),
         cold_users=float(contest.cold[np.unique(contest.later.user)].mean()),
@@ -106,10 +115,20 @@ def evaluate(
         ahead=ahead,
         ranker=contest.ranked(),
         margin=margin,
-        verdict=gate.decide(market, len(products.ids), ahead, margin),
+        verdict=gate.decide(contest.market, len(contest.products.ids), ahead, margin),
     )
 
 
-def _fit(market: Market, views: Views, products: Products, seed: int, wanted: bool) -> tuple[Towers | None, Ranker]:
-    towers = TowerTraining(market, products, views, seed).fit() if wanted else None
-    return towers, fit_ranker(PairInputs(market, products), views, towers, seed)
+def write_bundle(
+    market_text: str, views: Views, products: Products, evaluation: MarketEvaluation, parent: Path, seed: int
+) -> Path:
+    """Fit models on all views, with towers where the gate has accepted them, and write their bundle below `parent`."""
+    market = markets.parse(market_text)
+    towers = fit_towers(market, views, products, seed) if evaluation.verdict.passed else None
+    ranker = fit_ranker(PairInputs(market, products), views, towers, seed)
+    cells = cells_of(market, OnlineUsers(market).encoder, np.asarray(views.rows))
+    popularity = count_views(market, cells, views.product, views.accepted, len(products.ids))
+    users = np.array(views.rows[evenly(len(views), REFERENCE_USERS)])
+    models = MarketModels(products, ranker, popularity, towers, users)
+    facts = evaluation.model_dump_json(indent=1) + "\n"
+    return write(parent, market_text, models, views.data(len(products.ids)), seed, facts)

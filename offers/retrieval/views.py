@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from pyarrow import parquet
 
 from offers.contract.market import Market
 from offers.data.market_tables import opened, text
@@ -19,9 +20,11 @@ from offers.data.point_in_time import joined
 from offers.errors import SourceError
 from offers.model.encoder import fingerprint
 from offers.retrieval.manifest import MarketData
-from offers.retrieval.products import Products, read_products
+from offers.retrieval.products import Products, load_products, read_products
 
 MICROSECONDS_PER_DAY = 86_400_000_000
+
+_USER, _USERS, _PRODUCTS = "_user", "users.parquet", "products.parquet"
 
 _FORMS = {"product": np.int32, "user": np.int32, "position": np.int32, "moment": np.int64, "accepted": np.bool_}
 
@@ -81,6 +84,20 @@ class Views:
 def read_views(market: Market, directory: Path) -> Iterator[tuple[Views, Products]]:
     """Read the views of a market, and its products; what is read is gone afterwards.
 
+    Raises
+    ------
+    SourceError
+        as of `write_views`
+    """
+    with TemporaryDirectory(prefix=".views-", dir=directory) as scratch:
+        write_views(market, directory, Path(scratch))
+        # By now DuckDB has given its memory back.
+        yield open_views(market, Path(scratch))
+
+
+def write_views(market: Market, directory: Path, files: Path) -> int:
+    """Write the views of a market, and its products, into the directory `files`; returns the number of views.
+
     An acceptance counts for the newest view before it by the same user, of the same product at the same position, if
     that is not older than the days of `accepted`.
 
@@ -89,34 +106,38 @@ def read_views(market: Market, directory: Path) -> Iterator[tuple[Views, Product
     SourceError
         a table is missing, can't be read or breaks the contract, or there are no views
     """
-    with TemporaryDirectory(prefix=".views-", dir=directory) as scratch:
-        with opened(market, directory) as connection:
-            products = read_products(market, connection)
-            views = _read(market, connection, products, Path(scratch))
-        # By now DuckDB has given its memory back.
-        yield views, products
+    with opened(market, directory, files) as connection:
+        products = read_products(market, connection)
+        products.write(files / _PRODUCTS)
+        return _write(market, connection, products, files)
 
 
-def _read(market: Market, connection: duckdb.DuckDBPyConnection, products: Products, scratch: Path) -> Views:
+def open_views(market: Market, files: Path) -> tuple[Views, Products]:
+    """Map into memory what `write_views` wrote."""
+    arrays = {name: np.load(files / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("rows", *_FORMS)}
+    users = parquet.read_table(files / _USERS)[_USER].combine_chunks()
+    return Views(**arrays, users=users), load_products(market, files / _PRODUCTS)
+
+
+def _write(market: Market, connection: duckdb.DuckDBPyConnection, products: Products, files: Path) -> int:
     encoder = OnlineUsers(market).encoder
     connection.register("product_places", _numbered(products.ids))
     kind = f"_event = {text(market.events[0].name)}"
     views = f"SELECT e.* FROM events e WHERE {kind} AND _product IN (SELECT id FROM product_places)"
     try:
-        distinct = f"SELECT DISTINCT _user FROM ({views})"
-        numbers = f"SELECT _user, row_number() OVER (ORDER BY _user) - 1 AS number FROM ({distinct})"
+        distinct = f"SELECT DISTINCT {_USER} FROM ({views})"
+        numbers = f"SELECT {_USER}, row_number() OVER (ORDER BY {_USER}) - 1 AS number FROM ({distinct})"
         connection.execute(f"CREATE TEMP TABLE user_numbers AS {numbers}")
-        users = (
-            connection.sql("SELECT _user FROM user_numbers ORDER BY number").to_arrow_table()["_user"].combine_chunks()
-        )
+        users = connection.sql(f"SELECT {_USER} FROM user_numbers ORDER BY number").to_arrow_table()
+        parquet.write_table(users, files / _USERS)
         connection.execute(f"CREATE TEMP TABLE viewed AS {_labels(market, views)}")
         [(number,)] = connection.execute("SELECT count(*) FROM viewed").fetchall()
         if not number:
             raise SourceError(
                 f"expected interactions of event {market.events[0].name!r} with known products, found none"
             )
-        rows = open_memmap(scratch / "rows.npy", "w+", np.float32, (number, len(encoder.names)))
-        others = {name: open_memmap(scratch / f"{name}.npy", "w+", form, (number,)) for name, form in _FORMS.items()}
+        rows = open_memmap(files / "rows.npy", "w+", np.float32, (number, len(encoder.names)))
+        others = {name: open_memmap(files / f"{name}.npy", "w+", form, (number,)) for name, form in _FORMS.items()}
         first = 0
         for batch in connection.sql("SELECT * FROM viewed").to_arrow_reader(100_000):
             block = slice(first, first := first + len(batch))
@@ -129,7 +150,7 @@ def _read(market: Market, connection: duckdb.DuckDBPyConnection, products: Produ
     for table in joined(market, connection, views, ("user",)):
         block = slice(first, first := first + len(table))
         rows[block] = encoder.encode(table)
-    return Views(rows, **others, users=users)
+    return int(number)
 
 
 def _labels(market: Market, views: str) -> str:

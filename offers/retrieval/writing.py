@@ -17,20 +17,9 @@ from offers.bundle.writing import evenly
 from offers.contract import market as markets
 from offers.drift.reference import SCORE
 from offers.files import os_errors, sha256_of
-from offers.model.boosters import library_of
-from offers.retrieval.bundle import (
-    BOOSTER,
-    FORMAT,
-    LINE,
-    TOWER,
-    VECTORS,
-    Floats,
-    MarketBundle,
-    Places,
-    golden_json,
-    highest,
-)
+from offers.retrieval.bundle import FORMAT, Floats, MarketBundle, Places, golden_json, highest
 from offers.retrieval.manifest import MarketData, MarketManifest
+from offers.retrieval.model_files import save_ranker, save_towers
 from offers.retrieval.popularity import Popularity
 from offers.retrieval.products import Products
 from offers.retrieval.ranker import Ranker
@@ -96,13 +85,9 @@ def write(parent: Path, market_text: str, models: MarketModels, data: MarketData
 def _write_models(path: Path, market_text: str, models: MarketModels) -> None:
     (path / "market.yaml").write_text(market_text, "utf-8")
     models.products.write(path / "products.parquet")
-    (path / BOOSTER).write_bytes(library_of(models.ranker.booster).dump(models.ranker.booster))
-    (path / LINE).write_text(models.ranker.line.to_json(), "utf-8")
-    (path / "calibrator.json").write_text(models.ranker.calibrator.to_json(), "utf-8")
+    save_ranker(models.ranker, path)
+    save_towers(models.towers, path)
     np.save(path / "popularity.npy", models.popularity.counts, allow_pickle=False)
-    if models.towers is not None:
-        (path / TOWER).write_bytes(models.towers.user.content)
-        np.save(path / VECTORS, models.towers.products, allow_pickle=False)
 
 
 def _write_samples(path: Path, models: MarketModels) -> None:

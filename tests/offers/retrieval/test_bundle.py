@@ -10,7 +10,8 @@ import pytest
 
 from offers.errors import BundleError
 from offers.files import sha256_of
-from offers.retrieval.bundle import VECTORS, MarketBundle
+from offers.retrieval.bundle import MarketBundle
+from offers.retrieval.model_files import VECTORS
 from tests.support.markets import SmallMarket
 
 
