@@ -11,6 +11,7 @@ from offers.wording import counted
 
 if TYPE_CHECKING:
     from offers.experiments.evidence import Evidence
+    from offers.experiments.off_policy import Difference
 
 app = typer.Typer(no_args_is_help=True, help="Check catalogues of offers and their policies.")
 
@@ -151,14 +152,36 @@ def told(proof: "Evidence", days: int) -> Iterator[str]:
         return
     yield "method        EUR per decision more than the log, with its 95 % interval"
     for method, difference in verdict.differences.items():
-        interval = f"{difference.value:+8.3f}  [{difference.low:+.3f}, {difference.high:+.3f}]"
-        yield f"{method:<12}{interval}"
+        yield f"{method:<12}{_interval(difference)}"
     yield f"effective sample {verdict.effective:.0f}, largest weight {verdict.largest_weight:.1f}, without support"
     yield f"{verdict.unsupported:.1%}; the logged exploration costs {verdict.price:.2f} EUR per decision"
     for warning in verdict.warnings:
         yield f"warning: {warning}"
     best = verdict.differences["switch_dr" if verdict.warnings else "dr"]
     yield f"verdict: {_VERDICTS[best.verdict]}"
+    yield from _by_place(proof)
+
+
+def _by_place(proof: "Evidence") -> Iterator[str]:
+    from offers.experiments.places import evaluate as held_against
+
+    if isinstance(proof.places, str):
+        yield f"no table by place: {proof.places}"
+        return
+    verdict = held_against(proof.places)
+    yield "place         EUR per decision more than the log, with its 95 % interval"
+    for place in verdict.places:
+        if place.difference is None:
+            yield f"{place.place:<12} refused: {place.refusal}, and no model speaks for them"
+        else:
+            figures = f"effective sample {place.effective:.0f}, without support {place.unsupported:.1%}"
+            yield f"{place.place:<12}{_interval(place.difference)}  {figures}"
+    if verdict.total is not None:
+        yield f"{'all':<12}{_interval(verdict.total)}"
+
+
+def _interval(difference: "Difference") -> str:
+    return f"{difference.value:+8.3f}  [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def _unexplored(proof: "Evidence", days: int) -> Iterator[str]:

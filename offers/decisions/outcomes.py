@@ -44,7 +44,7 @@ class Labels:
     impressions : number of decisions with a reported impression
     duplicate, contradictory, early, late, orphan, foreign : numbers of outcomes
         repeated; reversed by a later one; from before the decision; from after its window; without a decision here;
-        about an offer that does not have the first place
+        about an offer that has none of the places that are labelled
     """
 
     outcome: np.ndarray
@@ -102,7 +102,13 @@ def read(tables: DeltaTables) -> pd.DataFrame:
     return rows
 
 
-def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matures_after: timedelta) -> Labels:
+def label(
+    decisions: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    as_of: datetime,
+    matures_after: timedelta,
+    below: np.ndarray | None = None,
+) -> Labels:
     """Join decisions with the outcomes that were known at `as_of`.
 
     An outcome counts if it comes within `matures_after` of its decision. Of a repeated outcome the first report counts.
@@ -113,53 +119,69 @@ def label(decisions: pd.DataFrame, outcomes: pd.DataFrame, as_of: datetime, matu
     Parameters
     ----------
     decisions : one row per decision, with `decision_id`, `decided_at` and `offer_id`, the offer in first place
-    outcomes : as `read` returns them
+    below : ndarray of object, shape (n_decisions, n_places - 1), optional
+        offers shown below first place, None where there was none
 
     Returns
     -------
     Labels
-        for the offer in first place
+        for the offer in first place; with `below` for each (decision, place), decision by decision
     """
+    offers = np.column_stack([decisions["offer_id"].to_numpy(object), *([] if below is None else [below])])
     visible = outcomes[(outcomes["received_at"] <= as_of) & (outcomes["observed_at"] <= as_of)]
     place = pd.Series(np.arange(len(decisions)), index=decisions["decision_id"].to_numpy())
     row = place.reindex(visible["decision_id"].to_numpy()).to_numpy()
     orphan = np.isnan(row)
     visible, row = visible[~orphan], row[~orphan].astype(np.intp)
-    unusable = _unusable(decisions.iloc[row], visible, matures_after)
-    events = pd.DataFrame({"row": row, "kind": visible["kind"].to_numpy(), "at": visible["observed_at"].to_numpy()})
-    events = events[~np.any(list(unusable.values()), axis=0)]
+    unit = row * offers.shape[1] + _place(visible["offer_id"].to_numpy(), offers[row])
+    unusable = _unusable(decisions["decided_at"].iloc[row], visible, unit < row * offers.shape[1], matures_after)
+    events = visible[["kind"]].assign(row=unit, at=visible["observed_at"])[~np.any(list(unusable.values()), axis=0)]
     once = events.drop_duplicates(["row", "kind"])
-    answers = once[once["kind"].isin(["accepted", "declined"])]
-    last = answers[answers["at"] == answers.groupby("row")["at"].transform("max")]
-    clear = last[~last["row"].duplicated(keep=False)]
-    mature = np.asarray(decisions["decided_at"] + matures_after <= as_of)
-    outcome = np.where(mature & bool(matures_after), 0.0, np.nan)
-    outcome[last["row"].unique()] = np.nan
-    outcome[clear["row"]] = clear["kind"].eq("accepted")
-    moments = pd.Series(pd.NaT, index=range(len(decisions)), dtype=decisions["decided_at"].dtype)
+    n_answers, last, clear = _answers(once)
+    mature = np.repeat(np.asarray(decisions["decided_at"] + matures_after <= as_of), offers.shape[1])
+    moments = pd.Series(pd.NaT, index=range(offers.size), dtype=decisions["decided_at"].dtype)
     moments[clear["row"].to_numpy()] = clear["at"].to_numpy()
-    presented = np.zeros(len(decisions), bool)
-    presented[once["row"].unique()] = True
     return Labels(
-        outcome,
+        _outcome(mature & bool(matures_after), last, clear),
         moments,
         mature,
-        presented,
+        np.isin(np.arange(offers.size), once["row"]),
         impressions=int(once["kind"].eq("presented").sum()),
         duplicate=len(events) - len(once),
-        contradictory=len(answers) - len(clear),
+        contradictory=n_answers - len(clear),
         orphan=int(orphan.sum()),
         **{name: int(mask.sum()) for name, mask in unusable.items()},
     )
 
 
-def _unusable(decisions: pd.DataFrame, outcomes: pd.DataFrame, matures_after: timedelta) -> dict[str, np.ndarray]:
-    """Mark unusable outcomes by the first reason that applies; row i of each table belongs to outcome i."""
-    decided_at, observed_at = decisions["decided_at"].to_numpy(), outcomes["observed_at"].to_numpy()
-    offer = outcomes["offer_id"].to_numpy()
+def _answers(once: pd.DataFrame) -> tuple[int, pd.DataFrame, pd.DataFrame]:
+    """Count acceptances and refusals; find the last ones of each row, and those of them without a contradiction."""
+    answers = once[once["kind"].isin(["accepted", "declined"])]
+    last = answers[answers["at"] == answers.groupby("row")["at"].transform("max")]
+    return len(answers), last, last[~last["row"].duplicated(keep=False)]
+
+
+def _outcome(silent: np.ndarray, last: pd.DataFrame, clear: pd.DataFrame) -> np.ndarray:
+    """Label by the last answers; `clear` are those without a contradiction, and `silent` marks refusals by silence."""
+    outcome = np.where(silent, 0.0, np.nan)
+    outcome[last["row"].unique()] = np.nan
+    outcome[clear["row"]] = clear["kind"].eq("accepted")
+    return outcome
+
+
+def _place(offer: np.ndarray, offers: np.ndarray) -> np.ndarray:
+    """Find the place, from 0, of each outcome's offer among those of its decision; -1 where it is none of them."""
+    same = offers == offer[:, None]
+    return np.where(pd.isna(offer), 0, np.where(same.any(axis=1), same.argmax(axis=1), -1))
+
+
+def _unusable(
+    decided: pd.Series, outcomes: pd.DataFrame, foreign: np.ndarray, matures_after: timedelta
+) -> dict[str, np.ndarray]:
+    """Mark unusable outcomes by the first reason that applies; element i of each argument belongs to outcome i."""
+    decided_at, observed_at = decided.to_numpy(), outcomes["observed_at"].to_numpy()
     early = observed_at < decided_at - pd.Timedelta(SKEW)
     late = (observed_at > decided_at + pd.Timedelta(matures_after)) & bool(matures_after)
-    foreign = pd.notna(offer) & (offer != decisions["offer_id"].to_numpy())
     return {"early": early, "late": late & ~early, "foreign": foreign & ~early & ~late}
 
 

@@ -14,6 +14,8 @@ from offers.decisions.history import Kept
 from offers.decisions.outcomes import Labels
 from offers.errors import DataError
 from offers.experiments.off_policy import Floats, Logged
+from offers.experiments.place_evidence import by_place
+from offers.experiments.places import PlacedDecisions
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import Catalogue, Offer
 from offers.policy.pairs import Pairs
@@ -23,7 +25,7 @@ Score = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """A bundle's scoring function: contract columns to propensities."""
 
 _COLUMNS = [
-    "decided_at", "decision_id", "customer", "catalogue", "fallback", "asked", "inputs", "pairs", "offer_id"
+    "decided_at", "decision_id", "customer", "catalogue", "fallback", "asked", "k", "inputs", "pairs", "offer_id"
 ]  # fmt: skip
 
 
@@ -39,6 +41,7 @@ class Evidence:
         because they were made without the predictor; their inputs were erased; their label is not known yet; no
         impression was reported for them, although impressions are reported for others
     days : days between the first decision and the last
+    places : the same decisions by place; or the reason why there are none
     """
 
     logged: Logged
@@ -50,6 +53,7 @@ class Evidence:
     unripe: int
     unseen: int
     days: float
+    places: PlacedDecisions | str
 
 
 def evidence(
@@ -81,7 +85,8 @@ def evidence(
     usable, fallback, erased = _usable(table)
     versions = _of_contract(history.kept(tables), usable, contract)
     frame = usable.select(["decision_id", "decided_at", "offer_id"]).to_pandas()
-    labels = outcomes.label(frame, outcomes.read(tables), as_of, timedelta(days=contract.target.matures_after_days))
+    reported = outcomes.read(tables)
+    labels = outcomes.label(frame, reported, as_of, timedelta(days=contract.target.matures_after_days))
     ripe = labels.mature & ~(np.isnan(labels.outcome) & frame["offer_id"].notna().to_numpy())
     # An answer is not an impression. Only where no impressions are reported does each first place count as one.
     unseen = ripe & ~labels.presented & frame["offer_id"].notna().to_numpy() & bool(labels.impressions)
@@ -93,7 +98,12 @@ def evidence(
     logged = _logged(judged_rows, offers, candidate, contract, labels.outcome[mask], score)
     value, cost = (np.array([*(getattr(offer, key) for offer in offers.values()), 0.0]) for key in ("value", "cost"))
     days = (frame["decided_at"].max() - frame["decided_at"].min()) / pd.Timedelta(days=1)
-    return Evidence(logged, -cost, value - cost, labels, fallback, erased, int((~ripe).sum()), int(unseen.sum()), days)
+    places: PlacedDecisions | str = "nothing was explored"
+    if not logged.deterministic:
+        policy = Policy(candidate, contract)
+        places = by_place(judged_rows, offers, versions, policy, contract, reported, as_of, score)
+    left_out = fallback, erased, int((~ripe).sum()), int(unseen.sum())
+    return Evidence(logged, -cost, value - cost, labels, *left_out, days, places)
 
 
 def _usable(table: pa.Table) -> tuple[pa.Table, int, int]:

@@ -160,7 +160,7 @@ def difference(logged: Logged, method: Method) -> Difference:
     latter only where w is at most `SWITCH_AT` (Wang, Agarwal and Dudik 2017).
     """
     value, terms = _terms(logged, method)
-    low, high = _interval(value, terms, logged.customer)
+    low, high = interval(value, terms, logged.customer)
     return Difference(value, low, high)
 
 
@@ -219,7 +219,8 @@ def _terms(logged: Logged, method: Method) -> tuple[float, Floats]:
     return float(terms.mean()), terms
 
 
-def _interval(value: float, terms: Floats, customer: NDArray[np.generic]) -> tuple[float, float]:
+def interval(value: float, terms: Floats, customer: NDArray[np.generic]) -> tuple[float, float]:
+    """Compute the 95 % interval of a mean of terms, clustered by customer; unbounded for a single customer."""
     _, cluster = np.unique(customer, return_inverse=True)
     sums = np.bincount(cluster, terms - value)
     count = len(sums)

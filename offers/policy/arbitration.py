@@ -141,10 +141,14 @@ class Policy:
         margin : ndarray, shape (n_customers, n_offers), EUR
             expected earnings of a contact, P * value - cost; NaN where the pair is not eligible
         """
-        P = _dense(pairs, propensity)
-        score = P * pairs.weight * self._value * self._lever - self._cost
+        score = self.scores(pairs, propensity)
         preference = np.where(score >= 0, score, -np.inf)
-        return self.catalogue.policy.exploration.probabilities(preference), P * self._value - self._cost
+        margin = _dense(pairs, propensity) * self._value - self._cost
+        return self.catalogue.policy.exploration.probabilities(preference), margin
+
+    def scores(self, pairs: Pairs, propensity: np.ndarray) -> np.ndarray:
+        """Compute the scores of `arbitrate` in EUR, shape (n_customers, n_offers); NaN where not eligible."""
+        return np.asarray(_dense(pairs, propensity) * pairs.weight * self._value * self._lever - self._cost)
 
     def by_value(self, pairs: Pairs, k: Places = None) -> list[Ranking]:
         """Rank eligible offers by value, then by id, without exploring: the fallback while the predictor is away.
@@ -191,9 +195,9 @@ class Policy:
     def _decided(self, standing: Standing, candidates: _Candidates, k: Places) -> Decided:
         order = np.argsort(-candidates.preference, axis=1, kind="stable")
         rows = np.arange(len(order))[:, None]
-        free = self._within_limits(candidates.valid[rows, order], order)
+        free = self.within_limits(candidates.valid[rows, order], order)
         rank = free.cumsum(axis=1)
-        winners = free & (rank <= self._ks(k, len(rank)))
+        winners = free & (rank <= most_places(self, k, len(rank)))
         fate = np.empty_like(order)
         fate[rows, order] = np.where(winners, SHOWN, np.where(self._crowded(winners, order), CROWDED, LATE))
         # An earlier step overrules a later one: the answer gives the reason of the first step that withheld the offer.
@@ -213,7 +217,8 @@ class Policy:
             fate,
         )
 
-    def _within_limits(self, valid: np.ndarray, order: np.ndarray) -> np.ndarray:
+    def within_limits(self, valid: np.ndarray, order: np.ndarray) -> np.ndarray:
+        """Mark the offers, in order, that the limits of families leave."""
         free = valid.copy()
         for members, limit in self._limits:
             member = members[order]
@@ -228,13 +233,15 @@ class Policy:
             crowded |= member & ((member & shown).cumsum(axis=1) >= limit)
         return crowded
 
-    def _ks(self, k: Places, n_customers: int) -> np.ndarray:
-        counts = [k] * n_customers if k is None or isinstance(k, int) else list(k)
-        one_each("k", counts, n_customers)
-        numbers = [self.catalogue.policy.k if number is None else number for number in counts]
-        if wrong := [number for number in numbers if number < 1]:
-            raise PolicyError(f"k: expected a whole number of 1 at least, got {wrong[0]}")
-        return np.array([min(number, len(self.offers)) for number in numbers], np.int64)[:, None]
+
+def most_places(policy: Policy, k: Places, n_customers: int) -> np.ndarray:
+    """The places of each customer's answer, shape (n_customers, 1); raises PolicyError where k is below 1."""
+    counts = [k] * n_customers if k is None or isinstance(k, int) else list(k)
+    one_each("k", counts, n_customers)
+    numbers = [policy.catalogue.policy.k if number is None else number for number in counts]
+    if wrong := [number for number in numbers if number < 1]:
+        raise PolicyError(f"k: expected a whole number of 1 at least, got {wrong[0]}")
+    return np.array([min(number, len(policy.offers)) for number in numbers], np.int64)[:, None]
 
 
 def _dense(pairs: Pairs, propensity: np.ndarray) -> np.ndarray:

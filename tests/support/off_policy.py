@@ -9,8 +9,10 @@ from scipy.special import expit, logit
 
 from offers.contract import contract as contracts
 from offers.experiments.off_policy import Floats, Logged
+from offers.experiments.places import PlacedDecisions, marginals
 from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
+from offers.policy.slates import slates
 from offers.simulation.world import World
 
 Kind = Literal["calibrated", "biased", "thin"]
@@ -88,6 +90,74 @@ def pool(kind: Kind, n_customers: int = 4000, seed: int = 0) -> Pool:
         np.array([*(offer.value for offer in policy.offers), 0.0]),
         np.array([*(offer.cost for offer in policy.offers), 0.0]),
     )
+
+
+@dataclass(frozen=True)
+class PlacePool:
+    """Customers whose answers have places; slates are of shape (n_customers, n_offers, n_places), -1 where empty.
+
+    Both policies draw the first place. A customer sees the offer at a place with the chance `SEEN`, unknown to both.
+    """
+
+    incumbent: tuple[Floats, np.ndarray]
+    candidate: tuple[Floats, np.ndarray]
+    acceptance: Floats
+    value: Floats
+    cost: Floats
+
+    def truth(self, place: int) -> float:
+        """The candidate's true earnings at a place minus the incumbent's, EUR per decision."""
+        theirs, ours = (self._earning(shares, answers, place) for shares, answers in (self.candidate, self.incumbent))
+        return theirs - ours
+
+    def _earning(self, shares: Floats, answers: np.ndarray, place: int) -> float:
+        offer = answers[:, :, place]
+        margin = SEEN[place] * self.acceptance * self.value - self.cost
+        own = np.take_along_axis(margin, offer.clip(0), axis=1)
+        return float((shares * np.where(offer >= 0, own, 0)).sum(axis=1).mean())
+
+    def decisions(self, n_rows: int, generator: np.random.Generator) -> PlacedDecisions:
+        (shares, answers), (theirs, others) = self.incumbent, self.candidate
+        customers = generator.integers(0, len(shares), n_rows)
+        first = (shares[customers].cumsum(axis=1) <= generator.random((n_rows, 1))).sum(axis=1)
+        offer = answers[customers, first.clip(max=shares.shape[1] - 1)]
+        chance = SEEN * np.take_along_axis(self.acceptance[customers], offer.clip(0), axis=1)
+        accepted = generator.random(offer.shape) < chance
+        reward = np.where(offer >= 0, accepted * self.value[offer] - self.cost[offer], 0.0)
+        return PlacedDecisions(
+            np.arange(n_rows),
+            offer % (shares.shape[1] + 1),
+            reward,
+            marginals(shares[customers], answers[customers]),
+            marginals(theirs[customers], others[customers]),
+        )
+
+
+SEEN = np.array([1.0, 0.6, 0.3])
+"""The chance that a customer sees the offer at a place."""
+
+
+def place_pool(levers: bool, n_customers: int = 2000) -> PlacePool:
+    """Customers of bank-marketing. The candidate explores less, and with levers also puts offers in another order."""
+    contract = contracts.load("bank-marketing")
+    catalogue = catalogues.load("bank-marketing", contract)
+    world = World(contract, 0)
+    sample = world.sample(n_customers, seed=1)
+    inputs = [column.name for column in contract.inputs]
+    policy = Policy(exploring(catalogue, 8.0, {}), contract)
+    pairs = policy.expand({name: plain(sample.frame[name]) for name in inputs})
+    frame = pd.DataFrame({name: retyped(sample.frame[name], pairs.columns[name]) for name in inputs})
+    true = world.propensity(frame, sample.decided_at[pairs.customer])
+    changes = {offer.id: 0.6 for offer in policy.offers if levers and offer.family == "24-months"}
+    candidate = Policy(exploring(catalogue, 5.0, changes), contract)
+    acceptance = np.zeros(pairs.eligible.shape)
+    acceptance[pairs.eligible] = true[pairs.row[pairs.eligible]]
+    answers = [
+        (one.first_place(pairs, true)[0], slates(one, one.scores(pairs, true), len(SEEN)))
+        for one in (policy, candidate)
+    ]
+    value, cost = ([getattr(offer, key) for offer in policy.offers] for key in ("value", "cost"))
+    return PlacePool(*answers, acceptance, np.array(value), np.array(cost))
 
 
 def exploring(catalogue: catalogues.Catalogue, temperature: float, levers: dict[str, float]) -> catalogues.Catalogue:

@@ -1,5 +1,6 @@
 """The decision log as evidence: decided by the ranker's own policy, shipped, read back, held against a candidate."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 from cli.policy import told
 from offers.contract.contract import Contract
 from offers.decisions import log
+from offers.decisions.records import DECISIONS
 from offers.decisions.segment import sealed
 from offers.decisions.shipping import ship
 from offers.decisions.spool import Spool, SpoolLimits
 from offers.errors import DataError
 from offers.experiments.evidence import Evidence, evidence
 from offers.experiments.off_policy import evaluate
+from offers.experiments.places import PlacedDecisions
 from offers.policy import catalogue as catalogues
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
@@ -104,6 +107,35 @@ def test_where_impressions_are_told_the_others_are_left_out(shop_contract: Contr
     assert found.unseen + len(found.logged.action) == REQUESTS * CUSTOMERS
     assert offered / 4 < found.unseen < offered / 2
     assert "not presented" in "\n".join(told(found, 30))
+
+
+def test_offers_below_the_first_place_have_a_table_of_their_own(shop_contract: Contract, tmp_path: Path) -> None:
+    tables = logged(shop_contract, tmp_path, EXPLORING, every=3)
+    silent = held(shop_contract, tables, EXPLORING)
+    assert silent.places == "nobody told an outcome of an offer below the first place"
+    answers = [json.loads(text) for text in tables.open(DECISIONS).to_pyarrow_table()["answer"].to_pylist()]
+    second = {one["decision_id"]: one["offers"][1]["offer_id"] for one in answers if len(one["offers"]) > 1}
+    accepted = sorted(second)[::4]
+    spool = Spool(tmp_path / "spool", "below", SpoolLimits())
+    told_below = [outcome(name, offer_id=second[name]) for name in accepted]
+    spool.append(log.observed([*told_below, outcome(accepted[0], offer_id="web-never-shown")], LATER, "r"))
+    spool.seal()
+    list(ship(spool.directory, tables))
+    found = held(shop_contract, tables, EXPLORING)
+    assert isinstance(found.places, PlacedDecisions)
+    offers = {offer.id: offer for offer in policy_of(shop_contract, EXPLORING).offers}
+    gains = found.places.reward[:, 1] > 0
+    assert gains.sum() == sum(offers[second[name]].value > offers[second[name]].cost for name in accepted)
+    np.testing.assert_allclose(found.places.reward[:, 0], found.logged.reward)
+    np.testing.assert_allclose(found.places.incumbent[:, 0], found.logged.incumbent, atol=1e-9)
+    np.testing.assert_allclose(found.places.weight, 1)
+    text = "\n".join(told(found, 30))
+    assert "place         EUR per decision more than the log" in text
+    assert "\nall " in text
+    # The plain order always has the runner-up second, and the log shows it there wherever the best was drawn.
+    plain = held(shop_contract, tables, WARRANTIES)
+    assert isinstance(plain.places, PlacedDecisions)
+    assert plain.places.unsupported.max() == 0
 
 
 def test_without_exploration_the_log_tells_bounds_and_what_an_answer_costs(
