@@ -163,10 +163,10 @@ def earned(accepted: float, rows: int, share: float, value: float, cost: float) 
     value, cost : EUR margin of an acceptance, and EUR that a contact costs
     """
     parts = [min(_CONTACTED, rows - start) for start in range(0, rows, _CONTACTED)]
-    return accepted * value - cost * sum(max(1, round(share * part)) for part in parts)
+    return accepted * value - cost * sum(metrics.contacts_of(part, share) for part in parts)
 
 
 def acceptances(labels: np.ndarray, propensity: np.ndarray, share: float) -> int:
-    """Count the acceptances among the best-scored `share` of each 250 rows."""
+    """Count the acceptances among the best-scored `share` of each 250 rows, expected where scores are equal."""
     parts = [slice(start, start + _CONTACTED) for start in range(0, len(labels), _CONTACTED)]
-    return int(sum(labels[part][metrics.contacted(propensity[part], share)].sum() for part in parts))
+    return round(sum(float(labels[part] @ metrics.contacted(propensity[part], share)) for part in parts))

@@ -152,7 +152,8 @@ def attribution_ndcg(reference: ArrayLike, sample: ArrayLike) -> float:
 
     The features are ranked by their importance in the sample. Each one gains its importance in the reference, divided
     by the logarithm of its rank. The sum is divided by the sum for the reference's own order (Järvelin and Kekäläinen,
-    2002). Swapping features of nearly equal importance costs almost nothing.
+    2002). Swapping features of nearly equal importance costs almost nothing. Features of equal importance in the
+    sample share their ranks.
 
     Parameters
     ----------
@@ -168,10 +169,12 @@ def attribution_ndcg(reference: ArrayLike, sample: ArrayLike) -> float:
     >>> round(attribution_ndcg([0.8, 0.3, 0.1], [0.1, 0.3, 0.8]), 2)
     0.66
     """
-    gain, order = np.asarray(reference, float), np.argsort(-np.asarray(sample, float), kind="stable")
+    gain = np.asarray(reference, float)
     discount = 1 / np.log2(np.arange(len(gain)) + 2)
+    _, run, sizes = np.unique(-np.asarray(sample, float), return_inverse=True, return_counts=True)
+    shared = np.add.reduceat(discount, np.cumsum(sizes) - sizes) / sizes
     best = float(np.sort(gain)[::-1] @ discount)
-    return float(gain[order] @ discount) / best if best > 0 else float("nan")
+    return float(gain @ shared[run]) / best if best > 0 else float("nan")
 
 
 def _shares(counts: ArrayLike) -> Floats:

@@ -37,11 +37,9 @@ class _Ranking:
 
     Attributes
     ----------
-    order : places of the rows; among equal propensities the earlier row comes first
     accepted, refused : number of acceptances and of refusals down to the end of each run of equal propensities
     """
 
-    order: np.ndarray
     accepted: np.ndarray
     refused: np.ndarray
 
@@ -51,7 +49,7 @@ class _Ranking:
         falling = propensity[order]
         ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
         accepted = np.cumsum(labels[order], dtype=np.int64)[ends]
-        return cls(order, accepted, ends + 1 - accepted)
+        return cls(accepted, ends + 1 - accepted)
 
     @property
     def auc(self) -> float:
@@ -69,6 +67,11 @@ class _Ranking:
         """The largest distance between the cumulative score distributions of the two outcomes."""
         return float(max((self.accepted / self.accepted[-1] - self.refused / self.refused[-1]).max(), 0.0))
 
+    def reached(self, contacts: np.ndarray) -> np.ndarray:
+        """Acceptances among the best so many rows; rows of equal propensity share them, as if drawn at random."""
+        ends = np.append(0, self.accepted + self.refused)
+        return np.asarray(np.interp(contacts, ends, np.append(0, self.accepted)))
+
 
 def auc(labels: np.ndarray, values: np.ndarray) -> float:
     """Compute the area under the ROC curve of rows with both outcomes."""
@@ -76,14 +79,29 @@ def auc(labels: np.ndarray, values: np.ndarray) -> float:
 
 
 def contacted(propensity: np.ndarray, share: float) -> np.ndarray:
-    """Mark the `share` of rows with the highest propensity; among equal ones the earlier row comes first."""
-    contacts = np.zeros(len(propensity), bool)
-    contacts[_best(np.argsort(-propensity, kind="stable"), share)] = True
-    return contacts
+    """Compute each row's chance to be among the `share` of rows with the highest propensity.
+
+    Rows of equal propensity at the cut share the places that are left there, since no order among them is the score's.
+
+    Returns
+    -------
+    ndarray, shape (n,), in [0, 1]; its sum is the number of contacts
+    """
+    contacts = contacts_of(len(propensity), share)
+    cut = -np.partition(-propensity, contacts - 1)[contacts - 1]
+    above, equal = propensity > cut, propensity == cut
+    return np.asarray(above + equal * ((contacts - above.sum()) / equal.sum()))
 
 
-def _best(order: np.ndarray, share: float) -> np.ndarray:
-    return order[: max(1, round(share * len(order)))]
+def contacts_of(rows: int, share: float) -> int:
+    """Count the rows that can be contacted, at least 1."""
+    return max(1, round(share * rows))
+
+
+def gains(labels: np.ndarray, propensity: np.ndarray, contacts: np.ndarray) -> np.ndarray:
+    """Compute the share of all acceptances among the best `contacts` rows, expected where propensities are equal."""
+    ranking = _Ranking.of(labels, propensity)
+    return np.asarray(ranking.reached(contacts) / ranking.accepted[-1])
 
 
 def lift_ceiling(positive_rate: float, share: float) -> float:
@@ -91,10 +109,10 @@ def lift_ceiling(positive_rate: float, share: float) -> float:
     return 1 / max(share, positive_rate)
 
 
-def _operating_point(labels: np.ndarray, order: np.ndarray, share: float) -> dict[str, float]:
-    among = labels[_best(order, share)]
-    precision = float(among.mean())
-    recall = float(among.sum() / labels.sum())
+def _operating_point(labels: np.ndarray, ranking: _Ranking, share: float) -> dict[str, float]:
+    contacts = contacts_of(len(labels), share)
+    reached = float(ranking.reached(np.array(contacts)))
+    precision, recall = reached / contacts, reached / float(labels.sum())
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {"lift": precision / float(labels.mean()), "precision": precision, "recall": recall, "f1": f1}
 
@@ -119,7 +137,7 @@ def figures(labels: np.ndarray, propensity: np.ndarray, share: float) -> dict[st
         "brier": float(((propensity - labels) ** 2).mean()),
         "ece": expected_calibration_error(labels, propensity),
         "ks": ranking.kolmogorov_smirnov,
-        **_operating_point(labels, ranking.order, share),
+        **_operating_point(labels, ranking, share),
     }
 
 

@@ -263,6 +263,5 @@ def _roc_points(part: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gain_points(labels: np.ndarray, propensity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    reached = np.concatenate([[0], np.cumsum(labels[np.argsort(-propensity, kind="stable")])])
     places = np.unique(np.linspace(0, len(labels), POINTS).astype(int))
-    return places / len(labels), reached[places] / reached[-1]
+    return places / len(labels), metrics.gains(labels, propensity, places)

@@ -268,13 +268,15 @@ def _facts(origin: Origin) -> dict[str, str]:
 
 def curves(scored: pd.DataFrame, share: float) -> Curves:
     """Compute the curves of predictions for Kubeflow's page."""
-    from sklearn.metrics import confusion_matrix, roc_curve
+    from sklearn.metrics import roc_curve
 
     from offers.evaluation import metrics
 
     labels, propensity = scored["label"].to_numpy(), scored["propensity"].to_numpy()
-    contacts = metrics.contacted(propensity, share)
-    confusion = confusion_matrix(labels, contacts, labels=[0, 1]).tolist()
+    contacts, accepted = metrics.contacts_of(len(labels), share), int(labels.sum())
+    reached = round(float(labels @ metrics.contacted(propensity, share)))
+    missed = len(labels) - contacts - (accepted - reached)
+    confusion = [[missed, contacts - reached], [accepted - reached, reached]]
     if labels.min() == labels.max():
         # With only one outcome, one of the rates would be NaN, which Kubeflow does not accept.
         return Curves([], [], [], confusion)

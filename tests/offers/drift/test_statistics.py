@@ -269,6 +269,10 @@ def test_attribution_sees_order_alone_and_hardly_near_ties() -> None:
     assert drift.attribution_ndcg([0.8, 0.3, 0.1], [8, 3, 1]) == pytest.approx(1)
     assert drift.attribution_ndcg([0.80, 0.79, 0.1], [0.79, 0.80, 0.1]) > 0.99
     assert np.isnan(drift.attribution_ndcg([0, 0], [1, 2]))
+    # Without any importance in the sample, no order of the columns may decide.
+    first, last = drift.attribution_ndcg([0.8, 0.3, 0.1], [0, 0, 0]), drift.attribution_ndcg([0.1, 0.3, 0.8], [0, 0, 0])
+    assert first == pytest.approx(last)
+    assert 0.66 < first < 1
 
 
 def test_means_are_compared_by_scipys_welch_test() -> None:

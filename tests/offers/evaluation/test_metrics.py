@@ -53,7 +53,7 @@ def test_figures_are_those_of_other_libraries() -> None:
     assert figures["log_loss"] == pytest.approx(sklearn_metrics.log_loss(labels, propensity))
     assert figures["brier"] == pytest.approx(sklearn_metrics.brier_score_loss(labels, propensity))
     assert figures["ks"] == pytest.approx(ks_2samp(propensity[labels == 1], propensity[labels == 0]).statistic)
-    chosen = metrics.contacted(propensity, 0.1)
+    chosen = metrics.contacted(propensity, 0.1).astype(bool)
     assert figures["precision"] == pytest.approx(sklearn_metrics.precision_score(labels, chosen))
     assert figures["recall"] == pytest.approx(sklearn_metrics.recall_score(labels, chosen))
     assert figures["f1"] == pytest.approx(sklearn_metrics.f1_score(labels, chosen))
@@ -74,6 +74,8 @@ def test_a_constant_score_knows_nothing() -> None:
     assert (found["auc"], found["ks"], found["average_precision"], found["ece"]) == (0.5, 0.0, 0.25, 0.0)
     assert found["log_loss"] == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
     assert found["brier"] == pytest.approx(0.25 * 0.75)
+    assert [found[name] for name in ("lift", "precision", "recall")] == pytest.approx([1, 0.25, 0.2])
+    np.testing.assert_allclose(metrics.gains(labels, np.full(100, 0.25), np.array([0, 20, 50, 100])), [0, 0.2, 0.5, 1])
     scores = metrics.score(labels, np.full(100, 0.4), 0.2, bootstrap=50)
     assert scores.figures["auc"].low == scores.figures["auc"].high == 0.5
     assert scores.figures["ece"].value == pytest.approx(0.15)
@@ -102,17 +104,42 @@ def test_calibrated_propensities_have_a_small_error_and_doubled_ones_a_large_one
     assert metrics.expected_calibration_error(labels, doubled) == pytest.approx(gap, abs=0.01)
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.25, [1]), (0.5, [1, 2]), (0.75, [0, 1, 2]), (0.01, [1])])
-def test_among_equals_the_earlier_row_is_contacted(share: float, expected: list[Any]) -> None:
-    chosen = metrics.contacted(np.array([0.2, 0.7, 0.5, 0.2]), share)
-    assert np.flatnonzero(chosen).tolist() == expected
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(0.25, [0, 1, 0, 0]), (0.5, [0, 1, 1, 0]), (0.75, [0.5, 1, 1, 0.5]), (0.01, [0, 1, 0, 0]), (1, [1, 1, 1, 1])],
+)
+def test_equals_share_the_places_at_the_cut(share: float, expected: list[Any]) -> None:
+    assert metrics.contacted(np.array([0.2, 0.7, 0.5, 0.2]), share).tolist() == expected
 
 
-def test_ties_at_the_cut_count_by_their_order() -> None:
+def test_ties_at_the_cut_count_by_their_share_of_acceptances() -> None:
     labels, propensity = np.array([0, 1, 0, 1]), np.array([0.1, 0.5, 0.5, 0.5])
     figures = metrics.figures(labels, propensity, share=0.5)
-    assert (figures["precision"], figures["recall"], figures["lift"]) == (0.5, 0.5, 1.0)
+    assert [figures[name] for name in ("precision", "recall", "lift")] == pytest.approx([2 / 3, 2 / 3, 4 / 3])
     assert figures["auc"] == pytest.approx((1 + 0.5) / 2)
+
+
+def test_figures_do_not_depend_on_the_order_of_the_rows() -> None:
+    labels, propensity = simulated(2000)
+    propensity = propensity.round(1)
+    expected = metrics.figures(labels, propensity, 0.1)
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        rows = rng.permutation(2000)
+        assert metrics.figures(labels[rows], propensity[rows], 0.1) == pytest.approx(expected, rel=1e-12)
+        chances = metrics.contacted(propensity[rows], 0.1)
+        np.testing.assert_array_equal(chances, metrics.contacted(propensity, 0.1)[rows])
+        assert chances.sum() == pytest.approx(200)
+        assert float(labels[rows] @ chances) == pytest.approx(expected["recall"] * labels.sum())
+
+
+def test_ties_are_worth_the_mean_of_their_random_orders() -> None:
+    labels, propensity = simulated(300)
+    propensity = propensity.round(1)
+    rng = np.random.default_rng(6)
+    drawn = [metrics.figures(labels, propensity + 1e-9 * rng.random(300), 0.1)["lift"] for _ in range(2000)]
+    error = np.std(drawn) / np.sqrt(2000)
+    assert abs(np.mean(drawn) - metrics.figures(labels, propensity, 0.1)["lift"]) < 4 * error
 
 
 def test_no_acceptance_among_the_contacted() -> None:
