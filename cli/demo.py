@@ -26,6 +26,8 @@ QUIET_WINDOWS = 4
 CHANGED_ROWS = 2500
 """Drifted customers to send; an alarm must come within them. A multiple of 2 500 keeps the evaluation's 500-row blocks
 aligned with the first run's: misaligned blocks alone move the AUC by more than the new rows do."""
+PLANNED_CUSTOMERS, LEARNT_CUSTOMERS = 5000, 1000
+"""Simulated customers at the end, enough to fill the pages of 'make app'."""
 LOOK_SECONDS = 2.0
 """Seconds to wait for the effect of a batch before the next one."""
 
@@ -37,6 +39,8 @@ def demo() -> None:
     from cli import traffic
     from cli.governance import govern
     from cli.layer import update
+    from cli.learn import learn
+    from cli.night import night
     from cli.pipeline import run
     from cli.screen import console
     from offers.bundle.location import open_bundle
@@ -61,7 +65,11 @@ def demo() -> None:
             new = trigger.result(decision)
     update(contract, settings, contacts, new, trigger.journal)
     govern(contract, settings, (bundle, new), home, SidecarOptions(python))
-    console.print("\n'make serve' keeps the services up; why the model was trained again, decision by decision:")
+    console.print("\nA week's calls for a few customers, as 'make night' plans them for many", style="bold")
+    night(PLANNED_CUSTOMERS)
+    console.print("\nAn experiment on a few customers, as 'make learn' makes it on many", style="bold")
+    learn(LEARNT_CUSTOMERS)
+    console.print("\n'make app' shows all this in the browser; why the model was trained again, decision by decision:")
     console.print(f".venv/bin/offers retrain journal --store {trigger.journal.store.uri}")
 
 

@@ -51,6 +51,11 @@ class ColumnReport:
     distribution_breached: bool
     breached: bool
 
+    @property
+    def distance(self) -> float | None:
+        """How far the column is from the reference: `ks` of a number, `cramers_v` of a category."""
+        return self.cramers_v if self.ks is None else self.ks
+
 
 @dataclass(frozen=True)
 class RateReport:

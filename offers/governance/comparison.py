@@ -13,18 +13,17 @@ def differences(first: OpenRelease, second: OpenRelease) -> Iterator[tuple[str, 
     for name in facts[0]:
         if facts[0][name] != facts[1][name]:
             yield name, facts[0][name], facts[1][name]
-    offers = _settings(first.catalogue), _settings(second.catalogue)
+    offers = settings_of(first.catalogue), settings_of(second.catalogue)
     for name in sorted(offers[0].keys() | offers[1].keys()):
         before, after = offers[0].get(name, "-"), offers[1].get(name, "-")
         if before != after:
             yield name, before, after
 
 
-def _settings(catalogue: Catalogue) -> dict[str, str]:
+def settings_of(catalogue: Catalogue) -> dict[str, str]:
+    """Write each setting of a catalogue as name and text, so that two catalogues can be compared."""
     fields = {f"catalogue {name}": str(value) for name, value in catalogue.policy.model_dump(mode="json").items()}
-    fields |= {
-        "catalogue rules": f"{len(list(catalogue.rules()))}: {[rule.reason for _, _, rule in catalogue.rules()]}"
-    }
+    fields |= {f"catalogue {kind} {rule.reason}": str(rule) for kind, _, rule in catalogue.rules()}
     for offer in catalogue.offers:
         content = offer.model_dump(mode="json", exclude={"id", "title"})
         fields |= {f"offer {offer.id}: {name}": str(value) for name, value in content.items()}

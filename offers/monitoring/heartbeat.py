@@ -1,16 +1,18 @@
 """The status that each monitoring run leaves in the store. A run that is overdue is an alarm as well."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from pydantic import ValidationError
 
 from offers.errors import StorageError
+from offers.monitoring.findings import Monitoring
 from offers.record import Record
 from offers.store.store import Store
 from offers.wording import spoken
 
-_PREFIX = "monitoring"
+_PREFIX, _FINDINGS = "monitoring", ".findings"
 
 
 class Status(Record):
@@ -29,8 +31,8 @@ class Status(Record):
     report: str = ""
 
 
-def write(store: Store, status: Status, page: str) -> Status:
-    """Store a status and its page, under keys with the moment of the run.
+def write(store: Store, status: Status, page: str, monitoring: Monitoring | None = None) -> Status:
+    """Store a status, its page and what was measured, under keys with the moment of the run.
 
     Raises
     ------
@@ -40,6 +42,8 @@ def write(store: Store, status: Status, page: str) -> Status:
     key = f"{_PREFIX}/{status.contract}/{status.as_of:%Y%m%dT%H%M%S.%fZ}-{status.bundle[-16:]}"
     record = status.model_copy(update={"report": f"{key}.html"})
     store.write_bytes(f"{key}.html", page.encode())
+    if monitoring is not None:
+        store.write_bytes(f"{key}{_FINDINGS}", monitoring.model_dump_json().encode())
     store.write_bytes(f"{key}.json", (record.model_dump_json(indent=1) + "\n").encode())
     return record
 
@@ -62,6 +66,24 @@ def last(store: Store, contract: str) -> Status | None:
             f"{store.uri}/{keys[-1]}: expected the status of a monitoring run, got something else "
             f"({error.errors()[0]['msg']}): remove it, or run the monitor again"
         ) from None
+
+
+def measured(store: Store, contract: str, most: int) -> list[Monitoring]:
+    """Read what the newest runs of a contract's monitor measured, at most `most` of them, the oldest first.
+
+    Runs of earlier versions, which kept their page alone, are left out.
+
+    Raises
+    ------
+    StorageError
+        the store can't be reached
+    """
+    keys = [key for key in store.keys(f"{_PREFIX}/{contract}/") if key.endswith(_FINDINGS)]
+    found = []
+    for key in keys[-most:]:
+        with suppress(ValidationError):
+            found.append(Monitoring.model_validate_json(store.read_bytes(key)))
+    return found
 
 
 def overdue(status: Status | None, every: timedelta, now: datetime) -> bool:

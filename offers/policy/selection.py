@@ -25,8 +25,12 @@ def select(policy: Policy, rows: pd.DataFrame) -> np.ndarray:
     ----------
     rows : customer and context columns of the contract, typed, as a bundle's reference has them
     """
-    columns = {str(name): _plain(cells) for name, cells in rows.items()}
-    return np.asarray(policy.pairing.stand(columns).eligible.any(axis=1))
+    return np.asarray(policy.pairing.stand(plain_columns(rows)).eligible.any(axis=1))
+
+
+def plain_columns(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Turn typed rows into columns as `Policy.expand` takes them."""
+    return {str(name): _plain(cells) for name, cells in rows.items()}
 
 
 def selection(policy: Policy, bundle: str, reference: Path) -> Selection:

@@ -39,13 +39,14 @@ def campaign_page(
         value=plan.value,
         bound=plan.pricing.bound,
         gap=max(0.0, 1 - plan.value / plan.pricing.bound) if plan.pricing.bound else 0.0,
-        limits=_limits(constraints, plan),
-        exposures=_exposures(catalogue.offers, plan),
-        left=_left(constraints, left, customers),
+        limits=limits_table(constraints, plan),
+        exposures=exposure_tables(catalogue.offers, plan),
+        left=left_out_table(constraints, left, customers),
     )
 
 
-def _limits(constraints: Constraints, plan: Plan) -> Table:
+def limits_table(constraints: Constraints, plan: Plan) -> Table:
+    """Tabulate what the plan uses of each limit, and what one more unit of it would be worth."""
     uses = constraints.usage @ plan.contacts
     rows = []
     for place, (use, limit, price) in enumerate(zip(uses, constraints.limit, plan.pricing.prices, strict=True)):
@@ -62,7 +63,7 @@ def _limits(constraints: Constraints, plan: Plan) -> Table:
     return Table(head, tuple(rows))
 
 
-def _exposures(offers: Sequence[Offer], plan: Plan) -> list[tuple[str, Table]]:
+def exposure_tables(offers: Sequence[Offer], plan: Plan) -> list[tuple[str, Table]]:
     """Count contacts by offer, by family, and by each attribute that offers set."""
     keys = {"offer": [offer.id for offer in offers], "family": [offer.family for offer in offers]}
     for column in dict.fromkeys(name for offer in offers for name in offer.attributes):
@@ -84,7 +85,8 @@ def _exposure(name: str, values: Sequence[str], contacts: np.ndarray) -> Table:
     )
 
 
-def _left(constraints: Constraints, left: Sequence[LeftOut], customers: int) -> Table:
+def left_out_table(constraints: Constraints, left: Sequence[LeftOut], customers: int) -> Table:
+    """Tabulate the customers without a contact by the limit that keeps them out."""
     head = Cell("Why"), Cell("Customers"), Cell("Share", mark="bar"), Cell("Mean of their best offer", note="EUR")
     rows = []
     for group in left:

@@ -174,7 +174,7 @@ def judge(
     html = monitoring_report(bundle.contract, monitoring, bundle.evaluation, _learnt(rows), _facts(bundle, result))
     page.write_text(html, "utf-8")
     files.save(verdict, VERDICT, monitoring)
-    heartbeat.write(open_store(store, settings), _status(monitoring), html)
+    heartbeat.write(open_store(store, settings), _status(monitoring), html, monitoring)
     say(f"{monitoring.action}: {'; '.join(monitoring.reasons)}" if monitoring.reasons else monitoring.action)
     return monitoring
 

@@ -1,7 +1,5 @@
 """Model: the releases of the ledger, their evidence, and what people decide about them with keys of their own."""
 
-import subprocess
-import sys
 from collections.abc import Mapping
 
 import streamlit as st
@@ -15,11 +13,10 @@ from offers.governance.release import OpenRelease, fetch
 from offers.governance.state import Release
 from offers.reports.card import card_of, markdown
 from offers.settings import Settings
+from serving.app.commands import run
 from serving.app.screen import advice, part, plain, table
 
 ACTIONS = ("approve", "reject", "promote", "roll back")
-SECONDS = 180
-"""How long a decision may take: a promotion waits until the services have switched."""
 
 
 def page() -> None:
@@ -90,12 +87,5 @@ def _decide(record: Release) -> None:
 
 def decided(action: str, record: Release, key: str, reason: str) -> tuple[bool, str]:
     """Run `offers model ACTION`; returns whether the ledger took it, and the sentence."""
-    words = ["rollback", "--contract", record.act.contract] if action == "roll back" else [action, record.name]
-    command = [sys.executable, "-m", "cli", "model", *words, "--key", key]
-    command += ["--reason", reason] if reason else []
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return False, f"It was not done within {SECONDS} seconds: 'offers model list' tells how it stands."
-    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    return done.returncode == 0, " ".join(said) or "done"
+    where = ["rollback", "--contract", record.act.contract] if action == "roll back" else [action, record.name]
+    return run(["model", *where, "--key", key, *(["--reason", reason] if reason else [])])

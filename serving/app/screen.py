@@ -6,14 +6,15 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from offers.errors import OffersError
+from offers.errors import OffersError, SourceError
 from offers.files import os_errors
+from offers.reports.tables import Table
 from offers.settings import Settings
 
 P = ParamSpec("P")
@@ -71,6 +72,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Show a table; it scrolls in itself where the screen is narrow."""
     cells = [[plain("–" if cell is None or cell == "" else cell) for cell in row] for row in rows]
     st.table(pd.DataFrame(cells, columns=[plain(name) for name in columns]), hide_index=True)
+
+
+def uploaded(file: Any) -> str:
+    """Read the text of an uploaded file, for the readers of YAML, which take a text without a line's end for a name."""
+    try:
+        return str(file.getvalue().decode("utf-8")) + "\n"
+    except UnicodeDecodeError:
+        raise SourceError(f"{file.name}: expected a file of text in UTF-8, got other bytes") from None
+
+
+def report_table(content: Table) -> None:
+    """Show a table of a report; a cell's note stands behind its text."""
+    words = [[f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in row] for row in content.rows]
+    table([f"{cell.text}, {cell.note}" if cell.note else cell.text for cell in content.head], words)
 
 
 def chart(figure: go.Figure, meaning: str, key: str, height: int = 320) -> None:

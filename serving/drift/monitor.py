@@ -180,6 +180,7 @@ class Monitor:
             "window": self.ledger.windows,
             "time": self.ledger.last_window,
             "breached": [column.name for column in report.of_list("watched") if column.breached],
+            "distances": {column.name: column.distance for column in report.columns},
             "score_ks": report.score.ks,
             "rate": report.score.rate.rate,
             "attribution": report.attribution,

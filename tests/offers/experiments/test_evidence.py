@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.policy import told
 from offers.contract.contract import Contract
 from offers.decisions import log
 from offers.decisions.records import DECISIONS
@@ -19,6 +18,7 @@ from offers.experiments.evidence import Evidence, evidence
 from offers.experiments.off_policy import evaluate
 from offers.experiments.places import PlacedDecisions
 from offers.policy import catalogue as catalogues
+from offers.reports.evidence import told
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
 from tests.support.decision_log import KEY, NOON, answered, outcome, policy_event

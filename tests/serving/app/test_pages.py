@@ -1,36 +1,34 @@
 """The pages in a real browser, whose figures are held against the ranker's answer and the ledger."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from offers.bundle import bundle as bundles
 from offers.governance import release as releases
-from offers.governance.entries import ApprovalTerms, GateJudged, ReleaseMade
+from offers.governance.entries import ApprovalTerms, GateJudged, KeyAdded, ReleaseMade
+from offers.governance.keys import new_key
+from offers.governance.ledger import Ledger
+from offers.policy import catalogue as catalogues
+from offers.policy.arbitration import Policy
+from offers.policy.effect import first_places, moved
+from offers.policy.selection import plain_columns
 from offers.store.directory import DirectoryStore
 from serving.addresses import Addresses
+from serving.app.catalogue import CUSTOMERS
 from serving.local import services
-from tests.e2e.awaiting import await_that
 from tests.e2e.forward import free_port
-from tests.support.ledgers import Bank
+from tests.support.ledgers import Bank, signer
+from tests.support.pages import IN_A_BROWSER, PATIENCE, cells, look, started
 from tests.support.warranties import WARRANTIES
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PATIENCE = 60_000
-"""Milliseconds: on a busy machine the first look at a page takes a while."""
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no browser here: the pages are NOT tested; install chromium"),
-]
+pytestmark = IN_A_BROWSER
 
 
 @dataclass(frozen=True)
@@ -71,55 +69,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory, shop_bundle: Path) -> Iterat
             yield Pages(home, f"http://127.0.0.1:{port}", running.ranker.url, release.name)
 
 
-class started:  # noqa: N801
-    """`offers app` without services of its own, until the block ends."""
-
-    def __init__(self, home: Path, port: int) -> None:
-        self.home, self.port = home, port
-
-    def __enter__(self) -> None:
-        environment = os.environ | {"OFFERS_HOME": str(self.home), "OFFERS_MLFLOW": "off"}
-        command = [sys.executable, "-m", "cli", "app", "--port", str(self.port), "--no-services"]
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.split() == ["pages", f"http://127.0.0.1:{self.port}"]
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.process.wait(30)
-        await_that("the pages' end", lambda: (None if _answers(self.port) else True, "they answer"), 30, "ps")
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as program:
-        found = program.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-def look(browser: Browser, url: str, heading: str, width: int = 1280) -> Page:
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.goto(url)
-    page.get_by_role("heading", name=heading, exact=True).wait_for(timeout=PATIENCE)
-    return page
-
-
-def cells(page: Page, place: int) -> list[list[str]]:
-    """The rows of a table, the head first."""
-    table = page.get_by_role("table").nth(place)
-    table.wait_for(timeout=PATIENCE)
-    return [row.locator("th, td").all_inner_texts() for row in table.locator("tr").all()]
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The pages of a home in which nothing has been done."""
+    with started(tmp_path_factory.mktemp("nothing")) as url:
+        yield url
 
 
 def test_the_page_shows_what_the_ranker_answers(browser: Browser, pages: Pages) -> None:
@@ -184,12 +138,76 @@ def test_releases_stand_as_in_the_ledger_and_a_missing_key_is_told(browser: Brow
     page.close()
 
 
-def test_a_home_without_anything_says_what_to_run(browser: Browser, tmp_path: Path) -> None:
-    port = free_port()
-    with started(tmp_path, port):
-        page = look(browser, f"http://127.0.0.1:{port}", "Customer")
-        expect(page.get_by_text("There is no bundle yet: 'make demo' trains one")).to_be_visible(timeout=PATIENCE)
-        page.close()
-        page = look(browser, f"http://127.0.0.1:{port}/model", "Model")
-        expect(page.get_by_text("The ledger holds no release yet.")).to_be_visible(timeout=PATIENCE)
-        page.close()
+def change_value(page: Page, value: str) -> None:
+    """Give the first offer of the draft another value."""
+    page.get_by_role("combobox", name="Offer").first.wait_for(timeout=PATIENCE)
+    field = page.get_by_label("value of an acceptance, EUR")
+    field.fill(value)
+    field.press("Tab")
+    page.get_by_role("button", name="Change the draft").first.click()
+    page.get_by_role("heading", name="Propose").wait_for(timeout=PATIENCE)
+
+
+def propose(page: Page, key: Path) -> None:
+    field = page.get_by_role("textbox", name="File of your private key")
+    field.fill(str(key))
+    field.press("Tab")
+    page.get_by_role("button", name="Propose").click()
+
+
+def test_a_draft_shows_whom_it_would_change_and_is_proposed_once(
+    browser: Browser, pages: Pages, shop_bundle: Path
+) -> None:
+    mine, theirs = (look(browser, f"{pages.url}/catalogue", "Catalogue") for _ in range(2))
+    change_value(mine, "20")
+    change_value(theirs, "21")
+    bundle = bundles.load(shop_bundle)
+    rows = pd.read_parquet(shop_bundle / "reference.parquet").sample(CUSTOMERS, random_state=0)
+    before, after = (
+        first_places(
+            Policy(catalogues.parse(text, bundle.contract), bundle.contract),
+            plain_columns(rows),
+            bundle.model.propensity,
+        )
+        for text in (WARRANTIES, WARRANTIES.replace("value: 10", "value: 20"))
+    )
+    assert moved(before, after) > 0
+    shown = mine.get_by_test_id("stMetricValue")
+    expect(shown.first).to_have_text(f"{moved(before, after):.1%}", timeout=PATIENCE)
+    expect(shown.nth(1)).to_have_text(f"{after.expected:,.2f} EUR")
+    assert ["offer basic: value", "10.0", "20.0"] in [[cell.strip() for cell in row] for row in cells(mine, 0)]
+    key = pages.home / "keys" / "tina.pem"
+    public = new_key(key).public
+    ledger = Ledger(DirectoryStore(pages.home))
+    tina = KeyAdded(key=public.id, public=public.text, name="tina", roles=("trainer",))
+    ledger.write(signer("root"), lambda _: tina)
+    propose(mine, key)
+    expect(mine.get_by_text("waits for approval on page Model")).to_be_visible(timeout=PATIENCE)
+    state = ledger.state()
+    (made,) = (release for name, release in state.releases.items() if name != pages.release)
+    assert state.status(made, ledger.clock()) == "candidate"
+    assert [entry.act.kind for entry in ledger.entries()][-2:] == ["catalogue changed", "release made"]
+    assert state.name_of(ledger.entries()[-1].actor) == "tina"
+    # Somebody who began before that is told.
+    propose(theirs, key)
+    expect(theirs.get_by_text("Since this draft began, another catalogue")).to_be_visible(timeout=PATIENCE)
+    assert len(ledger.state().releases) == len(state.releases)
+    mine.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("Customer", "There is no bundle yet: 'make demo' trains one"),
+        ("Model", "The ledger holds no release yet."),
+        ("Watch", "There is no bundle yet, so nothing is watched."),
+        ("Experiments", "There is no decision log with decisions yet."),
+        ("Campaign", "No customers are scored yet."),
+        ("Catalogue", "There is no bundle yet: 'make demo' trains one"),
+    ],
+)
+def test_a_home_without_anything_says_what_to_run(browser: Browser, nothing: str, name: str, sentence: str) -> None:
+    page = look(browser, f"{nothing}/{name.lower()}", name)
+    expect(page.get_by_text(sentence)).to_be_visible(timeout=PATIENCE)
+    page.close()

@@ -1,0 +1,127 @@
+"""What commands have left below the home: decision logs, experiments, scored customers, campaigns, watches."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from offers.batch.parts import Manifest
+from offers.contract import contract as contracts
+from offers.contract.contract import Contract
+from offers.errors import CatalogueError, OffersError
+from offers.experiments import experiment as experiments
+from offers.experiments.experiment import Experiment
+from offers.policy import catalogue as catalogues
+from offers.policy.catalogue import Catalogue
+from offers.settings import Settings
+from serving.local import ROUTING
+from serving.ranker import routing
+
+
+def newest(paths: Iterable[Path]) -> list[Path]:
+    """Sort existing paths, the newest first."""
+    return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def logs(settings: Settings, served: str = "") -> list[str]:
+    """List the decision logs: that of the services that run, then those below the home, the newest first.
+
+    Parameters
+    ----------
+    served : where the services' log is, empty where none run
+    """
+    marks = newest(path for depth in ("", "*/") for path in settings.home.glob(f"{depth}tables/decisions/_delta_log"))
+    found = [str(mark.parents[1].resolve()) for mark in marks]
+    return list(dict.fromkeys([served, *found] if served.startswith("s3://") else found))
+
+
+def experiments_beside(log: str) -> dict[str, Experiment]:
+    """Find the experiments of a decision log by title: those in force, and the files beside the tables.
+
+    A file that is no experiment is left out.
+    """
+    if log.startswith("s3://"):
+        return {}
+    home, found = Path(log).parent, dict[str, Experiment]()
+    for file in newest(home.glob("*.yaml")):
+        try:
+            experiment = experiments.load(str(file))
+        except OffersError:
+            continue
+        found[f"{experiment.name}, from {file.name}"] = experiment
+    if (path := home / "serve" / ROUTING).exists():
+        found = {f"{one.name}, in force": one for one in routing.read(path).experiments} | found
+    return found
+
+
+def candidates_beside(log: str) -> list[Path]:
+    """List the files beside a decision log that are named as candidates."""
+    return [] if log.startswith("s3://") else newest(Path(log).parent.glob("candidate*.yaml"))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scored customers with a score for each offer, and the campaigns beside them, the newest first.
+
+    `catalogue` is name and version of the catalogue that scored them.
+    """
+
+    path: Path
+    contract: str
+    catalogue: str
+    campaigns: tuple[Path, ...]
+
+
+def scored(settings: Settings) -> dict[str, Scored]:
+    """Find the tables that 'offers score --pairs' left below the home by path, the newest first."""
+    found = dict[str, Scored]()
+    for file in newest([*settings.home.glob("*/scored/manifest.json"), *settings.home.glob("scored/manifest.json")]):
+        try:
+            manifest = Manifest.model_validate_json(file.read_bytes())
+        except ValidationError:
+            continue
+        if manifest.pairs:
+            place = file.parent.resolve()
+            campaigns = tuple(filter(_is_campaign, newest(place.parent.glob("*.yaml"))))
+            found[str(place)] = Scored(place, manifest.contract, manifest.catalogue, campaigns)
+    return found
+
+
+def catalogue_of(table: Scored, settings: Settings) -> tuple[Catalogue, Contract]:
+    """Find the catalogue that scored a table: a shipped one, that of a release, or a file beside the table.
+
+    Raises
+    ------
+    CatalogueError
+        it is in none of these places
+    """
+    for text, contract in _catalogues(table, settings):
+        try:
+            catalogue = catalogues.parse(text, contract)
+        except OffersError:
+            continue
+        if f"{catalogue.name}-{catalogue.version}" == table.catalogue:
+            return catalogue, contract
+    raise CatalogueError(f"{table.path}: catalogue {table.catalogue} has scored it; put its file beside the table")
+
+
+def _catalogues(table: Scored, settings: Settings) -> Iterator[tuple[str, Contract]]:
+    contract = contracts.load(table.contract) if table.contract in contracts.shipped() else None
+    if contract is not None and table.contract in catalogues.shipped():
+        yield catalogues.text(table.contract), contract
+    for release in newest(settings.home.glob(f"releases/{table.contract}-*")):
+        contract = contracts.load(str(release / "bundle" / "contract.yaml"))
+        yield (release / "catalogue.yaml").read_text("utf-8"), contract
+    if contract is not None:
+        for file in newest(table.path.parent.glob("*.yaml")):
+            yield file.read_text("utf-8"), contract
+
+
+def _is_campaign(file: Path) -> bool:
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(content, dict) and "capacity" in content
