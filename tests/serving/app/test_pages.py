@@ -58,7 +58,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, shop_bundle: Path) -> Iterat
             contract="shop",
             bundle=release.bundle.name,
             catalogue=release.manifest.catalogue,
-            evidence={},
+            evidence={"catalogue.yaml": release.manifest.files["catalogue.yaml"]},
             terms=ApprovalTerms(people=2, days=90),
         ),
     )
