@@ -129,31 +129,14 @@ def _pipeline(order: "Order", shards: int, settings: "Settings") -> None:
 
 def _spark(order: "Order", master: str, settings: "Settings") -> None:
     """Run the order in Spark's environment; what Spark says goes into a log."""
-    import subprocess
-    from pathlib import Path
-
     from cli.pipeline import fresh
     from cli.screen import console
-    from offers.errors import DataError, ServiceError
-    from offers.steps import scoring
-    from offers.steps.execution import MISTAKE, PREFIX
+    from offers.steps import scoring, spark_scoring
 
-    python = Path(__file__).resolve().parents[1] / ".venv-spark" / "bin" / "python"
-    if not python.exists():
-        raise ServiceError(f"{python}: expected the environment of Spark; 'make spark' installs it")
-    ready = scoring.anywhere(order)
+    ready = scoring.anywhere(order).model_dump_json()
     log = fresh(settings.home.resolve() / "runs", "spark") / "spark.log"
     console.print("Spark starts ...")
-    command = [str(python), "-m", "offers.steps.spark_scoring", ready.model_dump_json(), master]
-    with log.open("w") as noise, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=noise, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(PREFIX):
-                console.print(line.removeprefix(PREFIX).rstrip(), soft_wrap=True)
-    if process.returncode:
-        said = (MISTAKE.fullmatch(line.strip()) for line in reversed(log.read_text("utf-8", "replace").splitlines()))
-        sentence = next((match["sentence"] for match in said if match), f"Spark ended with {process.returncode}")
-        raise DataError(f"{sentence} (all that Spark said: {log})")
+    spark_scoring.score_apart(ready, master, log, lambda line: console.print(line, soft_wrap=True))
 
 
 @contextmanager

@@ -104,6 +104,7 @@ def _arguments(
     from offers.contract import contract as contracts
     from offers.contract import market as markets
     from offers.errors import ServiceError, StorageError
+    from offers.steps.champion import CHAMPION
     from pipelines.compilation import PIPELINES, arguments_of
 
     inputs = PIPELINES[pipeline].component_spec.inputs if pipeline in PIPELINES else {}
@@ -125,7 +126,8 @@ def _arguments(
     if customers := arguments.get("customers"):
         arguments |= _customers(customers, str(arguments.get("catalogue", "")))
     for key in _PLACES:
-        if not str(arguments.get(key, "s3://")).startswith("s3://"):
+        place = str(arguments.get(key, "s3://"))
+        if not place.startswith("s3://") and not (key == "bundle" and place.startswith(CHAMPION)):
             raise StorageError(
                 f"--{key} {arguments[key]!r}: expected s3://bucket/prefix, which the steps on a cluster can reach"
             )

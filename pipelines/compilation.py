@@ -11,6 +11,7 @@ from offers.errors import ServiceError
 from pipelines.market import market_training
 from pipelines.monitoring import monitoring
 from pipelines.scoring import score
+from pipelines.spark_scoring import score_spark
 from pipelines.training import training
 from pipelines.update import update
 
@@ -20,6 +21,7 @@ PIPELINES = {
     "monitoring": monitoring,
     "score": score,
     "market-training": market_training,
+    "score-spark": score_spark,
 }
 
 

@@ -1,10 +1,11 @@
 """Delta tables as input and output of scoring: customers are read from one, scored parts are appended to one."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pydantic import ValidationError
 
@@ -40,17 +41,43 @@ def delta_customers(tables: DeltaTables, name: str, schema: CustomerSchema, vers
         total = rows.count_rows()
 
     def read(count: int) -> Iterator[pa.RecordBatch]:
-        for file in sorted(rows.get_fragments(), key=lambda fragment: fragment.path):
-            scanner = file.scanner(schema=rows.schema, columns=schema.names, batch_size=count, use_threads=False)
-            batches = scanner.to_batches()
-            while True:
-                with tables.errors(name):
-                    batch = next(batches, None)
-                if batch is None:
-                    break
-                yield batch
+        return delta_rows(tables, name, table, schema.names, count)
 
     return Source(uri, f"version {table.version()}", total, read, table.version())
+
+
+def delta_rows(
+    tables: DeltaTables, name: str, table: DeltaTable, columns: Sequence[str], count: int, files: Collection[str] = ()
+) -> Iterator[pa.RecordBatch]:
+    """Stream columns of a table in batches of `count` rows at most, file by file in the order of their names.
+
+    Parameters
+    ----------
+    files : paths of the files to read, as `delta_files` gives them; all by default
+    """
+    rows = dataset_of(table)
+    for file in _sorted_files(rows):
+        if files and file.path not in files:
+            continue
+        batches = file.scanner(
+            schema=rows.schema, columns=list(columns), batch_size=count, use_threads=False
+        ).to_batches()
+        while True:
+            with tables.errors(name):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            yield batch
+
+
+def delta_files(table: DeltaTable) -> tuple[list[str], pa.Schema]:
+    """List the paths of a table's files, sorted, and the schema of their rows."""
+    rows = dataset_of(table)
+    return [file.path for file in _sorted_files(rows)], rows.schema
+
+
+def _sorted_files(rows: ds.Dataset) -> list[ds.Fragment]:
+    return sorted(rows.get_fragments(), key=lambda fragment: fragment.path)
 
 
 def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
@@ -62,9 +89,16 @@ def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator
         if manifest and not _is_complete(table, _parsed(manifest, tables.uri(name)).shards):
             raise unfinished(tables.uri(name))
     check_columns(rows.schema.names, columns, tables.uri(name))
-    for file in sorted(rows.get_fragments(), key=lambda fragment: fragment.path):
+    for file in _sorted_files(rows):
         with tables.errors(name):
             yield f"{tables.uri(name)}/{file.path}", file.to_table(schema=rows.schema, columns=columns)
+
+
+def scored_customers(tables: DeltaTables, name: str) -> int:
+    """Count the customers of a scored table, those without an offer included, by the marks of its parts."""
+    table = tables.open(name)
+    with tables.errors(name):
+        return sum(int(entry[_CUSTOMERS]) for entry in table.history() if _PART in entry)
 
 
 def _is_complete(table: DeltaTable, shards: int) -> bool:

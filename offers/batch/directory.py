@@ -93,6 +93,14 @@ def scored_files(directory: Path, columns: list[str]) -> Iterator[tuple[str, pa.
         yield str(path), table
 
 
+def scored_customers(directory: Path) -> int:
+    """Count the customers of a scored table, those without an offer included, by the marks of its parts."""
+    with os_errors(directory):
+        paths = sorted(directory.glob("part-*.parquet"))
+    marks = (Directory(directory).marks(int(path.stem.removeprefix("part-"))) for path in paths)
+    return sum(int(mark.customers) for mark in marks if mark is not None)
+
+
 def _manifest(file: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(file.read_bytes())

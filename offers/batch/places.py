@@ -58,5 +58,17 @@ def read_scored(where: str, columns: list[str], settings: Settings) -> Iterator[
     return directory.scored_files(Path(where), columns)
 
 
+def scored_customers(where: str, settings: Settings) -> int:
+    """Count the customers of a scored table, those without an offer included; 0 where there is no such table."""
+    if _is_table(where):
+        from offers.batch import delta
+
+        tables, name = delta_table(where, settings)
+        return delta.scored_customers(tables, name) if tables.holds(name) else 0
+    from offers.batch import directory
+
+    return directory.scored_customers(Path(where))
+
+
 def _is_table(where: str) -> bool:
     return is_delta(where) or "://" in where

@@ -4,27 +4,33 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
+from offers import errors
 from offers.batch.customers import CustomerSchema
+from offers.batch.delta import delta_files, delta_rows
 from offers.batch.order import Opened, Order, opened_on
 from offers.batch.parts import Shard, Summary, marks_of, other_customers
 from offers.batch.places import delta_table, is_delta, open_parts
 from offers.batch.repeats import hashes
 from offers.batch.source import Source, cut
-from offers.errors import DataError, OffersError, ServiceError, SourceError, StorageError
+from offers.bundle.location import open_bundle
+from offers.errors import DataError, OffersError, ServiceError, SourceError
 from offers.settings import Settings
 from offers.wording import Say
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+Fetch = Callable[[Order, Settings], Order]
 _OURS = re.compile(r"offers\.errors\.(\w+): (.*)")
 _ARROW_ROWS = 16_384
+_MOST_PARTITIONS = 1_000
+"""Of a Delta table; with more files than that, a partition has several."""
 
 
 def session(master: str) -> "SparkSession":
@@ -54,30 +60,67 @@ def read_customers(spark: "SparkSession", order: Order, settings: Settings) -> "
     Raises
     ------
     SourceError
-        the customers are neither Parquet nor a Delta table, or Spark can't read them
+        the customers are neither Parquet nor a Delta table, or can't be read
     """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
     where = order.customers
     if is_delta(where):
-        tables, name = delta_table(where, settings)
-        table = tables.open(name, order.options.version)
-        if table.metadata().partition_columns:
-            raise SourceError(f"{where}: Spark reads Delta tables here without partitions; give a Parquet directory")
-        # Delta's Spark package must fit the cluster's Spark; the table's files are Parquet, which every Spark reads.
-        return spark.read.parquet(*table.file_uris()), f"version {table.version()}"
+        return _delta_rows(spark, order, settings)
     try:
         return spark.read.parquet(where), ""
-    except Exception as error:
+    except (PySparkException, Py4JJavaError) as error:
         line = str(error).split("\n")[0][:200]
         raise SourceError(f"{where}: expected Parquet or a Delta table, which Spark reads ({line})") from None
 
 
-def score(customers: "DataFrame", order: Order, state: str, settings: Settings, say: Say = print) -> Summary:
+def _delta_rows(spark: "SparkSession", order: Order, settings: Settings) -> "tuple[DataFrame, str]":
+    """Read a Delta table's files in Spark's processes, with the reader of the loop.
+
+    Spark's own reader would need a package for Delta, and another for the object store, that fit the cluster's Spark.
+    """
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    tables, name = delta_table(order.customers, settings)
+    table = tables.open(name, order.options.version)
+    paths, schema = delta_files(table)
+    needed = CustomerSchema(open_bundle(order.bundle, settings).contract, order.options.customer).names
+    columns = [column for column in schema.names if column in needed]
+    by_place = pa.schema([schema.field(column).with_name(f"c{place}") for place, column in enumerate(columns)])
+    read = partial(_read_files, order.customers, table.version(), columns)
+    if not paths:
+        return spark.createDataFrame([], from_arrow_schema(by_place)).toDF(*columns), f"version {table.version()}"
+    slices = min(len(paths), _MOST_PARTITIONS)
+    files = spark.sparkContext.parallelize([(path,) for path in paths], slices).toDF("path string")
+    return files.mapInArrow(read, from_arrow_schema(by_place)).toDF(*columns), f"version {table.version()}"
+
+
+def _read_files(
+    where: str, version: int, columns: list[str], batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    paths = {path for batch in batches for path in batch.column(0).to_pylist()}
+    tables, name = delta_table(where, Settings.from_env())
+    names = [f"c{place}" for place in range(len(columns))]
+    for batch in delta_rows(tables, name, tables.open(name, version), columns, _ARROW_ROWS, paths):
+        yield pa.RecordBatch.from_arrays(batch.columns, names)
+
+
+def as_it_is(order: Order, settings: Settings) -> Order:
+    """Leave an order's bundle and catalogue where they are."""
+    return order
+
+
+def score(
+    customers: "DataFrame", order: Order, state: str, settings: Settings, say: Say = print, fetch: Fetch = as_it_is
+) -> Summary:
     """Score a DataFrame of customers; each partition writes its parts into the order's table, once.
 
     Parameters
     ----------
     customers : a row for each customer, with the columns that the contract asks for
     state : version of the customers, which a run that goes on must find again
+    fetch : puts copies of bundle and catalogue into an order; each of Spark's processes calls it, on its machine
 
     Raises
     ------
@@ -86,17 +129,20 @@ def score(customers: "DataFrame", order: Order, state: str, settings: Settings, 
     StorageError
         the table was begun with other inputs, or can't be written; parts written before stay
     """
-    work = opened_on(order, _source(order.customers, state), settings)
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    work = opened_on(fetch(order, settings), _source(order.customers, state), settings)
     work.schema.choose(customers.columns, order.customers)
     chosen = _by_place(customers, work.schema)
     total = chosen.rdd.getNumPartitions()
-    _refuse_repeats(chosen, work.schema, order.customers)
     say(f"{total} partitions")
     text = order.model_copy(update={"shards": total}).model_dump_json()
     fields = "customers bigint, earlier bigint, parts bigint, error string"
     try:
-        rows = chosen.mapInArrow(partial(_score_partition, text, state), fields).collect()
-    except Exception as error:
+        _refuse_repeats(chosen, work.schema, order.customers)
+        rows = chosen.mapInArrow(partial(_score_partition, text, state, fetch), fields).collect()
+    except (PySparkException, Py4JJavaError) as error:
         raise _ours(error) from None
     if wrong := next((row.error for row in rows if row.error), None):
         raise DataError(wrong)
@@ -124,7 +170,9 @@ def _refuse_repeats(chosen: "DataFrame", schema: CustomerSchema, origin: str) ->
         )
 
 
-def _score_partition(text: str, state: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _score_partition(
+    text: str, state: str, fetch: Fetch, batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
     """Score a partition in a process of Spark's; yields the counts, or a mistake in the customers' values."""
     from pyspark import TaskContext
 
@@ -132,7 +180,7 @@ def _score_partition(text: str, state: str, batches: Iterator[pa.RecordBatch]) -
     assert context is not None
     number = context.partitionId() + 1
     try:
-        counts, error = _written(_work(text, state), number, batches), None
+        counts, error = _written(_work(text, state, fetch), number, batches), None
     except DataError as mistake:
         # No other try would mend it, so the task ends well, and the driver tells.
         counts, error = (0, 0, 0), f"partition {number}: {mistake}"
@@ -141,10 +189,10 @@ def _score_partition(text: str, state: str, batches: Iterator[pa.RecordBatch]) -
 
 
 @cache
-def _work(text: str, state: str) -> Opened:
+def _work(text: str, state: str, fetch: Fetch) -> Opened:
     """Open the order once in each process."""
-    order = Order.model_validate_json(text)
-    return opened_on(order, _source(order.customers, state), Settings.from_env())
+    order, settings = Order.model_validate_json(text), Settings.from_env()
+    return opened_on(fetch(order, settings), _source(order.customers, state), settings)
 
 
 def _written(work: Opened, number: int, batches: Iterator[pa.RecordBatch]) -> tuple[int, int, int]:
@@ -178,11 +226,15 @@ def _source(origin: str, state: str) -> Source:
     return Source(origin, state, None, unread)
 
 
-def _ours(error: Exception) -> OffersError:
-    """Find our sentence in what Spark says of a task that failed."""
+def _ours(error: Exception) -> Exception:
+    """Find our sentence in what Spark says of a task that failed; an exception in our own code stays what it is."""
+    from pyspark.errors import PythonException
+
     found = _OURS.findall(str(error))
     if found:
         kind, sentence = found[-1]
-        return DataError(sentence) if kind == "DataError" else StorageError(sentence)
+        return cast(type[OffersError], getattr(errors, kind))(sentence)
+    if isinstance(error, PythonException):
+        return cast(Exception, error)
     line = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
     return ServiceError(f"Spark stopped: {line.strip()[:300]}")

@@ -1,13 +1,21 @@
-"""The program that scores customers with Spark: `python -m offers.steps.spark_scoring ORDER [MASTER]`.
+"""Scores customers with Spark, in a process of an environment that holds Spark.
 
-It runs in an environment that holds Spark, whose pieces this process starts.
+This module is also the program of that process: `python -m offers.steps.spark_scoring ORDER [MASTER]`.
 """
 
+import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+from offers.errors import DataError, ServiceError
 from offers.settings import Settings
 from offers.steps import champion
+from offers.steps.execution import MISTAKE, PREFIX
 from offers.wording import Say
+
+PYTHON = Path(__file__).resolve().parents[2] / ".venv-spark" / "bin" / "python"
+"""Of the environment that `make spark` installs."""
 
 
 def score(text: str, master: str, settings: Settings, say: Say = print) -> int:
@@ -26,16 +34,51 @@ def score(text: str, master: str, settings: Settings, say: Say = print) -> int:
     from offers.batch import spark
     from offers.batch.order import Order
 
-    order = champion.fetched(Order.model_validate_json(text), settings)
+    order = Order.model_validate_json(text)
     engine = spark.session(master)
     try:
-        customers, state = spark.read_customers(engine, order, settings)
-        summary = spark.score(customers, order, state, settings, say)
+        customers, state = spark.read_customers(engine, champion.fetched(order, settings), settings)
+        summary = spark.score(customers, order, state, settings, say, champion.fetched)
     finally:
         engine.stop()
     people = f"{summary.customers} customers ({summary.earlier} of them by an earlier run)"
     say(f"{people}, {summary.parts} parts in {order.output}")
     return summary.customers
+
+
+def score_apart(text: str, master: str, log: Path, say: Say = print) -> None:
+    """Score the customers of an order with Spark on this machine, in Spark's environment.
+
+    Parameters
+    ----------
+    text : the order, as JSON; its places are valid in any process of this machine
+    log : file for all that Spark says
+
+    Raises
+    ------
+    ServiceError
+        Spark is not installed
+    DataError
+        the process failed; the message is the process's own sentence
+    """
+    if not PYTHON.exists():
+        raise ServiceError(f"{PYTHON}: expected the environment of Spark; 'make spark' installs it")
+    command = [str(PYTHON), "-m", "offers.steps.spark_scoring", text, master]
+    with log.open("w") as noise, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=noise, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(PREFIX):
+                say(line.removeprefix(PREFIX).rstrip())
+    if process.returncode:
+        sentence = mistake(log.read_text("utf-8", "replace").splitlines())
+        sentence = sentence or f"Spark ended with {process.returncode}"
+        raise DataError(f"{sentence} (all that Spark said: {log})")
+
+
+def mistake(lines: Sequence[str]) -> str:
+    """Find the last sentence of ours in a log; empty where there is none."""
+    said = (MISTAKE.fullmatch(line.strip()) for line in reversed(lines))
+    return next((match["sentence"] for match in said if match), "")
 
 
 if __name__ == "__main__":

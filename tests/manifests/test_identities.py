@@ -21,11 +21,13 @@ WRITES = {
     "serving": {"scored", "decisions", "outcomes"},
     "retraining-trigger": {"journal", "ledger"},
     "pipeline": {"bundles", "releases", "ledger", "monitoring", "routing", "campaigns", "layers"},
+    "spark": {"campaigns"},
 }
 READS = {
     "serving": {"bundles", "releases", "routing"},
     "retraining-trigger": {"bundles", "releases"},
     "pipeline": {"scored", "decisions", "outcomes", "journal", "customers"},
+    "spark": {"bundles", "releases", "customers"},
 }
 PREFIXES = sorted(set.union(*WRITES.values(), *READS.values()))
 

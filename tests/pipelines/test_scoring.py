@@ -69,6 +69,8 @@ def test_a_cluster_is_given_places_that_its_pods_reach(tmp_path: Path) -> None:
     assert arguments == places | customers | {"shards": 8, "options": "{k: 2}"}
     with pytest.raises(StorageError, match="expected s3://, http"):
         _arguments("score", "bank-marketing", dict(options), [*more, "customers=/data/customers.parquet"])
+    _, arguments = _arguments("score", "bank-marketing", dict(options), [*asked, "bundle=champion:shop"])
+    assert arguments["bundle"] == "champion:shop"
     with pytest.raises(StorageError, match="--output 'scored'"):
         _arguments("score", "bank-marketing", dict(options), [*asked, "output=scored"])
 
