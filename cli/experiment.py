@@ -31,6 +31,8 @@ def start(file: FileArgument, routing: RoutingOption = "") -> None:
     from offers.experiments import experiment as experiments
 
     experiment = experiments.load(file)
+    if experiment.name.startswith(experiments.CANARY):
+        raise PolicyError(f"{file}: name: {experiments.CANARY!r} begins the names of canaries; choose another")
     source, present = _present(routing)
     _check(experiment, source.local(present))
     others = [one for one in present.experiments if one.name != experiment.name]
@@ -82,7 +84,7 @@ def report(
     if len(experiment.shares) < 2:
         raise PolicyError(f"{file}: shadows answer nobody, so there is nothing to compare; /metrics counts them")
     log = DeltaTables.at(tables or str(settings.home / "tables"), settings)
-    customers = members(log, experiment.name, period)
+    customers = members(log, experiment.name, period, {arm.name: arm.bundle for arm in experiment.arms})
     assigned = experiment.members(customers.everybody)
     comparison = compare(customers.customers, experiment.shares, customers.protected, assigned)
     console.print(reports.headline(comparison), style="bold", markup=False, highlight=False)

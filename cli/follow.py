@@ -39,9 +39,12 @@ def follow(
     from offers.bundle import signature
     from offers.errors import LedgerError
     from offers.governance.access import open_to_write
-    from offers.governance.follower import Follower, first_to_serve
+    from offers.governance.canary import Looks
+    from offers.governance.follower import Follower, Steps, first_to_serve
     from offers.governance.release import fetch, local
+    from offers.store.delta import DeltaTables
     from serving.addresses import Addresses
+    from serving.challenger import Challenger
     from serving.ranker.question import example
     from serving.supervisor import supervised
 
@@ -70,7 +73,9 @@ def follow(
         request.write_text(json.dumps(example(contract_of_release), indent=1) + "\n", "utf-8")
         tell(release)
         introduce(supervisor.services, request)
-        follower = Follower(ledger, signer, contract, switch, release)
+        challenger = Challenger(supervisor)
+        steps = Steps(challenger.answer, challenger.clear, Looks(DeltaTables.at(decisions.tables, settings)))
+        follower = Follower(ledger, signer, contract, switch, release, steps)
         _forever(supervisor, follower)
 
 

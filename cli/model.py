@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.canary import ReleaseArgument, canary, under_way
 from cli.key import KeyOption, to_write
 from cli.mirror import mirrored, sync
 from offers.wording import counted
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Releases: list, compare, approve, promote, roll back.")
 
 app.command("sync")(sync)
+app.command("canary")(canary)
 
-ReleaseArgument = Annotated[str, typer.Argument(help="A release's name, or how it begins.")]
 ContractOption = Annotated[str, typer.Option("--contract", "-c", help="Name of the contract.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the ledger.")]
 TAKEN_SECONDS = 120
@@ -45,7 +46,7 @@ def list_(contract: Annotated[str, typer.Option("--contract", "-c", help="Only t
     lapsed = [champion for champion in champions if _lapsed(champion, moment)]
     for name, line in state.lines.items():
         if line.promoting is not None and (not contract or contract == name):
-            typer.echo(f"under way: {state.name_of(line.promoting.actor)} began entry {line.promoting.number}")
+            typer.echo(under_way(state, line))
     for champion in lapsed:
         typer.echo(f"ALARM: the approval of champion {champion.name} has lapsed; approve it again, or promote another")
     if lapsed:
@@ -160,12 +161,18 @@ def promote(release: ReleaseArgument, key: KeyOption = "") -> None:
 
 @app.command()
 def rollback(contract: ContractOption, reason: ReasonOption, key: KeyOption = "") -> None:
-    """Return to the release that served before; the one that serves now is withdrawn."""
-    from offers.governance.approval import begin_back
+    """Return to the release that served before; the one that serves now is withdrawn. A canary is stopped."""
+    from offers.governance.approval import begin_back, give_up
+    from offers.governance.canary import canary_of
     from offers.settings import Settings
 
     with mirrored(Settings.from_env()):
         ledger, signer = to_write(key)
+        line = ledger.state().line(contract)
+        if line.promoting is not None and canary_of(line) is not None:
+            end = give_up(ledger, signer, line.promoting, reason)
+            typer.echo(f"entry {end.number}: returned; the champion answers everybody again")
+            return
         former = ledger.state().former(contract)
         if former is not None:
             _open(ledger, former.name)

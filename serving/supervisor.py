@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from offers.errors import ServiceError
-from offers.experiments.experiment import Experiment
+from offers.experiments.experiment import CANARY, Experiment
 from offers.governance.release import OpenRelease, fetch
 from offers.http_client import peer
 from offers.store.store import Store
@@ -21,6 +21,7 @@ from serving.local import ROUTING, Log, Running, Services, SidecarOptions, check
 from serving.ranker import routing
 from serving.ranker.routing import Arm, Routing
 
+CHAMPION = "champion"
 WARM_SECONDS = 600.0
 _LAST = "routing.last.json"
 SWITCH_SECONDS = 15.0
@@ -82,13 +83,13 @@ class Supervisor:
             the release does not hold, its predictor does not start, or the ranker does not take it
         """
         release = fetch(self.store, name, self.home)
-        self._pair(release)
+        self.pair(release)
         file = self.logs / ROUTING
         former = routing.read(file) if file.exists() else None
         self._write(release)
         if self.ranker is not None:
             try:
-                self._await(release)
+                self.await_switch(CHAMPION, release.name)
             except ServiceError:
                 if former is not None:
                     routing.update(file, lambda present: present.model_copy(update={"arms": former.arms}))
@@ -128,7 +129,8 @@ class Supervisor:
         for pair in self.pairs.values():
             pair.stack.close()
 
-    def _pair(self, release: OpenRelease) -> Pair:
+    def pair(self, release: OpenRelease) -> Pair:
+        """Find predictor and sidecar of a release's bundle, or start them."""
         bundle = release.bundle.name
         pair = self.pairs.get(bundle)
         if pair is not None and (pair.predictor.process.poll() is not None or pair.drift.process.poll() is not None):
@@ -152,7 +154,7 @@ class Supervisor:
     def _write(self, release: OpenRelease) -> None:
         pair = self.pairs[release.bundle.name]
         arm = Arm(
-            name="champion",
+            name=CHAMPION,
             share=1.0,
             release=release.name,
             bundle=release.bundle.name,
@@ -166,25 +168,24 @@ class Supervisor:
         else:
             routing.write(file, Routing(head=head, arms=(arm,), experiments=self.experiments))
 
-    def _await(self, release: OpenRelease) -> None:
-        """Wait until the ranker says that it serves a release."""
-        assert self.ranker is not None
+    def await_switch(self, arm: str, release: str) -> None:
+        """Wait until the ranker says that an arm is a release's; raises `ServiceError` where it does not."""
         deadline = self.clock() + SWITCH_SECONDS
         while self.clock() < deadline:
-            if self._serves(release.name):
+            if self._serves(arm, release):
                 return
             time.sleep(0.05)
         log = self.logs / "ranker.log"
-        raise ServiceError(f"the ranker did not switch to {release.name} in {SWITCH_SECONDS:g} s; {log} tells why")
+        raise ServiceError(f"the ranker did not switch to {release} in {SWITCH_SECONDS:g} s; {log} tells why")
 
-    def _serves(self, release: str) -> bool:
+    def _serves(self, arm: str, release: str) -> bool:
         assert self.ranker is not None
         try:
             metrics = peer("the ranker", f"{self.ranker.url}/metrics", 5.0).ask().text
         except httpx.HTTPError:
             return False
         lines = (line for line in metrics.splitlines() if line.startswith("offers_release_info{"))
-        return any(f'release="{release}"' in line for line in lines)
+        return any(f'arm="{arm}"' in line and f'release="{release}"' in line for line in lines)
 
     def _use(self, bundle: str) -> None:
         if self.bundle and self.bundle != bundle:
@@ -231,5 +232,6 @@ def _kept_experiments(logs: Path) -> tuple[Experiment, ...]:
     """Read the experiments of the service that ran here last; a killed one has left its routing file in its place."""
     for file in (logs / ROUTING, logs / _LAST):
         with suppress(ServiceError):
-            return routing.read(file).experiments
+            # A canary's predictor has ended with the service; the ledger says whether it begins anew.
+            return tuple(one for one in routing.read(file).experiments if not one.name.startswith(CANARY))
     return ()

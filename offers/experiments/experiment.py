@@ -15,6 +15,9 @@ from offers.yaml_file import Kind, Problem, Section, form, refuse
 OUTSIDE = -2
 """Of a customer who is in no arm of an experiment, the control included."""
 
+CANARY = "canary-"
+"""How the names of those experiments begin by which a promotion takes its steps."""
+
 _FILE = Kind("experiment", "offers.experiments", "name and arms", PolicyError)
 _Name = Annotated[str, form(r"^[a-z0-9][a-z0-9._-]{0,39}$", "a name of small letters, digits, '.', '_' and '-'")]
 _Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -22,6 +22,17 @@ _COLUMNS = [
     "latency_ms",
 ]  # fmt: skip
 
+_PER_CUSTOMER = {
+    "arm": ("arm", "first"),
+    "converted": ("converted", "max"),
+    "earned": ("earned", "sum"),
+    "covariate": ("covariate", "first"),
+    "decisions": ("decision_id", "size"),
+    "fallbacks": ("fallback", "sum"),
+    "exposed": ("exposed", "max"),
+    "latency": ("latency_ms", "mean"),
+}
+
 
 @dataclass(frozen=True)
 class Members:
@@ -46,12 +57,19 @@ class Members:
     everybody: tuple[str, ...] = ()
 
 
-def members(tables: DeltaTables, experiment: str, period: Period) -> Members:
+def members(
+    tables: DeltaTables, experiment: str, period: Period, models: Mapping[str, str | None] | None = None
+) -> Members:
     """Read an experiment's decisions of a period, with the outcomes known at `period.as_of`.
 
     A customer's earnings are the values of accepted offers minus the costs of all offers made, over mature decisions.
     The covariate is the mean propensity at the first decision, over the offers that all arms have; there is one only
     where the same model scored for all arms.
+
+    Parameters
+    ----------
+    models : name of the bundle of each arm that has one of its own; where another answered, since the arm's predictor
+        was away, that is a decision without its predictor
 
     Raises
     ------
@@ -68,24 +86,16 @@ def members(tables: DeltaTables, experiment: str, period: Period) -> Members:
     versions = _kept(tables, table)
     contract = next(iter(versions.values())).contract
     frame = table.select(
-        ["decision_id", "decided_at", "customer", "arm", "catalogue", "fallback", "offer_id", "latency_ms"]
+        ["decision_id", "decided_at", "customer", "arm", "catalogue", "model", "fallback", "offer_id", "latency_ms"]
     ).to_pandas()
+    frame = _without_predictor(frame, models or {})
     window = timedelta(days=contract.target.matures_after_days)
     labels = outcomes.label(frame, outcomes.read(tables), period.as_of, window)
     frame = frame.assign(**_results(frame, labels, versions), covariate=_covariate(table, versions))
     moved = frame.groupby("customer")["arm"].transform("nunique") > 1
     first = ~frame["customer"].duplicated().to_numpy() & ~moved.to_numpy()
     by_customer = frame[~moved].groupby("customer", sort=False)
-    customers = by_customer.agg(
-        arm=("arm", "first"),
-        converted=("converted", "max"),
-        earned=("earned", "sum"),
-        covariate=("covariate", "first"),
-        decisions=("decision_id", "size"),
-        fallbacks=("fallback", "sum"),
-        exposed=("exposed", "max"),
-        latency=("latency_ms", "mean"),
-    )
+    customers = by_customer.agg(**_PER_CUSTOMER)
     segments = _groups(table.filter(pa.array(first)), contract)
     customers = customers.assign(**{name: values.to_numpy() for name, values in segments.items()})
     n_moved = int(frame[moved]["customer"].nunique())
@@ -98,6 +108,12 @@ def _kept(tables: DeltaTables, table: pa.Table) -> dict[str, Kept]:
     if absent := [name for name in names if name not in versions]:
         raise DataError(f"catalogue {absent[0]}: expected it among the log's policies, found none")
     return {name: versions[name] for name in names}
+
+
+def _without_predictor(frame: pd.DataFrame, models: Mapping[str, str | None]) -> pd.DataFrame:
+    own = frame["arm"].map(dict(models))
+    replaced = (own.notna() & frame["model"].notna() & (own != frame["model"])).astype(bool)
+    return frame.assign(fallback=frame["fallback"] | replaced, latency_ms=frame["latency_ms"].mask(replaced))
 
 
 def _results(frame: pd.DataFrame, labels: Labels, kept: Mapping[str, Kept]) -> dict[str, np.ndarray]:

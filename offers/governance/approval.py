@@ -4,7 +4,18 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from offers.errors import LedgerError
-from offers.governance.entries import Act, Approved, Entry, Promoted, Promoting, Rejected, Returned, RolledBack
+from offers.governance.entries import (
+    Act,
+    Approved,
+    CanaryPlan,
+    CanaryStepped,
+    Entry,
+    Promoted,
+    Promoting,
+    Rejected,
+    Returned,
+    RolledBack,
+)
 from offers.governance.keys import Signer
 from offers.governance.ledger import Ledger
 from offers.governance.state import State
@@ -45,8 +56,12 @@ def reject(ledger: Ledger, signer: Signer, release: str, reason: str) -> Entry:
     return _written(ledger.write(signer, lambda state: Rejected(release=release, reason=reason)))
 
 
-def begin(ledger: Ledger, signer: Signer, release: str) -> Entry:
+def begin(ledger: Ledger, signer: Signer, release: str, canary: CanaryPlan | None = None) -> Entry:
     """Begin to promote a release; the services that follow the ledger complete the promotion.
+
+    Parameters
+    ----------
+    canary : steps by which the release takes over; without them it does so at once
 
     Raises
     ------
@@ -54,7 +69,7 @@ def begin(ledger: Ledger, signer: Signer, release: str) -> Entry:
         the release is not approved, its approval has lapsed, it was rejected or is the champion already, another
         promotion is under way, or the signer may not promote
     """
-    return _written(ledger.write(signer, lambda state: Promoting(release=release)))
+    return _written(ledger.write(signer, lambda state: Promoting(release=release, canary=canary)))
 
 
 def begin_back(ledger: Ledger, signer: Signer, contract: str, reason: str) -> Entry:
@@ -67,6 +82,13 @@ def begin_back(ledger: Ledger, signer: Signer, contract: str, reason: str) -> En
         return Promoting(release=former.name, back=True, reason=reason)
 
     return _written(ledger.write(signer, decide))
+
+
+def step(ledger: Ledger, signer: Signer, release: str, share: float, evidence: str) -> Entry:
+    """Record that a canary answers a share of the customers from now on, and why it may."""
+    return _written(
+        ledger.write(signer, lambda state: CanaryStepped(release=release, share=share, evidence=evidence[:2000]))
+    )
 
 
 def finish(ledger: Ledger, signer: Signer, promoting: Entry) -> Entry:

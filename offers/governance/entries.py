@@ -3,9 +3,10 @@
 import hashlib
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from offers.record import Record
 
@@ -13,6 +14,7 @@ Role = Literal["admin", "trainer", "approver", "operator"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(max_length=2000)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class KeyAdded(Record):
@@ -90,13 +92,45 @@ class Rejected(Record):
     reason: Text
 
 
+class CanaryPlan(Record):
+    """How a release takes over by steps: each step's share of the customers, and what it needs before the next.
+
+    `seconds` is the shortest time of a step. `customers` and `outcomes` are the fewest customers, of the challenger and
+    of the champion each, who were answered in it, and whose outcomes are known.
+    """
+
+    shares: Annotated[tuple[Share, ...], Field(min_length=1, max_length=20)]
+    seconds: Annotated[float, Field(gt=0, le=90 * 86400)]
+    customers: Annotated[int, Field(ge=1)]
+    outcomes: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if any(after <= before for before, after in pairwise((*self.shares, 1.0))):
+            raise ValueError(f"the steps: expected shares that rise and end below 1, got {list(self.shares)}")
+        return self
+
+
 class Promoting(Record):
-    """A release is about to replace the champion; `back` is true if this returns to the champion before."""
+    """A release is about to replace the champion, at once or by a canary's steps.
+
+    `back` is true if this returns to the champion before.
+    """
 
     kind: Literal["promoting"] = "promoting"
     release: str
     back: bool = False
     reason: Text = ""
+    canary: CanaryPlan | None = None
+
+
+class CanaryStepped(Record):
+    """The release that is being promoted answers a share of the customers from now on; `evidence` says why it may."""
+
+    kind: Literal["canary step"] = "canary step"
+    release: str
+    share: Share
+    evidence: Text
 
 
 class Promoted(Record):
@@ -174,6 +208,7 @@ Act = (
     | Approved
     | Rejected
     | Promoting
+    | CanaryStepped
     | Promoted
     | RolledBack
     | Returned
@@ -192,6 +227,7 @@ WHO: dict[str, tuple[Role, ...]] = {
     "approved": ("approver",),
     "rejected": ("approver",),
     "promoting": ("operator",),
+    "canary step": ("operator",),
     "promoted": ("operator",),
     "rolled back": ("operator",),
     "returned": ("operator",),

@@ -7,6 +7,7 @@ from offers.errors import LedgerError
 from offers.governance.entries import (
     WHO,
     Approved,
+    CanaryStepped,
     CatalogueChanged,
     Entry,
     KeyAdded,
@@ -19,7 +20,7 @@ from offers.governance.entries import (
     RolledBack,
 )
 from offers.governance.keys import public_key
-from offers.governance.state import Release, State, Status
+from offers.governance.state import Line, Release, State, Status
 from offers.wording import counted
 
 
@@ -48,6 +49,8 @@ def _problems(state: State, entry: Entry) -> Iterator[str]:
             yield from _judging_problems(state, entry, act)
         case Promoting():
             yield from _promoting_problems(state, entry, act)
+        case CanaryStepped():
+            yield from _step_problems(state, act)
         case Promoted() | RolledBack() | Returned():
             yield from _settling_problems(state, act)
 
@@ -138,6 +141,20 @@ def _promoting_problems(state: State, entry: Entry, act: Promoting) -> Iterator[
         yield f"release {act.release} is not the one before; {before}"
     elif not act.back and (status := state.status(release, entry.at)) not in ("approved", "former"):
         yield f"release {act.release} can't be promoted: it is {_why(release, status)}"
+    if act.canary is not None and (act.back or champion is None):
+        yield "a canary needs a champion whose customers it takes, and no rollback is one: leave the steps out"
+
+
+def _step_problems(state: State, act: CanaryStepped) -> Iterator[str]:
+    release = state.releases.get(act.release)
+    line = state.line(release.act.contract) if release else Line()
+    promoting = line.promoting.act if line.promoting else None
+    if not isinstance(promoting, Promoting) or promoting.release != act.release or promoting.canary is None:
+        yield f"no promotion of release {act.release} by steps is under way"
+        return
+    shares = (*promoting.canary.shares, 1.0)[len(line.steps) :]
+    if act.share not in shares[:1]:
+        yield f"the canary's next step: expected a share of {', '.join(map(str, shares[:1])) or 'no'}, got {act.share}"
 
 
 def _settling_problems(state: State, act: Promoted | RolledBack | Returned) -> Iterator[str]:
@@ -154,6 +171,9 @@ def _settling_problems(state: State, act: Promoted | RolledBack | Returned) -> I
     if not isinstance(act, Returned) and promoting.act.back != isinstance(act, RolledBack):
         way = "rollback" if promoting.act.back else "promotion"
         yield f"entry {promoting.number} has begun a {way}, not what this ends"
+    plan, steps = promoting.act.canary, state.line(release.act.contract).steps
+    if isinstance(act, Promoted) and plan is not None and len(steps) <= len(plan.shares):
+        yield f"the canary of release {act.release} is at step {len(steps)} of {len(plan.shares) + 1}, not at its end"
     champion = state.champion(release.act.contract)
     if isinstance(act, RolledBack) and (champion is None or champion.name != act.withdrawn):
         yield f"release {act.withdrawn} is not the champion"

@@ -9,6 +9,7 @@ from typing import Literal
 from offers.errors import LedgerError
 from offers.governance.entries import (
     Approved,
+    CanaryStepped,
     CatalogueChanged,
     Entry,
     GateJudged,
@@ -76,10 +77,14 @@ class Release:
 
 @dataclass(frozen=True)
 class Line:
-    """The champions of one contract, the oldest first; `promoting` is a promotion that is not finished yet."""
+    """The champions of one contract, the oldest first.
+
+    `promoting` is a promotion that is not finished yet, `steps` its canary's steps.
+    """
 
     champions: tuple[str, ...] = ()
     promoting: Entry | None = None
+    steps: tuple[Entry, ...] = ()
     since: datetime | None = None
 
 
@@ -195,7 +200,10 @@ class State:
             case Rejected() as act:
                 self._change(act.release, rejected=act)
             case Promoting() as act:
-                self._move(act.release, promoting=entry)
+                self._move(act.release, promoting=entry, steps=())
+            case CanaryStepped() as act:
+                line = self.line(self.releases[act.release].act.contract)
+                self._move(act.release, steps=(*line.steps, entry))
             case Promoted() | RolledBack() | Returned() as act:
                 self._settle(entry, act)
 
@@ -208,15 +216,15 @@ class State:
     def _settle(self, entry: Entry, act: Promoted | RolledBack | Returned) -> None:
         champions = self.line(self.releases[act.release].act.contract).champions
         if isinstance(act, Returned):
-            self._move(act.release, promoting=None)
+            self._move(act.release, promoting=None, steps=())
         elif isinstance(act, RolledBack):
             # The release failed in production, so its old approvals no longer count.
             self._change(act.withdrawn, withdrawn=entry.number, approvals=())
             remainder = champions[: champions.index(act.release) + 1]
-            self._move(act.release, promoting=None, champions=remainder, since=entry.at)
+            self._move(act.release, promoting=None, steps=(), champions=remainder, since=entry.at)
         else:
             self._change(act.release, served=True)
-            self._move(act.release, promoting=None, champions=(*champions, act.release), since=entry.at)
+            self._move(act.release, promoting=None, steps=(), champions=(*champions, act.release), since=entry.at)
 
     def _move(self, release: str, **changes: object) -> None:
         contract = self.releases[release].act.contract

@@ -8,7 +8,7 @@ from datetime import datetime
 from offers.bundle import bundle as bundles
 from offers.contract.contract import Contract
 from offers.drift.reference import WATCH
-from offers.governance.entries import Approved, Entry, Head, Rejected, Returned, RolledBack
+from offers.governance.entries import Approved, CanaryStepped, Entry, Head, Rejected, Returned, RolledBack
 from offers.governance.release import OpenRelease
 from offers.governance.state import Release, State
 from offers.policy.catalogue import Catalogue
@@ -124,6 +124,8 @@ def _history(release: str, state: State, entries: Sequence[Entry]) -> Iterator[t
             why = act.reason if isinstance(act, Rejected | Returned) else ""
             if isinstance(act, Approved):
                 why = "; ".join(act.conditions)
+            if isinstance(act, CanaryStepped):
+                why = f"answers {act.share:.0%} of the customers: {act.evidence}"
             if isinstance(act, RolledBack):
                 why = f"{act.withdrawn} was withdrawn"
             yield str(entry.number), f"{entry.at:%Y-%m-%d %H:%M}", state.name_of(entry.actor), act.kind, why

@@ -236,3 +236,92 @@ def awaited(asked: Callable[[], Any]) -> Any:
         time.sleep(0.1)
     assert answer
     return answer
+
+
+def asked(url: str, first: int) -> set[str]:
+    """Ask about 500 customers; the names of the models that answered."""
+    models = set[str]()
+    for start in range(first, first + 500, 50):
+        rows = [QUESTION["instances"][0] | {"customer_id": f"c{place}"} for place in range(start, start + 50)]
+        answer = httpx.post(
+            f"{url}/v1/models/offers:predict", json={"instances": rows}, trust_env=False, timeout=DEADLINE
+        )
+        assert answer.status_code == 200, answer.text
+        models |= {prediction["versions"]["model"] for prediction in answer.json()["predictions"]}
+    return models
+
+
+def predictor_of(release: Path) -> int:
+    """The process that serves a release's bundle, by its command line."""
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (directory / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"serving.predictor" in command and str(release / "bundle").encode() in command:
+            return int(directory.name)
+    raise AssertionError(f"no predictor of {release}")
+
+
+def share(bank: Bank) -> float:
+    """The share of the customers whom a canary answers, as the ranker is told."""
+    routing = json.loads((bank.home / "serve" / "routing.json").read_text())
+    return sum(arm["share"] for one in routing.get("experiments", []) for arm in one["arms"])
+
+
+def ended(bank: Bank) -> Any:
+    """What has ended the last promotion; None while it is under way."""
+    act = bank.ledger.entries()[-1].act
+    return act if act.kind in ("promoted", "returned") else None
+
+
+@pytest.mark.slow
+def test_a_canary_outlives_its_service_and_ends_when_its_predictor_does_or_a_person_says_so(
+    bank: Bank, shop_run: ShopRun, tmp_path: Path
+) -> None:
+    first = bank.release(shop_run.bundle, WARRANTIES)
+    second = bank.release(other_bundle(shop_run, tmp_path / "second"), WARRANTIES)
+    third = bank.release(shop_run.bundle, WARRANTIES.replace("value: 30", "value: 31", 1))
+    fourth = bank.release(shop_run.bundle, WARRANTIES.replace("value: 30", "value: 32", 1))
+    by_steps = ("--steps", "50", "--customers", "200")
+    assert offers(bank.home, "model", "promote", first).returncode == 0
+    refused = offers(bank.home, "model", "canary", second, *by_steps)
+    assert (refused.returncode, "start 'offers serve' first" in refused.stderr) == (2, True)
+
+    with served(bank.home) as (url, process):
+        # Its predictor ends: the champion answers everybody, and the ledger says why.
+        assert offers(bank.home, "model", "canary", second, *by_steps).returncode == 0
+        awaited(lambda: share(bank) == 0.5)
+        bundle = bank.ledger.state().releases[second].act.bundle
+        awaited(lambda: bundle in asked(url, 0))
+        os.kill(predictor_of(bank.home / "releases" / second), signal.SIGKILL)
+        act = awaited(lambda: ended(bank))
+        assert (act.kind, "has ended with exit code" in act.reason) == ("returned", True)
+        assert share(bank) == 0
+        assert asked(url, 0) == {bank.ledger.state().releases[first].act.bundle}
+        # A person ends it.
+        assert offers(bank.home, "model", "canary", third, *by_steps).returncode == 0
+        awaited(lambda: share(bank) == 0.5)
+        assert "a canary; " in offers(bank.home, "model", "list").stdout
+        told = offers(bank.home, "model", "rollback", "-c", "shop", "--reason", "too many calls")
+        assert "returned; the champion answers everybody" in told.stdout, told.stderr
+        awaited(lambda: share(bank) == 0)
+        # The service is killed, and the next one goes on.
+        assert offers(bank.home, "model", "canary", fourth, *by_steps, "--bake", "0.05m").returncode == 0
+        awaited(lambda: share(bank) == 0.5)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.send_signal = lambda number: None  # type: ignore[method-assign]
+        process.returncode = 0
+    with served(bank.home) as (url, _):
+        awaited(lambda: share(bank) == 0.5)
+        asked(url, 1000)
+        assert awaited(lambda: ended(bank)).kind == "promoted"
+        awaited(lambda: share(bank) == 0)
+    champion = bank.ledger.state().champion("shop")
+    assert champion is not None
+    assert champion.name == fourth
+    steps = [entry.act for entry in bank.ledger.entries() if entry.act.kind == "canary step"]
+    assert [act.share for act in steps] == [0.5, 0.5, 0.5, 1.0]
+    assert "customers of challenger" in steps[-1].evidence
+    assert verify(bank.ledger.store).holds

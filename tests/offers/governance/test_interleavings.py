@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from offers.errors import LedgerError, ServiceError, StorageError
 from offers.governance import approval
 from offers.governance.audit import verify
-from offers.governance.entries import GateJudged, Rejected, RetrainingDecided
-from offers.governance.follower import Follower, first_to_serve
+from offers.governance.canary import Canary, Judgement, canary_of
+from offers.governance.entries import CanaryPlan, GateJudged, Rejected, RetrainingDecided
+from offers.governance.follower import Follower, Steps, first_to_serve
 from offers.governance.ledger import Ledger
 from tests.support.ledgers import Bank, signer
 
@@ -47,6 +49,8 @@ class FlakyStore:
 
 
 FAILURES: list[str] = []
+PLAN = CanaryPlan(shares=(0.1, 0.5), seconds=60, customers=200)
+GOOD = Judgement("", True, "all is well")
 
 
 class Service:
@@ -55,22 +59,34 @@ class Service:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.broken = False
+        self.says: Judgement | None = None
         self.release: str | None = None
+        self.challenger: tuple[str, float] | None = None
         self.follower: Follower | None = None
 
     def start(self) -> None:
         release = first_to_serve(self.ledger.state(), "shop")
         if release is not None:
             self.release = release
-            self.follower = Follower(self.ledger, signer("olga"), "shop", self.switch, release)
+            self.challenger = None
+            steps = Steps(self.answer, self.clear, lambda canary, bundle, moment: self.says)
+            self.follower = Follower(self.ledger, signer("olga"), "shop", self.switch, release, steps)
 
     def switch(self, release: str) -> None:
         if self.broken:
             raise ServiceError("its predictor did not start")
         self.release = release
 
+    def answer(self, canary: Canary) -> None:
+        if self.broken:
+            raise ServiceError("its predictor has ended")
+        self.challenger = canary.release, canary.share
+
+    def clear(self) -> None:
+        self.challenger = None
+
     def kill(self) -> None:
-        self.release = self.follower = None
+        self.release = self.follower = self.challenger = None
 
 
 class Interleaving:
@@ -91,8 +107,11 @@ class Interleaving:
             self.register_and_approve: 3,
             self.approve: 2,
             self.reject: 1,
-            self.promote: 6,
-            self.roll_back: 3,
+            self.promote: 8,
+            self.promote_by_steps: 3,
+            self.judge: 4,
+            self.stop_canary: 1,
+            self.roll_back: 6,
             self.refuse: 1,
             self.retrain: 1,
             self.fail_next: 3,
@@ -107,12 +126,14 @@ class Interleaving:
             self.act(action)
             self.check()
         FAILURES.clear()
-        self.service.broken = False
+        self.service.broken, self.service.says = False, GOOD
         if self.service.follower is None:
             self.service.start()
-        for _ in range(2):
+        for _ in range(5):
+            self.bank.clock.moment += timedelta(seconds=PLAN.seconds)
             self.follow()
         self.check_recovered()
+        assert self.reader.state().line("shop").promoting is None
         assert verify(self.bank.store).problems == ()
 
     def act(self, action: Callable[[], object]) -> None:
@@ -139,9 +160,17 @@ class Interleaving:
 
     def check_recovered(self) -> None:
         state = self.reader.state()
-        champion = state.champion("shop")
+        champion, line = state.champion("shop"), state.line("shop")
         assert champion is not None
-        assert (self.service.release, state.line("shop").promoting) == (champion.name, None)
+        assert self.service.release == champion.name
+        canary = canary_of(line)
+        assert canary is not None or line.promoting is None
+        if self.service.challenger is not None:
+            name, share = self.service.challenger
+            assert canary is not None
+            assert (canary.release, name) == (name, canary.release)
+            # The entry of the next step comes first, and the services follow.
+            assert share in (canary.share, (0.0, *canary.plan.shares)[len(canary.steps) - 1])
 
     def register(self) -> None:
         self.releases.append(self.bank.made(len(self.releases) + 1, self.random.randint(0, 2)))
@@ -163,6 +192,17 @@ class Interleaving:
     def promote(self) -> None:
         approval.begin(self.bank.ledger, signer("olga"), self.random.choice(self.releases[-3:]))
 
+    def promote_by_steps(self) -> None:
+        approval.begin(self.bank.ledger, signer("olga"), self.random.choice(self.releases[-3:]), PLAN)
+
+    def judge(self) -> None:
+        self.service.says = self.random.choice([None, GOOD, GOOD, GOOD, Judgement("it earns less", True, "figures")])
+
+    def stop_canary(self) -> None:
+        line = self.bank.ledger.state().line("shop")
+        if line.promoting is not None and canary_of(line) is not None:
+            approval.give_up(self.bank.ledger, signer("olga"), line.promoting, "too many calls")
+
     def roll_back(self) -> None:
         approval.begin_back(self.bank.ledger, signer("olga"), "shop", "errors")
 
@@ -180,6 +220,7 @@ class Interleaving:
         self.service.broken = self.random.random() < 0.5
 
     def follow(self) -> None:
+        self.bank.clock.moment += timedelta(seconds=self.random.choice([1, 100]))
         if self.service.follower is not None:
             self.service.follower.step()
             self.check_recovered()
@@ -192,4 +233,5 @@ def test_what_serves_is_what_the_ledger_says(seeds: range) -> None:
         interleaving = Interleaving(seed)
         interleaving.run(actions=40)
         kinds.update(entry.act.kind for entry in interleaving.reader.entries())
-    assert min(kinds[kind] for kind in ("promoted", "returned", "rolled back", "rejected")) >= len(seeds) / 10
+    ends = ("promoted", "returned", "rolled back", "rejected", "canary step")
+    assert min(kinds[kind] for kind in ends) >= len(seeds) / 10
