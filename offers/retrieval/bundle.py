@@ -13,8 +13,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from offers.bundle import signature
 from offers.bundle.bundle import is_name
 from offers.bundle.directory import check_files, read_manifest
+from offers.bundle.location import bundle_path
 from offers.contract import market as markets
 from offers.contract.market import Market
 from offers.data.online import OnlineUsers
@@ -26,6 +28,7 @@ from offers.retrieval.popularity import Popularity, segment_values
 from offers.retrieval.products import Products, load_products
 from offers.retrieval.ranker import Ranker
 from offers.retrieval.user_tower import Towers
+from offers.settings import Settings
 
 FORMAT = 2
 NOISE = 1e-4
@@ -174,6 +177,17 @@ class MarketBundle:
         ndarray, shape (min(count, n_products),), int64
         """
         return np.argsort(-self.popularity.scores(segment), kind="stable")[:count]
+
+
+def open_bundle(where: str, settings: Settings) -> MarketBundle:
+    """Load a market's bundle by path, by name in the local store, or from s3://…/<name>.
+
+    Where the settings name signers, one of them must have signed it.
+    """
+    path = bundle_path(where, settings)
+    if settings.signers:
+        signature.check(path, settings.signers)
+    return MarketBundle.load(path, expected=path.name if where.startswith("s3://") else "")
 
 
 def highest(scores: NDArray[Any], count: int) -> Places:

@@ -13,7 +13,8 @@ import uvloop
 
 from offers.data.online import OnlineUsers
 from offers.decisions.spool import Spool, SpoolLimits
-from offers.retrieval.bundle import MarketBundle
+from offers.retrieval.bundle import open_bundle
+from offers.settings import Settings
 from offers.store.online import OnlineStore, open_online_store
 from serving.process import server
 from serving.process.listening import HttpServer, bound
@@ -32,7 +33,7 @@ _SEAL_SECONDS = 60.0
 def main() -> None:
     """Serve a market; a mistake in what was given is one sentence on standard error and exit code 2."""
     parser = server.parser("recommender", "Recommend the products of a market to its users, by their ids.")
-    parser.add_argument("--bundle", required=True, type=Path, help="directory of the market's bundle")
+    parser.add_argument("--bundle", required=True, help="directory or s3:// URI of the market's bundle")
     parser.add_argument("--store", required=True, help="the online store: an SQLite file, or redis://HOST:PORT/0")
     parser.add_argument("--products", type=Path, help="the market's table of products; what it lacks is not shown")
     parser.add_argument("--events", type=Path, help="directory that keeps events of the last day")
@@ -52,7 +53,7 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None
     if door.callers:
         await door.callers.keys.look()
     _check_store(arguments.store)
-    bundle = MarketBundle.load(arguments.bundle)
+    bundle = open_bundle(arguments.bundle, Settings.from_env())
     online, log = OnlineUsers(bundle.market), decision_log(arguments)
     products = ProductList(bundle, arguments.products)
     users = Users(online, lambda: _opened(arguments.store, DEADLINE))

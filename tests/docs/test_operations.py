@@ -97,8 +97,8 @@ def test_kubectl_knows_verb_and_options(words: list[str]) -> None:
 
 @cache
 def rendered() -> dict[tuple[str, str], dict[str, Any]]:
-    text = kubectl("kustomize", str(ROOT / "manifests" / "overlays" / "kind"))
-    found = [one for one in yaml.safe_load_all(text) if one]
+    texts = [kubectl("kustomize", str(ROOT / "manifests" / "overlays" / overlay)) for overlay in ("kind", "market")]
+    found = [one for text in texts for one in yaml.safe_load_all(text) if one]
     return {(one["kind"], one["metadata"]["name"]): one for one in found}
 
 

@@ -8,10 +8,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(
-    "dockerfile",
-    ["components/Dockerfile", "components/spark.Dockerfile", "serving/Dockerfile", "serving/drift/Dockerfile"],
-)
+ROOMS = ("components", "serving", "serving/drift", "serving/recommender")
+
+
+@pytest.mark.parametrize("dockerfile", [*(f"{room}/Dockerfile" for room in ROOMS), "components/spark.Dockerfile"])
 def test_every_copied_path_is_in_the_context(dockerfile: str) -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
     copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / dockerfile).read_text("utf-8"), re.MULTILINE)

@@ -19,14 +19,16 @@ IDENTITIES = ROOT / "manifests" / "object-store" / "identities.json"
 POLICIES = ROOT / "manifests" / "overlays" / "aws" / "policies"
 WRITES = {
     "serving": {"scored", "decisions", "outcomes"},
+    "recommender": {"decisions", "outcomes"},
     "retraining-trigger": {"journal", "ledger"},
     "pipeline": {"bundles", "releases", "ledger", "monitoring", "routing", "campaigns", "layers"},
     "spark": {"campaigns"},
 }
 READS = {
     "serving": {"bundles", "releases", "routing"},
+    "recommender": {"bundles"},
     "retraining-trigger": {"bundles", "releases"},
-    "pipeline": {"scored", "decisions", "outcomes", "journal", "customers"},
+    "pipeline": {"scored", "decisions", "outcomes", "journal", "customers", "markets"},
     "spark": {"bundles", "releases", "customers"},
 }
 PREFIXES = sorted(set.union(*WRITES.values(), *READS.values()))

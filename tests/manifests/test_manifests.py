@@ -51,7 +51,7 @@ ISSUERS_KEYS = "callers"
 """A ConfigMap that the cluster's people write, as they write the Secrets."""
 
 
-@pytest.fixture(params=["base", "overlays/kind", "overlays/aws", "overlays/production"])
+@pytest.fixture(params=["base", "overlays/kind", "overlays/aws", "overlays/production", "overlays/market"])
 def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
     return rendered(request.param)
 
@@ -150,7 +150,7 @@ def test_images_have_a_tag_that_does_not_move(objects: tuple[Object, ...]) -> No
         assert re.fullmatch(r"v?[0-9]+\.[0-9]+\.[0-9]+|[0-9a-f]{40}", tag), image
     names = {image.rpartition(":")[0].rpartition("/")[2] for image in found}
     assert names >= OURS
-    assert names - OURS <= {"prometheus", "alertmanager", "grafana", FETCHES}
+    assert names - OURS <= {"prometheus", "alertmanager", "grafana", "redis", "offers-recommender", FETCHES}
 
 
 def test_runs_that_the_trigger_starts_use_its_own_image(objects: tuple[Object, ...]) -> None:
@@ -170,7 +170,8 @@ def test_no_container_has_more_rights_than_a_restricted_namespace_gives(objects:
         assert mine["seccompProfile"] == {"type": "RuntimeDefault"}
         assert shared["runAsUser"] > 0
         for volume in pod["spec"]["volumes"]:
-            assert volume.keys() - {"name"} <= {"emptyDir", "configMap", "secret"}, volume
+            claimed = {"persistentVolumeClaim"} if pod["kind"] == "StatefulSet" else set()
+            assert volume.keys() - {"name"} <= {"emptyDir", "configMap", "secret"} | claimed, volume
 
 
 def test_the_namespace_enforces_it() -> None:
@@ -235,7 +236,8 @@ def test_probes_ask_ports_that_exist(objects: tuple[Object, ...]) -> None:
         own = {port["name"] for port in container["ports"]}
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             if probe in container:
-                assert container[probe]["httpGet"]["port"] in own
+                asked = container[probe].get("httpGet") or container[probe]["tcpSocket"]
+                assert asked["port"] in own
 
 
 def test_mounts_have_their_volumes(objects: tuple[Object, ...]) -> None:
@@ -390,6 +392,37 @@ def test_the_services_take_the_arguments_that_they_are_given() -> None:
         assert "usage:" not in done.stderr
         listening = {int(one.partition("=")[2]) for one in arguments if re.match("--(http|grpc)_port=", one)}
         assert {port["containerPort"] for port in container["ports"]} <= listening
+
+
+def test_the_recommender_and_its_shipper_take_the_arguments_that_they_are_given() -> None:
+    (deployment,) = of(rendered("overlays/market"), "Deployment", "recommender")
+    recommender, shipper = deployment["spec"]["template"]["spec"]["containers"]
+    # Nobody's name is looked up here.
+    given = [one.replace("online-store.offers.svc:6379", "127.0.0.1:1") for one in recommender["args"]]
+    command = [sys.executable, *recommender["command"][1:], *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
+    assert (done.returncode, "usage:" in done.stderr) == (2, False), done.stderr
+    assert "127.0.0.1:1: the online store can't be used" in done.stderr
+    source = (ROOT / "serving" / "shipper" / "__main__.py").read_text("utf-8")
+    known = set(re.findall(r'add_argument\("(--\w+)"', source))
+    assert shipper["command"] == ["python", "-m", "serving.shipper"]
+    assert {one.partition("=")[0] for one in shipper["args"]} <= known
+    (spool,) = (one for one in recommender["args"] if one.startswith("--spool="))
+    assert spool in shipper["args"]
+
+
+def test_a_market_reaches_its_store_from_both_sides_and_nobody_else_does() -> None:
+    objects = rendered("overlays/market")
+    (store,) = of(objects, "Service", "online-store")
+    (deployment,) = of(objects, "Deployment", "recommender")
+    (recommender, _) = deployment["spec"]["template"]["spec"]["containers"]
+    place = f"@{store['metadata']['name']}.{store['metadata']['namespace']}.svc:{store['spec']['ports'][0]['port']}/"
+    assert [place in one for one in recommender["args"] if one.startswith("--store=")] == [True]
+    (outward,), (inward,) = of(objects, "NetworkPolicy", "recommender"), of(objects, "NetworkPolicy", "online-store")
+    (way,), (rule,) = outward["spec"]["egress"], inward["spec"]["ingress"]
+    assert way == {"to": [{"podSelector": inward["spec"]["podSelector"]}], "ports": rule["ports"]}
+    assert rule["from"][0] == {"podSelector": outward["spec"]["podSelector"]}
+    assert rule["from"][1]["podSelector"] == {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}
 
 
 def test_the_sidecar_knows_the_arguments_that_it_is_given() -> None:

@@ -9,7 +9,13 @@ from tests.support import licences
 from tests.support.licences import ROOT
 
 _REFUSED = re.compile(r"GPL|GNU|BUSL|Business Source|SSPL|Elastic|Commons Clause|not stated|proprietary", re.IGNORECASE)
-DOCKERFILES = ("serving/Dockerfile", "components/Dockerfile", "serving/drift/Dockerfile", "components/spark.Dockerfile")
+DOCKERFILES = (
+    "serving/Dockerfile",
+    "components/Dockerfile",
+    "components/spark.Dockerfile",
+    "serving/drift/Dockerfile",
+    "serving/recommender/Dockerfile",
+)
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,14 @@ DOCKERFILES = {
     "offers-serving": "serving/Dockerfile",
     "offers-pipeline-python": "components/Dockerfile",
     "offers-drift": "serving/drift/Dockerfile",
+    "offers-recommender": "serving/recommender/Dockerfile",
 }
-MOST_MEGABYTES = {"offers-serving": 700, "offers-pipeline-python": 1200, "offers-drift": 1300}
+MOST_MEGABYTES = {
+    "offers-serving": 700,
+    "offers-pipeline-python": 1200,
+    "offers-drift": 1300,
+    "offers-recommender": 1000,
+}
 LOCKED_DOWN = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 RUNTIME, SERVICE = "serving-runtime.yaml", "inference-service.yaml"
 SINK_PORT = 9090

@@ -70,10 +70,13 @@ def pods(objects: tuple[Object, ...]) -> list[Object]:
     """Each pod of ours, as its template tells it."""
     ours = [serving_pod(objects)]
     for item in objects:
-        if item["kind"] in ("Deployment", "Job"):
-            template = item["spec"]["template"]
-            metadata = item["metadata"] | template["metadata"]
-            ours.append({"kind": item["kind"], "metadata": metadata, "spec": template["spec"]})
+        if item["kind"] in ("Deployment", "Job", "StatefulSet"):
+            template, claims = item["spec"]["template"], item["spec"].get("volumeClaimTemplates", [])
+            metadata, spec = item["metadata"] | template["metadata"], template["spec"]
+            # As the controller adds them.
+            claimed = [{"name": one["metadata"]["name"], "persistentVolumeClaim": {}} for one in claims]
+            spec = spec | {"volumes": [*spec.get("volumes", []), *claimed]}
+            ours.append({"kind": item["kind"], "metadata": metadata, "spec": spec})
     return ours
 
 
