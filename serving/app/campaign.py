@@ -84,8 +84,9 @@ def _plan(table: Scored, text: str) -> None:
     st.header("Who gets nothing")
     report_table(left_out_table(made.constraints, made.left, made.customers))
     st.header("The same plan from a program")
-    st.code(asked, language="yaml")
-    st.code(f"offers campaign {where} week.yaml plan.parquet --catalogue {made.catalogue.name}", language="bash")
+    st.code(asked, language="yaml", wrap_lines=True)
+    command = f"offers campaign {where} week.yaml plan.parquet --catalogue {made.catalogue.name}"
+    st.code(command, language="bash", wrap_lines=True)
 
 
 def _limits(content: dict[str, Any], where: str) -> dict[str, Any]:

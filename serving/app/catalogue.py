@@ -1,5 +1,6 @@
 """Catalogue: a draft of offers and rules, what it would change for customers, and its proposal to those who approve."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ from serving.app.screen import COLOURS, advice, chart, euros, label, part, perce
 CUSTOMERS = 1000
 DRAFT = "draft of a catalogue"
 MOST_BARS = 20
+SHOWN_OFFERS = 200
+"""Offers of a draft up to which its YAML is shown."""
 
 
 @dataclass
@@ -53,7 +56,7 @@ def page() -> None:
     st.title("Catalogue")
     here = served()
     draft = _draft(here)
-    st.caption(plain(f"A draft that began as {draft.base.name} {draft.base.version}, which serves; nothing is saved."))
+    st.markdown(plain(f"A draft that began as {draft.base.name} {draft.base.version}, which serves; nothing is saved."))
     columns = st.columns(2)
     with columns[0]:
         st.header("Offers")
@@ -62,7 +65,9 @@ def page() -> None:
         st.header("Rules")
         edit_rule(here.contract, draft.content)
     with st.expander("The draft as YAML"):
-        st.code(draft.text, language="yaml")
+        if len(draft.content["offers"]) <= SHOWN_OFFERS:
+            st.code(draft.text, language="yaml", wrap_lines=True)
+        st.download_button("Download", lambda: draft.text, f"{draft.base.name}-draft.yaml", "application/yaml")
         file = st.file_uploader("Another draft, from a file", ("yaml", "yml"))
         if file is not None and st.button("Take this file as the draft"):
             catalogues.parse(uploaded(file), here.contract, file.name)
@@ -72,7 +77,7 @@ def page() -> None:
             del st.session_state[DRAFT]
             st.rerun()
     st.header("Check")
-    after = catalogues.parse(draft.text, here.contract, "the draft")
+    after = checked(json.dumps(draft.content, default=str), here.bundle.name, here, draft)
     changes = _changes(draft.base, after)
     if not changes:
         advice("The draft keeps to the contract, and is what serves: change an offer or a rule above.")
@@ -105,6 +110,12 @@ def _changes(before: Catalogue, after: Catalogue) -> list[tuple[str, str, str]]:
         for name in dict.fromkeys((*first, *second))
         if first.get(name) != second.get(name)
     ]
+
+
+@st.cache_resource(max_entries=4, show_spinner="The draft is checked ...")
+def checked(content: str, bundle: str, _here: Served, _draft: Draft) -> Catalogue:
+    """Hold a draft against the contract; once for each content, as thousands of offers take seconds."""
+    return catalogues.parse(_draft.text, _here.contract, "the draft")
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -165,7 +176,7 @@ def _propose(here: Served, draft: Draft) -> None:
         "File of your private key", help=plain("Of a trainer or an operator. It is read here, sent nowhere.")
     )
     if not st.button("Propose", type="primary"):
-        st.caption(plain("A proposal is a release in the ledger, which waits for its approvals. It serves nobody yet."))
+        st.markdown(plain("A proposal is a release in the ledger, which waits for its approvals. Nobody gets it yet."))
         return
     if not key:
         st.error(plain("A proposal needs the file of your key, who will stand in the ledger as its maker."))

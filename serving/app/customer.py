@@ -17,18 +17,21 @@ from serving.ranker.explaining import MOST_PAIRS
 from serving.ranker.question import example
 
 ANSWER = "answer of the ranker"
+CUSTOMER = "app-1"
+"""Who the page says that it asks about, so that its questions can be told from others in the log."""
 
 
 def page() -> None:
     """Show the page."""
     st.title("Customer")
     here = served()
-    st.caption(plain(f"{here.contract.title}: bundle {here.bundle.name}, catalogue {here.catalogue.name}"))
+    st.markdown(plain(f"{here.contract.title}: bundle {here.bundle.name}, catalogue {here.catalogue.name}"))
     number = _number_of(here, "Begin with a customer of the training, by number", "first")
     start = start_values(here, number)
     with st.form("customer", border=False):
         values = fields(here.contract, start, f"{here.bundle.name}:{number}")
         submitted = st.form_submit_button("Rank offers", type="primary")
+    st.markdown(plain(f"The page asks as customer {CUSTOMER}: a real question, logged and watched as any other."))
     asked = (here.bundle.name, here.catalogue.version, number)
     if submitted or st.session_state.get(ANSWER, {}).get("asked") != asked:
         st.session_state.pop(ANSWER, None)
@@ -68,7 +71,7 @@ def _number_of(here: Served, words: str, key: str) -> int | None:
 
 
 def _question(here: Served, values: Mapping[str, Any]) -> dict[str, Any]:
-    question: dict[str, Any] = {"instances": [instance(here.contract, "app-1", dict(values))]}
+    question: dict[str, Any] = {"instances": [instance(here.contract, CUSTOMER, dict(values))]}
     return question | ({"explain": True} if len(here.policy.offers) <= MOST_PAIRS else {})
 
 

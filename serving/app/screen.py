@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
-import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
@@ -23,6 +22,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """The colours of Okabe and Ito (2008), which colour-blind people tell apart; two more kinds of line follow them."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 UP, DOWN, PLAIN = COLOURS[0], COLOURS[1], "#808080"
+_TABLE_STYLE = """<style>
+.offers-table { overflow-x: auto; }
+.offers-table table { border-collapse: collapse; width: 100%; font-size: 0.875rem; }
+.offers-table th, .offers-table td { border: 1px solid rgba(128, 128, 128, 0.35); padding: 0.35rem 0.5rem; }
+.offers-table th { font-weight: 600; text-align: left; }
+.offers-table td { overflow-wrap: anywhere; min-width: 4.5rem; }
+</style>"""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&@])")
 
 
@@ -65,13 +71,20 @@ def advice(sentence: str, *commands: str) -> None:
     """Say what is not there yet, and which commands bring it."""
     st.info(plain(sentence))
     if commands:
-        st.code("\n".join(commands), language="bash")
+        st.code("\n".join(commands), language="bash", wrap_lines=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Show a table; it scrolls in itself where the screen is narrow."""
-    cells = [[plain("–" if cell is None or cell == "" else cell) for cell in row] for row in rows]
-    st.table(pd.DataFrame(cells, columns=[plain(name) for name in columns]), hide_index=True)
+    """Show a table; it scrolls in itself where the screen is narrow, by keyboard, too."""
+    head = "".join(f'<th scope="col">{_cell(name)}</th>' for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    content = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    name = html.escape(f"Table of {', '.join(map(str, columns[:3]))}")
+    st.html(f'{_TABLE_STYLE}<div class="offers-table" tabindex="0" role="region" aria-label="{name}">{content}</div>')
+
+
+def _cell(cell: object) -> str:
+    return html.escape("–" if cell is None or cell == "" else " ".join(str(cell).split()))
 
 
 def uploaded(file: Any) -> str:

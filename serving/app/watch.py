@@ -106,7 +106,9 @@ def _why(one: Watched, runs: Sequence[Monitoring]) -> None:
 def _drift(one: Watched, contract: Contract | None) -> None:
     last = one.windows[-1]
     order = sorted(last.distances, key=lambda name: (one.lists[name] != "watched", -(last.distances[name] or 0.0)))
-    chosen = st.multiselect("Columns", order, order[:SHOWN_COLUMNS], key=f"columns {one.title}")
+    most = f"the {min(len(order), SHOWN_COLUMNS)} that are farthest"
+    choice = st.selectbox("Columns", [most, *order], key=f"columns {one.title}")
+    chosen = order[:SHOWN_COLUMNS] if choice in (None, most) else [choice]
     moments = [window.moment for window in one.windows]
     figure = go.Figure()
     for place, name in enumerate(chosen):

@@ -485,15 +485,42 @@ def exported() -> set[str]:
     columns, scores = figures.partition("def _scores")[::2]
     series |= {f"offers_drift_column_{name}" for name in re.findall(r'^\s+"(\w+)": \("', columns, re.MULTILINE)}
     series |= {f"offers_drift_{name}" for name in re.findall(r'^\s+"(\w+)": \("', scores, re.MULTILINE)}
-    return series
+    # The trigger has a registry of its own.
+    trigger = (ROOT / "pipelines" / "trigger.py").read_text("utf-8")
+    series |= {f"{name}_total" for name in re.findall(r'Counter\(\s*"(offers_\w+)"', trigger)}
+    return series | set(re.findall(r'Gauge\(\s*"(offers_\w+)"', trigger))
+
+
+def test_every_dashboard_is_shipped_and_lays_its_panels_side_by_side() -> None:
+    place = MANIFESTS / "components" / "observability"
+    files = sorted(path.name for path in place.glob("*.json"))
+    component = yaml.safe_load((place / "kustomization.yaml").read_text("utf-8"))
+    (shipped,) = (one["files"] for one in component["configMapGenerator"] if one["name"] == "grafana-dashboards")
+    assert sorted(shipped) == files
+    boards = [json.loads((place / name).read_text("utf-8")) for name in files]
+    assert len({board["uid"] for board in boards}) == len(boards)
+    for board in boards:
+        cells = [
+            (x, y)
+            for where in (panel["gridPos"] for panel in board["panels"])
+            for x in range(where["x"], where["x"] + where["w"])
+            for y in range(where["y"], where["y"] + where["h"])
+        ]
+        assert len(cells) == len(set(cells)), board["title"]
+        assert max(x for x, _ in cells) < 24, board["title"]
+        assert all(panel["fieldConfig"]["defaults"]["unit"] for panel in board["panels"]), board["title"]
 
 
 def asked() -> dict[str, str]:
     """What alerts and panels ask Prometheus, by their names."""
     place = MANIFESTS / "components" / "observability"
     rules = yaml.safe_load((place / "alerts.yaml").read_text("utf-8"))["groups"][0]["rules"]
-    board = yaml.safe_load((place / "offers.json").read_text("utf-8"))
-    panels = {panel["title"]: " ".join(target["expr"] for target in panel["targets"]) for panel in board["panels"]}
+    boards = [json.loads(path.read_text("utf-8")) for path in sorted(place.glob("*.json"))]
+    panels = {
+        f"{board['title']}: {panel['title']}": " ".join(target["expr"] for target in panel["targets"])
+        for board in boards
+        for panel in board["panels"]
+    }
     return {rule["alert"]: rule["expr"] for rule in rules} | panels
 
 

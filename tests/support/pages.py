@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -16,6 +17,9 @@ from tests.e2e.forward import free_port
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PATIENCE = 60_000
 """Milliseconds: on a busy machine the first look at a page takes a while."""
+AXE = "OFFERS_AXE"
+"""Variable with the path of axe-core's axe.min.js."""
+BY_AXE = pytest.mark.skipif(AXE not in os.environ, reason=f"{AXE} names no axe.min.js: access is NOT tested")
 IN_A_BROWSER = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no browser here: the pages are NOT tested; install chromium"),
@@ -52,8 +56,10 @@ def _answers(port: int) -> bool:
         return False
 
 
-def look(browser: Browser, url: str, heading: str, width: int = 1280) -> Page:
-    page = browser.new_page(viewport={"width": width, "height": 900})
+def look(
+    browser: Browser, url: str, heading: str, width: int = 1280, scheme: Literal["light", "dark"] = "light"
+) -> Page:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(url)
     page.get_by_role("heading", name=heading, exact=True).wait_for(timeout=PATIENCE)
     return page
@@ -64,3 +70,32 @@ def cells(page: Page, place: int) -> list[list[str]]:
     table = page.get_by_role("table").nth(place)
     table.wait_for(timeout=PATIENCE)
     return [row.locator("th, td").all_inner_texts() for row in table.locator("tr").all()]
+
+
+def violations(browser: Browser, url: str, heading: str) -> list[str]:
+    """Run axe-core on a page in light and dark, wide and narrow; names what is serious or critical, and where."""
+    script, found = Path(os.environ[AXE]).read_text("utf-8"), list[str]()
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        page = look(browser, url, heading, scheme=scheme)
+        settled(page)
+        page.evaluate(script)
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            result = page.evaluate("axe.run({resultTypes: ['violations']})")
+            found += [
+                f"{heading}, {scheme}, {width}: {one['id']}, {one['help']}: {one['nodes'][0]['html'][:200]}"
+                for one in result["violations"]
+                if one["impact"] in ("serious", "critical")
+            ]
+        page.close()
+    return found
+
+
+def settled(page: Page) -> None:
+    """Wait until a page has been drawn whole."""
+    page.wait_for_function(
+        "!document.querySelector('[data-testid=stSkeleton], [data-testid=stSpinner]')"
+        " && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'",
+        timeout=PATIENCE,
+    )

@@ -25,7 +25,7 @@ from serving.app.catalogue import CUSTOMERS
 from serving.local import services
 from tests.e2e.forward import free_port
 from tests.support.ledgers import Bank, signer
-from tests.support.pages import IN_A_BROWSER, PATIENCE, cells, look, started
+from tests.support.pages import BY_AXE, IN_A_BROWSER, PATIENCE, cells, look, started, violations
 from tests.support.warranties import WARRANTIES
 
 pytestmark = IN_A_BROWSER
@@ -211,3 +211,9 @@ def test_a_home_without_anything_says_what_to_run(browser: Browser, nothing: str
     page = look(browser, f"{nothing}/{name.lower()}", name)
     expect(page.get_by_text(sentence)).to_be_visible(timeout=PATIENCE)
     page.close()
+
+
+@BY_AXE
+@pytest.mark.parametrize("name", ["Customer", "Model", "Catalogue"])
+def test_axe_finds_nothing_serious_on_the_pages_of_what_serves(browser: Browser, pages: Pages, name: str) -> None:
+    assert violations(browser, f"{pages.url}/{name.lower()}", name) == []

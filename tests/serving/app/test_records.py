@@ -32,7 +32,7 @@ from offers.store.delta import DeltaTables
 from offers.store.directory import DirectoryStore
 from tests.support.experiment_log import logged
 from tests.support.live import live, train_club
-from tests.support.pages import IN_A_BROWSER, PATIENCE, cells, look, started
+from tests.support.pages import BY_AXE, IN_A_BROWSER, PATIENCE, cells, look, started, violations
 from tests.support.shop import SHOP
 from tests.support.warranties import WARRANTIES
 
@@ -153,3 +153,9 @@ def test_drift_verdict_and_retraining_stand_as_they_were_recorded(
     assert performance is not None
     assert labels[2:4] == [f"{performance.rate.observed:.1%}", f"{performance.rate.expected:.1%}"]
     page.close()
+
+
+@BY_AXE
+@pytest.mark.parametrize("name", ["Watch", "Experiments", "Campaign"])
+def test_axe_finds_nothing_serious_on_the_pages_of_records(browser: Browser, url: str, name: str) -> None:
+    assert violations(browser, f"{url}/{name.lower()}", name) == []
