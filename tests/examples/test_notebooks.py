@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,19 @@ NUMBER = re.compile(r"-?\d+\.\d+")
 def test_first_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_file(tmp_path, (EXAMPLES / "store-card.yaml").read_text("utf-8"), Path("simulated"))
     monkeypatch.setenv("OFFERS_HOME", str(tmp_path))
+    check("first-steps.ipynb", monkeypatch)
+
+
+@pytest.mark.slow
+def test_from_a_csv_to_an_approved_release_and_a_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    check("csv-to-campaign.ipynb", monkeypatch)
+
+
+def check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a notebook, and hold what it prints against what its file shows."""
     monkeypatch.chdir(EXAMPLES.parent)
-    notebook = json.loads((EXAMPLES / "first-steps.ipynb").read_text("utf-8"))
+    notebook = json.loads((EXAMPLES / name).read_text("utf-8"))
     for printed, shown in zip(outputs(notebook), stored(notebook), strict=True):
         assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
         # The last digits depend on the processor.
