@@ -167,11 +167,18 @@ keys() { # NAMESPACE NAME: a Secret with the key and the secret of `credentials`
         --from-file=AWS_ACCESS_KEY_ID=<(printf %s "$key") --from-file=AWS_SECRET_ACCESS_KEY=<(printf %s "$secret")
 }
 
+pseudonyms() { # the key of the customers' pseudonyms, made once: with another the log would know nobody again
+    [[ -z $(kubectl -n offers get secret pseudonym-key --ignore-not-found -o name) ]] || return 0
+    kubectl -n offers create secret generic pseudonym-key --dry-run=client -o yaml \
+        --from-file=key=<(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n') | apply -f -
+}
+
 base() {
     local directory deployment
     step "credentials of the object store"
     apply -f manifests/base/namespace.yaml
     credentials
+    pseudonyms
     step "manifests of overlays/kind"
     directory=$(overlay)
     kubectl -n offers delete job bucket --ignore-not-found > /dev/null

@@ -15,13 +15,12 @@ from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
 from offers.policy.selection import Selection, selection
 from offers.settings import Settings
-from offers.store.store import open_store
 from serving.process import server
 from serving.process.waiting import WAIT, wait_for_bundle
 from serving.protocol.kserve import PredictorConfig
 from serving.protocol.rows import MAX_ROWS
 from serving.ranker.decision_log import DecisionLog
-from serving.ranker.feed import Feed, events, parquet_files
+from serving.ranker.feed import Feed, events
 from serving.ranker.log_arguments import add_arguments, decision_log
 from serving.ranker.predictor_client import SecurePredictorConfig
 from serving.ranker.ranker import Ranker
@@ -56,7 +55,6 @@ def main() -> None:
         help="the most customers of a request; by default as many as the predictor takes, and 1000 at most",
     )
     parser.add_argument("--drift_url", default="", help="where the drift sidecar takes events of scored rows")
-    parser.add_argument("--scored_dir", default="", help="directory, or s3:// prefix, for Parquet files of scored rows")
     parser.add_argument("--wait", action="store_true", help=WAIT)
     add_arguments(parser)
     arguments = parser.parse_args()
@@ -79,7 +77,7 @@ def _alone(arguments: argparse.Namespace, log: DecisionLog | None) -> Ranker:
     bundle = Path(arguments.bundle) if arguments.bundle else None
     contract = contracts.load(str(bundle / "contract.yaml") if bundle else arguments.contract)
     policy = Policy(catalogues.load(arguments.catalogue or contract.name, contract), contract)
-    feeds = _feeds(arguments.drift_url, arguments.scored_dir)
+    feeds = _feeds(arguments.drift_url)
     return _ranker(arguments, policy, contract, arguments.predictor_host, feeds, log, bundle)
 
 
@@ -92,7 +90,7 @@ def _follow(arguments: argparse.Namespace, address: server.Address, log: Decisio
         bundle = arm.directory / "bundle"
         contract = contracts.load(str(bundle / "contract.yaml"))
         policy = Policy(catalogues.load(str(arm.policy), contract), contract)
-        feeds = _feeds(arm.drift_url, arguments.scored_dir)
+        feeds = _feeds(arm.drift_url)
         return _ranker(arguments, policy, contract, arm.predictor, feeds, log, bundle)
 
     def note_head(head: str) -> None:
@@ -147,13 +145,8 @@ def _spool(log: DecisionLog | None) -> list[Spool]:
     return [log.spool] if log else []
 
 
-def _feeds(drift_url: str, scored_dir: str) -> list[Feed]:
-    feeds = []
-    if drift_url:
-        feeds.append(Feed("drift", events(drift_url), batch=500, seconds=1))
-    if scored_dir:
-        feeds.append(Feed("files", parquet_files(open_store(scored_dir, Settings.from_env())), batch=5000, seconds=30))
-    return feeds
+def _feeds(drift_url: str) -> list[Feed]:
+    return [Feed("drift", events(drift_url), batch=500, seconds=1)] if drift_url else []
 
 
 if __name__ == "__main__":

@@ -2,34 +2,26 @@
 
 import asyncio
 import contextlib
-import io
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import chain
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx
 import numpy as np
 import orjson
-import pyarrow as pa
-from pyarrow import parquet
 
-from offers.decisions.scored import SCORED_COLUMNS
-from offers.drift.selection import KEY
 from offers.errors import OffersError
 from offers.http_client import Peer, peer
-from offers.store.store import Store
 from serving.process.logs import log
 from serving.process.telemetry import FEED_DROPPED, FEED_FAILURES, FEED_QUEUE, FEED_SENT
 from serving.protocol.rows import MAX_ROWS
 
 EVENT_TYPE, EVENT_SOURCE = "offers.scored", "/offers/ranker"
 """Type of the events, and the source that each process adds a name of its own to: it counts dropped rows from 0."""
-T = TypeVar("T")
 _HEADERS = {"content-type": "application/cloudevents+json; charset=utf-8"}
 
 
@@ -46,9 +38,6 @@ class ScoredRows:
     """
 
     bundle: str
-    scored_at: list[datetime]
-    decision_ids: list[str]
-    customer_ids: list[str]
     columns: dict[str, np.ndarray]
     propensity: np.ndarray
     selection: str = ""
@@ -62,9 +51,6 @@ class ScoredRows:
             part = slice(start, start + size)
             yield replace(
                 self,
-                scored_at=self.scored_at[part],
-                decision_ids=self.decision_ids[part],
-                customer_ids=self.customer_ids[part],
                 columns={name: values[part] for name, values in self.columns.items()},
                 propensity=self.propensity[part],
             )
@@ -72,15 +58,8 @@ class ScoredRows:
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """Rows of one bundle in one piece."""
-
-        def all_of(lists: Iterable[list[T]]) -> list[T]:
-            return list(chain.from_iterable(lists))
-
         return cls(
             parts[0].bundle,
-            all_of(part.scored_at for part in parts),
-            all_of(part.decision_ids for part in parts),
-            all_of(part.customer_ids for part in parts),
             {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
             np.concatenate([part.propensity for part in parts]),
             parts[0].selection,
@@ -101,7 +80,7 @@ class Feed:
     Parameters
     ----------
     name : what metrics and logs call it
-    sink : from `events` or `parquet_files`; open while the feed runs
+    sink : from `events`; open while the feed runs
     batch : the most rows that are sent at once; so many are sent as soon as they are there
     seconds : how long a row waits at most until it is sent, while the sink keeps up
     limit : the most rows that wait
@@ -214,17 +193,6 @@ def events(url: str, timeout: float = 5.0) -> AbstractAsyncContextManager[Send]:
 
 
 @asynccontextmanager
-async def parquet_files(store: Store) -> AsyncIterator[Send]:
-    """A sink that writes each batch as a Parquet file, whole or not at all, into a folder per day."""
-
-    async def send(rows: ScoredRows, dropped: int) -> None:
-        key = f"{rows.scored_at[0]:%Y-%m-%d/%H%M%S.%f}-{uuid.uuid4().hex[:8]}.parquet"
-        await asyncio.to_thread(lambda: store.write_bytes(key, _parquet(rows)))
-
-    yield send
-
-
-@asynccontextmanager
 async def _events(sidecar: Peer) -> AsyncIterator[Send]:
     source = f"{EVENT_SOURCE}/{uuid.uuid4().hex[:12]}"
     async with sidecar.client() as client:
@@ -260,21 +228,3 @@ def _event(rows: ScoredRows, dropped: int, source: str) -> bytes:
 def _plain(values: np.ndarray) -> Any:
     """As orjson takes it: it writes an array of numbers, with null for NaN, and a list of words."""
     return values.tolist() if values.dtype == object else np.ascontiguousarray(values)
-
-
-def _parquet(rows: ScoredRows) -> bytes:
-    own = (
-        pa.array(rows.decision_ids, pa.string()),
-        pa.array(rows.customer_ids, pa.string()),
-        pa.array(rows.scored_at, pa.timestamp("us", tz="UTC")),
-        pa.array([rows.bundle] * len(rows), pa.string()),
-        pa.array(rows.propensity, pa.float64()),
-    )
-    inputs = {
-        name: pa.array(values, pa.string() if values.dtype == object else pa.float64(), from_pandas=True)
-        for name, values in rows.columns.items()
-    }
-    table = pa.table(dict(zip(SCORED_COLUMNS, own, strict=True)) | inputs, metadata={KEY: rows.selection})
-    file = io.BytesIO()
-    parquet.write_table(table, file)
-    return file.getvalue()

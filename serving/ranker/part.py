@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -77,9 +76,6 @@ class Part:
         pair = question.pairs.row[customers, places[customers]]
         return ScoredRows(
             self.scores.version,
-            [datetime.now(UTC)] * len(customers),
-            [question.decision_ids[row] for row in customers],
-            [question.customer_ids[row] for row in customers],
             {name: values[pair] for name, values in question.pairs.columns.items()},
             self.scores.propensity[pair],
             self.selection.word if self.selection and self.selection.bundle == self.scores.version else "",

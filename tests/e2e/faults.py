@@ -106,11 +106,10 @@ def workflow(api: client.ApiClient, run: str) -> dict[str, Any]:
     return dict(found[0])
 
 
-def without_namespace(cluster: Cluster, name: str, keep: str) -> None:
-    """Delete a namespace and make it anew with one Secret of before, as after a loss of all but the bucket."""
+def without_namespace(cluster: Cluster, name: str, *keep: str) -> None:
+    """Delete a namespace and make it anew with Secrets of before, as after a loss of all but the bucket."""
     core = client.CoreV1Api(cluster.api)
-    secret = core.read_namespaced_secret(keep, name)
-    metadata = {"name": keep, "annotations": secret.metadata.annotations}
+    secrets = [core.read_namespaced_secret(one, name) for one in keep]
     core.delete_namespace(name)
 
     def gone() -> tuple[bool | None, str]:
@@ -119,7 +118,9 @@ def without_namespace(cluster: Cluster, name: str, keep: str) -> None:
 
     await_that(f"the end of namespace {name}", gone, 300, f"kubectl get namespace {name} -o yaml")
     kubectl("apply", "--server-side", "-f", "manifests/base/namespace.yaml")
-    core.create_namespaced_secret(name, {"metadata": metadata, "data": secret.data})
+    for secret in secrets:
+        metadata = {"name": secret.metadata.name, "annotations": secret.metadata.annotations}
+        core.create_namespaced_secret(name, {"metadata": metadata, "data": secret.data})
     kubectl("apply", "--server-side", "-k", "build/deploy")
 
 

@@ -114,7 +114,7 @@ def test_a_rollback_by_one_command_under_load_fails_no_request(cluster: Cluster)
 def test_after_a_loss_of_all_but_the_bucket_one_command_serves_again(cluster: Cluster) -> None:
     served = steps.uri_of(cluster.service.read())
     before, runs = steps.bundles(cluster.bundles), len(cluster.kubeflow.runs(200))
-    faults.without_namespace(cluster, NAMESPACE, "object-store")
+    faults.without_namespace(cluster, NAMESPACE, "object-store", "pseudonym-key")
     cluster.offers("deploy", served, "--seconds", 600, seconds=1300)
     steps.check_served(cluster, served.rpartition("/")[2])
     assert steps.bundles(cluster.bundles) == before

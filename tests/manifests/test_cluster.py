@@ -1,5 +1,6 @@
 """manifests/cluster.sh, from an empty machine to a ranked answer, with stand-ins for docker, kind and the cluster."""
 
+import base64
 import json
 import os
 import shutil
@@ -278,6 +279,7 @@ def test_from_nothing_to_a_ranked_answer(tree: Path, machine: ClusterDouble) -> 
     assert (
         secrets["object-store"]["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] == "seaweedfs.kubeflow:9000"
     )
+    assert len(bytes.fromhex(base64.b64decode(secrets["pseudonym-key"]["data"]["key"]).decode())) == 32
 
     machine.published = {"30080": machine.address, "30030": "127.0.0.1:3000", "30088": "127.0.0.1:8888"}
     done = run(tree, machine, "deploy")

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 IDENTITIES = ROOT / "manifests" / "object-store" / "identities.json"
 POLICIES = ROOT / "manifests" / "overlays" / "aws" / "policies"
 WRITES = {
-    "serving": {"scored", "decisions", "outcomes"},
-    "recommender": {"decisions", "outcomes"},
+    "serving": {"tables"},
+    "recommender": {"tables"},
     "retraining-trigger": {"journal", "ledger"},
     "pipeline": {"bundles", "releases", "ledger", "monitoring", "routing", "campaigns", "layers"},
     "spark": {"campaigns"},
@@ -28,7 +28,7 @@ READS = {
     "serving": {"bundles", "releases", "routing"},
     "recommender": {"bundles"},
     "retraining-trigger": {"bundles", "releases"},
-    "pipeline": {"scored", "decisions", "outcomes", "journal", "customers", "markets"},
+    "pipeline": {"scored", "tables", "journal", "customers", "markets"},
     "spark": {"bundles", "releases", "customers"},
 }
 PREFIXES = sorted(set.union(*WRITES.values(), *READS.values()))

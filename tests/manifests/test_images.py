@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from cli.traffic import send
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.data.validation import validate
+from offers.decisions.records import DECISIONS, OUTCOMES
+from offers.settings import Settings
+from offers.store.delta import DeltaTables
 from serving.ranker.question import example
 from tests.support.containers import (
     DOCKERFILES,
@@ -128,13 +132,14 @@ def test_training_in_containers_gives_the_bundle_of_a_local_run(
 
 @pytest.fixture(scope="module")
 def running(images: dict[str, str], shop_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    catalogue = tmp_path_factory.mktemp("catalogue") / "warranties.yaml"
+    directory = tmp_path_factory.mktemp("pod")
+    catalogue = directory / "warranties.yaml"
     catalogue.write_text(WARRANTIES)
-    with pod(images, shop_bundle, catalogue) as found:
+    with pod(images, shop_bundle, directory, catalogue) as found:
         yield found
 
 
-@pytest.fixture(params=["predictor", "ranker", "drift"])
+@pytest.fixture(params=["predictor", "ranker", "drift", "shipper"])
 def one(running: Pod, request: pytest.FixtureRequest) -> Container:
     found: Container = getattr(running, request.param)
     return found
@@ -149,6 +154,20 @@ def test_the_pair_answers_a_customer(running: Pod, shop_bundle: Path) -> None:
     assert not prediction["fallback"]
     assert [offer["rank"] for offer in prediction["offers"]] == list(range(1, len(prediction["offers"]) + 1))
     assert prediction["offers"]
+    observed_at = datetime.now(UTC).isoformat()
+    accepted = {"decision_id": prediction["decision_id"], "kind": "accepted", "observed_at": observed_at}
+    told = httpx.post(f"{running.url(8080)}/v1/outcomes", json={"outcomes": [accepted]}, timeout=30)
+    assert told.status_code == 200, told.text
+    tables = DeltaTables.at(str(running.tables), Settings())
+
+    def shipped(name: str) -> list[str]:
+        if not tables.holds(name):
+            return []
+        ids: list[str] = tables.open(name).to_pyarrow_table()["decision_id"].to_pylist()
+        return ids
+
+    until(lambda: shipped(OUTCOMES), lambda ids: accepted["decision_id"] in ids)
+    assert shipped(DECISIONS).count(accepted["decision_id"]) == 1
 
 
 def test_the_predictor_reproduces_the_golden_rows(running: Pod, shop_bundle: Path) -> None:

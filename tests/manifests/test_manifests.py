@@ -382,7 +382,7 @@ def test_the_services_take_the_arguments_that_they_are_given() -> None:
         container = serving_pod(rendered("base"))["spec"]["containers"][place]
         assert container["command"] == ["python", "-m", module]
         given = [one.replace("{{.Name}}", "offers") for one in container["args"]]
-        arguments = [one for one in given if not one.startswith(("--scored_dir", "--wait"))]
+        arguments = [one for one in given if not one.startswith(("--routing", "--spool", "--pseudonym_key", "--wait"))]
         assert "--wait" in given
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False, cwd=ROOT
@@ -423,6 +423,26 @@ def test_a_market_reaches_its_store_from_both_sides_and_nobody_else_does() -> No
     assert way == {"to": [{"podSelector": inward["spec"]["podSelector"]}], "ports": rule["ports"]}
     assert rule["from"][0] == {"podSelector": outward["spec"]["podSelector"]}
     assert rule["from"][1]["podSelector"] == {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}
+
+
+def test_ranker_and_shipper_take_the_arguments_of_the_log(objects: tuple[Object, ...]) -> None:
+    ranker, shipper = (serving_pod(objects)["spec"]["containers"][place] for place in (1, 3))
+    assert shipper["command"] == ["python", "-m", "serving.shipper"]
+    for container in (ranker, shipper):
+        call = [sys.executable, *container["command"][1:], "--help"]
+        usage = subprocess.run(call, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        assert {one.partition("=")[0] for one in container["args"]} <= set(re.findall(r"--\w+", usage))
+    told = [dict(re.findall(r"--(\w+)=(\S+)", " ".join(one["args"]))) for one in (ranker, shipper)]
+    assert told[0]["spool"] == told[1]["spool"]
+    assert told[1]["tables"].rpartition("/")[0] == told[0]["routing"].partition("/routing/")[0]
+    volumes = {volume["name"]: volume for volume in serving_pod(objects)["spec"]["volumes"]}
+    for container, reads in ((ranker, {"spool", "pseudonym-key"}), (shipper, {"spool"})):
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert reads <= mounts.keys()
+        assert mounts["spool"] == told[0]["spool"]
+    # The ranker refuses before the kubelet evicts the pod, even with a segment that is under way.
+    assert quantity(volumes["spool"]["emptyDir"]["sizeLimit"]) >= int(told[0]["spool_limit"]) * 2**20 * 5 / 4
+    assert volumes["pseudonym-key"]["secret"]["secretName"] == "pseudonym-key"
 
 
 def test_the_sidecar_knows_the_arguments_that_it_is_given() -> None:
@@ -469,8 +489,10 @@ def test_a_pod_that_ends_answers_what_still_comes(objects: tuple[Object, ...]) -
     assert waits["drift"] > ranker + feed
     services = default(Server, "grace")
     assert services == 30
-    feeds = sum(one.startswith(("--drift_url", "--scored_dir")) for one in pod["containers"][1]["args"])
-    longest = max(waits["kserve-container"] + services, ranker + services + feeds * feed)
+    longest = max(waits["kserve-container"] + services, ranker + services + feed)
+    (ships,) = (int(one.partition("=")[2]) for one in pod["containers"][3]["args"] if one.startswith("--grace="))
+    assert ships > longest
+    longest = max(longest, waits["shipper"] + ships)
     assert pod["terminationGracePeriodSeconds"] > longest
 
 

@@ -47,7 +47,7 @@ def deliver(url: str) -> None:
 
 def feed(url: str) -> None:
     async def run() -> None:
-        rows = ScoredRows("shop-1", [datetime.now(UTC)], ["d"], ["c"], {"age": np.array([1.0])}, np.array([0.5]))
+        rows = ScoredRows("shop-1", {"age": np.array([1.0])}, np.array([0.5]))
         async with Feed("drift", events(url, SECONDS), batch=1, seconds=0.01) as sidecar:
             sidecar.offer(rows)
         if sidecar.dropped:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import tempfile
 import uuid
@@ -133,24 +134,33 @@ class Pod:
     predictor: Container
     ranker: Container
     drift: Container
+    shipper: Container
     sink: Container
+    tables: Path
 
     def url(self, port: int) -> str:
         return "http://" + docker("port", self.predictor.name, port).splitlines()[0]
 
 
 @contextmanager
-def pod(images: dict[str, str], bundle: Path, catalogue: Path | None = None) -> Iterator[Pod]:
+def pod(images: dict[str, str], bundle: Path, directory: Path, catalogue: Path | None = None) -> Iterator[Pod]:
     """Run the pod with the arguments and the limits that the manifests give it; alarms go to the sink.
 
-    The catalogue is the contract's where none is named.
+    The spool, the pseudonyms' key and the tables are in the directory. The catalogue is the contract's where none is
+    named.
     """
+    for part in ("spool", "tables", "key"):
+        (directory / part).mkdir()
+        (directory / part).chmod(0o777)
+    (directory / "key" / "key").write_text(secrets.token_hex(32))
+    spool = f"--volume={directory / 'spool'}:/var/spool/offers"
     name, serving = f"offers-test-{uuid.uuid4().hex[:8]}", images["offers-serving"]
     shared, models = f"--network=container:{name}", f"--volume={bundle}:/mnt/models:ro"
     spec = _manifest(SERVICE)["spec"]["predictor"]
     given = {one["name"]: one for one in spec["containers"]}
     [served] = _manifest(RUNTIME)["spec"]["containers"]
-    ranking = [one for one in _command(given["transformer-container"]) if not one.startswith("--scored_dir")]
+    ranking = [one for one in _command(given["transformer-container"]) if not one.startswith("--routing=")]
+    shipping = [one for one in _command(given["shipper"]) if not one.startswith("--tables=")]
     watching = [one for one in _command(given["drift"]) if not one.startswith("--sink=")]
     ports = [f"--publish=127.0.0.1::{port}" for port in (8080, 8085, 8090)]
     extra = [f"--volume={catalogue}:/etc/catalogue.yaml:ro"] if catalogue else []
@@ -163,11 +173,18 @@ def pod(images: dict[str, str], bundle: Path, catalogue: Path | None = None) -> 
             [*watching, f"--sink=http://127.0.0.1:{SINK_PORT}/"],
         ) as drift,
         container(
-            f"{name}-ranker", serving, [models, shared, *extra, *_limits(given["transformer-container"])],
+            f"{name}-shipper", images["offers-pipeline-python"],
+            [shared, spool, f"--volume={directory / 'tables'}:/var/tables", *_limits(given["shipper"])],
+            [*shipping, "--tables=/var/tables"],
+        ) as shipper,
+        container(
+            f"{name}-ranker", serving,
+            [models, shared, spool, f"--volume={directory / 'key'}:/var/run/pseudonyms:ro", *extra,
+             *_limits(given["transformer-container"])],
             [*ranking, *(["--catalogue=/etc/catalogue.yaml"] if catalogue else [])],
         ) as ranker,
     ):  # fmt: skip
-        yield Pod(predictor, ranker, drift, sink)
+        yield Pod(predictor, ranker, drift, shipper, sink, directory / "tables")
 
 
 def _manifest(file: str) -> dict[str, Any]:

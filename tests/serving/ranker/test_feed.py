@@ -1,5 +1,6 @@
 import asyncio
 import json
+import secrets
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -19,12 +20,13 @@ from offers.bundle import bundle as bundles
 from offers.contract.contract import Contract
 from offers.decisions.period import Period
 from offers.decisions.scored import read_scored
+from offers.decisions.shipping import ship
 from offers.drift.selection import decoded
 from offers.errors import ServiceError, StorageError
 from offers.monitoring.selection import selection_of
 from offers.settings import Settings
-from offers.store.store import open_store
-from serving.ranker.feed import Feed, ScoredRows, Send, events, parquet_files
+from offers.store.delta import DeltaTables
+from serving.ranker.feed import Feed, ScoredRows, Send, events
 from serving.ranker.ranker import INLINE_CUSTOMERS
 from tests.support.rankers import (
     CROWD,
@@ -33,7 +35,6 @@ from tests.support.rankers import (
     PREDICT,
     Scripted,
     asking,
-    counted,
     nobody,
     ranking,
     scripted,
@@ -51,9 +52,8 @@ def some(*names: str, bundle: str = "shop-1") -> ScoredRows:
     """Rows of customers with these names, whose spending is the place of the name in the alphabet."""
     spending = np.array([float(ord(name[0]) - ord("a")) for name in names])
     region = np.array(["north" if name < "m" else None for name in names], object)
-    ids = [f"of-{name}" for name in names]
     columns = {"spending": spending, "region": region, "rating": np.full(len(names), np.nan)}
-    return ScoredRows(bundle, [NOW] * len(names), ids, list(names), columns, spending / 100)
+    return ScoredRows(bundle, columns, spending / 100)
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Recorder:
 
     async def send(self, rows: ScoredRows, dropped: int) -> None:
         act = self.script.pop(0) if self.script else "take"
-        self.batches.append(rows.customer_ids)
+        self.batches.append([chr(ord("a") + int(place)) for place in rows.columns["spending"]])
         self.dropped.append(dropped)
         self.asked.release()
         if act == "hang":
@@ -260,51 +260,6 @@ def test_an_event_is_what_the_cloudevents_library_reads() -> None:
     run(test)
 
 
-def test_files_are_whole_and_hold_what_monitoring_reads(shop_contract: Contract, tmp_path: Path) -> None:
-    columns = {"spending": [1.0, 2.0], "visits": [np.nan, 3.0], "member": [0.0, 1.0], "rating": [np.nan, 4.5]}
-    words = {"channel": ["web", "mail"], "region": [None, "north"]}
-    given = {name: np.array(values) for name, values in columns.items()}
-    given |= {name: np.array(values, object) for name, values in words.items()}
-    at = [NOW, NOW + timedelta(microseconds=1)]
-    ordered = {column.name: given[column.name] for column in shop_contract.inputs}
-    rows = ScoredRows("shop-1", at, ["one", "two"], ["Maria", "Zoë"], ordered, np.array([0.25, 0.5]))
-
-    async def test() -> None:
-        store = open_store(str(tmp_path / "scored"), Settings())
-        async with Feed("file", parquet_files(store), batch=2, seconds=NEVER) as feed:
-            feed.offer(rows)
-
-    run(test)
-    [path] = [p for p in (tmp_path / "scored").rglob("*") if p.is_file()]
-    assert path.parent.name == "2024-02-29"
-    assert path.suffix == ".parquet"
-    frame = pd.read_parquet(path)
-    own = ["decision_id", "customer_id", "scored_at", "bundle", "_propensity"]
-    assert list(frame.columns) == [*own, *ordered]
-    assert frame["scored_at"].tolist() == at
-    assert frame[["decision_id", "customer_id", "bundle", "_propensity"]].to_numpy().tolist() == [
-        ["one", "Maria", "shop-1", 0.25],
-        ["two", "Zoë", "shop-1", 0.5],
-    ]
-    for name, values in ordered.items():
-        expected = pd.Series(values.tolist(), name=name, dtype=object if name in words else np.float64)
-        pd.testing.assert_series_equal(frame[name], expected)
-    read = read_scored(str(tmp_path / "scored"), shop_contract, Settings()).frame
-    assert read["customer_id"].tolist() == ["Maria", "Zoë"]
-
-
-def test_a_directory_that_can_not_be_written(locked: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def test() -> None:
-        store = open_store(str(locked / "scored"), Settings())
-        async with Feed("locked", parquet_files(store), batch=1, seconds=NEVER) as feed:
-            feed.offer(some("a"))
-        assert feed.dropped == 1
-
-    with caplog.at_level("WARNING", "offers.serving"):
-        run(test)
-    assert "no permission" in caplog.records[0].fields["reason"]
-
-
 def asked_beside(
     contract: Contract, catalogue: str, feed: Feed, test: Callable[[httpx.AsyncClient], Awaitable[None]]
 ) -> None:
@@ -333,17 +288,13 @@ def test_the_ranker_tells_of_the_pair_that_it_ranked_first(n_customers: Any, sho
     crowd = [*(CROWD if n_customers == 1 else [someone(str(n), None) for n in range(n_customers)]), nobody_yet]
 
     async def test(client: httpx.AsyncClient) -> None:
-        before = datetime.now(UTC)
         predictions = (await client.post(PREDICT, json={"instances": crowd})).json()["predictions"]
         await recorder.asked.acquire()
         answered = [(asked, found) for asked, found in zip(crowd, predictions, strict=True) if found["offers"]]
         assert answered
         [rows] = told
         assert rows.bundle == "scripted"
-        assert rows.customer_ids == [asked["customer_id"] for asked, _ in answered]
-        assert "nobody" not in rows.customer_ids
-        assert rows.decision_ids == [found["decision_id"] for _, found in answered]
-        assert all(before <= moment <= datetime.now(UTC) for moment in rows.scored_at)
+        assert len(rows) == len(answered) < len(crowd)
         assert rows.propensity.tolist() == [0.25] * len(answered)
         assert list(rows.columns) == [column.name for column in shop_contract.inputs]
         assert rows.columns["channel"].tolist() == [channels[found["offers"][0]["offer_id"]] for _, found in answered]
@@ -438,12 +389,13 @@ def predictor(shop_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield predictor
 
 
-def test_a_process_writes_its_rows_and_tells_the_sidecar_before_it_ends(
+def test_a_process_logs_its_rows_and_tells_the_sidecar_before_it_ends(
     predictor: Service, shop_bundle: Path, shop_contract: Contract, tmp_path: Path
 ) -> None:
     catalogue = tmp_path / "warranties.yaml"
     catalogue.write_text(WARRANTIES)
-    scored, log = tmp_path / "scored", tmp_path / "log"
+    spool, tables, log = tmp_path / "spool", tmp_path / "tables", tmp_path / "log"
+    (tmp_path / "key").write_text(secrets.token_hex(32))
     crowd = [instance for instance in CROWD if instance["customer"]["visits"] in (3,)]
 
     async def whole() -> list[Any]:
@@ -453,18 +405,20 @@ def test_a_process_writes_its_rows_and_tells_the_sidecar_before_it_ends(
         return sidecar.received
 
     def ask(url: str) -> None:
-        more = ("--drift_url", url, "--scored_dir", scored)
+        more = ("--drift_url", url, "--spool", spool, "--pseudonym_key", tmp_path / "key")
         with ranking(predictor, shop_bundle, catalogue, log, *more) as service:
             for _ in range(3):
                 answer = httpx.post(f"{service.url}{PREDICT}", json={"instances": crowd}, timeout=DEADLINE)
                 assert answer.status_code == 200
                 ids.extend(found["decision_id"] for found in answer.json()["predictions"])
-            assert counted(service, 'offers_feed_queue_rows{feed="files"}') == len(ids)
 
     ids: list[str] = []
     received = asyncio.run(asyncio.wait_for(whole(), DEADLINE))
-    rows = read_scored(str(scored), shop_contract, Settings()).frame
-    assert rows["decision_id"].tolist() == ids
+    assert not [one for one in ship(spool, DeltaTables.at(str(tables), Settings())) if one.refusal]
+    rows = read_scored(str(tables), shop_contract, Settings()).frame
+    # The log sorts decisions of one moment by their ids.
+    assert sorted(rows["decision_id"]) == sorted(ids)
+    rows = rows.set_index("decision_id").loc[ids].reset_index()
     assert set(rows["bundle"]) == {shop_bundle.name}
     names = [column.name for column in shop_contract.inputs]
     expected = bundles.load(shop_bundle).model.propensity(rows[names])
@@ -476,7 +430,7 @@ def test_a_process_writes_its_rows_and_tells_the_sidecar_before_it_ends(
     [selection] = {event.data["selection"] for event in received}
     reference = pd.read_parquet(shop_bundle / "reference.parquet")
     assert decoded(selection, len(reference)).tolist() == (reference["visits"] >= 1).fillna(False).tolist()
-    assert selection_of(str(scored), bundles.load(shop_bundle), Period.parse("", "", ""), Settings()) == selection
+    assert selection_of(str(tables), bundles.load(shop_bundle), Period.parse("", "", ""), Settings()) == selection
     written = log.read_text("utf-8")
     assert not any(word in written for word in ("Atlantis", "north", "9000.5", "offers.scored"))
 
@@ -485,7 +439,7 @@ def test_a_process_writes_its_rows_and_tells_the_sidecar_before_it_ends(
     ("more", "sentence"),
     [
         (("--drift_url", "sidecar:8080"), "ranker: drift_url: expected http://host:port/path"),
-        (("--scored_dir", "ftp://bank/scored"), "ranker: store 'ftp://bank/scored': expected"),
+        (("--routing", "ftp://bank/scored"), "ranker: ftp://bank/scored: expected a file, or an object such as s3://"),
     ],
 )
 def test_a_mistake_at_the_start_is_one_sentence(more: tuple[Any, ...], sentence: str) -> None:
