@@ -146,19 +146,23 @@ class DeltaTables:
 
     def _made(self, name: str, schema: pa.Schema, partition: Sequence[str]) -> DeltaTable:
         """Open a table, or make it if there is none; of several processes that make it at once, one succeeds."""
-        uri, options = self.uri(name), self.options
+        uri, options, refusal = self.uri(name), self.options, "it is not there"
+        with suppress(TableNotFoundError):
+            return DeltaTable(uri, storage_options=options)
+        try:
+            DeltaTable.create(
+                uri,
+                schema,
+                partition_by=list(partition),
+                storage_options=options,
+                configuration=_configuration(schema),
+            )
+        except DeltaError as error:
+            refusal = " ".join(str(error).split())[:300]
         try:
             return DeltaTable(uri, storage_options=options)
         except TableNotFoundError:
-            with suppress(DeltaError):
-                DeltaTable.create(
-                    uri,
-                    schema,
-                    partition_by=list(partition),
-                    storage_options=options,
-                    configuration=_configuration(schema),
-                )
-        return DeltaTable(uri, storage_options=options)
+            raise StorageError(f"{uri}: the table can't be made ({refusal})") from None
 
     @contextmanager
     def errors(self, name: str) -> Iterator[None]:
