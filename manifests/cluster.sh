@@ -168,9 +168,11 @@ keys() { # NAMESPACE NAME: a Secret with the key and the secret of `credentials`
 }
 
 pseudonyms() { # the key of the customers' pseudonyms, made once: with another the log would know nobody again
+    local key
     [[ -z $(kubectl -n offers get secret pseudonym-key --ignore-not-found -o name) ]] || return 0
+    key=$(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n')
     kubectl -n offers create secret generic pseudonym-key --dry-run=client -o yaml \
-        --from-file=key=<(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n') | apply -f -
+        --from-file=key=<(printf %s "$key") | apply -f -
 }
 
 base() {

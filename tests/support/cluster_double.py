@@ -26,7 +26,24 @@ from tests.support.cluster_objects import (
 from tests.support.cluster_programs import Answer, Programs
 from tests.support.loopback import Loopback
 
-TOOLS = ["awk", "base64", "bash", "cat", "curl", "date", "df", "dirname", "env", "git", "grep", "mkdir", "sed", "tail"]
+TOOLS = [
+    "awk",
+    "base64",
+    "bash",
+    "cat",
+    "curl",
+    "date",
+    "df",
+    "dirname",
+    "env",
+    "git",
+    "grep",
+    "mkdir",
+    "od",
+    "sed",
+    "tail",
+    "tr",
+]
 OURS = ("retraining-trigger", "prometheus", "alertmanager", "grafana")
 PROGRAM = """#!{python} -IS
 import http.client, json, os, sys
