@@ -77,7 +77,7 @@ def score(
     import time
 
     from cli.screen import download_progress
-    from offers.batch.order import Options, Order, opened
+    from offers.batch.order import Options, Order, work_of
     from offers.settings import Settings
     from offers.steps import champion
 
@@ -93,7 +93,7 @@ def score(
         _spark(order, spark, settings)
         return
     with download_progress() as progress:
-        work = opened(order, settings, progress)
+        work = work_of(order, settings, progress)
     with _bar(work.source.total) as tell:
         summary, manifest = work.run(settings, tell, threads), work.manifest()
     people = f"{counted(summary.customers, 'customer')} ({summary.earlier} of them by an earlier run)"

@@ -1,8 +1,10 @@
 """An order to score a table of customers: where everything lies, and what is asked for."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 
 from offers.batch import parts
@@ -12,7 +14,7 @@ from offers.batch.places import open_parts
 from offers.batch.scoring import Scorer, Versions
 from offers.batch.source import Source, open_customers
 from offers.bundle.bundle import Bundle
-from offers.bundle.location import open_bundle
+from offers.bundle.location import bundle_path, open_bundle
 from offers.data.download import ByteProgress
 from offers.errors import DataError
 from offers.policy import catalogue as catalogues
@@ -21,6 +23,9 @@ from offers.policy.catalogue import Catalogue
 from offers.record import Record
 from offers.settings import Settings
 from offers.yaml_file import Kind, Section
+
+if TYPE_CHECKING:
+    from offers.batch.market import OpenedMarket
 
 ROWS = 100_000
 """Customers in a part, by default."""
@@ -110,10 +115,36 @@ class Opened:
             shards=self.order.shards,
         )
 
+    @property
+    def title(self) -> str:
+        return self.catalogue.title or self.catalogue.name
+
+    @property
+    def offers(self) -> list[str]:
+        return [offer.id for offer in self.catalogue.offers]
+
+    def expected(self) -> tuple[pa.Table, int]:
+        """Score the bundle's reference; returns the rows, and the number of its customers."""
+        reference = pd.read_parquet(self.bundle.path / "reference.parquet")
+        names = [name for name in self.schema.names if name != self.schema.key]
+        ids = pa.array([str(row) for row in range(len(reference))])
+        columns = [pa.array(reference[name], from_pandas=True) for name in names]
+        batch = pa.RecordBatch.from_arrays([ids, *columns], names=[self.schema.key, *names])
+        return self.scorer()(batch), len(reference)
+
     def run(self, settings: Settings, tell: Tell, threads: int = 2) -> Summary:
         """Score the order's shard; see `offers.batch.parts.score`."""
         storage = open_parts(self.order.output, settings, Shard(self.order.shard, self.order.shards))
         return parts.score(self.source, self.scorer(threads), storage, self.manifest(), tell)
+
+
+def work_of(order: Order, settings: Settings, progress: ByteProgress | None = None) -> "Opened | OpenedMarket":
+    """Open an order, whether its bundle is of a contract or of a market; raises what `opened` does."""
+    if (bundle_path(order.bundle, settings) / "market.yaml").is_file():
+        from offers.batch.market import opened_market
+
+        return opened_market(order, settings)
+    return opened(order, settings, progress)
 
 
 def opened(order: Order, settings: Settings, progress: ByteProgress | None = None) -> Opened:

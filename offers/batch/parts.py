@@ -9,15 +9,44 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from offers.batch.customers import CustomerSchema
 from offers.batch.repeats import Repeats, hashes
-from offers.batch.scoring import Scorer
 from offers.batch.source import Source
 from offers.errors import DataError, StorageError
 from offers.record import Record
 
 Tell = Callable[[int], None]
 """Called with the number of customers that are done."""
+
+
+class Schema(Protocol):
+    """Knows the ids in a batch, and the name of their column."""
+
+    @property
+    def key(self) -> str:
+        """The column of ids."""
+        ...
+
+    def ids(self, batch: pa.RecordBatch, first_row: int) -> pa.Array:
+        """Give the ids of a batch as text; raises `DataError` where one is missing."""
+        ...
+
+
+class BatchScorer(Protocol):
+    """Turns batches of customers, or of a market's users, into rows of a scored table."""
+
+    @property
+    def schema(self) -> Schema:
+        """Of the batches."""
+        ...
+
+    @property
+    def table_schema(self) -> pa.Schema:
+        """Of the rows that it makes."""
+        ...
+
+    def __call__(self, batch: pa.RecordBatch, first_row: int) -> pa.Table:
+        """Score a batch, whose first row has this number in messages."""
+        ...
 
 
 class Manifest(Record):
@@ -107,7 +136,7 @@ class Summary:
     parts: int
 
 
-def score(source: Source, scorer: Scorer, parts: Parts, manifest: Manifest, tell: Tell) -> Summary:
+def score(source: Source, scorer: BatchScorer, parts: Parts, manifest: Manifest, tell: Tell) -> Summary:
     """Score all customers of a shard, or those that an earlier run has not scored yet.
 
     Every shard reads all customers, so that each of them finds a customer who occurs twice.
@@ -143,7 +172,7 @@ def score(source: Source, scorer: Scorer, parts: Parts, manifest: Manifest, tell
     return Summary(customers, earlier, own_parts)
 
 
-def _marks(batch: pa.RecordBatch, schema: CustomerSchema, repeats: Repeats, before: int) -> Marks:
+def _marks(batch: pa.RecordBatch, schema: Schema, repeats: Repeats, before: int) -> Marks:
     ids = schema.ids(batch, before + 1)
     bits = hashes(ids)
     again = repeats.add(bits)

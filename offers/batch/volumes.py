@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from offers.batch import places
+from offers.batch.market import OpenedMarket
 from offers.batch.order import Opened
 from offers.drift import statistics
 from offers.record import Record
@@ -86,7 +86,7 @@ class _Counts:
             self.score[offer] += entry["score_sum"]
 
 
-def volumes(done: Opened, customers: int, settings: Settings) -> Volumes:
+def volumes(done: Opened | OpenedMarket, customers: int, settings: Settings) -> Volumes:
     """Count a complete scored table, a file at a time.
 
     Parameters
@@ -98,8 +98,8 @@ def volumes(done: Opened, customers: int, settings: Settings) -> Volumes:
     DataError
         the table is not complete
     """
-    reference = pd.read_parquet(done.bundle.path / "reference.parquet")
-    expected = _first(done.scorer()(_batch(reference, done)))
+    scored, reference = done.expected()
+    expected = _first(scored)
     edges = statistics.bin_edges(expected["propensity"].to_numpy(), BINS)
     counts, before = _Counts(edges), _Counts(edges)
     before.add(expected)
@@ -113,9 +113,9 @@ def volumes(done: Opened, customers: int, settings: Settings) -> Volumes:
         catalogue=manifest.catalogue,
         customers=customers,
         answered=answered,
-        reference=len(reference),
+        reference=reference,
         reference_answered=len(expected),
-        offers=tuple(_volumes((offer.id for offer in done.catalogue.offers), counts, before)),
+        offers=tuple(_volumes(done.offers, counts, before)),
         edges=tuple(edges.tolist()),
         bins=tuple(counts.bins.tolist()),
         reference_bins=tuple(before.bins.tolist()),
@@ -131,13 +131,6 @@ def _first(rows: pa.Table) -> pa.Table:
 def _counted(words: pa.ChunkedArray) -> tuple[list[str], list[int]]:
     counts = pc.value_counts(words)
     return counts.field("values").to_pylist(), counts.field("counts").to_pylist()
-
-
-def _batch(reference: pd.DataFrame, done: Opened) -> pa.RecordBatch:
-    names = [name for name in done.schema.names if name != done.schema.key]
-    ids = pa.array([str(row) for row in range(len(reference))])
-    columns = [pa.array(reference[name], from_pandas=True) for name in names]
-    return pa.RecordBatch.from_arrays([ids, *columns], names=[done.schema.key, *names])
 
 
 def _volumes(names: Iterable[str], counts: _Counts, before: _Counts) -> Iterable[OfferVolume]:

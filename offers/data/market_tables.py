@@ -1,5 +1,6 @@
 """The tables of a market in DuckDB: read, typed, and checked against the contract."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,34 @@ from offers.contract.market import Market, Table
 from offers.contract.values import limits, numbers_among
 from offers.errors import SourceError
 from offers.files import os_errors
+from offers.settings import Settings
 
 MEMORY = "1GB"
 """What DuckDB takes before it spills to disk."""
 
 _TYPES = {"integer": "BIGINT", "number": "DOUBLE", "category": "VARCHAR", "boolean": "BOOLEAN"}
+
+
+def fetch_tables(market: Market, source: str, target: Path, settings: Settings) -> None:
+    """Copy the three tables of a market from a directory or s3:// URI into the directory `target`.
+
+    Raises
+    ------
+    SourceError
+        a table is missing, or can't be read
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for table in (market.users, market.products, market.interactions):
+        path = target / table.file
+        if source.startswith("s3://"):
+            from offers.data.s3_file import S3File
+
+            remote = S3File(f"{source.rstrip('/')}/{table.file}", settings.s3)
+            with remote.open(0, "") as reply, os_errors(path), path.open("wb") as file:
+                file.writelines(reply.chunks)
+        else:
+            with os_errors(Path(source, table.file), SourceError):
+                shutil.copyfile(Path(source, table.file), path)
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class OnlineUsers:
         """
         with opened(self.market, directory) as connection:
             if moment is None:
-                moment = _after_the_newest(connection, directory)
+                moment = after_the_newest(connection, directory)
             count = 0
 
             def rows() -> Iterator[tuple[str, bytes]]:
@@ -98,6 +98,24 @@ class OnlineUsers:
 
             store.load(rows())
         return count, moment
+
+    def stream(
+        self, connection: duckdb.DuckDBPyConnection, moment: np.datetime64
+    ) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Yield ids and rows of all users as of a moment, in the order of the ids: what `read` gives after a load.
+
+        Parameters
+        ----------
+        connection : a connection of `market_tables.opened`
+
+        Raises
+        ------
+        SourceError
+            the tables can't be joined
+        """
+        for table in snapshot(self.market, connection, moment):
+            ids, contents = zip(*self._form.packed(table, moment), strict=True)
+            yield list(ids), self._values(contents, moment)[0]
 
     def read(self, store: OnlineStore, ids: Sequence[str], now: np.datetime64) -> OnlineRows:
         """Read the rows of users as of `now`; for a user without a row every value is missing.
@@ -110,14 +128,10 @@ class OnlineUsers:
         contents = store.get(ids)
         places = [place for place, content in enumerate(contents) if content and self._form.is_ours(content)]
         rows = [content for content in contents if content and self._form.is_ours(content)]
-        records = self._form.records(rows)
         matrix = np.full((len(ids), len(self.encoder.names)), np.nan, np.float32)
         moments = np.full(len(ids), np.datetime64("NaT", "us"))
-        moments[places] = records["at"].astype("datetime64[us]")
-        present = int(now.astype("datetime64[us]").astype(np.int64))
-        values, stale = self._aged(records, present)
-        self._count_recent(rows, values, present)
-        matrix[places] = values
+        moments[places] = self._form.records(rows)["at"].astype("datetime64[us]")
+        matrix[places], stale = self._values(rows, now)
         foreign = sum(content is not None for content in contents) - len(rows)
         return OnlineRows(matrix, moments, foreign, stale)
 
@@ -162,6 +176,13 @@ class OnlineUsers:
     def _windows(self) -> dict[int, int]:
         """Map the place of each kind that a window counts to the largest of its windows, in microseconds."""
         return {self._kinds[name]: round(days * DAY) for name, days in windows(self.market).items()}
+
+    def _values(self, rows: Sequence[bytes], now: np.datetime64) -> tuple[NDArray[np.float32], dict[str, int]]:
+        """Compute the values of rows as of `now`, and count those beyond their time to live."""
+        present = int(now.astype("datetime64[us]").astype(np.int64))
+        values, stale = self._aged(self._form.records(rows), present)
+        self._count_recent(rows, values, present)
+        return values, stale
 
     def _aged(self, records: NDArray[np.void], now: int) -> tuple[NDArray[np.float32], dict[str, int]]:
         """Compute values as of `now`, apart from those of windows, and count those beyond their time to live."""
@@ -241,7 +262,8 @@ class OnlineUsers:
                 record["values"][columns] = sums
 
 
-def _after_the_newest(connection: duckdb.DuckDBPyConnection, directory: Path) -> np.datetime64:
+def after_the_newest(connection: duckdb.DuckDBPyConnection, directory: Path) -> np.datetime64:
+    """Find the second after the newest interaction; raises `SourceError` where there are none."""
     [(newest,)] = connection.execute("SELECT max(_at) FROM events").fetchall()
     if newest is None:
         raise SourceError(f"{directory}: there are no interactions that would say which moment is meant; use --as-of")

@@ -1,16 +1,15 @@
 """The page of a scored table: its volumes, and the propensities of first offers beside the bundle's reference."""
 
 from offers.batch.volumes import Volumes
-from offers.policy.catalogue import Catalogue
 from offers.reports.tables import MOVED, SHIFTED, Cell, Table, count, figure, percent
 from offers.reports.training import HTML
 
 
-def scoring_page(volumes: Volumes, catalogue: Catalogue) -> str:
+def scoring_page(volumes: Volumes, title: str) -> str:
     """Write the summary of a scored table as one HTML page that loads nothing."""
     return HTML.get_template("scoring.html").render(
         volumes=volumes,
-        title=catalogue.title or catalogue.name,
+        title=title,
         reading=_reading(volumes),
         offers=_offers(volumes),
         bins=_bins(volumes),

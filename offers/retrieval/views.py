@@ -1,15 +1,16 @@
 """The views of a market with what was known of the user then, and whether each ended in an acceptance."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 from pyarrow import parquet
 
@@ -136,21 +137,35 @@ def _write(market: Market, connection: duckdb.DuckDBPyConnection, products: Prod
             raise SourceError(
                 f"expected interactions of event {market.events[0].name!r} with known products, found none"
             )
-        rows = open_memmap(files / "rows.npy", "w+", np.float32, (number, len(encoder.names)))
-        others = {name: open_memmap(files / f"{name}.npy", "w+", form, (number,)) for name, form in _FORMS.items()}
-        first = 0
-        for batch in connection.sql("SELECT * FROM viewed").to_arrow_reader(100_000):
-            block = slice(first, first := first + len(batch))
-            for name, values in others.items():
-                values[block] = batch.column(name).to_numpy(zero_copy_only=False)
+        with ExitStack() as stack:
+            others = {
+                name: stack.enter_context(_array(files / f"{name}.npy", (number,), form))
+                for name, form in _FORMS.items()
+            }
+            for batch in connection.sql("SELECT * FROM viewed").to_arrow_reader(100_000):
+                for name, append in others.items():
+                    append(batch.column(name).to_numpy(zero_copy_only=False))
+        connection.execute("DROP TABLE viewed")
     except duckdb.Error as error:
         raise SourceError(f"the views can't be read: {str(error).splitlines()[0]}") from None
-    first = 0
     # Both orders are by moment, user and product; a user has one row at a moment, so ties do not matter.
-    for table in joined(market, connection, views, ("user",)):
-        block = slice(first, first := first + len(table))
-        rows[block] = encoder.encode(table)
+    with _array(files / "rows.npy", (number, len(encoder.names)), np.float32) as append:
+        for table in joined(market, connection, views, ("user",)):
+            append(encoder.encode(table))
     return int(number)
+
+
+@contextmanager
+def _array(path: Path, shape: tuple[int, ...], form: type[np.generic]) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Open a file of NumPy for an array that arrives in blocks of rows; memory holds one block."""
+    with path.open("wb") as file:
+        header = {"shape": shape, "fortran_order": False, "descr": dtype_to_descr(np.dtype(form))}
+        write_array_header_1_0(file, header)
+
+        def append(block: NDArray[Any]) -> None:
+            file.write(np.ascontiguousarray(block, form).tobytes())
+
+        yield append
 
 
 def _labels(market: Market, views: str) -> str:

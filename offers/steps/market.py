@@ -3,7 +3,6 @@
 Each step is a process of its own, so each function imports only what it needs.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +51,8 @@ def import_tables(contract_text: str, source: str, tables: Path, settings: Setti
     SourceError
         the source is none of these, or a table is missing
     """
+    from offers.data.market_tables import fetch_tables
+
     market = markets.load(contract_text)
     if source.partition(":")[0] == SIMULATED:
         from offers.data.market import write_simulated
@@ -62,13 +63,7 @@ def import_tables(contract_text: str, source: str, tables: Path, settings: Setti
         files.save(tables, TRUTH, Truth(seed=seed))
         say(f"{users} users and {interactions} interactions, simulated")
         return
-    tables.mkdir(parents=True, exist_ok=True)
-    for table in (market.users, market.products, market.interactions):
-        if source.startswith("s3://"):
-            _download(f"{source.rstrip('/')}/{table.file}", tables / table.file, settings)
-        else:
-            with files.os_errors(Path(source, table.file), SourceError):
-                shutil.copyfile(Path(source, table.file), tables / table.file)
+    fetch_tables(market, source, tables, settings)
     say(f"the tables of {source}")
 
 
@@ -197,15 +192,6 @@ def _seed(source: str) -> int:
     if not seed.isdecimal():
         raise SourceError(f"source {source!r}: expected simulated, or simulated:SEED with a whole number")
     return int(seed)
-
-
-def _download(uri: str, path: Path, settings: Settings) -> None:
-    """Copy an object to a file, a piece at a time."""
-    from offers.data.s3_file import S3File
-
-    with S3File(uri, settings.s3).open(0, "") as reply, files.os_errors(path), path.open("wb") as file:
-        for piece in reply.chunks:
-            file.write(piece)
 
 
 def _oracle(market: "Market", tables: Path) -> "Oracle":

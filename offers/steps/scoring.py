@@ -76,7 +76,7 @@ def plan(
     OffersError
         a place is not there, an option is unknown, or the customers lack a column
     """
-    from offers.batch.order import ROWS, Options, Order, opened
+    from offers.batch.order import ROWS, Options, Order, work_of
     from offers.contract import secret
     from offers.errors import DataError
 
@@ -93,7 +93,7 @@ def plan(
         shards=shards,
     )
     order = champion.settled(order, settings)
-    source = opened(champion.fetched(order, settings), settings).source
+    source = work_of(champion.fetched(order, settings), settings).source
     # All shards have to read the same rows, and small tables are cut so that each shard has some.
     rows = order.options.rows or max(1, min(ROWS, -(-(source.total or ROWS * shards) // shards)))
     fixed = order.options.model_copy(update={"version": source.version, "rows": rows})
@@ -147,23 +147,23 @@ def summarise(
     orders : those that `plan` wrote
     customers : the number of each shard's customers
     """
-    from offers.batch.order import Order, opened
+    from offers.batch.order import Order, work_of
     from offers.batch.volumes import volumes
     from offers.reports.scoring import scoring_page
 
-    done = opened(champion.fetched(Order.model_validate_json(orders[0]), settings), settings)
+    done = work_of(champion.fetched(Order.model_validate_json(orders[0]), settings), settings)
     result = volumes(done, sum(int(number) for number in customers), settings)
     files.save(summary, SUMMARY, result)
-    page.write_text(scoring_page(result, done.catalogue), "utf-8")
+    page.write_text(scoring_page(result, done.title), "utf-8")
     distance = "no reference" if result.psi is None else f"PSI {result.psi:.3f} to the bundle's reference"
     say(f"{result.customers} customers, {result.answered} of them with an offer; {distance}")
     return result
 
 
 def _score(order: str, result: Path, settings: Settings, say: Say) -> None:
-    from offers.batch.order import Order, opened
+    from offers.batch.order import Order, work_of
 
-    work = opened(champion.fetched(Order.model_validate_json(order), settings), settings)
+    work = work_of(champion.fetched(Order.model_validate_json(order), settings), settings)
     shard = f"shard {work.order.shard} of {work.order.shards}"
     outcome = work.run(settings, lambda rows: say(f"{shard}: {rows} customers"))
     result.write_text(str(outcome.customers), "utf-8")
