@@ -34,6 +34,7 @@ from offers.evaluation.segments import groups
 from offers.model.boosters import Booster, library_of
 from offers.model.encoder import Encoder
 from offers.training.learners import BoostedTrees, Logistic
+from offers.training.size import affordable
 
 
 def evaluate(
@@ -60,6 +61,7 @@ def evaluate(
         one line per scored row: row, period, window, label, propensity, baseline, the other learners by name, and
         champion where there is one
     """
+    declared, contract = contract, affordable(contract, len(dataset))
     matrix, labels, share = dataset.encode(contract), dataset.labels, contract.evaluation.contact_share
     trees, logistic = BoostedTrees.of(contract, settings, seed), Logistic(settings, tuple(_kinds(contract)))
     propensities: dict[str, np.ndarray] = {}
@@ -83,6 +85,9 @@ def evaluate(
     predictions = pd.DataFrame({**rows, "label": labels[first:], **propensities})
     random = [metrics.score(labels, propensity, share) for propensity in split]
     figures = _figures(dataset, contract, booster, matrix, predictions, random, champion, seed)
+    if contract is not declared:
+        reason = f"in place of {declared.evaluation.refit_every}, because each refit sees so many rows"
+        figures = figures.model_copy(update={"scheme": f"{figures.scheme}, {reason}"})
     candidates = tuple(_candidates((settings, *others), predictions, contract, seed)) if others else ()
     return figures.model_copy(update={"candidates": candidates}), predictions
 

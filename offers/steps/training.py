@@ -21,7 +21,7 @@ from offers.evaluation import gate as gates
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict
 from offers.settings import Settings
-from offers.steps.data import DATA, read_gold
+from offers.steps.data import DATA, ROWS, read_gold
 from offers.wording import Say, counted
 
 if TYPE_CHECKING:
@@ -63,19 +63,26 @@ def train(
 ) -> None:
     """Search for settings if there is a budget of trials, then fit and calibrate."""
     from offers.bundle import writing
-    from offers.training import learners
+    from offers.training import learners, stored
+    from offers.training.size import Form, form_of
 
     contract = contracts.load(contract_text)
-    dataset = read_gold(gold, contract)
+    rows = stored.StoredRows(gold / ROWS, contract)
+    form = Form.WHOLE if trials else form_of(contract, contract.model, len(rows))
     model_settings = contract.model
     others: list[ModelSettings] = []
-    if trials:
-        from offers.training import search
+    if form is Form.WHOLE:
+        dataset = read_gold(gold, contract)
+        if trials:
+            from offers.training import search
 
-        model_settings, *others = search.search(contract, dataset, trials, seed, settings.home / "search", say)
-    fitted = learners.train(
-        contract, model_settings, dataset.encode(contract), dataset.labels, seed, dataset.weights, dataset.groups
-    )
+            model_settings, *others = search.search(contract, dataset, trials, seed, settings.home / "search", say)
+        matrix, labels, weights = dataset.encode(contract), dataset.labels, dataset.weights
+        fitted = learners.train(contract, model_settings, matrix, labels, seed, weights, dataset.groups)
+    else:
+        say(f"{counted(len(rows), 'row')}: {form.value}")
+        model.mkdir(parents=True, exist_ok=True)
+        fitted = stored.train(contract, model_settings, rows, form, model, seed)
     writing.save_model(fitted, model)
     files.save(model, PARAMETERS, Parameters(model=model_settings, seed=seed, trials=trials, others=tuple(others)))
     beside = f"layer: {fitted.layer}" if fitted.layer else f"calibration: {fitted.calibrator}"

@@ -77,6 +77,15 @@ def _xgboost(settings: ModelSettings, sample: Sample, seed: int) -> Booster:
         enable_categorical=True,
         nthread=1,
     )
+    params = parameters(settings, sample.monotone, seed)
+    if sample.margins is not None:
+        # Else the booster would add the log-odds of the base rate to every score.
+        params["base_score"] = 0.5
+    return xgb.train(params, data, settings.trees)
+
+
+def parameters(settings: ModelSettings, monotone: tuple[int, ...], seed: int) -> dict[str, Any]:
+    """Build XGBoost's parameters."""
     params: dict[str, Any] = {
         "objective": "binary:logistic",
         "tree_method": "hist",
@@ -90,12 +99,7 @@ def _xgboost(settings: ModelSettings, sample: Sample, seed: int) -> Booster:
         "seed": seed,
         "nthread": 1,
     }
-    if any(sample.monotone):
-        params["monotone_constraints"] = sample.monotone
-    if sample.margins is not None:
-        # Else the booster would add the log-odds of the base rate to every score.
-        params["base_score"] = 0.5
-    return xgb.train(params, data, settings.trees)
+    return params | ({"monotone_constraints": monotone} if any(monotone) else {})
 
 
 def _lightgbm(settings: ModelSettings, sample: Sample, seed: int) -> Booster:

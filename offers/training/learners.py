@@ -25,6 +25,7 @@ from offers.model.propensity import PropensityModel, margins
 from offers.training.boosting import Sample, fit_booster
 from offers.training.calibration import calibrate, calibration_edges
 from offers.training.dynamics import first_layer
+from offers.training.size import affordable
 
 _DIRECTIONS = {None: 0, "up": 1, "down": -1}
 
@@ -188,7 +189,8 @@ def train(
     if layer is not None or contract.calibration.method == "none":
         return PropensityModel(encoder, learner.booster(matrix, labels, weights), Platt(), layer)
     if contract.time is not None:
-        edges = calibration_edges(len(labels), contract.evaluation.refit_every, contract.calibration)
+        refit_every = affordable(contract, len(labels)).evaluation.refit_every
+        edges = calibration_edges(len(labels), refit_every, contract.calibration)
         margin = out_of_time_margins(learner, matrix, labels, edges, weights=weights)
     else:
         folds = contract.evaluation.folds

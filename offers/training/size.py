@@ -1,0 +1,52 @@
+"""What a data set's size changes: how rows reach the trees, and how often models are refitted."""
+
+from enum import Enum
+
+from offers.contract.contract import Contract
+from offers.contract.sections import ModelSettings
+
+WHOLE_BYTES, BLOCK_BYTES = 2**28, 2**30
+"""Sizes of the encoded matrix, 4 bytes a cell, up to which it is held whole, and up to which its bins are.
+
+They are fixed, so that a model does not depend on the machine.
+"""
+REFITTED_ROWS = 50_000_000
+"""Rows that the refits of one evaluation may see in all."""
+
+
+class Form(Enum):
+    """How rows reach the trees: as one matrix, as bins made of blocks of rows, or as bins in files."""
+
+    WHOLE = "one matrix"
+    BLOCKS = "bins in memory, made block by block"
+    EXTERNAL = "bins in external memory"
+
+
+def form_of(contract: Contract, settings: ModelSettings, n_rows: int) -> Form:
+    """Choose the form by the size of the encoded matrix.
+
+    Only XGBoost reads blocks, and only a time order tells which rows calibrate a model that can't be fitted often.
+    """
+    size = min(n_rows, settings.newest_rows or n_rows) * len(contract.inputs) * 4
+    if size <= WHOLE_BYTES or settings.learner != "xgboost" or contract.time is None:
+        return Form.WHOLE
+    return Form.BLOCKS if size <= BLOCK_BYTES else Form.EXTERNAL
+
+
+def affordable(contract: Contract, n_rows: int) -> Contract:
+    """Spread refits out where the contract's would see more than `REFITTED_ROWS` rows in all; one a window at least.
+
+    Returns
+    -------
+    Contract
+        the same one where its refits are affordable
+    """
+    if contract.time is None:
+        return contract
+    first = int(n_rows * contract.evaluation.train_share)
+    scored, seen_by_each = n_rows - first, (first + n_rows) // 2
+    most = max(contract.evaluation.windows, REFITTED_ROWS // max(seen_by_each, 1))
+    step = -(-scored // most)
+    if step <= contract.evaluation.refit_every:
+        return contract
+    return contract.model_copy(update={"evaluation": contract.evaluation.model_copy(update={"refit_every": step})})
