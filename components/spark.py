@@ -10,4 +10,4 @@ def score(orders: list[str], master: str, namespace: str, image: str, seconds: i
     from offers.settings import Settings
     from offers.steps.execution import execute, say
 
-    return execute(spark_scoring.score, orders, master, namespace, image, seconds, Settings.from_env(), say)
+    return execute(spark_scoring.score_on_spark, orders, master, namespace, image, seconds, Settings.from_env(), say)

@@ -23,7 +23,7 @@ TEMPLATE, KEY = "spark-scoring", "application.yaml"
 """A ConfigMap in the namespace of the applications, and its key: a SparkApplication without image and arguments."""
 
 
-def score(
+def score_on_spark(
     orders: Sequence[str], master: str, namespace: str, image: str, seconds: int, settings: Settings, say: Say = print
 ) -> list[int]:
     """Score a plan's one order with Spark.

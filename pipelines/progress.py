@@ -1,7 +1,8 @@
 """The progress of a run on a cluster: the pipeline's own steps in order, derived from Kubeflow's report of the run.
 
 Kubeflow's tasks are Argo's nodes, in no order. Each step has up to seven: its driver, its executor, a wrapper of each
-that retries, and every try. A step is found by its name in the graph, and its tries by the time of its wrapper.
+that retries, and every try. A step is found by its name in the graph, and its tries by the time of its wrapper. In a
+loop several nodes have a step's name, one for each round that has begun; each is a step, numbered by its start.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,11 +91,17 @@ class _Steps:
             inner, state = task["componentRef"]["name"], self._state(name, enclosing)
             if _tasks_of(self._spec, inner):
                 yield from self.of(inner, state)
+            elif len(rounds := self._rounds(name)) > 1:
+                for number, node in enumerate(rounds, 1):
+                    yield self._step(f"{name} {number}", self._node_state(node, None, enclosing), node)
             else:
-                yield self._step(name, state)
+                yield self._step(name, state, self._by_name.get(name))
 
-    def _step(self, name: str, state: StepState) -> Step:
-        node = self._by_name.get(name)
+    def _rounds(self, name: str) -> list[Any]:
+        nodes = [task for task in self._tasks if task.display_name == name]
+        return sorted(nodes, key=lambda node: (node.start_time is None, node.start_time or node.create_time))
+
+    def _step(self, name: str, state: StepState, node: Any) -> Step:
         began = moment(node.start_time) if node is not None and node.state else None
         if node is None or began is None or state in ("waiting", "not run", "skipped"):
             return Step(name, state)
@@ -102,7 +109,9 @@ class _Steps:
         return Step(name, state, began, max(0.0, (end - began).total_seconds()), self._tries(node))
 
     def _state(self, name: str, enclosing: StepState) -> StepState:
-        node, driver = self._by_name.get(name), self._by_name.get(f"{name}-driver")
+        return self._node_state(self._by_name.get(name), self._by_name.get(f"{name}-driver"), enclosing)
+
+    def _node_state(self, node: Any, driver: Any, enclosing: StepState) -> StepState:
         word = node.state if node is not None else None
         if word in ("SUCCEEDED", "CACHED"):
             return "done"

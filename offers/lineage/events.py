@@ -30,7 +30,10 @@ _VERSIONS = (("data.json", "fingerprint"), ("provenance.json", "source_sha256"))
 
 @dataclass(frozen=True)
 class Traffic:
-    """The arguments of a step that name directories or files it reads, and those that name ones it writes."""
+    """The arguments of a step that name directories or files it reads, and those that name ones it writes.
+
+    `customers` and `output` are places of the order of a scoring.
+    """
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
@@ -56,6 +59,9 @@ STEPS = {
     "collect": Traffic((), ("decisions",)),
     "inspect": Traffic(("decisions",), ("findings",)),
     "judge": Traffic(("decisions", "findings"), ("verdict",)),
+    "score_shard": Traffic(("customers",), ("output",)),
+    "score_on_spark": Traffic(("customers",), ("output",)),
+    "summarise": Traffic(("output",), ("summary",)),
 }
 """The steps that are told of, by name."""
 
@@ -71,6 +77,7 @@ class Step:
     run : id of the step's own run
     parent : id of the pipeline's run, which all its steps share
     paths : the step's arguments that are paths, by name
+    places : customers and output of the step's order
     namespace : namespace of jobs and data sets
     """
 
@@ -79,14 +86,18 @@ class Step:
     run: str
     parent: str
     paths: Mapping[str, Path]
+    places: Mapping[str, str]
     namespace: str
 
 
 def step_of(name: str, arguments: Mapping[str, object], namespace: str) -> Step:
     """Describe a step that is about to run with the given arguments."""
-    paths = dict(_paths(arguments))
-    contract = _contract(arguments)
-    return Step(name, contract, str(uuid.uuid4()), _parent(contract, paths), paths, namespace)
+    paths, order = dict(_paths(arguments)), _order(arguments)
+    contract = _contract(order or arguments)
+    places = {place: order[place] for place in ("customers", "output") if order}
+    # The steps of a scoring have no directory in common, but they have the table.
+    parent = str(uuid.uuid5(uuid.NAMESPACE_URL, places["output"])) if places else _parent(contract, paths)
+    return Step(name, contract, str(uuid.uuid4()), parent, paths, places, namespace)
 
 
 def event(step: Step, kind: Kind, origin: str = "", made: str = "", problem: str = "") -> dict[str, Any]:
@@ -106,7 +117,7 @@ def event(step: Step, kind: Kind, origin: str = "", made: str = "", problem: str
     traffic, whole = STEPS[step.name], kind == "COMPLETE"
     inputs = [_input(step, name) for name in traffic.reads]
     if origin:
-        inputs.append({"namespace": _place(origin), "name": origin, "facets": {}, "inputFacets": {}})
+        inputs.append(_outside(origin) | {"inputFacets": {}})
     outputs = [_output(step, name) for name in traffic.writes] if whole else []
     if made and whole:
         version = _facet("version", datasetVersion=made)
@@ -135,6 +146,8 @@ def _facet(name: str, **fields: Any) -> dict[str, Any]:
 
 
 def _input(step: Step, name: str) -> dict[str, Any]:
+    if name in step.places:
+        return _outside(step.places[name]) | {"inputFacets": {}}
     data = _dataset(step, name)
     rows = _row_count(step.paths[name])
     metrics = (
@@ -144,9 +157,15 @@ def _input(step: Step, name: str) -> dict[str, Any]:
 
 
 def _output(step: Step, name: str) -> dict[str, Any]:
+    if name in step.places:
+        return _outside(step.places[name]) | {"outputFacets": {}}
     data, rows = _dataset(step, name), _row_count(step.paths[name])
     statistics = {} if rows is None else {"outputStatistics": _facet("outputStatistics", rowCount=rows)}
     return data | {"outputFacets": statistics}
+
+
+def _outside(place: str) -> dict[str, Any]:
+    return {"namespace": _place(place), "name": place, "facets": {}}
 
 
 def _dataset(step: Step, name: str) -> dict[str, Any]:
@@ -187,7 +206,19 @@ def _contract(arguments: Mapping[str, object]) -> str:
     if text:
         match = re.search(r"^name:\s*[\"']?([a-z0-9-]+)", text, re.MULTILINE)
         return match[1] if match else text.strip()[:200]
-    return str(arguments.get("bundle", "")).rstrip("/").rpartition("/")[2].rpartition("-")[0] or "offers"
+    name = str(arguments.get("bundle", "")).rstrip("/").rpartition("/")[2].rpartition("-")[0]
+    return name.removeprefix("release:").removesuffix("-release") or "offers"
+
+
+def _order(arguments: Mapping[str, object]) -> dict[str, str]:
+    """Find the order of a scoring among the arguments; all shards of one have the same places."""
+    orders = arguments.get("orders", [arguments.get("order", "")])
+    try:
+        order: dict[str, str] = json.loads(orders[0]) if isinstance(orders, list) else {}
+    except (ValueError, TypeError):
+        # The step itself says what is wrong with it.
+        return {}
+    return order
 
 
 def _parent(contract: str, paths: Mapping[str, Path]) -> str:

@@ -1,6 +1,8 @@
 """The steps of runs that a real Kubeflow Pipelines has told of."""
 
 import json
+from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,6 +76,22 @@ def test_a_run_under_way() -> None:
     evaluate = progress.steps(run)[4]
     assert evaluate.seconds is not None
     assert evaluate.seconds > 0
+
+
+def test_the_rounds_of_a_loop_are_shown_one_by_one() -> None:
+    run = recorded("succeeded")
+    (last,) = [task for task in run.run_details.task_details if task.display_name == "evaluate"]
+    first, failed = deepcopy(last), deepcopy(last)
+    first.start_time -= timedelta(seconds=9)
+    failed.start_time, failed.state = first.start_time + timedelta(seconds=3), "FAILED"
+    run.run_details.task_details += [failed, first]
+    rounds = [step for step in progress.steps(run) if step.name.startswith("evaluate")]
+    assert [(step.name, step.state) for step in rounds] == [
+        ("evaluate 1", "done"),
+        ("evaluate 2", "failed"),
+        ("evaluate 3", "done"),
+    ]
+    assert [step.seconds for step in rounds] == [40, 37, 31]
 
 
 def test_a_driver_that_failed_is_kubeflows_own_loss() -> None:

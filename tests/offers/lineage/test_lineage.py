@@ -122,6 +122,26 @@ def test_packaging_tells_what_its_candidate_is_made_of(shop_run: ShopRun, tmp_pa
     assert [data["facets"]["version"]["datasetVersion"] for data in ended["outputs"]] == [name]
 
 
+def test_the_steps_of_a_scoring_tell_of_customers_and_table(tmp_path: Path) -> None:
+    order = {"bundle": "release:shop-release-1", "customers": "s3://bank/all.delta", "output": "s3://bank/scored.delta"}
+
+    def score_shard(order: str) -> int:
+        return len(order)
+
+    def summarise(orders: list[str], summary: Path) -> None: ...
+
+    settings = Settings(home=tmp_path)
+    followed(score_shard, (json.dumps(order),), settings)
+    followed(summarise, ([json.dumps(order)], tmp_path), settings)
+    told = _told(tmp_path)
+    assert {event["job"]["name"] for event in told} == {"shop.score_shard", "shop.summarise"}
+    assert len({event["run"]["facets"]["parent"]["run"]["runId"] for event in told}) == 1
+    ended = [event for event in told if event["eventType"] == "COMPLETE"]
+    names = [([data["name"] for data in event[way]]) for event in ended for way in ("inputs", "outputs")]
+    assert names == [["s3://bank/all.delta"], ["s3://bank/scored.delta"], ["s3://bank/scored.delta"], ["shop.summary"]]
+    assert ended[0]["inputs"][0]["namespace"] == "s3://bank"
+
+
 def test_steps_of_one_run_share_their_parent(tmp_path: Path) -> None:
     run = "0f3f4a52-0d60-4b5e-8a53-2f9f6c4d9a11"
     for root in (tmp_path / "run-1", Path("/s3/bank/v2/artifacts/training") / run):
