@@ -61,17 +61,17 @@ def evaluate(
         one line per scored row: row, period, window, label, propensity, baseline, the other learners by name, and
         champion where there is one
     """
-    declared, contract = contract, affordable(contract, len(dataset))
+    sized = affordable(contract, len(dataset))
     matrix, labels, share = dataset.encode(contract), dataset.labels, contract.evaluation.contact_share
     trees, logistic = BoostedTrees.of(contract, settings, seed), Logistic(settings, tuple(_kinds(contract)))
     propensities: dict[str, np.ndarray] = {}
     if champion is not None:
         progress(f"champion {champion.name} on the same rows")
-        propensities["champion"] = champion_propensity(champion, dataset, matrix, contract)
+        propensities["champion"] = champion_propensity(champion, dataset, matrix, sized)
     learners: dict[str, BoostedTrees | Logistic] = {"propensity": trees, "baseline": logistic}
     learners |= {other.learner: BoostedTrees.of(contract, other, seed) for other in others}
     for name, learner in learners.items():
-        propensities[name] = _propensity(name, learner, dataset, matrix, contract, seed, progress)
+        propensities[name] = _propensity(name, learner, dataset, matrix, sized, seed, progress)
     if contract.time is None:
         split = [propensities["propensity"], propensities["baseline"]]
     else:
@@ -85,9 +85,6 @@ def evaluate(
     predictions = pd.DataFrame({**rows, "label": labels[first:], **propensities})
     random = [metrics.score(labels, propensity, share) for propensity in split]
     figures = _figures(dataset, contract, booster, matrix, predictions, random, champion, seed)
-    if contract is not declared:
-        reason = f"in place of {declared.evaluation.refit_every}, because each refit sees so many rows"
-        figures = figures.model_copy(update={"scheme": f"{figures.scheme}, {reason}"})
     candidates = tuple(_candidates((settings, *others), predictions, contract, seed)) if others else ()
     return figures.model_copy(update={"candidates": candidates}), predictions
 
@@ -134,7 +131,7 @@ def _figures(
     rows = dataset.frame.iloc[first:].reset_index(drop=True)
     return Evaluation(
         contract=contract.name,
-        scheme=_scheme(contract, len(spans)),
+        scheme=_scheme(contract, len(spans), len(dataset)),
         rows=len(dataset),
         model=measure(labels, propensity),
         baseline=measure(labels, predictions["baseline"].to_numpy()),
@@ -184,14 +181,16 @@ def _candidates(
         )
 
 
-def _scheme(contract: Contract, n_windows: int) -> str:
-    evaluation = contract.evaluation
+def _scheme(contract: Contract, n_windows: int, n_rows: int) -> str:
+    evaluation, refit_every = contract.evaluation, affordable(contract, n_rows).evaluation.refit_every
     if contract.time is None:
         kept = f", each {evaluation.group!r} in one" if evaluation.group else ""
         return f"{evaluation.folds} stratified folds{kept}: the contract declares no time order, so drift can't be seen"
+    spread = refit_every != evaluation.refit_every
+    reason = f" in place of {evaluation.refit_every}, because each refit sees so many" if spread else ""
     return (
         f"rolling origin: {n_windows} out-of-time windows over the last {1 - evaluation.train_share:.0%} of the rows, "
-        f"refitted every {evaluation.refit_every} rows"
+        f"refitted every {refit_every} rows{reason}"
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from offers.contract.contract import Contract
 from offers.data.dataset import Dataset, windows
+from offers.evaluation.evaluate import _scheme
 from offers.steps.data import ROWS, read_gold
 from offers.training import learners, stored
 from offers.training.size import Form, affordable, form_of
@@ -71,8 +72,12 @@ def test_size_alone_chooses_the_form(shop_contract: Contract) -> None:
 
 def test_refits_are_spread_out_where_they_would_see_too_many_rows(shop_contract: Contract) -> None:
     assert affordable(shop_contract, 40_000) is shop_contract
+    assert _scheme(shop_contract, 2, 40_000).endswith("refitted every 100 rows")
     for n_rows, least in ((2_000_000, 2), (200_000_000, 2)):
         sized = affordable(shop_contract, n_rows)
+        assert f"refitted every {sized.evaluation.refit_every} rows in place of 100, " in _scheme(
+            shop_contract, 2, n_rows
+        )
         edges = range(n_rows // 2, n_rows, sized.evaluation.refit_every)
         assert len(edges) >= least
         assert sum(edges) <= 50_000_000 or len(edges) == len(windows(shop_contract, n_rows))
