@@ -14,6 +14,7 @@ PARTS = (
     "calibration",
     "drift",
     "serving",
+    "log",
     "away",
     "memory",
     "batch",

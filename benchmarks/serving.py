@@ -75,7 +75,7 @@ class Met:
 
 
 def main(material: Material) -> None:
-    with _two_cores(), services(material.bundle, CONTRACT, material.scratch / "logs") as running:
+    with two_cores(), services(material.bundle, CONTRACT, material.scratch / "logs") as running:
         ranker = Target.of(running.ranker, running.predictor)
         _one_customer(material, ranker)
         _many_customers(material, ranker)
@@ -84,7 +84,7 @@ def main(material: Material) -> None:
 
 
 @contextmanager
-def _two_cores() -> Iterator[None]:
+def two_cores() -> Iterator[None]:
     """Hold this process, and those it starts, to two cores where the system can."""
     if not hasattr(os, "sched_setaffinity"):
         console.print(f"[bold yellow]ALL {os.cpu_count()} CORES: this system can't hold processes to two[/bold yellow]")
@@ -108,7 +108,7 @@ def _one_customer(material: Material, ranker: Target, rounds: int = 8, seconds: 
     figures = table(title, "load", "service", *HEADINGS, "requests/s", "errors")
     with _floor(material, answer(ranker.port, requests[0])) as floor:
         for name, spell in loads.items():
-            carrying, ranking = _by_turns(spell, floor, ranker, rounds)
+            carrying, ranking = by_turns(spell, floor, ranker, rounds)
             _add(figures, carrying, name, "floor")
             _add(figures, ranking, "", "ranker")
             pairs = zip(ranking.figures(), carrying.figures(), strict=True)
@@ -141,7 +141,7 @@ def _many_customers(material: Material, ranker: Target, rounds: int = 3, seconds
     for trees in LIBRARIES:
         with _usual_way(material, trees) as usual:
             for name, spell in loads.items():
-                plain, ranking = _by_turns(spell, usual, ranker, rounds)
+                plain, ranking = by_turns(spell, usual, ranker, rounds)
                 _add(figures, plain, name, f"usual way, {trees}", customers=CUSTOMERS)
                 _add(figures, ranking, "", "ranker", customers=CUSTOMERS)
                 times = f"{ranking.load.rate / plain.load.rate:.1f}"
@@ -221,7 +221,7 @@ def _offered(target: Target, requests: list[bytes], rate: float, seconds: float)
     return target.meet(lambda port: constant_rate(port, requests, rate, seconds))
 
 
-def _by_turns(spell: Spell, theirs: Target, ours: Target, rounds: int) -> tuple[Met, Met]:
+def by_turns(spell: Spell, theirs: Target, ours: Target, rounds: int) -> tuple[Met, Met]:
     met: dict[Target, list[Met]] = {theirs: [], ours: []}
     for number in range(rounds):
         for target in (theirs, ours) if number % 2 else (ours, theirs):

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -235,6 +236,35 @@ def test_whoever_is_killed_each_answered_decision_is_found_once(
     for _, group in itertools.groupby(ordered, key=lambda row: (row["writer"], row["segment"])):
         segment = list(group)
         assert {row["root"] for row in segment} == {root_of(row["digest"] for row in segment)}
+
+
+@pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=pytest.mark.nightly)])
+def test_a_store_that_is_away_loses_nothing(
+    seconds: float, predictor: Service, shop_bundle: Path, place: Place, tmp_path: Path
+) -> None:
+    """A file in the place of the tables' directory refuses each append, for so long and until one was refused."""
+    blocked = place.directory / "tables"
+    blocked.write_text("away")
+    answered = set[str]()
+    with (
+        place.shipping(),
+        ranking(predictor, shop_bundle, place.catalogue(WARRANTIES), tmp_path / "log", *place.arguments) as ranker,
+    ):
+        asker = threading.Thread(target=ask, args=(f"{ranker.url}{PREDICT}", answered))
+        asker.start()
+        refusals = place.directory / "shipper.log"
+        end = time.monotonic() + seconds
+        until(lambda: "segment not shipped" in refusals.read_text("utf-8"), bool)
+        # The fault lasts: nothing can be awaited.
+        time.sleep(max(0.0, end - time.monotonic()))
+        blocked.unlink()
+        until(lambda: blocked.is_dir() and place.tables.holds(DECISIONS), bool)
+        ranker.process.terminate()
+        asker.join()
+    ids = [row["decision_id"] for row in place.rows()]
+    assert answered <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert len(answered) > seconds
 
 
 def killed_round(
