@@ -170,7 +170,7 @@ class OnlineUsers:
 
     @cached_property
     def _kinds(self) -> dict[str, int]:
-        return {event.name: place for place, event in enumerate(self.market.events)}
+        return _kinds(self.market)
 
     @cached_property
     def _windows(self) -> dict[int, int]:
@@ -181,7 +181,7 @@ class OnlineUsers:
         """Compute the values of rows as of `now`, and count those beyond their time to live."""
         present = int(now.astype("datetime64[us]").astype(np.int64))
         values, stale = self._aged(self._form.records(rows), present)
-        self._count_recent(rows, values, present)
+        _count_recent(self._form, rows, values, present)
         return values, stale
 
     def _aged(self, records: NDArray[np.void], now: int) -> tuple[NDArray[np.float32], dict[str, int]]:
@@ -205,22 +205,6 @@ class OnlineUsers:
                 stale[feature.name], gone = int(beyond.sum()), never | beyond
             values[np.ix_(gone, columns)] = np.nan
         return values, stale
-
-    def _count_recent(self, rows: Sequence[bytes], values: NDArray[np.float32], now: int) -> None:
-        """Count the events within windows; a missing value stays missing."""
-        recent = [self._form.recent(row) for row in rows]
-        events = np.concatenate([*recent, np.empty(0, np.int64)])
-        owners = np.repeat(np.arange(len(rows)), [len(one) for one in recent])
-        moments, kinds = events // KINDS, events % KINDS
-        for feature in self._form.features:
-            weights = np.zeros(KINDS)
-            for name, weight in event_weights(self.market, feature).items():
-                weights[self._kinds[name]] = weight
-            for place, window in zip(self._form.places(feature), feature.columns.values(), strict=True):
-                if window is not None:
-                    within = (moments >= now - round(window * DAY)) & (moments < now)
-                    sums = np.bincount(owners[within], weights[kinds[within]], len(rows))
-                    values[:, place] = np.where(np.isnan(values[:, place]), np.nan, sums)
 
     def _moved(self, content: bytes | None, events: Sequence[UserEvent]) -> tuple[bytes | None, list[str]]:
         """Move one user's row; returns None where nothing moves it, and how each event was treated."""
@@ -260,6 +244,28 @@ class OnlineUsers:
                 columns = form.places(feature)
                 sums = np.nan_to_num(record["values"][columns]) + sum(weights[event.kind] for event in counted)
                 record["values"][columns] = sums
+
+
+def _count_recent(form: RowForm, rows: Sequence[bytes], values: NDArray[np.float32], now: int) -> None:
+    """Count the events within windows; a missing value stays missing."""
+    kinds_of = _kinds(form.market)
+    recent = [form.recent(row) for row in rows]
+    events = np.concatenate([*recent, np.empty(0, np.int64)])
+    owners = np.repeat(np.arange(len(rows)), [len(one) for one in recent])
+    moments, kinds = events // KINDS, events % KINDS
+    for feature in form.features:
+        weights = np.zeros(KINDS)
+        for name, weight in event_weights(form.market, feature).items():
+            weights[kinds_of[name]] = weight
+        for place, window in zip(form.places(feature), feature.columns.values(), strict=True):
+            if window is not None:
+                within = (moments >= now - round(window * DAY)) & (moments < now)
+                sums = np.bincount(owners[within], weights[kinds[within]], len(rows))
+                values[:, place] = np.where(np.isnan(values[:, place]), np.nan, sums)
+
+
+def _kinds(market: Market) -> dict[str, int]:
+    return {event.name: place for place, event in enumerate(market.events)}
 
 
 def after_the_newest(connection: duckdb.DuckDBPyConnection, directory: Path) -> np.datetime64:
