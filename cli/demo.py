@@ -70,7 +70,7 @@ def demo() -> None:
     console.print("\nAn experiment on a few customers, as 'make learn' makes it on many", style="bold")
     learn(LEARNT_CUSTOMERS)
     console.print("\n'make app' shows all this in the browser; why the model was trained again, decision by decision:")
-    console.print(f".venv/bin/offers retrain journal --store {trigger.journal.store.uri}")
+    console.print(f"OFFERS_HOME={home} .venv/bin/offers retrain journal")
 
 
 @dataclass(frozen=True)
@@ -172,15 +172,16 @@ def _trigger(contract: "Contract", settings: "Settings", contacts: Path, bundle:
 
     from cli.pipeline import training_arguments
     from cli.run_display import RunDisplay
+    from offers.governance.access import open_to_write
     from offers.retraining.journal import Journal
     from offers.retraining.retrainer import Retrainer
-    from offers.store.directory import DirectoryStore
     from pipelines.starting import LocalRuns
     from pipelines.trigger import application
     from serving.process.listening import bound
 
-    # The demo has its own journal: the cool-down of an earlier demo must not delay this one.
-    journal = Journal(DirectoryStore(contacts.parent), contract.name)
+    # The demo has its own ledger: the cool-down of an earlier demo must not delay this one.
+    ledger, signer = open_to_write(settings.model_copy(update={"home": contacts.parent, "ledger": "", "key": None}))
+    journal = Journal(ledger, lambda: signer, contract.name)
     display = RunDisplay()
     arguments = training_arguments(contract.name, str(contacts), str(bundle.parent))
     runs = LocalRuns(arguments, settings.home.resolve() / "runs" / contacts.parent.name, journal.ended, display.update)

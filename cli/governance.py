@@ -175,8 +175,8 @@ def _tamper(ledger: "Ledger", directory: Path) -> None:
         if deed == "the end cut off":
             entries[-1].unlink()
         else:
-            content = entries[2].read_bytes()
-            entries[2].write_bytes(content.replace(b"approver", b"operator", 1))
+            changed = next(path for path in entries[1:] if b"approver" in path.read_bytes())
+            changed.write_bytes(changed.read_bytes().replace(b"approver", b"operator", 1))
         problem = verify(DirectoryStore(copy), [head]).problems[0]
         console.print(f"{deed}: {problem}", soft_wrap=True)
         shutil.rmtree(copy)

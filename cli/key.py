@@ -38,6 +38,14 @@ def new(
 
 
 @app.command()
+def show(private: Annotated[Path, typer.Argument(help="The file of a private key.")]) -> None:
+    """Print the public half of a key, which an admin adds to the ledger."""
+    from offers.governance.keys import read_key
+
+    typer.echo(read_key(private).public.text)
+
+
+@app.command()
 def add(
     public: Annotated[str, typer.Argument(help="The public half, as 'offers key new' prints it.")],
     name: Annotated[str, typer.Option(help="Its owner.")],

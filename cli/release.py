@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from cli.mirror import mirrored
 
 if TYPE_CHECKING:
+    from offers.bundle.bundle import Bundle
     from offers.governance.keys import Signer
     from offers.governance.ledger import Ledger
     from offers.settings import Settings
@@ -14,13 +15,17 @@ if TYPE_CHECKING:
 def register_bundle(ledger: "Ledger", signer: "Signer", bundle: str, catalogue: str, settings: "Settings") -> str:
     """Make a release of a bundle and a catalogue, by default that of the contract's name; returns its name."""
     from offers.bundle.location import open_bundle
+
+    return _register(ledger, signer, open_bundle(bundle, settings), catalogue, settings)
+
+
+def _register(ledger: "Ledger", signer: "Signer", bundle: "Bundle", catalogue: str, settings: "Settings") -> str:
     from offers.governance import release as releases
     from offers.governance.registration import register
     from offers.policy import catalogue as catalogues
 
-    model = open_bundle(bundle, settings)
-    text = catalogues.text(catalogue or model.contract.name)
-    return register(ledger, signer, releases.make(settings.home.resolve() / "releases", model.path, text))
+    text = catalogues.text(catalogue or bundle.contract.name)
+    return register(ledger, signer, releases.make(settings.home.resolve() / "releases", bundle, text))
 
 
 def register_run(bundle: str, settings: "Settings", report: Path | None = None) -> str:
@@ -38,7 +43,7 @@ def _registered(bundle: str, settings: "Settings") -> str:
     ledger, signer = open_to_write(settings)
     model_bundle = open_bundle(bundle, settings)
     if model_bundle.contract.name in catalogues.shipped():
-        release = register_bundle(ledger, signer, bundle, "", settings)
+        release = _register(ledger, signer, model_bundle, "", settings)
         state = ledger.state()
         return f"{release}, {state.status(state.releases[release], ledger.clock())}"
     if model_bundle.name not in ledger.state().gates:

@@ -25,10 +25,6 @@ SourceOption = Annotated[
         "with ' + decisions:TABLES' the decision log stands behind it.",
     ),
 ]
-StoreOption = Annotated[
-    str,
-    typer.Option(envvar="OFFERS_STORE", help="Where the journal is: a directory or s3:// URI; OFFERS_HOME by default."),
-]
 PublishOption = Annotated[str, typer.Option(help="Where a bundle that passed goes: a directory or s3:// URI.")]
 
 
@@ -37,8 +33,7 @@ def now(
     contract: ContractOption = "bank-marketing",
     source: SourceOption = "",
     publish: PublishOption = "",
-    store: StoreOption = "",
-    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")] = "",
     update: Annotated[
         str, typer.Option(help="Name of a bundle whose layer learns the newer labels, instead of a training.")
     ] = "",
@@ -46,7 +41,7 @@ def now(
     """Train a new model on this machine, or update one, unless a run is under way. Exit code 3: refused."""
     import uuid
 
-    from cli.recorded import record_decision, register_end
+    from cli.recorded import register_end
     from cli.run_display import RunDisplay
     from offers.retraining.journal import Request
     from offers.retraining.retrainer import Retrainer
@@ -54,7 +49,7 @@ def now(
     from pipelines.starting import LocalRuns
 
     settings = Settings.from_env()
-    journal = _journal(contract, store, settings)
+    journal = _own_journal(contract, settings)
     evidence: dict[str, Any] = {"reasons": [reason]} if reason else {}
     wish: dict[str, Any] = {"id": f"manual-{uuid.uuid4().hex}", "contract": journal.contract, "cause": "manual"}
     wish |= {"action": "update", "evidence": evidence | {"bundle": update}} if update else {"evidence": evidence}
@@ -62,7 +57,7 @@ def now(
     with RunDisplay() as display:
         arguments = _arguments(contract, source, publish, settings)
         runs = LocalRuns(arguments, settings.home.resolve() / "runs", register_end(journal, settings), display.update)
-        decision = Retrainer(journal, runs, told=record_decision(settings)).ask(request)
+        decision = Retrainer(journal, runs).ask(request)
         runs.wait()
     typer.echo(decision.reason)
     if not decision.started:
@@ -75,7 +70,6 @@ def listen(
     contract: ContractOption = "bank-marketing",
     source: SourceOption = "",
     publish: PublishOption = "",
-    store: StoreOption = "",
     kubeflow: Annotated[
         bool, typer.Option("--kubeflow", help="Run on the cluster at OFFERS_KUBEFLOW_URL instead of here.")
     ] = False,
@@ -95,28 +89,26 @@ def listen(
     from functools import partial
 
     from cli import chores
-    from cli.recorded import record_decision, record_end, register_end
+    from cli.recorded import register_end
     from offers.decisions.period import span
     from offers.retraining.retrainer import Limits, Retrainer
     from offers.retraining.signature import VARIABLE, key_of
     from offers.settings import Settings
     from pipelines.starting import ClusterRuns, LocalRuns
-    from pipelines.trigger import Authority, announce, warn
+    from pipelines.trigger import Authority, announce
 
     settings, regular = Settings.from_env(), list[tuple[float, Callable[[], None]]]()
-    journal = _journal(contract, store, settings)
-    journal.told = warn
+    journal = _journal(contract, settings) if kubeflow else _own_journal(contract, settings)
     arguments = _arguments(contract, source, publish, settings)
     limits, seconds = Limits(cool_down=span(cool_down), runs_a_day=runs_a_day), span(look_every).total_seconds()
     if kubeflow:
         targets = {"service": service, "smoke_url": smoke_url}
-        runs = ClusterRuns(settings, arguments | targets, record_end(journal, settings))
-        told = record_decision(settings, announce, member=True)
-        retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), told)
+        runs = ClusterRuns(settings, arguments | targets)
+        retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), announce)
         regular.append((chores.SETTLE_SECONDS, chores.settling(retrainer, runs)))
     else:
         local = LocalRuns(arguments, settings.home.resolve() / "runs", register_end(journal, settings))
-        retrainer = Retrainer(journal, local, limits, told=record_decision(settings, announce))
+        retrainer = Retrainer(journal, local, limits, told=announce)
     served = partial(chores.served, journal.contract, settings, smoke_url if kubeflow else "")
     asked = chores.Asked(every, new_rows, update_labels)
     regular += [(seconds, chore) for chore in chores.asking(retrainer, contract, arguments, asked, served, settings)]
@@ -126,13 +118,12 @@ def listen(
 @app.command()
 def journal(
     contract: ContractOption = "bank-marketing",
-    store: StoreOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="All that was written, a line of JSON an entry.")] = False,
 ) -> None:
-    """Print every decision on retraining, and what came of it, a line each."""
+    """Print every decision on retraining that the ledger has, and what came of it, a line each."""
     from offers.settings import Settings
 
-    entries = _journal(contract, store, Settings.from_env())
+    entries = _journal(contract, Settings.from_env())
     for line in [entry.model_dump_json() for entry in entries.entries()] if as_json else entries.lines():
         typer.echo(line)
 
@@ -156,12 +147,23 @@ def _serve(
         run(edge, socket, chores)
 
 
-def _journal(contract: str, store: str, settings: "Settings") -> "Journal":
+def _journal(contract: str, settings: "Settings") -> "Journal":
+    """Open the journal for reading, or for a service, whose key an admin of the ledger has added."""
     from offers.contract import contract as contracts
+    from offers.governance.access import member_key, open_ledger
     from offers.retraining.journal import Journal
-    from offers.store.store import open_store
 
-    return Journal(open_store(store or str(settings.home.resolve()), settings), contracts.load(contract).name)
+    return Journal(open_ledger(settings), lambda: member_key(settings), contracts.load(contract).name)
+
+
+def _own_journal(contract: str, settings: "Settings") -> "Journal":
+    """Open the journal to write with one's own key; an empty ledger begins with it."""
+    from offers.contract import contract as contracts
+    from offers.governance.access import open_to_write
+    from offers.retraining.journal import Journal
+
+    ledger, signer = open_to_write(settings)
+    return Journal(ledger, lambda: signer, contracts.load(contract).name)
 
 
 def _arguments(contract: str, source: str, publish: str, settings: "Settings") -> dict[str, Any]:

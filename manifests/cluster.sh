@@ -196,12 +196,49 @@ base() {
     done
 }
 
+ledger() { # begins the ledger with an admin's key, which stays on this machine; trigger and steps get keys of their own
+    local kept=build/ledger-keys one name role namespace public said
+    [[ -z $(kubectl -n kubeflow get secret ledger-key --ignore-not-found -o name) ]] || return 0
+    step "keys of the ledger; $kept/admin.pem adds and withdraws others, keep it"
+    (umask 077 && mkdir -p "$kept")
+    for name in admin trigger pipeline; do
+        [[ ! -s $kept/$name.pem ]] || continue
+        in_trigger rm -f "/tmp/keys/$name.pem"
+        offers key new "$name" --directory /tmp/keys > /dev/null
+        (umask 077 && in_trigger cat "/tmp/keys/$name.pem" > "$kept/$name.pem")
+    done
+    into_trigger "$kept/admin.pem"
+    for one in trigger:operator:offers pipeline:trainer:kubeflow; do
+        IFS=: read -r name role namespace <<< "$one"
+        into_trigger "$kept/$name.pem"
+        public=$(offers key show "/tmp/keys/$name.pem")
+        said=$(offers key add "$public" --name "$name" --role "$role" --key /tmp/keys/admin.pem 2>&1) ||
+            [[ $said == *"was added before"* ]] || {
+            echo "$said" >&2
+            return 1
+        }
+        kubectl -n "$namespace" create secret generic ledger-key --dry-run=client -o yaml \
+            --from-file=key.pem="$kept/$name.pem" | apply -f -
+        rm "$kept/$name.pem"
+    done
+    in_trigger rm -r /tmp/keys
+}
+
+in_trigger() {
+    kubectl -n offers exec deployment/retraining-trigger -c trigger -- "$@"
+}
+
+into_trigger() { # FILE: put a key into the pod's scratch directory
+    kubectl -n offers exec -i deployment/retraining-trigger -c trigger -- \
+        sh -c "mkdir -p /tmp/keys && cat > /tmp/keys/${1##*/}" < "$1"
+}
+
 service() { # JSONPATH of the InferenceService
     kubectl -n offers get inferenceservice offers -o "jsonpath=$1"
 }
 
 offers() { # in the trigger's pod, which reaches Kubeflow and names the image of a run
-    kubectl -n offers exec deployment/retraining-trigger -c trigger -- offers "$@"
+    in_trigger offers "$@"
 }
 
 own() { # on this machine, which reaches the cluster as kubectl does
@@ -370,6 +407,7 @@ case $1 in
     deploy)
         load
         base
+        ledger
         serve
         ask
         ;;

@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components import deploy as deployment
 from components import training as steps
-from pipelines.placement import placed, with_source_secrets
+from pipelines.placement import placed, registering, with_source_secrets
 
 DEPLOY_SECONDS = 600
 
@@ -22,18 +22,17 @@ def judged(contract: str, gold: Any, model: Any, champion: str, publish: str, se
     """Add evaluation and gate to a pipeline, then packaging and deployment if the gate passes; returns the verdict."""
     task = placed(steps.evaluate(contract=contract, gold=gold, model=model, champion=champion))
     evaluation = task.outputs["evaluation"]
-    verdict = placed(steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation))
+    verdict = registering(placed(steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation)))
     with dsl.If(verdict.outputs["Output"] == True, name="passed"):  # noqa: E712 - builds a condition
-        bundle = placed(
-            steps.package(
-                contract=contract,
-                gold=gold,
-                model=model,
-                evaluation=evaluation,
-                verdict=verdict.outputs["verdict"],
-                publish=publish,
-            )
-        ).outputs["Output"]
+        package = steps.package(
+            contract=contract,
+            gold=gold,
+            model=model,
+            evaluation=evaluation,
+            verdict=verdict.outputs["verdict"],
+            publish=publish,
+        )
+        bundle = registering(placed(package)).outputs["Output"]
         with dsl.If(service != "", name="served"):
             placed(
                 deployment.deploy(

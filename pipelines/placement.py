@@ -17,6 +17,10 @@ SOURCE_SECRET = "offers-source"
 SOURCE_SECRETS = "/run/secrets/offers"
 KEY_SECRET = "alarm-key"
 """In the namespace of the runs, with the key that signs alarms; without it they are sent unsigned."""
+LEDGER_SECRET = "ledger-key"
+"""In the namespace of the runs, with the key that signs what pipelines write into the ledger. An admin adds it as a
+trainer's; without it nothing is registered."""
+LEDGER_KEY = "/run/secrets/ledger"
 SETTINGS = "offers-settings"
 """A ConfigMap in the namespace of the runs, with the endpoint of the object store and the place of the ledger."""
 
@@ -40,6 +44,13 @@ CONFIG = dsl.PipelineConfig(
 def signing(task: Task) -> Task:
     """Give a step the key that signs alarms, if the cluster has one."""
     kubernetes.use_secret_as_env(task, KEY_SECRET, {VARIABLE: VARIABLE}, optional=True)
+    return task
+
+
+def registering(task: Task) -> Task:
+    """Give a step the key that signs entries of the ledger, if the cluster has one."""
+    kubernetes.use_secret_as_volume(task, LEDGER_SECRET, LEDGER_KEY, optional=True)
+    task.set_env_variable("OFFERS_KEY", f"{LEDGER_KEY}/key.pem")
     return task
 
 

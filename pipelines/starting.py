@@ -76,12 +76,10 @@ class ClusterRuns:
     ----------
     settings : with the address of Kubeflow Pipelines, and of the store where it keeps what steps have said
     arguments : of both pipelines; `publish` is where a bundle that passed is stored
-    ended : called with the end of each run that `settle` has written into the journal
     """
 
     settings: Settings
     arguments: Mapping[str, Any]
-    ended: Ended = lambda run, succeeded, bundle, note: None
 
     def __call__(self, request: Request, run: str) -> None:
         """Submit a run; an existing run of this name is left alone."""
@@ -106,7 +104,6 @@ class ClusterRuns:
             else:
                 end = (False, "", self._why(run))
             journal.ended(name, *end, lost=bool(run.lost_at) and not end[0])
-            self.ended(name, *end)
 
     def _why(self, run: ClusterRun) -> str:
         if run.state == "stopped":

@@ -15,8 +15,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from offers.errors import OffersError, RequestError
+from offers.governance.entries import Action
 from offers.retraining import alarm
-from offers.retraining.journal import UPDATES, Action, Decision, Request, Unreadable
+from offers.retraining.journal import UPDATES, Decision, Request
 from offers.retraining.retrainer import Retrainer
 from offers.retraining.signature import HEADER, refusal
 from offers.wording import shown
@@ -98,11 +99,6 @@ def announce(decision: Decision) -> None:
     print(f"retraining: {decision.request.cause}: {start}: {decision.reason}", file=sys.stderr, flush=True)
 
 
-def warn(entry: Unreadable) -> None:
-    """Report an unreadable entry of the journal in a line of the log."""
-    print(f"retraining: {entry.reason}", file=sys.stderr, flush=True)
-
-
 def run(edge: Edge, listener: socket.socket, chores: Sequence[tuple[float, Chore]] = ()) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -146,10 +142,6 @@ class _Trigger:
         self.last = Gauge(
             "offers_retraining_last_request_timestamp_seconds", "When one was last asked for", registry=self.registry
         )
-        unreadable = Gauge(
-            "offers_retraining_unreadable_entries", "Entries of the journal that were changed", registry=self.registry
-        )
-        unreadable.set_function(lambda: len(retrainer.journal.unreadable))
         for collector in (REQUESTS, LATENCY):
             self.registry.register(collector)
 

@@ -48,8 +48,8 @@ def open_to_write(settings: Settings, key: Path | None = None) -> tuple[Ledger, 
     return ledger, signer
 
 
-def open_as_member(settings: Settings) -> tuple[Ledger, Signer]:
-    """Open the ledger and the settings' key for a service, which never begins a ledger: its key was added by an admin.
+def member_key(settings: Settings) -> Signer:
+    """Read the settings' key for a service, which never begins a ledger: an admin has added its key.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def open_as_member(settings: Settings) -> tuple[Ledger, Signer]:
     """
     if settings.key is None:
         raise LedgerError("expected OFFERS_KEY to name the file of this service's key, and it is empty")
-    return open_ledger(settings), read_key(settings.key)
+    return read_key(settings.key)
 
 
 def _signer(key: Path | None, home: Path) -> Signer:

@@ -15,6 +15,9 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(max_length=2000)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Cause = Literal["alarm", "schedule", "new data", "new image", "manual"]
+Action = Literal["none", "update", "recalibrate", "retrain"]
+"""What is asked for of a trigger; "recalibrate" is what version 0.1 called an update."""
 
 
 class KeyAdded(Record):
@@ -168,19 +171,27 @@ class DataRead(Record):
 
 
 class RetrainingDecided(Record):
-    """A request for a new model was decided on; `request` is the SHA-256 of its evidence."""
+    """A request for a new model was decided on; `run` is empty if that started none.
+
+    `id` is the request's, the same when it is sent again, and `evidence` holds its reasons.
+    """
 
     kind: Literal["retraining decided"] = "retraining decided"
     contract: str
-    cause: Text
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    cause: Cause
+    action: Action
+    evidence: dict[str, Any]
     started: bool
     run: str
     reason: Text
-    request: Digest
 
 
 class RetrainingEnded(Record):
-    """A retraining run has ended; `bundle` is empty where it made none."""
+    """A retraining run has ended; `bundle` names the place of the bundle, and is empty where it made none.
+
+    `lost` is true if Kubeflow failed rather than the run.
+    """
 
     kind: Literal["retraining ended"] = "retraining ended"
     contract: str
@@ -188,6 +199,7 @@ class RetrainingEnded(Record):
     succeeded: bool
     bundle: str
     note: Text
+    lost: bool = False
 
 
 class CustomerErased(Record):

@@ -51,9 +51,9 @@ def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
 
 
 def refused(ledger: Ledger, signer: Signer, contract: str, verdict: str) -> Entry | None:
-    """Record that the gate refused a candidate; `verdict` is the SHA-256 of its verdict."""
+    """Record that the gate refused a candidate, unless that is there; `verdict` is the SHA-256 of its verdict."""
     act = GateJudged(contract=contract, bundle="", passed=False, evidence={"gate.json": verdict})
-    return ledger.write(signer, lambda state: act)
+    return ledger.write(signer, lambda state: None if "" in state.gates and state.gates[""].act == act else act)
 
 
 def verdict_of(bundle: Bundle) -> GateJudged:

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,50 +68,56 @@ class OpenRelease:
         return self.path / CATALOGUE
 
 
-def make(parent: Path, bundle: Path, catalogue: str) -> OpenRelease:
+def make(parent: Path, bundle: "Path | Bundle", catalogue: str) -> OpenRelease:
     """Make a release of a bundle and a catalogue below `parent`, whole or not at all.
 
     Parameters
     ----------
-    bundle : the bundle's directory, which is verified first
+    bundle : a bundle that was loaded, or its directory, which is verified first
     catalogue : YAML text
 
     Raises
     ------
     BundleError
-        the bundle can't be verified
+        the bundle can't be verified, or has changed since it was loaded
     CatalogueError
         the catalogue is wrong, or is for another contract
     """
     from offers.bundle import bundle as bundles
     from offers.policy import catalogue as catalogues
 
-    source = bundles.load(bundle)
+    source = bundles.load(bundle) if isinstance(bundle, Path) else bundle
     offered = catalogues.parse(catalogue, source.contract)
     with os_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as partial:
             directory = Path(partial)
-            shutil.copytree(bundle, directory / "bundle")
-            if (signed := signature.beside(bundle)).is_file():
+            shutil.copytree(source.path, directory / "bundle")
+            if (signed := signature.beside(source.path)).is_file():
                 shutil.copyfile(signed, signature.beside(directory / "bundle"))
             (directory / CATALOGUE).write_text(catalogue, "utf-8")
-            files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+            files = digests(
+                {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+            )
+            for name, digest in source.manifest.files.items():
+                if files.get(f"bundle/{name}") != digest:
+                    raise BundleError(f"bundle {source.path}: {name} was changed since it was loaded: fetch it again")
             manifest = ReleaseManifest(
                 format=FORMAT,
                 contract=source.contract.name,
                 bundle=source.name,
                 catalogue=f"{offered.name}-{offered.version}",
-                files=digests(files),
-            ).to_bytes()
-            final = parent / _name(source.contract.name, manifest)
-            if not final.exists():
-                with new_directory(final) as target:
-                    shutil.copytree(directory, target, dirs_exist_ok=True)
-                    (target / MANIFEST).write_bytes(manifest)
-                    for path in target.rglob("*"):
-                        sync(path)
-    return load(final)
+                files=files,
+            )
+            final = parent / _name(source.contract.name, manifest.to_bytes())
+            if final.exists():
+                return load(final)
+            with new_directory(final) as target:
+                shutil.copytree(directory, target, dirs_exist_ok=True)
+                (target / MANIFEST).write_bytes(manifest.to_bytes())
+                for path in target.rglob("*"):
+                    sync(path)
+    return OpenRelease(final, final.name, manifest, replace(source, path=final / "bundle"), offered)
 
 
 def load(path: Path, signers: Sequence[Path] = ()) -> OpenRelease:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
+from offers.errors import OffersError
 from offers.lineage import events
 from offers.lineage.events import STEPS, Kind, Step
 from offers.lineage.sink import Sink
@@ -23,7 +24,8 @@ def followed(function: Callable[..., Result], arguments: tuple[object, ...], set
     try:
         result = function(*arguments)
     except BaseException as error:
-        _tell(sink, step, "FAIL", problem=str(error) or type(error).__name__)
+        # Messages of ours hide the secrets of a source. Any other may hold what a driver was told.
+        _tell(sink, step, "FAIL", problem=(isinstance(error, OffersError) and str(error)) or type(error).__name__)
         raise
     name = result.rpartition("/")[2] if isinstance(result, str) else ""
     _tell(sink, step, "COMPLETE", origin=str(getattr(result, "origin", "")) if step.name == "ingest" else "", made=name)

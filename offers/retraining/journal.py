@@ -1,28 +1,21 @@
-"""The journal of retraining: every decision whether to train, and its outcome, as JSON lines that never change."""
+"""The journal of retraining: every decision whether to train, and its outcome, as the ledger has them."""
 
-import json
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from offers.errors import RequestError, StorageError
+from offers.errors import RequestError
+from offers.governance import entries as ledger_entries
+from offers.governance.entries import Action, Cause, RetrainingDecided, RetrainingEnded
+from offers.governance.keys import Signer
+from offers.governance.ledger import Ledger
 from offers.record import Record
-from offers.store.store import Store
 
-Cause = Literal["alarm", "schedule", "new data", "new image", "manual"]
-Action = Literal["none", "update", "recalibrate", "retrain"]
-"""What is asked for; "recalibrate" is what version 0.1 called an update."""
 UPDATES: tuple[Action, ...] = ("update", "recalibrate")
 
-_PREFIX = "journal"
-_NUMBERED = re.compile(r"/\d{9}\.json$")
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
+_LONGEST = 2000
 
 
 class Request(Record):
@@ -65,130 +58,123 @@ class Outcome(Record):
     lost: bool = False
 
 
-class Unreadable(Record):
-    """Stands for an entry that somebody has altered. Its object stays where it is, and all other entries count."""
-
-    kind: Literal["unreadable"] = "unreadable"
-    key: str
-    reason: str
-
-
-Entry = Decision | Outcome | Unreadable
-_ENTRY: TypeAdapter[Decision | Outcome] = TypeAdapter(Annotated[Decision | Outcome, Field(discriminator="kind")])
+Entry = Decision | Outcome
 
 
 class Journal:
-    """The entries of one contract in the object store, each a numbered object that is created once and never changed.
+    """The entries of the ledger on the retraining of one contract.
 
     Parameters
     ----------
-    told : called once for each entry that can't be read
+    sign : returns the key that signs new entries, a trainer's or an operator's; raises LedgerError where there is none
     """
 
-    def __init__(
-        self,
-        store: Store,
-        contract: str,
-        clock: Callable[[], datetime] = now,
-        told: Callable[[Unreadable], None] = lambda entry: None,
-    ) -> None:
-        self.store = store
+    def __init__(self, ledger: Ledger, sign: Callable[[], Signer], contract: str) -> None:
+        self.ledger = ledger
         self.contract = contract
-        self.clock = clock
-        self.told = told
-        self.unreadable: set[str] = set()
+        self._sign = sign
 
-    def append(self, entry: Decision | Outcome) -> None:
-        """Write an entry after all others.
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        return self.ledger.clock
 
-        Raises
-        ------
-        StorageError
-            the store can't be reached, or is full
-        """
-        number = len(self._keys())
-        while not self.create(entry, number):
-            number += 1
+    def decide(self, request: Request, judge: Callable[[list[Entry]], Decision]) -> tuple[Decision, bool]:
+        """Write the decision on a request, unless it was decided on before.
 
-    def create(self, entry: Decision | Outcome, number: int) -> bool:
-        """Write an entry under a number, counted from 0; False where another writer has taken the number.
+        If another process writes in the meantime, the decision rests on an old history and is made again.
+
+        Parameters
+        ----------
+        judge : makes the decision from the entries until now
+
+        Returns
+        -------
+        Decision, bool
+            the decision as it stands in the ledger, and whether it is new
 
         Raises
         ------
         RequestError
-            the entry could not be read back
+            the evidence can't be written so that it can be read again
+        LedgerError
+            the ledger is damaged, or the signer may not write
+        StorageError
+            the store can't be reached
         """
+        before = list[Decision]()
+
+        def act(state: object) -> RetrainingDecided | None:
+            history = self.entries()
+            before[:] = [e for e in history if isinstance(e, Decision) and e.request.id == request.id][:1]
+            return None if before else _act(judge(history))
+
         try:
-            content = json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode() + b"\n"
-            _ENTRY.validate_json(content)
+            entry = self.ledger.write(self._sign(), act)
         except (ValueError, RecursionError) as error:
             reason = str(error).partition("\n")[0]
             raise RequestError(f"the evidence: expected one that can be read again, got another: {reason}") from None
-        return self.store.create(self._key(number), content)
+        if entry is None:
+            return before[0], False
+        decision = _shown(entry)
+        assert isinstance(decision, Decision)
+        return decision, True
 
     def ended(self, run: str, succeeded: bool, bundle: str = "", note: str = "", lost: bool = False) -> None:
-        """Record how a run has ended."""
-        self.append(Outcome(at=self.clock(), run=run, succeeded=succeeded, bundle=bundle, note=note, lost=lost))
+        """Record how a run has ended, unless somebody has; raises as `decide` does."""
+        end = RetrainingEnded(
+            contract=self.contract, run=run, succeeded=succeeded, bundle=bundle, note=note[:_LONGEST], lost=lost
+        )
+        self.ledger.write(self._sign(), lambda state: None if run in self._ended() else end)
 
     def entries(self) -> list[Entry]:
-        """All entries, the oldest first.
-
-        Raises
-        ------
-        StorageError
-            the store can't be reached, or somebody has removed an entry
-        """
-        entries = [self._read(key) for key in self._keys()]
-        unreadable = [entry for entry in entries if isinstance(entry, Unreadable)]
-        for entry in unreadable:
-            if entry.key not in self.unreadable:
-                self.told(entry)
-        self.unreadable = {entry.key for entry in unreadable}
-        return entries
+        """All entries, the oldest first; raises LedgerError or StorageError where the ledger can't be read."""
+        shown = (_shown(entry) for entry in self.ledger.entries() if _contract(entry) == self.contract)
+        return [entry for entry in shown if entry is not None]
 
     def running(self) -> list[str]:
         """List the runs that were started and have not ended."""
-        entries = self.entries()
-        outcomes = {entry.run for entry in entries if isinstance(entry, Outcome)}
-        started = [entry.run for entry in entries if isinstance(entry, Decision) and entry.started]
-        return [run for run in started if run not in outcomes]
+        ended = self._ended()
+        started = [entry.run for entry in self.entries() if isinstance(entry, Decision) and entry.started]
+        return [run for run in started if run not in ended]
 
     def lines(self) -> list[str]:
         """Describe every decision for people, the oldest first: moment, cause, run or reason for none, and outcome."""
         entries = self.entries()
         outcomes = {entry.run: entry for entry in entries if isinstance(entry, Outcome)}
-        return [
-            entry.reason if isinstance(entry, Unreadable) else _line(entry, outcomes.get(entry.run))
-            for entry in entries
-            if not isinstance(entry, Outcome)
-        ]
+        return [_line(entry, outcomes.get(entry.run)) for entry in entries if isinstance(entry, Decision)]
 
-    @property
-    def _prefix(self) -> str:
-        return f"{_PREFIX}/{self.contract}/"
+    def _ended(self) -> set[str]:
+        return {entry.run for entry in self.entries() if isinstance(entry, Outcome)}
 
-    def _keys(self) -> list[str]:
-        keys = [key for key in self.store.keys(self._prefix) if _NUMBERED.search(key)]
-        if keys and keys[-1] != (last := self._key(len(keys) - 1)):
-            raise StorageError(
-                f"{self.store.uri}/{self._prefix}: expected {len(keys)} entries up to {last}, but the last is"
-                f" {keys[-1]}; restore what is missing from a backup"
-            )
-        return keys
 
-    def _key(self, number: int) -> str:
-        return f"{self._prefix}{number:09}.json"
+def _act(decision: Decision) -> RetrainingDecided:
+    request = decision.request
+    return RetrainingDecided(
+        contract=request.contract,
+        id=request.id,
+        cause=request.cause,
+        action=request.action,
+        evidence=request.evidence,
+        started=decision.started,
+        run=decision.run,
+        reason=decision.reason[:_LONGEST],
+    )
 
-    def _read(self, key: str) -> Entry:
-        try:
-            return _ENTRY.validate_json(self.store.read_bytes(key))
-        except ValidationError as error:
-            detail = error.errors()[0]
-            reason = (
-                f"{self.store.uri}/{key}: expected an entry of the journal,"
-                f" but {'.'.join(map(str, detail['loc'])) or 'it'}: {detail['msg']}; restore it from a backup"
-            )
-            return Unreadable(key=key, reason=reason)
+
+def _contract(entry: ledger_entries.Entry) -> str:
+    return entry.act.contract if isinstance(entry.act, RetrainingDecided | RetrainingEnded) else ""
+
+
+def _shown(entry: ledger_entries.Entry) -> Entry | None:
+    act = entry.act
+    if isinstance(act, RetrainingDecided):
+        request = Request(id=act.id, contract=act.contract, cause=act.cause, action=act.action, evidence=act.evidence)
+        return Decision(at=entry.at, request=request, started=act.started, reason=act.reason, run=act.run)
+    if isinstance(act, RetrainingEnded):
+        return Outcome(
+            at=entry.at, run=act.run, succeeded=act.succeeded, bundle=act.bundle, note=act.note, lost=act.lost
+        )
+    return None
 
 
 def _line(decision: Decision, outcome: Outcome | None) -> str:

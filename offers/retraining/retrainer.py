@@ -66,21 +66,17 @@ class Retrainer:
 
         Raises
         ------
-        StorageError
-            the journal can't be read or written; then nothing was started
+        LedgerError, StorageError
+            the ledger can't be read or written; then nothing was started
         ServiceError
             the platform of the runs does not answer; then nothing was decided
         """
         self._settle()
-        while True:
-            history = self.journal.entries()
-            decision = next((e for e in history if isinstance(e, Decision) and e.request.id == request.id), None)
-            if decision is not None:
-                return decision
-            decision = decide(request, history, self.limits, self.journal.clock())
-            # If another process has written since, the decision rests on an old history and is made again.
-            if self.journal.create(decision, len(history)):
-                break
+        decision, new = self.journal.decide(
+            request, lambda history: decide(request, history, self.limits, self.journal.clock())
+        )
+        if not new:
+            return decision
         self._told(decision)
         if decision.started:
             self._begin(decision)

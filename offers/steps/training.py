@@ -177,6 +177,7 @@ def gate(
     """
     from offers.governance.access import head_now
     from offers.reports import training as report
+    from offers.steps import registration
 
     contract, evaluated = contracts.load(contract_text), files.read(result, EVALUATION, Evaluation)
     decision = gates.decide_update(evaluated, contract) if _lineage(model) else gates.decide(evaluated, contract)
@@ -185,6 +186,8 @@ def gate(
     facts = _facts(_origin(gold, model)) | ({"Ledger": head} if head else {})
     predictions = pd.read_parquet(result / PREDICTIONS)
     page.write_text(report.training_report(contract, evaluated, predictions, decision, facts), "utf-8")
+    if not decision.passed:
+        registration.refuse(verdict, contract.name, settings)
     failures = [rule.rule for rule in decision.rules if rule.passed is False]
     say(f"failed: {'; '.join(failures)}" if failures else f"passed: {counted(len(decision.rules), 'rule')}")
     return decision
@@ -193,7 +196,7 @@ def gate(
 def package(
     contract_text: str, candidate: Candidate, directory: Path, publish: str, settings: Settings, say: Say = print
 ) -> str:
-    """Write the bundle, and publish it below `publish` (a directory or s3:// URI) where one is named.
+    """Write the bundle, publish it below `publish` (a directory or s3:// URI) where one is named, and register it.
 
     Returns
     -------
@@ -204,9 +207,12 @@ def package(
     ------
     GateError
         the gate did not pass the candidate
+    LedgerError
+        the ledger does not know the key as a trainer's
     """
     from offers.bundle import bundle, writing
     from offers.reports import training as report
+    from offers.steps import registration
     from offers.store import store
 
     text = contracts.text(contract_text)
@@ -222,6 +228,7 @@ def package(
     path = writing.write(directory, text, fitted, dataset, evaluated, decision, card, origin)
     if publish:
         store.open_store(publish, settings).put_directory(path, path.name)
+    registration.register(path, contract.name, settings, say)
     say(f"bundle {path.name}")
     return path.name
 

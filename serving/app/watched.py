@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from offers.errors import ServiceError
+from offers.governance.access import member_key, open_ledger
+from offers.governance.ledger import Ledger
 from offers.http_client import peer
 from offers.monitoring import heartbeat
 from offers.monitoring.findings import Monitoring
@@ -147,10 +149,10 @@ def verdicts(runs: Sequence[Monitoring]) -> Iterator[Event]:
 
 
 def retrainings(settings: Settings, contract: str) -> Iterator[Event]:
-    """Tell what the journals below the home say of a contract's retraining."""
-    homes = [settings.home, *(path.parent for path in newest(settings.home.glob("*/journal")))]
-    for home in homes:
-        for entry in Journal(DirectoryStore(home), contract).entries():
+    """Tell what the ledger, and those of demonstrations below the home, say of a contract's retraining."""
+    homes = [DirectoryStore(path.parent) for path in newest(settings.home.glob("*/ledger"))]
+    for ledger in (open_ledger(settings), *map(Ledger, homes)):
+        for entry in Journal(ledger, lambda: member_key(settings), contract).entries():
             if isinstance(entry, Decision):
                 what = f"{entry.run} begins" if entry.started else "no run"
                 reasons = entry.request.evidence.get("reasons", ())

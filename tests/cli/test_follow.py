@@ -275,7 +275,7 @@ def ended(bank: Bank) -> Any:
     return act if act.kind in ("promoted", "returned") else None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_canary_outlives_its_service_and_ends_when_its_predictor_does_or_a_person_says_so(
     bank: Bank, shop_run: ShopRun, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from kubernetes import client
 from deployment.cluster import connect
 from deployment.inference_service import InferenceService
 from offers.errors import ServiceError
+from offers.governance.access import member_key, open_ledger
 from offers.retraining.journal import Journal
 from offers.settings import Settings
 from offers.store.store import Store, open_store
@@ -63,7 +64,8 @@ class Cluster:
 
     @property
     def journal(self) -> Journal:
-        return Journal(open_store(BUCKET, self.settings), CONTRACT)
+        settings = self.settings.model_copy(update={"ledger": BUCKET})
+        return Journal(open_ledger(settings), lambda: member_key(settings), CONTRACT)
 
     @contextmanager
     def pod(self, *ports: int) -> Iterator[list[str]]:

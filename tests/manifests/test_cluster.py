@@ -547,6 +547,28 @@ def test_down_deletes_the_cluster_that_is_named(tree: Path, machine: ClusterDoub
     assert machine.clusters == ["offers"]
 
 
+def test_the_ledger_begins_with_an_admin_and_keys_of_trigger_and_pipelines(deployed: Deployed) -> None:
+    machine, kept = deployed.machine, deployed.tree / "build" / "ledger-keys"
+    assert machine.added == {"trigger": "operator", "pipeline": "trainer"}
+    secrets = [yaml.safe_load(one) for one in machine.applied if "name: ledger-key" in one]
+    told = {one["metadata"]["namespace"]: base64.b64decode(one["data"]["key.pem"]).decode() for one in secrets}
+    assert told == {"offers": "the key of trigger", "kubeflow": "the key of pipeline"}
+    # What is secret stays with the admin, and leaves the pod.
+    assert [path.name for path in kept.iterdir()] == ["admin.pem"]
+    assert kept.stat().st_mode & 0o77 == (kept / "admin.pem").stat().st_mode & 0o77 == 0
+    assert machine.scratch == {}
+
+
+def test_a_deploy_that_stopped_between_key_and_secret_goes_on(tree: Path, ready: ClusterDouble) -> None:
+    ready.fails["create secret generic ledger-key"] = (1, "", "the cluster does not answer\n")
+    done = run(tree, ready, "deploy")
+    assert done.returncode != 0
+    assert "== keys of the ledger" in done.stdout
+    del ready.fails["create secret generic ledger-key"]
+    assert run(tree, ready, "deploy").returncode == 0
+    assert ready.added == {"trigger": "operator", "pipeline": "trainer"}
+
+
 def test_the_first_training_and_the_trigger_deploy_alike(deployed: Deployed) -> None:
     (submit,) = (call for call in deployed.machine.calls if "pipeline submit" in call)
     manifests = yaml.safe_load_all((ROOT / "manifests/base/retraining.yaml").read_text("utf-8"))

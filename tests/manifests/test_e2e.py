@@ -16,7 +16,8 @@ from kubernetes import client
 from deployment.rollout import PREVIOUS
 from offers.bundle import bundle as loading
 from offers.errors import ServiceError
-from offers.retraining.journal import Decision, Request
+from offers.governance.ledger import enrol
+from offers.retraining.journal import Decision, Journal, Request
 from offers.simulation.shifts import CovariateShift
 from offers.simulation.world import World
 from offers.store.s3 import S3Store, connect
@@ -30,6 +31,7 @@ from tests.e2e.forward import forwarded
 from tests.support.http_double import FileServer
 from tests.support.kubeflow_double import API, KubeflowDouble
 from tests.support.kubernetes_double import KubernetesDouble
+from tests.support.ledgers import signer
 from tests.support.reachable import in_cluster, pod, served
 from tests.support.s3_double import S3Double
 from tests.support.services import serving
@@ -285,7 +287,10 @@ def test_a_retraining_run_is_one_of_the_trigger_s_that_was_not_there(cluster: Cl
         steps.await_retraining(cluster, {old}, 0.05)
     request = Request(id="a1", contract="bank-marketing", cause="alarm")
     reason = "retrain-bank-marketing-1 is under way"
-    cluster.journal.append(Decision(at=cluster.journal.clock(), request=request, started=False, reason=reason))
+    ledger = cluster.journal.ledger
+    enrol(ledger, signer("trainer"), ("admin", "trainer"))
+    journal = Journal(ledger, lambda: signer("trainer"), "bank-marketing")
+    journal.decide(request, lambda history: Decision(at=journal.clock(), request=request, started=False, reason=reason))
     with failing(
         f"the trigger's last decision: {reason}; look at: kubectl -n offers logs deployment/retraining-trigger"
     ):

@@ -20,7 +20,7 @@ POLICIES = ROOT / "manifests" / "overlays" / "aws" / "policies"
 WRITES = {
     "serving": {"tables"},
     "recommender": {"tables"},
-    "retraining-trigger": {"journal", "ledger"},
+    "retraining-trigger": {"ledger"},
     "pipeline": {"bundles", "releases", "ledger", "monitoring", "routing", "campaigns", "layers"},
     "spark": {"campaigns"},
 }
@@ -28,7 +28,7 @@ READS = {
     "serving": {"bundles", "releases", "routing"},
     "recommender": {"bundles"},
     "retraining-trigger": {"bundles", "releases"},
-    "pipeline": {"scored", "tables", "journal", "customers", "markets"},
+    "pipeline": {"scored", "tables", "customers", "markets"},
     "spark": {"bundles", "releases", "customers"},
 }
 PREFIXES = sorted(set.union(*WRITES.values(), *READS.values()))

@@ -467,8 +467,9 @@ def test_the_trigger_takes_the_arguments_that_it_is_given(
     assert context.params["port"] == ports({"spec": {"containers": [container]}})["http"]
     assert context.params["kubeflow"]
     (settings,) = (item for item in of(objects, "ConfigMap") if "OFFERS_BUCKET" in item["data"])
-    for where in ("publish", "store"):
-        assert re.match(f"s3://{settings['data']['OFFERS_BUCKET']}(/|$)", context.params[where])
+    (ledger,) = (one["value"] for one in container["env"] if one["name"] == "OFFERS_LEDGER")
+    for place in (context.params["publish"], ledger):
+        assert re.match(f"s3://{settings['data']['OFFERS_BUCKET']}(/|$)", place)
 
 
 def default(of_what: type, parameter: str) -> float:

@@ -22,14 +22,14 @@ from offers.contract.sections import Retraining
 from offers.decisions.period import Period
 from offers.errors import DataError, ServiceError, SourceError
 from offers.monitoring.findings import Monitoring
-from offers.retraining.journal import Decision, Journal
+from offers.retraining.journal import Decision
 from offers.retraining.retrainer import Retrainer
 from offers.settings import Settings
 from offers.simulation.shifts import ConceptShift, CovariateShift, RateShift, Regime
 from offers.steps import monitoring
-from offers.store.directory import DirectoryStore
 from offers.store.store import open_store
 from pipelines.compilation import PIPELINES, compile_pipeline
+from tests.support.ledgers import journal_at
 from tests.support.live import LiveRows, live, train_club
 from tests.support.trigger import Starts, served
 
@@ -174,7 +174,7 @@ def test_a_run_leaves_its_status_and_page_in_the_store(look: Callable[..., Looke
 
 def test_the_trigger_takes_the_request_once(look: Callable[..., Looked], tmp_path: Path) -> None:
     verdict, said, starts = look(*BOTH).verdict, list[str](), Starts()
-    journal = Journal(DirectoryStore(tmp_path), "club")
+    journal = journal_at(tmp_path, "club")
     with served(Retrainer(journal, starts)) as client:
         for _ in range(2):
             monitoring.request_retraining(verdict, str(client.base_url), said.append)
@@ -277,7 +277,7 @@ def test_the_command_runs_the_graph_and_asks_for_a_new_model(
     bundle: Path, command: Callable[..., Result], tmp_path: Path
 ) -> None:
     starts = Starts()
-    with served(Retrainer(Journal(DirectoryStore(tmp_path / "journal"), "club"), starts)) as client:
+    with served(Retrainer(journal_at(tmp_path / "journal", "club"), starts)) as client:
         done = ran(command, bundle, live(bundle, BOTH), tmp_path, "--trigger", client.base_url)
     assert done.exit_code == 3, done.output
     assert len(starts) == 1

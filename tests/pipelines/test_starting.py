@@ -10,11 +10,11 @@ import pytest
 from components.training import IMAGE
 from offers.retraining.journal import Decision, Journal, Outcome, Request
 from offers.settings import Settings
-from offers.store.directory import DirectoryStore
 from offers.store.s3 import S3Store, connect
 from pipelines.kubeflow import Kubeflow
 from pipelines.starting import ClusterRuns
 from tests.support.kubeflow_double import KubeflowDouble
+from tests.support.ledgers import journal_at
 from tests.support.s3_double import S3Double
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -39,7 +39,8 @@ def begun(journal: Journal, kubeflow: KubeflowDouble, recorded: str) -> str:
     kubeflow.runs.append(run)
     name = str(run["display_name"])
     asked = Request(id=name, contract=journal.contract, cause="alarm")
-    journal.append(Decision(at=datetime.now(UTC), request=asked, started=True, reason="drift was seen", run=name))
+    decision = Decision(at=datetime.now(UTC), request=asked, started=True, reason="drift was seen", run=name)
+    journal.decide(asked, lambda history: decision)
     return name
 
 
@@ -69,7 +70,7 @@ def test_each_end_is_written_with_its_reason(
     said: str,
     end: tuple[bool, str, str],
 ) -> None:
-    journal = Journal(DirectoryStore(tmp_path / "journal"), "bank-marketing")
+    journal = journal_at(tmp_path / "journal", "bank-marketing")
     name = begun(journal, kubeflow, recorded)
     if step:
         place = f"v2/artifacts/offers-training/{kubeflow.runs[0]['run_id']}/{step}/1f"
@@ -83,7 +84,7 @@ def test_each_end_is_written_with_its_reason(
 
 
 def test_a_run_that_kubeflow_lost_is_marked(kubeflow: KubeflowDouble, runs: ClusterRuns, tmp_path: Path) -> None:
-    journal = Journal(DirectoryStore(tmp_path / "journal"), "bank-marketing")
+    journal = journal_at(tmp_path / "journal", "bank-marketing")
     begun(journal, kubeflow, "failed-source")
     for task in kubeflow.runs[0]["run_details"]["task_details"]:
         if task["display_name"] == "ingest-driver":
@@ -98,7 +99,7 @@ def test_a_run_that_kubeflow_lost_is_marked(kubeflow: KubeflowDouble, runs: Clus
 def test_a_run_under_way_and_one_that_is_unknown_are_left(
     kubeflow: KubeflowDouble, runs: ClusterRuns, tmp_path: Path
 ) -> None:
-    journal = Journal(DirectoryStore(tmp_path / "journal"), "bank-marketing")
+    journal = journal_at(tmp_path / "journal", "bank-marketing")
     begun(journal, kubeflow, "succeeded")
     kubeflow.runs[0]["state"] = "RUNNING"
     runs.settle(journal)

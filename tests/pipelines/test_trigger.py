@@ -1,27 +1,30 @@
 """Alarms that arrive over HTTP as CloudEvents, and what they start."""
 
-import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent
 
 from deployment import predictor
-from offers.retraining.journal import Journal, Outcome, Request
+from offers.retraining.journal import Outcome, Request
 from offers.retraining.retrainer import Retrainer
 from offers.retraining.signature import HEADER, key_of, sign
-from offers.store.directory import DirectoryStore
 from pipelines.starting import LocalRuns
 from pipelines.trigger import BODY_LIMIT, Authority
+from tests.support.ledgers import journal_at
 from tests.support.runs import ShiftedRun, ShopRun
 from tests.support.trigger import Starts, served
 
+ROOT = Path(__file__).parents[2]
 ATTRIBUTES = {"type": "offers.drift.alarm", "source": "/offers/drift", "id": "a1", "subject": "shop-1"}
 DATA: dict[str, Any] = {
     "bundle": "shop-0123456789abcdef",
@@ -38,7 +41,7 @@ def starts() -> Starts:
 @pytest.fixture
 def client(tmp_path: Path, starts: Starts) -> Iterator[httpx.Client]:
     authority = Authority(served=lambda: DATA["bundle"])
-    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts), authority) as found:
+    with served(Retrainer(journal_at(tmp_path, "shop"), starts), authority) as found:
         yield found
 
 
@@ -94,7 +97,7 @@ def test_a_verdict_decides_whatever_its_signals(client: httpx.Client, action: st
 
 def test_a_published_image_asks_for_a_comparison_with_what_serves(tmp_path: Path, starts: Starts) -> None:
     headers, body = to_structured(event({"image": "ghcr.io/bank/offers:2"}, type="offers.image.published"))
-    journal = Journal(DirectoryStore(tmp_path), "shop")
+    journal = journal_at(tmp_path, "shop")
     with served(Retrainer(journal, starts)) as client:
         answer = client.post("/", headers=headers, content=body)
         assert (answer.status_code, "no release serves" in answer.json()["error"]) == (409, True)
@@ -108,6 +111,29 @@ def test_a_published_image_asks_for_a_comparison_with_what_serves(tmp_path: Path
     assert answers[0]["request"]["evidence"]["bundle"] == DATA["bundle"]
     assert "ghcr.io/bank/offers:2" in answers[0]["reason"]
     assert (refused.status_code, "expected a name such as" in refused.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("key", ["", "k" * 32])
+def test_the_workflow_that_publishes_an_image_tells_the_trigger(tmp_path: Path, starts: Starts, key: str) -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/images.yml").read_text("utf-8"))
+    (step,) = (one for one in workflow["jobs"]["image"]["steps"] if "TRIGGER" in one.get("env", {}))
+
+    def told(url: str) -> subprocess.CompletedProcess[str]:
+        own = {"TRIGGER": url, "KEY": key, "IMAGE": "ghcr.io/bank/offers-pipeline-python:abc", "NO_PROXY": "*"}
+        own |= {"GITHUB_REPOSITORY": "bank/offers", "GITHUB_SHA": "abc"}
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+        return subprocess.run(command, env=os.environ | own, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    authority = Authority(key_of(key), served=lambda: DATA["bundle"])
+    with served(Retrainer(journal_at(tmp_path, "shop"), starts), authority) as client:
+        done = told(str(client.base_url))
+        assert done.returncode == 0, done.stderr
+        (decision,) = client.get("/journal?format=json").json()["entries"]
+    assert (decision["request"]["cause"], starts) == ("new image", [decision["run"]])
+    assert decision["request"]["evidence"]["image"] == "ghcr.io/bank/offers-pipeline-python:abc"
+    assert "names no trigger" in told("").stdout
+    # The image is out already, so that a trigger that is away fails no build.
+    assert step["continue-on-error"]
 
 
 def test_another_alarm_waits_for_the_run(client: httpx.Client, starts: Starts) -> None:
@@ -172,19 +198,15 @@ def test_a_body_beyond_the_limit_is_refused(client: httpx.Client) -> None:
     assert answer.status_code == 413
 
 
-def test_an_entry_of_the_journal_that_was_changed_is_passed_over(
-    client: httpx.Client, tmp_path: Path, starts: Starts
-) -> None:
-    path = tmp_path / "journal/shop/000000000.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"kind": "decision"}))
+def test_a_ledger_that_was_changed_starts_nothing(client: httpx.Client, tmp_path: Path, starts: Starts) -> None:
+    path = tmp_path / "ledger" / "000000000.json"
+    path.write_bytes(path.read_bytes().replace(b"trainer", b"trained"))
     headers, body = to_structured(event())
-    assert client.post("/", headers=headers, content=body).json()["started"]
-    assert len(starts) == 1
-    assert client.get("/journal").text.count("expected an entry of the journal") == 1
-    kinds = [entry["kind"] for entry in client.get("/journal?format=json").json()["entries"]]
-    assert kinds == ["unreadable", "decision"]
-    assert "offers_retraining_unreadable_entries 1.0" in client.get("/metrics").text
+    answer = client.post("/", headers=headers, content=body)
+    assert answer.status_code == 503
+    assert "entry 0: it was changed" in answer.json()["error"]
+    assert client.get("/journal").status_code == 503
+    assert starts == []
 
 
 @pytest.mark.parametrize("depth", [300, 900, 20_000])
@@ -199,7 +221,7 @@ def test_evidence_that_could_not_be_read_again_is_refused(client: httpx.Client, 
 
 def test_only_the_served_bundle_is_a_parent(tmp_path: Path, starts: Starts) -> None:
     authority = Authority(served=lambda: "shop-fedcba9876543210")
-    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts), authority) as client:
+    with served(Retrainer(journal_at(tmp_path, "shop"), starts), authority) as client:
         headers, body = to_structured(event(DATA | {"action": "recalibrate"}))
         answer = client.post("/", headers=headers, content=body)
         assert answer.status_code == 409
@@ -211,7 +233,7 @@ def test_only_the_served_bundle_is_a_parent(tmp_path: Path, starts: Starts) -> N
 
 @pytest.mark.parametrize("action", ["update", "recalibrate"])
 def test_no_bundle_is_a_parent_while_nobody_knows_which_is_served(tmp_path: Path, starts: Starts, action: str) -> None:
-    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts)) as client:
+    with served(Retrainer(journal_at(tmp_path, "shop"), starts)) as client:
         headers, body = to_structured(event(DATA | {"action": action}))
         answer = client.post("/", headers=headers, content=body)
         assert answer.status_code == 409
@@ -223,7 +245,7 @@ def test_no_bundle_is_a_parent_while_nobody_knows_which_is_served(tmp_path: Path
 
 def test_an_alarm_waits_while_the_predictor_can_not_be_asked(tmp_path: Path, starts: Starts) -> None:
     authority = Authority(served=lambda: predictor.served("http://127.0.0.1:9"))
-    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts), authority) as client:
+    with served(Retrainer(journal_at(tmp_path, "shop"), starts), authority) as client:
         headers, body = to_structured(event())
         answer = client.post("/", headers=headers, content=body)
         assert answer.status_code == 503
@@ -234,7 +256,7 @@ def test_an_alarm_waits_while_the_predictor_can_not_be_asked(tmp_path: Path, sta
 
 def test_alarms_are_signed_where_there_is_a_key(tmp_path: Path, starts: Starts) -> None:
     key = key_of("k" * 32)
-    with served(Retrainer(Journal(DirectoryStore(tmp_path), "shop"), starts), Authority(key)) as client:
+    with served(Retrainer(journal_at(tmp_path, "shop"), starts), Authority(key)) as client:
         headers, body = to_structured(event())
         for signature in ("", "t=1,v1=" + "0" * 64, sign(key, body + b" "), sign(key, body, 1)):
             answer = client.post("/", headers=headers | {HEADER: signature}, content=body)
@@ -262,7 +284,7 @@ def test_a_page_may_send_no_alarm(client: httpx.Client, starts: Starts, origin: 
 def test_an_alarm_leads_to_a_new_bundle_and_both_are_in_the_journal(shop_run: ShopRun, tmp_path: Path) -> None:
     bundles = tmp_path / "bundles"
     arguments = {"contract": shop_run.text, "source": str(shop_run.csv), "publish": str(bundles)}
-    journal = Journal(DirectoryStore(tmp_path), "shop")
+    journal = journal_at(tmp_path, "shop")
     runs = LocalRuns(arguments, tmp_path / "runs", journal.ended)
     retrainer = Retrainer(journal, runs)
     with served(retrainer) as client:
@@ -283,7 +305,7 @@ def test_an_alarm_that_asks_for_an_update_leads_to_a_bundle_with_the_same_trees(
     parent, child, published = shifted_run.parent, shifted_run.child, tmp_path / "bundles"
     shutil.copytree(parent.bundle, published / parent.bundle.name)
     arguments = {"contract": child.text, "source": str(child.csv), "publish": str(published)}
-    journal = Journal(DirectoryStore(tmp_path), "shop")
+    journal = journal_at(tmp_path, "shop")
     runs = LocalRuns(arguments, tmp_path / "runs", journal.ended)
     evidence = {"bundle": parent.bundle.name}
     request = Request(id="a1", contract="shop", cause="alarm", action="update", evidence=evidence)

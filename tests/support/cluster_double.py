@@ -40,6 +40,7 @@ TOOLS = [
     "grep",
     "mkdir",
     "od",
+    "rm",
     "sed",
     "tail",
     "tr",
@@ -91,6 +92,8 @@ class ClusterDouble(Loopback):
         self.ends, self.passed = "Succeeded", True
         self.reason, self.lost = "ingest: no source answers at https://archive.example", 0
         self.asked: list[Object] = []
+        self.scratch: dict[str, str] = {}
+        self.added: dict[str, str] = {}
         self.programs = Programs(self)
         super().__init__(_Handler.of(self), patient=False)
         self.bin, self._kubeconfig = directory / "bin", directory / "kubeconfig"

@@ -121,10 +121,35 @@ class Programs:
             return self._submit(argv[argv.index("--name") + 1])
         if "status" in argv:
             return self._run_status(argv[-1])
+        if "-c" in argv and argv[argv.index("-c") + 1] == "trigger":
+            return self._in_trigger(argv[argv.index("--") + 1 :], piped)
         if "serving.ranker.question" in argv[-1]:
             return 0, '{"instances": [{"customer_id": "example-1"}]}\n', ""
         self._cluster.asked.append(json.loads(piped))
         return 0, '{"predictions": []}\n', ""
+
+    def _in_trigger(self, argv: list[str], piped: str) -> Answer:
+        """Commands on keys and on files of the pod's scratch directory."""
+        match argv:
+            case ["offers", "key", "new", name, "--directory", "/tmp/keys"]:
+                self._cluster.scratch[f"/tmp/keys/{name}.pem"] = f"the key of {name}"
+            case ["offers", "key", "show", path]:
+                return 0, f"public half of {self._cluster.scratch[path]}\n", ""
+            case ["offers", "key", "add", public, "--name", name, "--role", role, "--key", admin]:
+                assert (public, admin in self._cluster.scratch) == (f"public half of the key of {name}", True)
+                if name in self._cluster.added:
+                    return 2, "", "offers: key 0123456789abcdef was added before\n"
+                self._cluster.added[name] = role
+            case ["cat", path]:
+                return 0, self._cluster.scratch[path], ""
+            case ["sh", "-c", script]:
+                self._cluster.scratch[script.rpartition("> ")[2]] = piped
+            case ["rm", *_, path]:
+                kept = {one: content for one, content in self._cluster.scratch.items() if not one.startswith(path)}
+                self._cluster.scratch = kept
+            case _:
+                raise AssertionError(argv)
+        return 0, "", ""
 
     def _submit(self, name: str) -> Answer:
         """As `offers pipeline submit`: a name that is there starts no second run."""

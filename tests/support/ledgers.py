@@ -1,8 +1,10 @@
 """People with keys, a ledger that knows them, and releases in it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,7 +21,9 @@ from offers.governance.entries import (
     Role,
 )
 from offers.governance.keys import Signer
-from offers.governance.ledger import Ledger
+from offers.governance.ledger import Ledger, enrol, now
+from offers.retraining.journal import Journal
+from offers.store.directory import DirectoryStore
 from offers.store.store import Store
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -51,6 +55,13 @@ def signer(name: str) -> Signer:
 def key_added(name: str, *roles: Role) -> KeyAdded:
     public = signer(name).public
     return KeyAdded(key=public.id, public=public.text, name=name, roles=roles or ROLES[name])
+
+
+def journal_at(directory: Path, contract: str, clock: Callable[[], datetime] = now) -> Journal:
+    """A journal of retraining in a ledger of a directory, which begins with its trainer's key."""
+    ledger = Ledger(DirectoryStore(directory), clock)
+    enrol(ledger, signer("trainer"), ("admin", "trainer"))
+    return Journal(ledger, lambda: signer("trainer"), contract)
 
 
 @dataclass

@@ -11,9 +11,11 @@ from offers.errors import LedgerError, ServiceError, StorageError
 from offers.governance import approval
 from offers.governance.audit import verify
 from offers.governance.canary import Canary, Judgement, canary_of
-from offers.governance.entries import CanaryPlan, GateJudged, Rejected, RetrainingDecided
+from offers.governance.entries import CanaryPlan, GateJudged, Rejected
 from offers.governance.follower import Follower, Steps, first_to_serve
 from offers.governance.ledger import Ledger
+from offers.retraining.journal import Decision, Journal, Request
+from offers.retraining.retrainer import Limits, Retrainer
 from tests.support.ledgers import Bank, signer
 
 
@@ -101,6 +103,7 @@ class Interleaving:
         self.service = Service(Ledger(self.bank.store, self.bank.clock))
         self.service.start()
         self.seen: list[str] = []
+        self.started: list[str] = []
         self.actions: dict[Callable[[], object], int] = {
             self.register: 2,
             self.change_catalogue: 1,
@@ -113,7 +116,7 @@ class Interleaving:
             self.stop_canary: 1,
             self.roll_back: 6,
             self.refuse: 1,
-            self.retrain: 1,
+            self.retrain: 3,
             self.fail_next: 3,
             self.break_or_mend: 2,
             self.follow: 8,
@@ -134,6 +137,11 @@ class Interleaving:
             self.follow()
         self.check_recovered()
         assert self.reader.state().line("shop").promoting is None
+        journal = Journal(self.reader, lambda: signer("trainer"), "shop")
+        decided = [entry.run for entry in journal.entries() if isinstance(entry, Decision) and entry.started]
+        # Who was killed after the entry may not have started its run; nobody started one without its entry.
+        assert set(self.started) <= set(decided)
+        assert len(decided) == len(set(decided))
         assert verify(self.bank.store).problems == ()
 
     def act(self, action: Callable[[], object]) -> None:
@@ -210,8 +218,18 @@ class Interleaving:
         self.bank.write("trainer", GateJudged(contract="shop", bundle="", passed=False, evidence={}))
 
     def retrain(self) -> None:
-        evidence = {"contract": "shop", "cause": "alarm", "reason": "drift was seen", "request": "0" * 64}
-        self.bank.write("trainer", RetrainingDecided(started=True, run="retrain-shop-1", **evidence))
+        started = list[str]()
+        journal = Journal(self.bank.ledger, lambda: signer("trainer"), "shop")
+        request = Request(id=self.random.choice("abcdef"), contract="shop", cause="alarm")
+        retrainer = Retrainer(journal, lambda request, run: started.append(run), Limits(timedelta(seconds=90)))
+        decision = retrainer.ask(request)
+        # The same alarm starts one run, however often and by however many processes it is asked.
+        assert started in ([], [decision.run])
+        if started:
+            assert started[0] not in self.started
+            self.started += started
+        if self.random.random() < 0.7 and decision.started:
+            journal.ended(decision.run, succeeded=True, bundle="s3://bank/bundles/shop-1")
 
     def fail_next(self) -> None:
         FAILURES[:] = [self.random.choice(["away", "killed before", "killed after"])]
@@ -233,5 +251,5 @@ def test_what_serves_is_what_the_ledger_says(seeds: range) -> None:
         interleaving = Interleaving(seed)
         interleaving.run(actions=40)
         kinds.update(entry.act.kind for entry in interleaving.reader.entries())
-    ends = ("promoted", "returned", "rolled back", "rejected", "canary step")
+    ends = ("promoted", "returned", "rolled back", "rejected", "canary step", "retraining decided", "retraining ended")
     assert min(kinds[kind] for kind in ends) >= len(seeds) / 10

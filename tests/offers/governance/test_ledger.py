@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offers.errors import LedgerError, StorageError
-from offers.governance.access import head_now, open_as_member
+from offers.governance.access import head_now, member_key, open_ledger
 from offers.governance.chain import signed
 from offers.governance.entries import GateJudged, KeyAdded, KeyWithdrawn, digest_of
 from offers.governance.keys import new_key
@@ -44,7 +44,8 @@ def test_the_end_is_read_without_the_rest(bank: Bank, tmp_path: Path) -> None:
 
 def test_a_member_never_begins_a_ledger(tmp_path: Path) -> None:
     new_key(tmp_path / "key.pem")
-    ledger, me = open_as_member(Settings(home=tmp_path, ledger=str(tmp_path / "store"), key=tmp_path / "key.pem"))
+    settings = Settings(home=tmp_path, ledger=str(tmp_path / "store"), key=tmp_path / "key.pem")
+    ledger, me = open_ledger(settings), member_key(settings)
     with pytest.raises(LedgerError, match="expected the first entry to add the key that signs it"):
         ledger.write(me, lambda state: gate())
     assert ledger.head is None

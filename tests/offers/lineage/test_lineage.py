@@ -113,6 +113,16 @@ def test_a_step_that_fails_tells_why_and_fails_as_before(shop_run: ShopRun, tmp_
     assert failed["run"]["facets"]["errorMessage"] == Serde.to_dict(facet)
 
 
+def test_a_failure_of_a_driver_tells_no_secret(tmp_path: Path) -> None:
+    def ingest(contract: str, source: str) -> None:
+        raise ValueError(f"can't connect to {source}")
+
+    with pytest.raises(ValueError, match="tiger"):
+        followed(ingest, ("shop", "postgresql://reader:tiger@warehouse/bank"), Settings(home=tmp_path))
+    assert "tiger" not in (tmp_path / FILE).read_text()
+    assert _told(tmp_path)[-1]["run"]["facets"]["errorMessage"]["message"] == "ValueError"
+
+
 def test_packaging_tells_what_its_candidate_is_made_of(shop_run: ShopRun, tmp_path: Path) -> None:
     candidate = training.Candidate(shop_run.gold, shop_run.model, shop_run.result, shop_run.verdict)
     settings = Settings(home=tmp_path)

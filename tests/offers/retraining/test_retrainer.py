@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from offers.errors import ServiceError, StorageError
-from offers.retraining.journal import Decision, Journal, Outcome, Request, Unreadable
+from offers.errors import LedgerError, ServiceError
+from offers.governance.audit import verify
+from offers.governance.ledger import Ledger
+from offers.retraining.journal import Decision, Journal, Outcome, Request
 from offers.retraining.retrainer import Limits, Retrainer, again, decide, grown, learnable, run_name, scheduled
 from offers.store.directory import DirectoryStore
+from tests.support.ledgers import Bank, journal_at, signer
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -44,7 +47,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def journal(tmp_path: Path, clock: Clock) -> Journal:
-    return Journal(DirectoryStore(tmp_path), "shop", clock)
+    return journal_at(tmp_path, "shop", clock)
 
 
 @pytest.fixture
@@ -219,50 +222,64 @@ def test_an_empty_history_starts_a_run() -> None:
     assert decision.reason == "its time has come"
 
 
-def test_an_entry_is_never_written_over(journal: Journal) -> None:
-    first, second = (Outcome(at=NOON, run=f"retrain-shop-{number}", succeeded=True) for number in (1, 2))
-    assert journal.create(first, 0)
-    assert not journal.create(second, 0)
-    journal.append(second)
-    assert journal.entries() == [first, second]
+def test_a_run_ends_once(journal: Journal, retrainer: Retrainer) -> None:
+    run = retrainer.ask(request()).run
+    journal.ended(run, succeeded=True, bundle="s3://bank/bundles/shop-1")
+    journal.ended(run, succeeded=False, note="somebody else saw another end")
+    _, outcome = journal.entries()
+    assert isinstance(outcome, Outcome)
+    assert (outcome.succeeded, outcome.bundle) == (True, "s3://bank/bundles/shop-1")
 
 
-def test_an_entry_that_was_changed_is_named(journal: Journal, tmp_path: Path) -> None:
-    changed = list[Unreadable]()
-    journal.told = changed.append
-    journal.append(Outcome(at=NOON, run="retrain-shop-1", succeeded=True))
-    path = next(tmp_path.rglob("*.json"))
-    path.write_text(path.read_text().replace("succeeded", "success"))
-    decision = Retrainer(journal, lambda request, run: None).ask(request())
-    assert decision.started
-    entry, *others = journal.entries()
-    assert others == [decision]
-    assert changed == [entry]
-    assert "000000000.json: expected an entry of the journal, but outcome" in changed[0].reason
-    assert journal.lines()[0] == changed[0].reason
-    assert journal.unreadable == {"journal/shop/000000000.json"}
+def test_decisions_and_ends_are_entries_of_the_ledger(journal: Journal, retrainer: Retrainer, clock: Clock) -> None:
+    evidence = {"bundle": "shop-1", "reasons": ["age: KS distance 0.31"], "report": {"n": 2000, "share": 0.25}}
+    decision = retrainer.ask(request(evidence=evidence))
+    journal.ended(decision.run, succeeded=False, note="note " * 1000, lost=True)
+    acts = [entry.act for entry in journal.ledger.entries()]
+    assert [act.kind for act in acts] == ["key added", "retraining decided", "retraining ended"]
+    again = Journal(Ledger(journal.ledger.store, clock), lambda: signer("trainer"), "shop")
+    assert again.entries() == journal.entries()
+    first, last = again.entries()
+    assert first == decision
+    assert decision.request.evidence == evidence
+    assert isinstance(last, Outcome)
+    assert (last.lost, len(last.note)) == (True, 2000)
+    assert Journal(journal.ledger, lambda: signer("trainer"), "other").entries() == []
+    assert verify(journal.ledger.store, [journal.ledger.head] if journal.ledger.head else []).holds
 
 
-def test_an_entry_that_was_taken_away_is_told(journal: Journal, tmp_path: Path) -> None:
-    for number in range(3):
-        journal.append(Outcome(at=NOON, run=f"retrain-shop-{number}", succeeded=True))
-    (tmp_path / "journal" / "shop" / "000000001.json").unlink()
-    with pytest.raises(StorageError, match=r"expected 2 entries up to \S+000000001\.json, but the last is \S+2\.json"):
-        journal.entries()
+def test_whoever_approves_does_not_train(tmp_path: Path, starts: Starts) -> None:
+    bank = Bank(DirectoryStore(tmp_path))
+    retrainer = Retrainer(Journal(bank.ledger, lambda: signer("ann"), "shop"), starts)
+    with pytest.raises(LedgerError, match="ann has no role trainer or operator, which 'retraining decided' asks for"):
+        retrainer.ask(request())
+    assert starts == []
+
+
+def test_an_entry_that_was_changed_is_named_and_starts_nothing(
+    journal: Journal, retrainer: Retrainer, starts: Starts, tmp_path: Path
+) -> None:
+    retrainer.ask(request())
+    path = tmp_path / "ledger" / "000000001.json"
+    path.write_bytes(path.read_bytes().replace(b'"started":true', b'"started":null'))
+    other = Retrainer(Journal(Ledger(journal.ledger.store), lambda: signer("trainer"), "shop"), starts)
+    with pytest.raises(LedgerError, match=r"000000001\.json: entry 1: it was changed"):
+        other.ask(request(2))
+    assert len(starts) == 1
 
 
 ASKER = """
 import sys
 from pathlib import Path
-from offers.retraining.journal import Journal, Request
+from offers.retraining.journal import Request
 from offers.retraining.retrainer import Retrainer
-from offers.store.directory import DirectoryStore
+from tests.support.ledgers import journal_at
 
 print("ready", flush=True)
 for line in sys.stdin:
     contract, identity = line.split()
     starts = []
-    retrainer = Retrainer(Journal(DirectoryStore(Path(sys.argv[1])), contract), lambda *started: starts.append(started))
+    retrainer = Retrainer(journal_at(Path(sys.argv[1]), contract), lambda *started: starts.append(started))
     retrainer.ask(Request(id=identity, contract=contract, cause="alarm"))
     print(len(starts), flush=True)
 """

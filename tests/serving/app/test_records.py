@@ -24,13 +24,13 @@ from offers.governance import release as releases
 from offers.monitoring.findings import Monitoring
 from offers.policy import catalogue as catalogues
 from offers.reports.experiment import headline
-from offers.retraining.journal import Decision, Journal, Request
+from offers.retraining.journal import Decision, Request
 from offers.settings import Settings
 from offers.simulation.shifts import CovariateShift
 from offers.steps import monitoring
 from offers.store.delta import DeltaTables
-from offers.store.directory import DirectoryStore
 from tests.support.experiment_log import logged
+from tests.support.ledgers import journal_at
 from tests.support.live import live, train_club
 from tests.support.pages import BY_AXE, IN_A_BROWSER, PATIENCE, cells, look, started, violations
 from tests.support.shop import SHOP
@@ -77,10 +77,11 @@ def judged(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Monitoring:
     monitoring.inspect(str(bundle), decisions, findings, settings)
     paths = decisions, findings, directory / "verdict", directory / "report.html"
     found = monitoring.judge(str(bundle), *paths, str(home), settings)
-    journal = Journal(DirectoryStore(home), "club")
     request = Request(id="1", contract="club", cause="alarm", evidence={"reasons": found.reasons})
     moment = found.findings.as_of + timedelta(minutes=1)
-    journal.append(Decision(at=moment, request=request, started=True, reason="two signals", run="run-7"))
+    journal = journal_at(home / "demo-1", "club", lambda: moment)
+    decision = Decision(at=moment, request=request, started=True, reason="two signals", run="run-7")
+    journal.decide(request, lambda history: decision)
     journal.ended("run-7", succeeded=True, bundle="bundles/club-0123")
     return found
 
