@@ -44,7 +44,8 @@ def affordable(contract: Contract, n_rows: int) -> Contract:
     if contract.time is None:
         return contract
     first = int(n_rows * contract.evaluation.train_share)
-    scored, seen_by_each = n_rows - first, (first + n_rows) // 2
+    mean = (first + n_rows) // 2
+    scored, seen_by_each = n_rows - first, min(mean, contract.model.newest_rows or mean)
     most = max(contract.evaluation.windows, REFITTED_ROWS // max(seen_by_each, 1))
     step = -(-scored // most)
     if step <= contract.evaluation.refit_every:
