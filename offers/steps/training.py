@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from offers import files
@@ -21,6 +20,7 @@ from offers.evaluation import gate as gates
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict
 from offers.settings import Settings
+from offers.steps.curves import Curves, curves
 from offers.steps.data import DATA, ROWS, read_gold
 from offers.wording import Say, counted
 
@@ -28,24 +28,9 @@ if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
     from offers.evaluation.refits import Champion
 
-_ROC_POINTS = 200
-
 # Names of the files in the directories that these steps hand on.
 PARAMETERS, UPDATE = "parameters.json", "update.json"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Points of the ROC curve, and the confusion matrix at the operating point (rows: actual no, yes).
-
-    There are no points where only one outcome occurs.
-    """
-
-    false_positive: list[float]
-    true_positive: list[float]
-    thresholds: list[float]
-    confusion: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -278,27 +263,3 @@ def _facts(origin: Origin) -> dict[str, str]:
         "libraries": ", ".join(f"{name} {version}" for name, version in libraries(parameters.model.learner).items()),
         "git commit": git_commit(),
     }
-
-
-def curves(scored: pd.DataFrame, share: float) -> Curves:
-    """Compute the curves of predictions for Kubeflow's page."""
-    from sklearn.metrics import roc_curve
-
-    from offers.evaluation import metrics
-
-    labels, propensity = scored["label"].to_numpy(), scored["propensity"].to_numpy()
-    contacts, accepted = metrics.contacts_of(len(labels), share), int(labels.sum())
-    reached = round(float(labels @ metrics.contacted(propensity, share)))
-    missed = len(labels) - contacts - (accepted - reached)
-    confusion = [[missed, contacts - reached], [accepted - reached, reached]]
-    if labels.min() == labels.max():
-        # With only one outcome, one of the rates would be NaN, which Kubeflow does not accept.
-        return Curves([], [], [], confusion)
-    false_positive, true_positive, thresholds = roc_curve(labels, propensity)
-    places = np.unique(np.linspace(0, len(thresholds) - 1, _ROC_POINTS).astype(int))
-    return Curves(
-        false_positive[places].tolist(),
-        true_positive[places].tolist(),
-        np.minimum(thresholds[places], 1.0).tolist(),
-        confusion,
-    )

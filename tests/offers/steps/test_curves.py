@@ -1,10 +1,10 @@
-"""What the steps on models hand to Kubeflow's page."""
+"""The curves that Kubeflow's page shows."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from offers.steps.training import curves
+from offers.steps.curves import curves
 
 
 @pytest.mark.parametrize("outcome", [0, 1])
