@@ -8,6 +8,7 @@ import pytest
 
 from offers.contract import market as markets
 from offers.data.market import write_simulated
+from offers.data.market_rates import rates_of
 from offers.errors import StorageError
 from offers.simulation.market import SimulatedMarket
 
@@ -31,6 +32,21 @@ def test_tables_hold_what_was_simulated(tmp_path: Path) -> None:
     assert products.product_id.tolist() == market.products.product_id.tolist()
     assert products.kind.tolist() == market.products.kind.tolist()
     assert products.launched_at.tolist() == market.products.launched_at.tolist()
+
+
+def test_rates_are_events_over_views(tmp_path: Path) -> None:
+    market = simulated(500)
+    write_simulated(market, tmp_path)
+    events = pd.concat([block.interactions for block in market.blocks()], ignore_index=True)
+    for found, column in zip(rates_of(market.market, tmp_path), ("product_id", "position"), strict=True):
+        counts = events.groupby([events[column].astype(str), events["event"].astype(str)]).size().unstack(fill_value=0)
+        assert {one.name: one.views for one in found} == counts["view"][counts["view"] > 0].to_dict()
+        for one in found:
+            own = counts.loc[one.name]
+            assert one.rates == pytest.approx({name: own.get(name, 0) / own["view"] for name in one.rates})
+    products, places = rates_of(market.market, tmp_path)
+    assert [one.views for one in products] == sorted((one.views for one in products), reverse=True)
+    assert [one.name for one in places] == [str(place) for place in range(1, len(places) + 1)]
 
 
 def test_a_table_that_is_not_whole_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
