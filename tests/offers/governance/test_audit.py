@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from offers.errors import LedgerError
+from offers.governance import approval
 from offers.governance.audit import heads_in, verify
 from offers.governance.chain import signed
-from offers.governance.entries import GateJudged, Head, KeyWithdrawn, digest_of
+from offers.governance.entries import CanaryPlan, GateJudged, Head, KeyWithdrawn, Promoted, digest_of
 from offers.governance.ledger import key_of
+from offers.retraining.journal import Journal, Request
+from offers.retraining.retrainer import Retrainer
 from offers.store.directory import DirectoryStore
 from tests.support.ledgers import Bank, signer
 
@@ -56,6 +59,29 @@ def test_every_byte_counts(bank: Bank, tmp_path: Path) -> None:
         path = tmp_path / key_of(number)
         whole = path.read_bytes()
         for place in range(0, len(whole), 7):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            assert verify(bank.store).problems[0].number == number, (number, place)
+        path.write_bytes(whole)
+    assert verify(bank.store).holds
+
+
+def test_every_byte_of_a_canary_and_of_a_retraining_counts(bank: Bank, tmp_path: Path) -> None:
+    bank.champion(3)
+    second = bank.ledger.state().releases["shop-release-0000000000000002"].name
+    plan = CanaryPlan(shares=(0.5,), seconds=60, customers=200)
+    first = approval.begin(bank.ledger, signer("olga"), second, plan).number
+    for share in (0.5, 1.0):
+        approval.step(bank.ledger, signer("olga"), second, share, "500 customers of challenger; all passes")
+    bank.write("olga", Promoted(release=second))
+    journal = Journal(bank.ledger, lambda: signer("trainer"), "shop")
+    request = Request(id="a1", contract="shop", cause="alarm", evidence={"reasons": ["age: KS distance 0.31"]})
+    journal.ended(Retrainer(journal, lambda request, run: None).ask(request).run, succeeded=True, bundle="b/shop-1")
+    kinds = [entry.act.kind for entry in bank.ledger.entries()[first:]]
+    assert kinds == ["promoting", *["canary step"] * 2, "promoted", "retraining decided", "retraining ended"]
+    for number in range(first, first + len(kinds)):
+        path = tmp_path / key_of(number)
+        whole = path.read_bytes()
+        for place in range(0, len(whole), 11):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
             assert verify(bank.store).problems[0].number == number, (number, place)
         path.write_bytes(whole)
