@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from offers.batch import parts
 from offers.batch.order import ROWS, Order
@@ -23,6 +22,7 @@ from offers.errors import DataError
 from offers.retrieval.arbitration import MarketPolicy, Recommended
 from offers.retrieval.bundle import MarketBundle, open_bundle
 from offers.retrieval.recommendation import Recommender
+from offers.retrieval.reproduction import catalogue_of
 from offers.settings import Settings
 
 BLOCK = 2048
@@ -35,7 +35,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class UserSchema:
-    """A batch of users: the id as text, and the online store's row."""
+    """A batch of users: the id as text, and a row that `MarketBundle.rows` builds."""
 
     key: str
     width: int
@@ -77,7 +77,7 @@ class MarketScorer:
 
     @cached_property
     def schema(self) -> UserSchema:
-        return UserSchema(self.bundle.market.users.key, len(self.bundle.user_encoder.names))
+        return UserSchema(self.bundle.market.users.key, self.bundle.width)
 
     def __call__(self, batch: pa.RecordBatch, first_row: int = 1) -> pa.Table:
         """Score a batch; rows are by user in the order given, the answer first, then what was withheld."""
@@ -111,9 +111,13 @@ class MarketScorer:
             pa.DictionaryArray.from_arrays(pa.array(candidates[pair], pa.int32()), bundle.product_ids),
             *(pa.array(values[pair]) for values in stacked.values()),
             pa.array(reasons, pa.list_(pa.string())),
-            *(_constant(word, len(places)) for word in (bundle.name, *versions(bundle))),
+            *(_constant(word, len(places)) for word in (bundle.name, *self._versions)),
         ]
         return pa.Table.from_arrays(columns, schema=self.table_schema)
+
+    @cached_property
+    def _versions(self) -> tuple[str, str]:
+        return versions(self.bundle)
 
     @cached_property
     def _policy(self) -> MarketPolicy:
@@ -176,16 +180,15 @@ class OpenedMarket:
 
     def expected(self) -> tuple[pa.Table, int]:
         """Score the bundle's reference; returns the rows, and the number of its users."""
-        table, scorer = parquet.read_table(self.bundle.path / "reference.parquet"), self.scorer()
-        rows = np.column_stack([table[name].to_numpy() for name in self.bundle.user_encoder.names])
+        rows, scorer = self.bundle.reference(), self.scorer()
         ids = [str(number) for number in range(len(rows))]
-        return scorer(scorer.schema.batch(ids, rows.astype(np.float32))), len(rows)
+        return scorer(scorer.schema.batch(ids, rows)), len(rows)
 
 
 def versions(bundle: MarketBundle) -> tuple[str, str]:
     """Name the policy and the catalogue of a market as its recommender does."""
-    market = bundle.market
-    return market.digest[:12], f"{market.name}-{market.digest[:12]}"
+    catalogue, _ = catalogue_of(MarketPolicy(bundle.market, bundle.products))
+    return bundle.market.digest[:12], catalogue
 
 
 def opened_market(order: Order, settings: Settings) -> OpenedMarket:
@@ -205,15 +208,15 @@ def opened_market(order: Order, settings: Settings) -> OpenedMarket:
     if order.customers.startswith("s3://"):
         directory = settings.home / "fetched" / "tables" / bundle.name
         fetch_tables(bundle.market, order.customers, directory, settings)
-    market, schema = bundle.market, UserSchema(bundle.market.users.key, len(bundle.user_encoder.names))
+    market, schema = bundle.market, UserSchema(bundle.market.users.key, bundle.width)
     with opened(market, directory) as connection:
         moment = after_the_newest(connection, directory)
         [(total,)] = connection.execute("SELECT count(DISTINCT _key) FROM users").fetchall()
 
     def read(rows: int) -> Iterator[pa.RecordBatch]:
         with opened(market, directory) as connection:
-            for ids, matrix in OnlineUsers(market).stream(connection, moment):
-                yield schema.batch(ids, matrix)
+            for ids, online in OnlineUsers(market).stream(connection, moment):
+                yield schema.batch(ids, bundle.rows(online))
 
     return OpenedMarket(order, bundle, Source(order.customers, f"as of {moment}", int(total), read), moment)
 

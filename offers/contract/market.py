@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from offers.contract.column import Column, Role
 from offers.contract.recommendation import Recommendation
+from offers.contract.retrieval import Retrieval
 from offers.contract.sections import Calibration, ModelSettings, Month, Share
 from offers.errors import ContractError
 from offers.yaml_file import Kind, Problem, Section, form, refuse
@@ -99,20 +100,6 @@ class Acceptance(Section):
 
     event: Name
     matures_after_days: Days = 30.0
-
-
-class Retrieval(Section):
-    """How candidates are found among the products, before the ranker scores them.
-
-    `towers` are two networks whose vectors' product is the affinity of user and product. With `none` the ranker scores
-    all products. `offers.retrieval.towers` explains the numbers.
-    """
-
-    method: Literal["towers", "none"] = "towers"
-    candidates: Annotated[int, Field(ge=1, le=10_000)] = 50
-    dimensions: Annotated[int, Field(ge=2, le=512)] = 32
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 5
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.003
 
 
 class MarketSimulation(Section):

@@ -34,6 +34,7 @@ MARKET: dict[str, dict[str, str]] = {
     "Retrieval": {
         "method": "`towers`, or `none`: the ranker scores all products",
         "candidates": "how many products the ranker scores for a user",
+        "history": "how many of a user's newest views the user's tower takes",
         "dimensions": "length of the vectors of users and products",
         "epochs": "how often the training sees each view",
         "learning_rate": "of the first step; it falls to 0 by the last",

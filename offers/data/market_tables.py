@@ -44,6 +44,20 @@ def fetch_tables(market: Market, source: str, target: Path, settings: Settings) 
 
 
 @contextmanager
+def opened_products(market: Market, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Connect to the view `products` of a file, which may have another name than the contract says.
+
+    Raises
+    ------
+    SourceError
+        the file can't be read, or breaks the contract
+    """
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
+        _create(connection, "products", path, market.products, market.product_columns)
+        yield connection
+
+
+@contextmanager
 def opened(market: Market, directory: Path, scratch: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """Connect to the views `users`, `products` and `events`.
 
@@ -64,15 +78,21 @@ def opened(market: Market, directory: Path, scratch: Path | None = None) -> Iter
                 ("users", market.users, market.user_columns),
                 ("products", market.products, market.product_columns),
             ):
-                path = directory / table.file
-                with _errors_of(path):
-                    _check_columns(connection, path, (table.key, table.time, *(column.name for column in columns)))
-                    connection.execute(f"CREATE VIEW {name} AS {_table(path, table, columns)}")
-                    _check_rows(connection, path, name, columns)
+                _create(connection, name, directory / table.file, table, columns)
             path = directory / market.interactions.file
             with _errors_of(path):
                 _create_events(connection, market, path)
             yield connection
+
+
+def _create(
+    connection: duckdb.DuckDBPyConnection, view: str, path: Path, table: Table, columns: tuple[Column, ...]
+) -> None:
+    """Create the view of a table of users or products, and check it."""
+    with _errors_of(path):
+        _check_columns(connection, path, (table.key, table.time, *(column.name for column in columns)))
+        connection.execute(f"CREATE VIEW {view} AS {_table(path, table, columns)}")
+        _check_rows(connection, path, view, columns)
 
 
 def quoted(name: str) -> str:
@@ -138,7 +158,8 @@ def _check_rows(connection: duckdb.DuckDBPyConnection, path: Path, view: str, co
         if not column.may_be_missing:
             faults = f"({faults}) OR {name} IS NULL"
         query = f"SELECT count(*), any_value({name}) FROM {view} WHERE {faults}"
-        count, example = connection.execute(query).fetchone() or (0, None)
+        # A result of which rows may be left would refuse other questions.
+        [(count, example)] = connection.execute(query).fetchall()
         if count:
             raise SourceError(
                 f"{path}: column {column.name!r} has {count} values outside of the contract, such as {example!r}"

@@ -1,7 +1,7 @@
 """The online rows of users: the inputs that training sees, kept by id, and moved by live events."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,44 +13,27 @@ from numpy.typing import NDArray
 
 from offers.contract.market import Market
 from offers.data.market_tables import opened
-from offers.data.online_row import NEVER, RowForm, UserRow
-from offers.data.snapshot import KINDS, event_weights, snapshot, windows
+from offers.data.online_reading import DAY, OnlineRows, Reading
+from offers.data.online_row import LIVE_VIEW, RowForm, UserRow
+from offers.data.snapshot import KINDS, code_of, event_weights, snapshot, windows
 from offers.errors import SourceError
 from offers.model.encoder import Encoder
 from offers.store.online import OnlineStore
-
-DAY = 86_400_000_000
-"""Microseconds."""
 
 MOST_RECENT, MOST_IDS = 2000, 2000
 """Events of a user that count in windows, and live events whose ids are compared; the newest of each."""
 
 
 class UserEvent(NamedTuple):
-    """An event of a user: the caller's id of it, the user's id, its kind, and its moment in microseconds of UTC."""
+    """An event of a user: the caller's id of it, the user's id, its kind, its moment in microseconds of UTC, and the
+    product that it is about.
+    """
 
     id: str
     user: str
     kind: str
     at: int
-
-
-@dataclass(frozen=True, eq=False)
-class OnlineRows:
-    """Rows of users as the models see them.
-
-    Attributes
-    ----------
-    matrix : ndarray, shape (users, columns), float32; NaN where missing
-    moments : ndarray of datetime64[us], shape (users,), at which the rows were loaded; NaT where there is no row
-    foreign : number of rows of another contract, which count as absent
-    stale : for each table or feature, the number of users whose values were beyond their time to live
-    """
-
-    matrix: NDArray[np.float32]
-    moments: NDArray[np.datetime64]
-    foreign: int
-    stale: Mapping[str, int]
+    product: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +84,7 @@ class OnlineUsers:
 
     def stream(
         self, connection: duckdb.DuckDBPyConnection, moment: np.datetime64
-    ) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+    ) -> Iterator[tuple[list[str], OnlineRows]]:
         """Yield ids and rows of all users as of a moment, in the order of the ids: what `read` gives after a load.
 
         Parameters
@@ -115,7 +98,7 @@ class OnlineUsers:
         """
         for table in snapshot(self.market, connection, moment):
             ids, contents = zip(*self._form.packed(table, moment), strict=True)
-            yield list(ids), self._values(contents, moment)[0]
+            yield list(ids), self._reading.known([self._form.row(content) for content in contents], moment)
 
     def read(self, store: OnlineStore, ids: Sequence[str], now: np.datetime64) -> OnlineRows:
         """Read the rows of users as of `now`; for a user without a row every value is missing.
@@ -127,13 +110,14 @@ class OnlineUsers:
         """
         contents = store.get(ids)
         places = [place for place, content in enumerate(contents) if content and self._form.is_ours(content)]
-        rows = [content for content in contents if content and self._form.is_ours(content)]
+        rows = [self._form.row(contents[place] or b"") for place in places]
+        found = self._reading.known(rows, now)
         matrix = np.full((len(ids), len(self.encoder.names)), np.nan, np.float32)
         moments = np.full(len(ids), np.datetime64("NaT", "us"))
-        moments[places] = self._form.records(rows)["at"].astype("datetime64[us]")
-        matrix[places], stale = self._values(rows, now)
+        viewed = np.full((len(ids), self._form.viewed), -1, np.int64)
+        matrix[places], moments[places], viewed[places] = found.matrix, found.moments, found.viewed
         foreign = sum(content is not None for content in contents) - len(rows)
-        return OnlineRows(matrix, moments, foreign, stale)
+        return OnlineRows(matrix, moments, foreign, found.stale, viewed)
 
     def apply(self, store: OnlineStore, events: Sequence[UserEvent]) -> list[str]:
         """Let live events move the rows of their users, all of them or none; returns how each was treated.
@@ -169,42 +153,17 @@ class OnlineUsers:
         return RowForm(self.market)
 
     @cached_property
+    def _reading(self) -> Reading:
+        return Reading(self._form)
+
+    @property
     def _kinds(self) -> dict[str, int]:
-        return _kinds(self.market)
+        return self._reading.kinds
 
     @cached_property
     def _windows(self) -> dict[int, int]:
         """Map the place of each kind that a window counts to the largest of its windows, in microseconds."""
         return {self._kinds[name]: round(days * DAY) for name, days in windows(self.market).items()}
-
-    def _values(self, rows: Sequence[bytes], now: np.datetime64) -> tuple[NDArray[np.float32], dict[str, int]]:
-        """Compute the values of rows as of `now`, and count those beyond their time to live."""
-        present = int(now.astype("datetime64[us]").astype(np.int64))
-        values, stale = self._aged(self._form.records(rows), present)
-        _count_recent(self._form, rows, values, present)
-        return values, stale
-
-    def _aged(self, records: NDArray[np.void], now: int) -> tuple[NDArray[np.float32], dict[str, int]]:
-        """Compute values as of `now`, apart from those of windows, and count those beyond their time to live."""
-        form, values, stale = self._form, records["values"], dict[str, int]()
-        users = self.market.users.time_to_live
-        if users is not None:
-            inputs = len(form.encoder.names) - sum(len(feature.columns) for feature in form.features)
-            beyond = records["since"] + round(users * DAY) < now
-            values[beyond, :inputs] = np.nan
-            stale["users"] = int(beyond.sum())
-        for place, feature in enumerate(form.timed):
-            newest, columns = records["newest"][:, place], form.places(feature)
-            never = newest == NEVER
-            if feature.aggregate == "recency":
-                # An event of another machine may be ahead of this one's clock.
-                values[:, columns] = (np.maximum(now - newest, 0) / DAY)[:, None]
-            gone = never
-            if feature.time_to_live is not None:
-                beyond = ~never & (newest + round(feature.time_to_live * DAY) < now)
-                stale[feature.name], gone = int(beyond.sum()), never | beyond
-            values[np.ix_(gone, columns)] = np.nan
-        return values, stale
 
     def _moved(self, content: bytes | None, events: Sequence[UserEvent]) -> tuple[bytes | None, list[str]]:
         """Move one user's row; returns None where nothing moves it, and how each event was treated."""
@@ -225,8 +184,15 @@ class OnlineUsers:
         newest = max(event.at for event in fresh)
         within = [newest - self._windows.get(number % KINDS, 0) <= number // KINDS for number in recent.tolist()]
         recent = recent[np.array(within, bool) & np.isin(recent % KINDS, list(self._windows))]
-        moved = UserRow(row.record, recent[-MOST_RECENT:], np.array([*ids][-MOST_IDS:], np.uint64))
+        ids_of = np.array([*ids][-MOST_IDS:], np.uint64)
+        moved = UserRow(row.record, recent[-MOST_RECENT:], ids_of, row.loaded, self._viewed(row, fresh))
         return moved.packed(), treatments
+
+    def _viewed(self, row: UserRow, events: Sequence[UserEvent]) -> NDArray[np.void]:
+        """Add views to those after the load, and keep the newest."""
+        views = [(event.at, code_of(event.product)) for event in events if event.kind == self.market.events[0].name]
+        every = sorted([*row.fresh.tolist(), *views])
+        return np.array(every[max(0, len(every) - self._form.viewed) :], LIVE_VIEW)
 
     def _add(self, record: np.void, events: Sequence[UserEvent]) -> None:
         """Add events to a record: to sums over all time, and to the moments of the newest."""
@@ -244,28 +210,6 @@ class OnlineUsers:
                 columns = form.places(feature)
                 sums = np.nan_to_num(record["values"][columns]) + sum(weights[event.kind] for event in counted)
                 record["values"][columns] = sums
-
-
-def _count_recent(form: RowForm, rows: Sequence[bytes], values: NDArray[np.float32], now: int) -> None:
-    """Count the events within windows; a missing value stays missing."""
-    kinds_of = _kinds(form.market)
-    recent = [form.recent(row) for row in rows]
-    events = np.concatenate([*recent, np.empty(0, np.int64)])
-    owners = np.repeat(np.arange(len(rows)), [len(one) for one in recent])
-    moments, kinds = events // KINDS, events % KINDS
-    for feature in form.features:
-        weights = np.zeros(KINDS)
-        for name, weight in event_weights(form.market, feature).items():
-            weights[kinds_of[name]] = weight
-        for place, window in zip(form.places(feature), feature.columns.values(), strict=True):
-            if window is not None:
-                within = (moments >= now - round(window * DAY)) & (moments < now)
-                sums = np.bincount(owners[within], weights[kinds[within]], len(rows))
-                values[:, place] = np.where(np.isnan(values[:, place]), np.nan, sums)
-
-
-def _kinds(market: Market) -> dict[str, int]:
-    return {event.name: place for place, event in enumerate(market.events)}
 
 
 def after_the_newest(connection: duckdb.DuckDBPyConnection, directory: Path) -> np.datetime64:

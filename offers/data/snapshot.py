@@ -3,6 +3,7 @@
 The values equal those of `point_in_time.joined` at the same moment, but one pass over the events is enough.
 """
 
+import zlib
 from collections.abc import Iterator
 
 import duckdb
@@ -19,6 +20,9 @@ NEWEST, RECENT = "_newest ", "_recent"
 
 KINDS = 256
 """A recent event is one number: its moment in microseconds times this, plus the place of its kind in the contract."""
+
+VIEWED = "_viewed"
+"""The column of the products of the newest views, as `code_of` numbers them."""
 
 SINCE = "_since"
 """The column of the moment since when a user's columns hold."""
@@ -38,7 +42,8 @@ def snapshot(market: Market, connection: duckdb.DuckDBPyConnection, moment: np.d
     ------
     pyarrow.Table
         at most BATCH rows: id; the users' columns; the features by user; SINCE; the moment of the newest event of each
-        feature; and RECENT, a list of events within the largest window of their kind, oldest first
+        feature; RECENT, a list of events within the largest window of their kind, oldest first; and VIEWED, a list of
+        the newest views, oldest first
 
     Raises
     ------
@@ -46,11 +51,19 @@ def snapshot(market: Market, connection: duckdb.DuckDBPyConnection, moment: np.d
         the tables can't be joined
     """
     try:
+        ids = [one for (one,) in connection.execute("SELECT DISTINCT _key FROM products").fetchall()]
+        codes = pa.array([code_of(one) for one in ids], pa.uint32())
+        connection.register("product_codes", pa.table({"id": pa.array(ids, pa.string()), "code": codes}))
         reader: pa.RecordBatchReader = connection.sql(_query(market, moment)).to_arrow_reader(BATCH)
         for batch in reader:
             yield pa.Table.from_batches([batch])
     except duckdb.Error as error:
         raise SourceError(f"the tables can't be joined: {str(error).splitlines()[0]}") from None
+
+
+def code_of(product: str) -> int:
+    """Number a product by the checksum of its id, 32 bits, which another catalogue does not change."""
+    return zlib.crc32(product.encode())
 
 
 def user_features(market: Market) -> list[Feature]:
@@ -87,9 +100,21 @@ def _query(market: Market, moment: np.datetime64) -> str:
     names = sorted({name for feature in features for name in feature.events})
     events = f"SELECT _user, {', '.join([*sums, _recent(market, at)])} FROM events"
     events += f" WHERE _at < {at} AND _event IN ({', '.join(map(text, names or ['']))}) GROUP BY _user"
+    views = f"SELECT _user, {_viewed(market)} FROM events JOIN product_codes ON _product = id"
+    views += f" WHERE _at < {at} AND _event = {text(market.events[0].name)} GROUP BY _user"
+    cells.append(f"v.{VIEWED} AS {VIEWED}")
     rank = "row_number() OVER (PARTITION BY _key ORDER BY _since DESC)"
     users = f"SELECT * FROM users WHERE _since <= {at} QUALIFY {rank} = 1"
-    return f"SELECT {', '.join(cells)} FROM ({users}) u LEFT JOIN ({events}) e ON u._key = e._user ORDER BY u._key"
+    joins = f"LEFT JOIN ({events}) e ON u._key = e._user LEFT JOIN ({views}) v ON u._key = v._user"
+    return f"SELECT {', '.join(cells)} FROM ({users}) u {joins} ORDER BY u._key"
+
+
+def _viewed(market: Market) -> str:
+    if not market.retrieval.viewed:
+        return f"NULL::UINTEGER[] AS {VIEWED}"
+    # Second and code in one number take a fraction of the memory of rows. Of views in one second the code decides.
+    keys = f"list_sort(list((CAST(epoch(_at) AS BIGINT) << 32) + code))[-{market.retrieval.viewed}:]"
+    return f"list_transform({keys}, key -> CAST(key & 4294967295 AS UINTEGER)) AS {VIEWED}"
 
 
 def _feature(market: Market, feature: Feature, short: str, at: str) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deltalake import CommitProperties, DeltaTable
 
 from offers.decisions import history
-from offers.decisions.records import DECISIONS, OUTCOMES, QUARANTINE, digest_of, root_of
+from offers.decisions.records import DECISIONS, INTERACTIONS, OUTCOMES, QUARANTINE, digest_of, root_of
 from offers.errors import DataError
 from offers.store.delta import DeltaTables, dataset_of
 
@@ -43,7 +43,8 @@ def erase(tables: DeltaTables, customer: str, reason: str) -> int:
     Returns
     -------
     int
-        number of erased decisions; offers and outcomes stay, but can no longer be linked to the customer
+        number of erased decisions; offers and outcomes stay, but can no longer be linked to the customer. Interactions
+        of a market go
 
     Raises
     ------
@@ -67,9 +68,12 @@ def erase(tables: DeltaTables, customer: str, reason: str) -> int:
                 blanks = {column: "NULL" for column in fields if column in present}
                 table.update(blanks, predicate=theirs, commit_properties=metadata)
                 _forget(table)
+    if tables.holds(INTERACTIONS):
+        with tables.errors(INTERACTIONS):
+            _clear(tables.open(INTERACTIONS), "customer", [customer], metadata)
     if tables.holds(QUARANTINE):
         with tables.errors(QUARANTINE):
-            _clear_quarantine(tables.open(QUARANTINE), (customer, *ids), metadata)
+            _clear(tables.open(QUARANTINE), "content", (customer, *ids), metadata)
     return len(ids)
 
 
@@ -95,13 +99,18 @@ def _faults(segment: str, rows: list[dict[str, object]]) -> Iterator[str]:
             yield f"decision {row['decision_id']}: its content is not what was written"
 
 
-def _clear_quarantine(table: DeltaTable, traces: Sequence[str], metadata: CommitProperties) -> None:
-    """Remove the rows that quote the customer or a decision about them."""
-    pattern = re.compile("|".join(map(re.escape, traces)))
-    for row in dataset_of(table).to_table(columns=["writer", "segment", "place", "content"]).to_pylist():
-        if pattern.search(row["content"]):
-            where = f"writer = {_quoted(row['writer'])} AND segment = {row['segment']} AND place = {row['place']}"
-            table.delete(where, commit_properties=metadata)
+def _clear(table: DeltaTable, column: str, traces: Sequence[str], metadata: CommitProperties) -> None:
+    """Remove the rows whose column quotes the customer or a decision about them.
+
+    What is removed stays in the table's history, so it is named by segment and place, and not by the customer.
+    """
+    pattern, places = re.compile("|".join(map(re.escape, traces))), dict[tuple[str, int], list[int]]()
+    for row in dataset_of(table).to_table(columns=["writer", "segment", "place", column]).to_pylist():
+        if pattern.search(row[column]):
+            places.setdefault((row["writer"], row["segment"]), []).append(row["place"])
+    for (writer, segment), found in places.items():
+        where = f"writer = {_quoted(writer)} AND segment = {segment} AND place IN ({', '.join(map(str, found))})"
+        table.delete(where, commit_properties=metadata)
     _forget(table)
 
 

@@ -142,9 +142,25 @@ def observed(outcomes: Sequence[Mapping[str, Any]], received_at: datetime, reque
     return _event(OBSERVED, received_at, {"request_id": request_id, "outcomes": outcomes})
 
 
-def interacted(interactions: Sequence[Mapping[str, Any]], received_at: datetime, request_id: str) -> bytes:
-    """Write the event of the interactions of a market's users in one request."""
-    return _event(INTERACTED, received_at, {"request_id": request_id, "interactions": interactions})
+def interacted(
+    interactions: Sequence[Mapping[str, Any]],
+    received_at: datetime,
+    request_id: str,
+    pseudonyms: Pseudonyms | None = None,
+) -> bytes:
+    """Write the event of the interactions of a market's users in one request.
+
+    Parameters
+    ----------
+    pseudonyms : stand as `customer` in place of `user_id`, for the decision log; None for who moves users' features
+    """
+    data: dict[str, Any] = {"request_id": request_id, "interactions": interactions}
+    if pseudonyms:
+        others = [{name: value for name, value in one.items() if name != "user_id"} for one in interactions]
+        customers = [{"customer": pseudonyms.of(one["user_id"])} for one in interactions]
+        rows = [own | other for own, other in zip(customers, others, strict=True)]
+        data |= {"key_id": pseudonyms.key_id, "interactions": rows}
+    return _event(INTERACTED, received_at, data)
 
 
 def _event(kind: str, time: datetime, data: Mapping[str, Any]) -> bytes:

@@ -11,11 +11,12 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from offers.decisions.log import DECIDED, MARKET_POLICY, OBSERVED, POLICY
+from offers.decisions.log import DECIDED, INTERACTED, MARKET_POLICY, OBSERVED, POLICY
 from offers.decisions.outcome import SKEW
 from offers.decisions.segment import Damage
 
 DECISIONS, OUTCOMES, POLICIES, QUARANTINE = "decisions", "outcomes", "policies", "quarantine"
+INTERACTIONS = "interactions"
 
 _MOMENT = pa.timestamp("us", tz="UTC")
 _PAIR = pa.struct(
@@ -67,6 +68,17 @@ SCHEMAS = {
             *_WRITTEN,
         ]
     ),
+    INTERACTIONS: pa.schema(
+        [
+            ("date", pa.date32()),
+            ("at", _MOMENT),
+            ("received_at", _MOMENT),
+            *((name, pa.string()) for name in ("event_id", "customer", "key_id", "product_id", "event")),
+            ("position", pa.int32()),
+            *((name, pa.string()) for name in ("left_out", "request_id")),
+            *_WRITTEN,
+        ]
+    ),
     QUARANTINE: pa.schema(
         [
             ("date", pa.date32()),
@@ -78,7 +90,8 @@ SCHEMAS = {
 }
 """The tables' columns. `inputs` and `answer` are JSON: the question as checked, and the answer as sent but for the
 customer's id. `pairs` are the pairs that were scored, `offer_id` is the offer in first place. `digest` is the SHA-256
-of `salt` and of the columns that `digest_of` names, `root` that of all digests of the segment."""
+of `salt` and of the columns that `digest_of` names, `root` that of all digests of the segment. Interactions are events
+of a market's users, by the day of their arrival; one that was sent again has the same `event_id`."""
 
 _SEALED = [name for name in SCHEMAS[DECISIONS].names if name not in ("date", "salt", "digest", "root", *ADDED)]
 
@@ -218,11 +231,21 @@ def _outcomes(event: Row) -> Iterator[tuple[str, datetime, Row]]:
         yield OUTCOMES, observed_at, row | own
 
 
+def _interactions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
+    data, received_at = event["data"], _moment(event["time"])
+    common = {"received_at": received_at, "key_id": data["key_id"], "request_id": data["request_id"]}
+    for one in data["interactions"]:
+        names = ("event_id", "customer", "product_id", "event", "position", "left_out")
+        at = datetime.fromtimestamp(one["at"] / 1e6, UTC)
+        yield INTERACTIONS, received_at, {name: one[name] for name in names} | common | {"at": at}
+
+
 _TAKERS: dict[str, Callable[[Row], Iterator[tuple[str, datetime, Row]]]] = {
     DECIDED: _decisions,
     POLICY: _policies,
     MARKET_POLICY: _policies,
     OBSERVED: _outcomes,
+    INTERACTED: _interactions,
 }
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from offers.decisions.records import DECISIONS, OUTCOMES, QUARANTINE, SCHEMAS
+from offers.decisions.records import DECISIONS, INTERACTIONS, OUTCOMES, QUARANTINE, SCHEMAS
 from offers.errors import DataError
 from offers.store.delta import DeltaTables
 
@@ -49,7 +49,7 @@ def _tidied(tables: DeltaTables, name: str, old: str | None) -> Tidied:
         table = tables.open(name)
         before = len(table.file_uris())
         # Catalogues are not deleted, because remaining decisions refer to them.
-        if old is not None and name in (DECISIONS, OUTCOMES, QUARANTINE):
+        if old is not None and name in (DECISIONS, OUTCOMES, INTERACTIONS, QUARANTINE):
             deleted = int(table.delete(old)["num_deleted_rows"] or 0)
         table.optimize.compact()
         table.vacuum(retention_hours=VERSIONS_HOURS, dry_run=False)

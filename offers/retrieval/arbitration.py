@@ -12,7 +12,7 @@ from offers.contract.market import Market, Pair
 from offers.contract.pairs import pair_values
 from offers.data.online import OnlineUsers
 from offers.policy.exploration import uniform
-from offers.retrieval.products import Products
+from offers.retrieval.products import Products, values_of
 
 REQUIRED, CROWDED, BEYOND = "REQUIRED", "MOST_PER_FAMILY", "BEYOND_K"
 BEST, DRAWN, NEXT, POPULAR = "HIGHEST_SCORE", "DRAWN_TO_EXPLORE", "BY_SCORE", "POPULAR"
@@ -65,7 +65,7 @@ class MarketPolicy:
 
         Parameters
         ----------
-        user : shape (columns,), a row of the online store
+        user : shape (columns,), a row that `MarketBundle.rows` builds
         candidates, propensity : places of products, and their probability of acceptance, shape (n,)
         k : places; fewer are filled where there are not as many products that the rules let pass
         key : of the decision; the same key explores in the same way
@@ -101,10 +101,8 @@ class MarketPolicy:
     @cached_property
     def value(self) -> NDArray[np.float64]:
         """The margin of an acceptance of each product; 1 where the contract names none, 0 where it is missing."""
-        if self.market.value is None:
-            return np.ones(len(self.products.ids))
         # Products have numbers of 32 bits, which would show 139.7 as 139.6999969.
-        return np.asarray(np.round(np.nan_to_num(self.products.columns[self.market.value]), 4), np.float64)
+        return np.round(values_of(self.market, self.products), 4)
 
     @cached_property
     def _families(self) -> list[object]:

@@ -17,6 +17,9 @@ from offers.retrieval.views import Views
 FACTORS = 32
 """Of the matrix factorisation, at most."""
 
+SINCE = 50
+"""The newest views of a user since the fit, at most, that simple ways take into account."""
+
 _TIE = 1e-6
 """Weight of popularity where a user's own views tell nothing."""
 
@@ -31,12 +34,13 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ByTowers:
-    """The towers' affinity."""
+    """The towers' affinity; `history` is the contract's number of views."""
 
     towers: Towers
+    history: int
 
     def __call__(self, views: Views) -> Floats:
-        return self.towers.affinity(np.asarray(views.rows))
+        return self.towers.affinity(views.full(self.history))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +67,33 @@ class BySegment:
 
 @dataclass(frozen=True, eq=False)
 class ByHistory:
-    """What resembles the products that the user has viewed; popularity for a user without views.
+    """What resembles the products that the user has viewed by then; popularity for a user without views.
 
     Parameters
     ----------
-    counts : how often each user viewed each product, before the views that are scored
+    counts : how often each user viewed each product among the views that it is fitted on
+    fitted : number of these views
     similarity : shape (n_products, n_products)
+    logs : whether log(1 + views) counts
     """
 
     counts: sparse.csr_array
+    fitted: int
     similarity: NDArray[np.float64]
+    logs: bool = False
 
     def __call__(self, views: Views) -> Floats:
-        return np.asarray(self.counts[views.user] @ self.similarity + _TIE * self._popularity, np.float32)
+        counts = self.counts[views.user] + self._since(views)
+        counts = counts.log1p() if self.logs else counts
+        return np.asarray(counts @ self.similarity + _TIE * self._popularity, np.float32)
+
+    def _since(self, views: Views) -> sparse.csr_array:
+        """Count what the users viewed since the fit, up to each view."""
+        numbers = views.history.views(views.number, SINCE)
+        rows, columns = np.nonzero(numbers >= self.fitted)
+        products = np.asarray(views.history.product[numbers[rows, columns]])
+        shape = (len(views), self.counts.shape[1])
+        return sparse.coo_array((np.ones(len(rows)), (rows, products)), shape).tocsr()
 
     @cached_property
     def _popularity(self) -> NDArray[np.float64]:
@@ -93,24 +111,24 @@ def by_segment(market: Market, views: Views, products: int) -> BySegment:
     return BySegment(market, count_views(market, cells, views.product, views.accepted, products))
 
 
-def by_co_occurrence(counts: sparse.csr_array) -> ByHistory:
+def by_co_occurrence(counts: sparse.csr_array, fitted: int) -> ByHistory:
     """Products are alike as far as the same users viewed both: the cosine of their columns of users."""
     seen = counts.sign().astype(np.float64)
     together = (seen.T @ seen).toarray()
     norms = np.sqrt(np.maximum(np.diag(together), 1.0))
-    return ByHistory(counts, together / np.outer(norms, norms))
+    return ByHistory(counts, fitted, together / np.outer(norms, norms))
 
 
-def by_factors(counts: sparse.csr_array, seed: int) -> ByHistory:
+def by_factors(counts: sparse.csr_array, fitted: int, seed: int) -> ByHistory:
     """Products are alike by a truncated singular value decomposition of log(1 + views) (Cremonesi et al. 2010)."""
     from scipy.sparse.linalg import svds
 
     logs = counts.log1p()
     number = min(FACTORS, min(logs.shape) - 1)
     if number < 1:
-        return by_co_occurrence(counts)
+        return by_co_occurrence(counts, fitted)
     _, _, factors = svds(logs, k=number, rng=np.random.default_rng(seed))
-    return ByHistory(logs, factors.T @ factors)
+    return ByHistory(counts, fitted, factors.T @ factors, logs=True)
 
 
 def counts_of(views: Views, products: int) -> sparse.csr_array:

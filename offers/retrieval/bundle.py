@@ -5,13 +5,14 @@ It is a directory named by its content, as every bundle is, without code in it.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pyarrow import parquet
 
 from offers.bundle import signature
 from offers.bundle.bundle import is_name
@@ -20,17 +21,20 @@ from offers.bundle.location import bundle_path
 from offers.contract import market as markets
 from offers.contract.market import Market
 from offers.data.online import OnlineUsers
+from offers.data.online_reading import OnlineRows
+from offers.drift.reference import SCORE
 from offers.errors import BundleError, ContractError
 from offers.model.encoder import Encoder
 from offers.retrieval.manifest import MarketManifest
 from offers.retrieval.model_files import load_ranker, load_towers
 from offers.retrieval.popularity import Popularity, segment_values
-from offers.retrieval.products import Products, load_products
-from offers.retrieval.ranker import Ranker
+from offers.retrieval.products import Products, load_products, values_of
+from offers.retrieval.ranker import PairInputs, Ranker
 from offers.retrieval.user_tower import Towers
+from offers.retrieval.views import full_rows
 from offers.settings import Settings
 
-FORMAT = 2
+FORMAT = 3
 NOISE = 1e-4
 """What an affinity may differ by on another machine, relative to 1 or to its size."""
 TOLERANCE = 1e-6
@@ -43,7 +47,7 @@ Places = NDArray[np.int64]
 class MarketBundle:
     """A verified bundle in memory. `towers` is None where the ranker scores all products.
 
-    Users are rows of the online store, shape (n, columns), and products are places in `product_ids`.
+    Users are rows that `rows` builds, shape (n, columns + history), and products are places in `product_ids`.
     """
 
     path: Path
@@ -109,6 +113,41 @@ class MarketBundle:
         """The encoder that makes users' rows."""
         return OnlineUsers(self.market).encoder
 
+    def rows(self, online: OnlineRows) -> Floats:
+        """Build the rows of users from those of the online store, with the places of the products they viewed."""
+        places = self.products.places_of(online.viewed)
+        # The user's tower knows nothing of products that were launched after the training.
+        return full_rows(online.matrix, np.where(places < self.manifest.data.products, places, -1))
+
+    @property
+    def width(self) -> int:
+        """The number of columns of a user's row."""
+        return len(self.user_encoder.names) + self.market.retrieval.viewed
+
+    def reference(self) -> Floats:
+        """Read the rows of the users that the bundle keeps for comparisons."""
+        table = parquet.read_table(self.path / "reference.parquet").drop_columns([SCORE])
+        return np.column_stack([column.to_numpy() for column in table.columns]).astype(np.float32)
+
+    def with_products(self, products: Products) -> Self:
+        """Add products that were launched after the training; they stand behind the others, and nobody has viewed them.
+
+        The ranker knows them by their columns, and so does the product tower.
+        """
+        ours = self.products
+        launched, matrix = (
+            np.concatenate([getattr(ours, name), getattr(products, name)]) for name in ("launched", "matrix")
+        )
+        every = Products(ours.encoder, [*ours.ids, *products.ids], launched, matrix)
+        counts = np.pad(self.popularity.counts, ((0, 0), (0, 0), (0, len(products.ids))))
+        return replace(
+            self,
+            products=every,
+            ranker=replace(self.ranker, inputs=PairInputs(self.market, every)),
+            popularity=replace(self.popularity, counts=counts),
+            towers=self.towers and self.towers.with_products(products.matrix),
+        )
+
     def affinity(self, users: Floats) -> Floats:
         """Compute how well products fit users by the towers, shape (n, n_products), in log-odds up to a constant.
 
@@ -132,7 +171,7 @@ class MarketBundle:
         Returns
         -------
         ndarray, shape (n, min(count, number available)), int64
-            places of products, those of the highest affinity first; without towers all that are available
+            places of products, first those whose value and affinity promise most; without towers all that are available
         """
         return self._found(users, count, available)[0]
 
@@ -146,9 +185,17 @@ class MarketBundle:
         among = np.flatnonzero(available)
         if self.towers is None:
             return np.tile(among, (len(users), 1)), None
-        affinity = np.asarray(self.towers.user(users) @ self.towers.products[among].T)
-        places = highest(affinity, count) if len(among) else np.zeros((len(users), 0), np.int64)
-        return np.asarray(among[places]), np.take_along_axis(affinity, places, axis=1)
+        if not len(among):
+            return np.zeros((len(users), 0), np.int64), np.zeros((len(users), 0), np.float32)
+        vectors = self.towers.user(users)
+        places = among[highest(vectors @ self._worth[among].T, count)]
+        return places, np.asarray(np.einsum("nd,nmd->nm", vectors, self.towers.products[places]))
+
+    @cached_property
+    def _worth(self) -> Floats:
+        """The vectors of products that find those of the highest expected value."""
+        assert self.towers is not None
+        return self.towers.worth(self.ranker.line.slope, values_of(self.market, self.products)).products
 
     def propensity(self, users: Floats, products: Places) -> NDArray[np.float64]:
         """Compute the probability that users who look at products accept them, as the contract's `accepted` says.

@@ -59,7 +59,7 @@ def preference_windows(bundle: MarketBundle, views: Views, days: float = 30.0) -
         places = np.unique(np.linspace(first, last - 1, min(MOST_VIEWS, last - first)).astype(np.int64))
         if not len(places):
             continue
-        hits = _hits(bundle, np.asarray(views.rows[places]), np.asarray(views.product[places]))
+        hits = _hits(bundle, views[places].full(bundle.market.retrieval.viewed), np.asarray(views.product[places]))
         share, z = float(hits.mean()), None
         if number:
             pooled = (hits_before + hits.sum()) / (number + len(hits))
@@ -72,10 +72,9 @@ def preference_windows(bundle: MarketBundle, views: Views, days: float = 30.0) -
 
 
 def _hits(bundle: MarketBundle, users: np.ndarray, products: np.ndarray) -> np.ndarray:
-    every = np.ones(len(bundle.product_ids), bool)
     if bundle.towers is not None:
-        best = bundle.candidates(users, K, every)
+        best = highest(bundle.affinity(users), K)
     else:
-        places = np.tile(np.arange(len(every)), (len(users), 1))
+        places = np.tile(np.arange(len(bundle.product_ids)), (len(users), 1))
         best = highest(bundle.propensity(users, places), K)
     return np.asarray((best == products[:, None]).any(axis=1))

@@ -17,7 +17,7 @@ from offers.retrieval.figures import MarginResult, MethodResult, RankerResult
 from offers.retrieval.fitting import mature
 from offers.retrieval.measuring import FIRST, Ranks, UserSample, gains, hits, rank_views
 from offers.retrieval.oracle import Oracle
-from offers.retrieval.products import Products
+from offers.retrieval.products import Products, values_of
 from offers.retrieval.ranker import Ranker
 from offers.retrieval.user_tower import Floats, Towers
 from offers.retrieval.views import Views
@@ -69,7 +69,7 @@ class Contest:
         views = _spread(views[self.edge :] if len(views) > self.edge else views[-1:], MOST)
         labels = views.accepted.astype(np.float64)
         products = views.product.astype(np.int64)[:, None]
-        propensity = self.ranker.propensity(np.asarray(views.rows), products, self._affinity(views, products))[:, 0]
+        propensity = self.ranker.propensity(views.full(self._history), products, self._affinity(views, products))[:, 0]
         rate = float(labels.mean())
         both = 0 < rate < 1
         return RankerResult(
@@ -87,9 +87,9 @@ class Contest:
         if self.towers is None:
             return None
         users, count = self._booster_views, self.market.retrieval.candidates
-        rows, number = np.asarray(users.rows), len(self.products.ids)
+        rows, number = users.full(self._history), len(self.products.ids)
         start = time.process_time()
-        candidates = highest(self.towers.affinity(rows), count)
+        candidates = highest(self.towers.worth(self.ranker.line.slope, self._value).affinity(rows), count)
         some = self.ranker.propensity(rows, candidates, self._affinity(users, candidates)) * self._value[candidates]
         middle = time.process_time()
         all_products = np.tile(np.arange(number), (len(users), 1))
@@ -127,12 +127,12 @@ class Contest:
 
     def _scorers(self) -> dict[str, Scorer]:
         number, counts = len(self.products.ids), baselines.counts_of(self.before, len(self.products.ids))
-        scorers: dict[str, Scorer] = {} if self.towers is None else {TOWERS: ByTowers(self.towers)}
+        scorers: dict[str, Scorer] = {} if self.towers is None else {TOWERS: ByTowers(self.towers, self._history)}
         scorers |= {
             POPULARITY: baselines.by_popularity(self.market, self.before, number),
             "popularity by segment": baselines.by_segment(self.market, self.before, number),
-            CO_OCCURRENCE: baselines.by_co_occurrence(counts),
-            "matrix factorisation": baselines.by_factors(counts, self.seed),
+            CO_OCCURRENCE: baselines.by_co_occurrence(counts, self.edge),
+            "matrix factorisation": baselines.by_factors(counts, self.edge, self.seed),
         }
         return scorers if self.oracle is None else scorers | {"oracle": self.oracle.utility}
 
@@ -142,7 +142,7 @@ class Contest:
         def score(part: Views) -> Floats:
             products = np.tile(np.arange(number), (len(part), 1))
             affinity = self._affinity(part, products)
-            return np.asarray(self.ranker.propensity(np.asarray(part.rows), products, affinity), np.float32)
+            return np.asarray(self.ranker.propensity(part.full(self._history), products, affinity), np.float32)
 
         return self._result("booster over all", rank_views(score, views, self._launched), views, self._sample_of(views))
 
@@ -174,7 +174,11 @@ class Contest:
         return UserSample(np.asarray(views.user), baselines.looks_weights(self.market, views), self.seed)
 
     def _affinity(self, views: Views, products: NDArray[np.int64]) -> Floats | None:
-        return None if self.towers is None else self.towers.affinity_of(np.asarray(views.rows), products)
+        return None if self.towers is None else self.towers.affinity_of(views.full(self._history), products)
+
+    @property
+    def _history(self) -> int:
+        return self.market.retrieval.viewed
 
     def _ratio(self, margins: NDArray[np.float64], ours: NDArray[np.int64], best: NDArray[np.int64]) -> Figure:
         """Divide the margin of our products by that of the best ones, with an interval over users."""
@@ -190,13 +194,6 @@ class Contest:
     @cached_property
     def _value(self) -> NDArray[np.float64]:
         return values_of(self.market, self.products)
-
-
-def values_of(market: Market, products: Products) -> NDArray[np.float64]:
-    """The margin of an acceptance of each product, shape (n_products,); 0 where it is missing."""
-    if market.value is None:
-        return np.ones(len(products.ids))
-    return np.nan_to_num(products.columns[market.value].astype(np.float64))
 
 
 def _spread(views: Views, number: int) -> Views:

@@ -74,11 +74,11 @@ def matrix_of(inputs: PairInputs, views: Views, towers: Towers | None) -> tuple[
     for start in range(0, len(views), BLOCK):
         part = views[start : start + BLOCK]
         products = part.product.astype(np.int64)[:, None]
-        affinity = None
+        users, affinity = part.full(inputs.market.retrieval.viewed), None
         if towers is not None:
-            affinity = towers.affinity_of(np.asarray(part.rows), products)
+            affinity = towers.affinity_of(users, products)
             affinities.append(affinity)
-        parts.append(inputs.matrix(np.asarray(part.rows), products, affinity))
+        parts.append(inputs.matrix(users, products, affinity))
     if towers is None:
         return np.concatenate(parts), None
     return np.concatenate(parts), np.concatenate(affinities).ravel()

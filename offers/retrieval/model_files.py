@@ -10,16 +10,18 @@ from offers.model.boosters import LIBRARIES, library_of, read_booster
 from offers.model.calibrator import Calibrator, Platt
 from offers.retrieval.products import Products
 from offers.retrieval.ranker import PairInputs, Ranker
-from offers.retrieval.user_tower import Towers, UserTower
+from offers.retrieval.user_tower import Tower, Towers
 
 BOOSTER = LIBRARIES["xgboost"].file
-TOWER, VECTORS, LINE, CALIBRATOR = "user_tower.onnx", "product_vectors.npy", "line.json", "calibrator.json"
+TOWER, PRODUCT_TOWER, VECTORS = "user_tower.onnx", "product_tower.onnx", "product_vectors.npy"
+LINE, CALIBRATOR = "line.json", "calibrator.json"
 
 
 def save_towers(towers: Towers | None, path: Path) -> None:
     """Write towers into a directory; nothing where there are none."""
     if towers is not None:
         (path / TOWER).write_bytes(towers.user.content)
+        (path / PRODUCT_TOWER).write_bytes(towers.product.content)
         np.save(path / VECTORS, towers.products, allow_pickle=False)
 
 
@@ -28,7 +30,8 @@ def load_towers(path: Path) -> Towers | None:
     if not (path / TOWER).exists():
         return None
     vectors = np.load(path / VECTORS, allow_pickle=False)
-    return Towers(UserTower((path / TOWER).read_bytes()), vectors)
+    user, product = (Tower((path / name).read_bytes()) for name in (TOWER, PRODUCT_TOWER))
+    return Towers(user, product, vectors)
 
 
 def save_ranker(ranker: Ranker, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The products of a market as the models see them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from pyarrow import parquet
 
 from offers.contract.market import Market
 from offers.data.market_tables import quoted
+from offers.data.snapshot import code_of
 from offers.errors import BundleError, SourceError
 from offers.model import encoder
 from offers.model.encoder import Encoder
@@ -46,6 +48,21 @@ class Products:
     def places(self) -> dict[str, int]:
         """The place of each id."""
         return {one: place for place, one in enumerate(self.ids)}
+
+    def places_of(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Find the places of products by `offers.data.snapshot.code_of`; -1 for one that is not here."""
+        known, places = self._codes
+        if not codes.size:
+            return codes
+        found = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+        return np.where(known[found] == codes, places[found], -1)
+
+    @cached_property
+    def _codes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The codes of products in ascending order, and the place of each."""
+        codes = np.array([code_of(one) for one in self.ids], np.int64)
+        order = np.argsort(codes, kind="stable")
+        return codes[order], order
 
     @cached_property
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -92,6 +109,13 @@ def read_products(market: Market, connection: duckdb.DuckDBPyConnection) -> Prod
     return Products(rows, table["_key"].to_pylist(), launched, rows.encode(table))
 
 
+def products_among(products: Products, ids: Collection[str]) -> Products:
+    """Take the products of some ids."""
+    places = np.array([place for place, one in enumerate(products.ids) if one in ids], np.intp)
+    own = [products.ids[place] for place in places]
+    return Products(products.encoder, own, products.launched[places], products.matrix[places])
+
+
 def load_products(market: Market, path: Path) -> Products:
     """Read what `Products.write` wrote.
 
@@ -105,3 +129,10 @@ def load_products(market: Market, path: Path) -> Products:
         raise BundleError(f"{path}: its columns are {', '.join(table.column_names)}, not those of {market.name}")
     matrix = np.column_stack([table[name].to_numpy() for name in rows.names]).astype(np.float32)
     return Products(rows, table[_ID].to_pylist(), table[_LAUNCHED].to_numpy().astype("datetime64[us]"), matrix)
+
+
+def values_of(market: Market, products: Products) -> NDArray[np.float64]:
+    """The margin of an acceptance of each product, shape (n_products,); 0 where it is missing."""
+    if market.value is None:
+        return np.ones(len(products.ids))
+    return np.nan_to_num(products.columns[market.value].astype(np.float64))

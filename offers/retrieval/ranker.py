@@ -15,14 +15,16 @@ from offers.model.encoder import Encoder
 from offers.retrieval.products import Products
 
 Floats = NDArray[np.float32]
-AFFINITY = "affinity"
+KNOWN, AFFINITY = "known_views", "affinity"
 BLOCK = 65_536
 """Pairs that are scored at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairInputs:
-    """The inputs of the ranker: columns of users and products, columns of pairs, and the towers' affinity.
+    """The inputs of the ranker: columns of users and products, columns of pairs, and what the towers tell.
+
+    That is the affinity, and how many of the user's views it knows of: the more it knows, the more it dares to say.
 
     A user's features count with the columns. Features by product and by pair are left out, as a user's online row has
     none of them.
@@ -38,11 +40,11 @@ class PairInputs:
 
     def names(self, affinity: bool) -> list[str]:
         pairs = [pair.name for pair in self.market.pairs]
-        return [*self.users.names, *self.products.encoder.names, *pairs, *([AFFINITY] if affinity else [])]
+        return [*self.users.names, *self.products.encoder.names, *pairs, *([KNOWN, AFFINITY] if affinity else [])]
 
     def types(self, affinity: bool) -> tuple[str, ...]:
         """The type of each input: c for a category, q for a number."""
-        number = len(self.market.pairs) + affinity
+        number = len(self.market.pairs) + 2 * affinity
         return (*self.users.feature_types, *self.products.encoder.feature_types, *(["q"] * number))
 
     def matrix(self, users: Floats, products: NDArray[np.integer], affinity: Floats | None) -> Floats:
@@ -50,7 +52,7 @@ class PairInputs:
 
         Parameters
         ----------
-        users : shape (n, columns of users), NaN where missing
+        users : rows that `MarketBundle.rows` builds, shape (n, columns + history), NaN where missing
         products : places, shape (n, m)
         affinity : shape (n, m); None where there are no towers
 
@@ -59,10 +61,14 @@ class PairInputs:
         ndarray, shape (n * m, inputs), float32; the pairs of the first user come first
         """
         flat = products.ravel()
-        repeated, chosen = np.repeat(users, products.shape[1], axis=0), self.products.matrix[flat]
+        own = users[:, : len(self.users.names)]
+        repeated, chosen = np.repeat(own, products.shape[1], axis=0), self.products.matrix[flat]
         sides = (_columns(self.users, repeated), _columns(self.products.encoder, chosen))
         pairs = [pair_values(self.market, pair, *sides).astype(np.float32) for pair in self.market.pairs]
-        last = [] if affinity is None else [affinity.ravel()]
+        last = list[Floats]()
+        if affinity is not None:
+            known = (~np.isnan(users[:, own.shape[1] :])).sum(axis=1, dtype=np.float32)
+            last = [np.repeat(known, products.shape[1]), affinity.ravel()]
         parts = [repeated, chosen, *(values[:, None] for values in (*pairs, *last))]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 

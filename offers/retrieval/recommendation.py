@@ -40,7 +40,7 @@ class Recommender:
 
         Parameters
         ----------
-        user : shape (columns,), a row of the online store
+        user : shape (columns,), a row that `MarketBundle.rows` builds
         k : places; fewer are filled where there are not as many products that the rules let pass
         available : shape (n_products,)
         key : of the decision

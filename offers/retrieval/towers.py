@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.contract.market import Market, Retrieval
+from offers.contract.market import Market
+from offers.contract.retrieval import Retrieval
 from offers.data.online import OnlineUsers
 from offers.errors import BundleError
 from offers.retrieval.dense import Dense, Floats, fit_dense
 from offers.retrieval.products import Products
-from offers.retrieval.tower_file import Layers, tower_file
-from offers.retrieval.user_tower import Towers, UserTower
+from offers.retrieval.tower_file import SHRINKAGE, Layers, tower_file
+from offers.retrieval.user_tower import Tower, Towers
 from offers.retrieval.views import Views
 
 USER_LAYERS, PRODUCT_LAYERS = (128, 64), (64,)
@@ -28,6 +29,9 @@ FULL = 5000
 DECAY = 1e-4
 WITHOUT_ID = 0.1
 """Share of products whose own vector is left out of a step, so that the columns alone tell of a new product."""
+
+VIEWED = 0.1
+"""Standard deviation of the first vectors of viewed products."""
 
 SAMPLE = 100_000
 """Rows from which the scales of numbers are taken."""
@@ -44,10 +48,11 @@ class TowerTraining:
     """The training of a market's towers.
 
     The probability that a view is of a product j is a softmax of u'v_j + b_j + log l_j over the products that were
-    there. The vector u is the user tower's. The vector v_j is the product tower's, of the product's columns, plus a
-    vector of the product's own, and b_j comes about in the same way. l_j is how often j was looked at for the places
-    where it stood, which is known, and is not part of the affinity u'v_j + b_j. Beyond FULL products the softmax is
-    over those of the batch, from whose logits their log-frequency is taken (Yi et al. 2019).
+    there. The vector u is the user tower's. Its inputs are the user's columns, and of the newest views the sum of a
+    vector for each product, divided by their number plus SHRINKAGE. The vector v_j is the product tower's, of the
+    product's columns, plus a vector of the product's own, and b_j comes about in the same way. l_j is how often j was
+    looked at for the places where it stood, which is known, and is not part of the affinity u'v_j + b_j. Beyond FULL
+    products the softmax is over those of the batch, from whose logits their log-frequency is taken (Yi et al. 2019).
 
     Parameters
     ----------
@@ -61,7 +66,7 @@ class TowerTraining:
     seed: int
 
     def fit(self) -> Towers:
-        """Train, and write the user tower as an ONNX file.
+        """Train, and write the towers as ONNX files.
 
         Raises
         ------
@@ -69,12 +74,18 @@ class TowerTraining:
             JAX or optax is not installed
         """
         weights = self._train()
-        user = UserTower(tower_file(self._users, _layers(weights["user"])))
-        return Towers(user, self.product_vectors(weights))
+        viewed = np.asarray(weights["viewed"], np.float32) if self._history else None
+        user = Tower(tower_file(self._users, _layers(weights["user"]), viewed, self._history))
+        product = Tower(tower_file(self._product_scales, _layers(weights["product"])))
+        return Towers(user, product, self.product_vectors(weights))
 
     def product_vectors(self, weights: _Tree) -> Floats:
         """Compute the vectors of products, whose last component is b_j; shape (n_products, dimensions + 1)."""
         return np.asarray(_apply(weights["product"], self._product_inputs) + weights["own"], np.float32)
+
+    @property
+    def _history(self) -> int:
+        return self.market.retrieval.viewed
 
     @cached_property
     def _users(self) -> Dense:
@@ -84,7 +95,11 @@ class TowerTraining:
 
     @cached_property
     def _product_inputs(self) -> Floats:
-        return fit_dense(self.products.encoder, self.products.matrix)(self.products.matrix)
+        return self._product_scales(self.products.matrix)
+
+    @cached_property
+    def _product_scales(self) -> Dense:
+        return fit_dense(self.products.encoder, self.products.matrix)
 
     @cached_property
     def _log_looks(self) -> Floats:
@@ -130,15 +145,17 @@ class TowerTraining:
     def _first(self, settings: Retrieval, number: int) -> _Tree:
         rng, size = np.random.default_rng([self.seed, 1]), settings.dimensions
         return {
-            "user": _random_layers(rng, (self._users.width, *USER_LAYERS, size)),
+            "user": _random_layers(rng, (self._users.width + (size if self._history else 0), *USER_LAYERS, size)),
             "product": _random_layers(rng, (self._product_inputs.shape[1], *PRODUCT_LAYERS, size + 1)),
             "own": np.zeros((number, size + 1), np.float32),
+            "viewed": (VIEWED * rng.standard_normal((number, size))).astype(np.float32),
         }
 
     def _batch(self, places: NDArray[np.int64]) -> tuple[Any, ...]:
         views = self.views
         days = ((views.moment[places] - self._start) / 1e6 / _SECONDS_PER_DAY).astype(np.float32)
-        return self._users(np.asarray(views.rows[places])), np.asarray(views.product[places]), days
+        users = self._users(np.asarray(views.rows[places])), views[places].viewed(self._history)
+        return users, np.asarray(views.product[places]), days
 
     @property
     def _start(self) -> np.int64:
@@ -157,7 +174,7 @@ class TowerTraining:
         users, chosen, days = batch
         own = weights["own"] * jax.random.bernoulli(key, 1 - WITHOUT_ID, (len(self.products.ids), 1))
         vectors = _apply(weights["product"], self._product_inputs) + own
-        logits = _apply(weights["user"], users) @ vectors[:, :-1].T + vectors[:, -1] + self._log_looks
+        logits = _vectors(weights, users) @ vectors[:, :-1].T + vectors[:, -1] + self._log_looks
         # A product that is viewed was there, whatever its row says.
         rows = jnp.arange(len(chosen))
         right = logits[rows, chosen]
@@ -172,7 +189,7 @@ class TowerTraining:
         own = weights["own"][chosen] * jax.random.bernoulli(key, 1 - WITHOUT_ID, (len(chosen), 1))
         vectors = _apply(weights["product"], jnp.asarray(self._product_inputs)[chosen]) + own
         offset = jnp.asarray(self._log_looks - self._log_frequency)[chosen]
-        logits = _apply(weights["user"], users) @ vectors[:, :-1].T + vectors[:, -1] + offset
+        logits = _vectors(weights, users) @ vectors[:, :-1].T + vectors[:, -1] + offset
         right = jnp.diagonal(logits)
         # The same product stands in a row only once: where it was viewed.
         others = (chosen[:, None] != chosen) & (jnp.asarray(self._launched)[chosen] <= days[:, None])
@@ -219,6 +236,18 @@ def _apply(layers: _Tree, inputs: Any) -> Any:
         if place < len(layers) - 1:
             inputs = inputs * (inputs > 0)
     return inputs
+
+
+def _vectors(weights: _Tree, users: tuple[Any, Any]) -> Any:
+    """Compute the vectors of users from the inputs of their columns, and the places of the products they viewed."""
+    import jax.numpy as jnp
+
+    inputs, viewed = users
+    if not viewed.shape[1]:
+        return _apply(weights["user"], inputs)
+    there = (viewed >= 0)[:, :, None]
+    summed = (weights["viewed"][viewed] * there).sum(axis=1)
+    return _apply(weights["user"], jnp.concatenate([inputs, summed / (there.sum(axis=1) + SHRINKAGE)], axis=1))
 
 
 def _layers(tree: _Tree) -> Layers:

@@ -128,7 +128,7 @@ def write_bundle(
     ranker = fit_ranker(PairInputs(market, products), views, towers, seed)
     cells = cells_of(market, OnlineUsers(market).encoder, np.asarray(views.rows))
     popularity = count_views(market, cells, views.product, views.accepted, len(products.ids))
-    users = np.array(views.rows[evenly(len(views), REFERENCE_USERS)])
+    users = views[evenly(len(views), REFERENCE_USERS)].full(market.retrieval.viewed)
     models = MarketModels(products, ranker, popularity, towers, users)
     facts = evaluation.model_dump_json(indent=1) + "\n"
     return write(parent, market_text, models, views.data(len(products.ids)), seed, facts)

@@ -1,6 +1,6 @@
-"""The user tower in service: an ONNX file, run by onnxruntime on one thread."""
+"""Towers in service: ONNX files, run by onnxruntime on one thread."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from offers.errors import BundleError
 
 Floats = NDArray[np.float32]
+_NO_VALUE = 1e-9
 
 
-class UserTower:
-    """Turns users' rows into vectors.
+class Tower:
+    """Turns rows of users, or of products, into vectors.
 
     Parameters
     ----------
@@ -39,34 +40,58 @@ class UserTower:
             self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             # onnxruntime's exceptions have no base of their own.
-            raise BundleError(f"onnxruntime can't read the user tower: {str(error).splitlines()[0]}") from None
+            raise BundleError(f"onnxruntime can't read the tower: {str(error).splitlines()[0]}") from None
         self.content = content
         self.width = int(self._session.get_inputs()[0].shape[1])
 
-    def __call__(self, users: Floats) -> Floats:
-        """Compute the vectors of users.
+    def __call__(self, rows: Floats) -> Floats:
+        """Compute the vectors of rows.
 
         Parameters
         ----------
-        users : shape (n, columns), NaN where missing
+        rows : shape (n, columns), NaN where missing
 
         Returns
         -------
         ndarray, shape (n, dimensions), float32
         """
-        return np.asarray(self._session.run(None, {"users": np.ascontiguousarray(users, np.float32)})[0])
+        return np.asarray(self._session.run(None, {"rows": np.ascontiguousarray(rows, np.float32)})[0])
 
 
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """The user tower, and the vectors of all products, shape (n_products, dimensions)."""
+    """The towers, and the vectors of all products.
 
-    user: UserTower
+    Attributes
+    ----------
+    user, product : towers; that of products knows their columns, and serves those that were launched after the training
+    products : ndarray, shape (n_products, dimensions), float32
+    """
+
+    user: Tower
+    product: Tower
     products: Floats
+
+    def with_products(self, rows: Floats) -> "Towers":
+        """Add products by their encoded rows, shape (n, columns)."""
+        # The tower's last component is the 1 that a user's vector needs.
+        return replace(self, products=np.concatenate([self.products, self.product(rows)[:, :-1]]))
 
     def affinity(self, users: Floats) -> Floats:
         """Compute the affinity of users and all products, shape (n, n_products)."""
         return np.asarray(self.user(users) @ self.products.T)
+
+    def worth(self, slope: float, value: NDArray[np.float64]) -> "Towers":
+        """Build towers whose affinity orders products by expected value, as far as affinity tells of acceptance.
+
+        Parameters
+        ----------
+        slope : of the log-odds of acceptance over affinity
+        value : shape (n_products,), the margin of an acceptance; a product without one comes last
+        """
+        products = slope * self.products
+        products[:, -1] += np.log(np.maximum(value, _NO_VALUE))
+        return replace(self, products=products.astype(np.float32))
 
     def affinity_of(self, users: Floats, products: NDArray[np.int64]) -> Floats:
         """Compute the affinity of users and the products at some places, both of shape (n, m)."""

@@ -20,6 +20,7 @@ from offers.data.online import OnlineUsers
 from offers.data.point_in_time import joined
 from offers.errors import SourceError
 from offers.model.encoder import fingerprint
+from offers.retrieval.history import History, history_of
 from offers.retrieval.manifest import MarketData
 from offers.retrieval.products import Products, load_products, read_products
 
@@ -37,6 +38,8 @@ class Views:
     Attributes
     ----------
     rows : ndarray, shape (n, columns), float32, what the online store would have held of the user at the moment
+    number : places among all views
+    history : of all views
     product : places in the table of products
     user : numbers of users, from 0 on
     position : in the list, from 1 on
@@ -52,6 +55,8 @@ class Views:
     moment: NDArray[np.int64]
     accepted: NDArray[np.bool_]
     users: pa.Array
+    number: NDArray[np.int64]
+    history: History
 
     def __len__(self) -> int:
         return len(self.product)
@@ -65,7 +70,18 @@ class Views:
             self.moment[places],
             self.accepted[places],
             self.users,
+            self.number[places],
+            self.history,
         )
+
+    def viewed(self, count: int) -> NDArray[np.int32]:
+        """List the products of the users' newest views before each view, as places; shape (n, count), -1 for none."""
+        numbers = self.history.views(self.number, count)
+        return np.where(numbers < 0, np.int32(-1), np.asarray(self.history.product[numbers]))
+
+    def full(self, count: int) -> NDArray[np.float32]:
+        """Build the rows of users as towers take them: `rows`, then the places that `viewed` lists, NaN for none."""
+        return full_rows(np.asarray(self.rows), self.viewed(count))
 
     def data(self, products: int) -> MarketData:
         """Describe the views, for the manifest of a bundle."""
@@ -79,6 +95,26 @@ class Views:
             first=first,
             last=last,
         )
+
+
+def views_of(
+    rows: NDArray[np.float32],
+    users: pa.Array,
+    *,
+    product: NDArray[np.int32],
+    user: NDArray[np.int32],
+    position: NDArray[np.int32],
+    moment: NDArray[np.int64],
+    accepted: NDArray[np.bool_],
+) -> Views:
+    """Build views from their columns, in the order of their moments."""
+    history = history_of(product, user, moment)
+    return Views(rows, product, user, position, moment, accepted, users, np.arange(len(product)), history)
+
+
+def full_rows(rows: NDArray[np.float32], viewed: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Put the places of viewed products, -1 for none, behind rows of the online store."""
+    return np.concatenate([rows, np.where(viewed < 0, np.nan, viewed)], axis=1, dtype=np.float32)
 
 
 @contextmanager
@@ -117,7 +153,7 @@ def open_views(market: Market, files: Path) -> tuple[Views, Products]:
     """Map into memory what `write_views` wrote."""
     arrays = {name: np.load(files / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("rows", *_FORMS)}
     users = parquet.read_table(files / _USERS)[_USER].combine_chunks()
-    return Views(**arrays, users=users), load_products(market, files / _PRODUCTS)
+    return views_of(**arrays, users=users), load_products(market, files / _PRODUCTS)
 
 
 def _write(market: Market, connection: duckdb.DuckDBPyConnection, products: Products, files: Path) -> int:

@@ -99,7 +99,8 @@ def _write_samples(path: Path, models: MarketModels) -> None:
 
     users = models.users[evenly(len(models.users), REFERENCE_USERS)]
     score = models.ranker.propensity(users, *_first(models, users, 1))[:, 0]
-    names = models.ranker.inputs.users.names
+    names = [*models.ranker.inputs.users.names]
+    names += [f"_viewed_{number}" for number in range(users.shape[1] - len(names))]
     cells = {name: pa.array(users[:, place]) for place, name in enumerate(names)} | {SCORE: pa.array(score)}
     parquet.write_table(pa.table(cells), path / "reference.parquet")
 

@@ -36,7 +36,10 @@ def main() -> None:
     parser.add_argument("--bundle", required=True, help="directory or s3:// URI of the market's bundle")
     parser.add_argument("--store", required=True, help="the online store: an SQLite file, or redis://HOST:PORT/0")
     parser.add_argument("--products", type=Path, help="the market's table of products; what it lacks is not shown")
-    parser.add_argument("--events", type=Path, help="directory that keeps events of the last day")
+    parser.add_argument("--events", type=Path, help="directory that keeps events, with users' ids, for --events_hours")
+    parser.add_argument(
+        "--events_hours", type=server.whole(1, 168), default=24, help="how long; a load must not be older than that"
+    )
     parser.add_argument("--no_fallback", action="store_true", help="refuse with 503 while the online store is away")
     add_arguments(parser)
     arguments = parser.parse_args()
@@ -68,8 +71,9 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None
                 arguments.events, writer(), SpoolLimits(seal_seconds=_SEAL_SECONDS, durability=arguments.durability)
             )
             await beside.enter_async_context(spool)
-            updater = Updater(online, lambda: _opened(arguments.store, _UPDATE_SECONDS), arguments.events)
-            events = EventsTaker(bundle.market, products.has, spool, beside.enter_context(updater))
+            keep = 3600.0 * arguments.events_hours
+            updater = Updater(online, lambda: _opened(arguments.store, _UPDATE_SECONDS), arguments.events, keep)
+            events = EventsTaker(bundle.market, products.has, spool, beside.enter_context(updater), log)
         service = Service(recommendations, events)
         edge = service.application()
         edge.admit = door.callers.admit if door.callers else None

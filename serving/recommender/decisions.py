@@ -21,6 +21,9 @@ from serving.process.logs import caller, log_event, request_id
 from serving.process.telemetry import LOGGED, UNLOGGED
 from serving.ranker.decision_log import DecisionLog
 
+VIEWED = "_viewed"
+"""The input with the products that the user viewed, among the inputs of a logged decision."""
+
 
 class Unavailable(Exception):  # noqa: N818
     """The service can't answer now."""
@@ -108,11 +111,14 @@ class Decisions:
         if decision.user is None:
             return {name: np.array([word], object) for name, word in (decision.segment or {}).items()}
         columns = dict[str, NDArray[Any]]()
-        for name, words, value in zip(*self._names_and_words, decision.user.tolist(), strict=True):
+        for name, words, value in zip(*self._names_and_words, decision.user.tolist(), strict=False):
             if words:
                 columns[name] = np.array([None if isnan(value) else words[int(value)]], object)
             else:
                 columns[name] = np.array([value])
+        viewed = decision.user[len(columns) :]
+        columns[VIEWED] = np.empty(1, object)
+        columns[VIEWED][0] = [self._bundle.product_ids[int(one)] for one in viewed[~np.isnan(viewed)].tolist()]
         return columns
 
     @cached_property

@@ -13,6 +13,7 @@ from offers.errors import RequestError, RequestTooLarge, StorageError
 from offers.wording import shown
 from serving.process.logs import log_event, request_id
 from serving.protocol.schemas import Schema, list_of, record
+from serving.ranker.decision_log import DecisionLog
 from serving.recommender.metrics import EVENTS
 from serving.recommender.updater import Updater
 
@@ -37,10 +38,18 @@ class EventsTaker:
     is_product : whether there is such a product
     spool : keeps events until they have moved features
     updater : lets them do that
+    decision_log : keeps them for the tables, with pseudonyms in place of ids; None where nobody keeps them
     """
 
-    def __init__(self, market: Market, is_product: Callable[[str], bool], spool: Spool, updater: Updater) -> None:
-        self.market, self.spool, self.updater = market, spool, updater
+    def __init__(
+        self,
+        market: Market,
+        is_product: Callable[[str], bool],
+        spool: Spool,
+        updater: Updater,
+        decision_log: DecisionLog | None = None,
+    ) -> None:
+        self.market, self.spool, self.updater, self.decision_log = market, spool, updater, decision_log
         self._is_product = is_product
         self._names = {event.name for event in market.events}
 
@@ -64,11 +73,16 @@ class EventsTaker:
         received_at = datetime.now(UTC)
         items = [self._checked(item, row, received_at) for row, item in enumerate(_listed(payload), 1)]
         try:
+            # An event that only one of both has kept is sent again, and known by its id.
+            if log := self.decision_log:
+                log.spool.append(events.interacted(items, received_at, request_id.get(), log.pseudonyms))
             self.spool.append(events.interacted(items, received_at, request_id.get()))
         except (SpoolFull, StorageError) as error:
             log_event("events not logged", rows=len(items), reason=str(error))
             raise EventsFull("there is no room for events until others have been taken: try again in 5 s") from None
         await self.spool.durable()
+        if self.decision_log:
+            await self.decision_log.durable()
         self.updater.offer(items)
         left_out = Counter(item["left_out"] for item in items if item["left_out"])
         for reason, count in left_out.items():

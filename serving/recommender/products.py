@@ -4,14 +4,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as arrow_csv
 from numpy.typing import NDArray
-from pyarrow import parquet
 
+from offers.data.market_tables import opened_products
 from offers.errors import OffersError, SourceError
 from offers.files import os_errors
 from offers.retrieval.bundle import MarketBundle
+from offers.retrieval.products import products_among, read_products
 from serving.process.logs import log_event
 
 _LOOK_SECONDS = 1.0
@@ -22,33 +21,36 @@ class ProductList:
 
     Parameters
     ----------
-    bundle : names the products that can be scored
+    bundle : that was trained
     table : the market's table of products; it is read again when it changes, and where it can't be read the one before
         counts
+
+    Attributes
+    ----------
+    bundle : the bundle, with the products of the table that were launched after the training
 
     Raises
     ------
     SourceError
-        the table can't be read
+        the table can't be read, or breaks the contract
     """
 
     def __init__(self, bundle: MarketBundle, table: Path | None = None) -> None:
-        self._bundle, self._table = bundle, table
-        self._launched = bundle.products.launched
+        self.bundle = self._trained = bundle
+        self._table = table
         self._offered = np.ones(len(bundle.product_ids), bool)
-        self._others = frozenset[str]()
         self._changed, self._looked = -1.0, float("-inf")
         if table is not None:
             self._read(table)
 
     def available(self) -> NDArray[np.bool_]:
-        """Say for each product of the bundle whether it may be recommended, shape (n_products,)."""
+        """Say for each product of `bundle`, which may be another one now, whether it may be recommended."""
         self._look()
-        return self._offered & (self._launched <= np.datetime64(time.time_ns() // 1000, "us"))
+        return self._offered & (self.bundle.products.launched <= np.datetime64(time.time_ns() // 1000, "us"))
 
     def has(self, product: str) -> bool:
-        """Whether there is such a product, in the bundle or in the table."""
-        return product in self._bundle.products.places or product in self._others
+        """Whether there is such a product, in the trained bundle or in the table."""
+        return product in self.bundle.products.places
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -63,22 +65,13 @@ class ProductList:
     def _read(self, table: Path) -> None:
         with os_errors(table, SourceError):
             changed = table.stat().st_mtime
-            if changed == self._changed:
-                return
-            ids = _ids(table, self._bundle.market.products.key)
-        self._offered = np.array([one in ids for one in self._bundle.product_ids])
-        self._others = frozenset(ids - self._bundle.products.places.keys())
+        if changed == self._changed:
+            return
+        with opened_products(self._trained.market, table) as connection:
+            products = read_products(self._trained.market, connection)
+        ours, ids = self._trained.products.places, set(products.ids)
+        new = products_among(products, ids - ours.keys())
+        self.bundle = self._trained.with_products(new) if new.ids else self._trained
+        self._offered = np.array([one in ids for one in self.bundle.product_ids])
         self._changed = changed
-        log_event("products", offered=int(self._offered.sum()), gone=int((~self._offered).sum()), new=len(self._others))
-
-
-def _ids(path: Path, key: str) -> set[str]:
-    try:
-        if path.suffix == ".parquet":
-            column = parquet.read_table(path, columns=[key])[key]
-        else:
-            options = arrow_csv.ConvertOptions(column_types={key: pa.string()}, include_columns=[key])
-            column = arrow_csv.read_csv(path, convert_options=options)[key]
-    except (pa.ArrowException, KeyError) as error:
-        raise SourceError(f"{path}: expected a table of products with the column {key!r}: {error}") from None
-    return {str(one) for one in column.to_pylist()}
+        log_event("products", offered=int(self._offered.sum()), gone=int((~self._offered).sum()), new=len(new.ids))

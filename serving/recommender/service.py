@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from offers.data.online import OnlineRows
+from offers.data.online_reading import OnlineRows
 from offers.errors import RequestError
 from offers.retrieval.answer import written
 from offers.retrieval.bundle import MarketBundle
@@ -63,13 +63,11 @@ class Recommendations:
         decision_log: DecisionLog | None = None,
         may_fall_back: bool = True,
     ) -> None:
-        self.bundle, self.users, self.products = bundle, users, products
+        self.users, self.products = users, products
         self.decision_log, self.may_fall_back = decision_log, may_fall_back
         self.segments = segment_values(bundle.market)
-        self._recommender = Recommender(bundle)
-        self._decisions = Decisions(bundle, self._recommender.policy, decision_log)
         self._waiting = 0
-        self._shown = {one: SHOWN.labels(one) for one in bundle.product_ids}
+        self._follow(bundle)
 
     def question(self, user_id: str, query: Mapping[str, str]) -> Question:
         """Check a request.
@@ -101,14 +99,16 @@ class Recommendations:
         Unavailable
             the store is away or too much is asked, and nothing may stand in, or the decision can't be logged
         """
-        available = self.products.available()
         rows, ground = await self._row(question.user_id)
+        available = self.products.available()
+        if self.products.bundle is not self.bundle:
+            self._follow(self.products.bundle)
         if ground in _FALLBACKS and not self.may_fall_back:
             REFUSED.labels(ground).inc()
             raise Unavailable(_FALLBACKS[ground])
         decision_id, user, sentences = uuid.uuid4().hex, None, list[tuple[str, ...]]()
         if rows is not None and ground == "ranked":
-            user = rows.matrix[0]
+            user = self.bundle.rows(rows)[0]
             recommended = self._recommender.recommend(user, question.k, available, decision_id)
             sentences = self._recommender.sentences(user, recommended) if question.explain else []
         else:
@@ -124,6 +124,13 @@ class Recommendations:
             self._shown[self.bundle.product_ids[one]].inc()
             _PLACES[min(place, len(_PLACES)) - 1].inc()
         return b'{"user_id":%b,%b' % (orjson.dumps(question.user_id), content[1:])
+
+    def _follow(self, bundle: MarketBundle) -> None:
+        """Answer by a bundle, or by the same one with other products."""
+        self.bundle = bundle
+        self._recommender = Recommender(bundle)
+        self._decisions = Decisions(bundle, self._recommender.policy, self.decision_log)
+        self._shown = {one: SHOWN.labels(one) for one in bundle.product_ids}
 
     async def _row(self, user_id: str) -> tuple[OnlineRows | None, str]:
         """Read a user's row; returns it with the ground on which the answer will stand."""

@@ -1,7 +1,7 @@
 """The updater: lets events move the online features of their users, a moment after they arrived.
 
 It reads nothing but the spool when it starts: events that a process took before it was killed move their users then.
-So do the events of the last day after each load, which may have been made before they came.
+So do the events that are still kept after each load, which may have been made before they came.
 """
 
 import queue
@@ -21,9 +21,6 @@ from offers.store.online import OnlineStore
 from serving.process.logs import log_event, log_fault
 from serving.recommender.metrics import EVENTS, LAG, PLACE_EVENTS, PRODUCT_EVENTS, WAITING
 
-KEEP_SECONDS = 86_400.0
-"""How long events stay in the spool after they arrived."""
-
 _LOOK_SECONDS = 0.5
 _MOST_PLACES = 20
 _BATCH = 1000
@@ -42,9 +39,7 @@ class Updater:
     keep : seconds that events are kept
     """
 
-    def __init__(
-        self, users: OnlineUsers, opened: Callable[[], OnlineStore], spool: Path, keep: float = KEEP_SECONDS
-    ) -> None:
+    def __init__(self, users: OnlineUsers, opened: Callable[[], OnlineStore], spool: Path, keep: float) -> None:
         self._users, self._opened, self._spool, self._keep = users, opened, spool, keep
         self._queue: queue.SimpleQueue[tuple[float, list[Item]] | None] = queue.SimpleQueue()
         self._store: OnlineStore | None = None
@@ -170,4 +165,6 @@ def _in_spool(directory: Path) -> Iterator[list[Item]]:
 
 
 def _events(items: Sequence[Item]) -> list[UserEvent]:
-    return [UserEvent(item["event_id"], item["user_id"], item["event"], item["at"]) for item in items]
+    return [
+        UserEvent(item["event_id"], item["user_id"], item["event"], item["at"], item["product_id"]) for item in items
+    ]

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from offers.data.online import OnlineRows, OnlineUsers
+from offers.data.online import OnlineUsers
+from offers.data.online_reading import OnlineRows
 from offers.errors import StorageError
 from offers.store.online import OnlineStore
 from serving.process.logs import log_event

@@ -16,6 +16,7 @@ from offers.contract.market import Feature, Market
 from offers.data.market import write_simulated
 from offers.data.online import MOST_RECENT, OnlineUsers, UserEvent
 from offers.data.point_in_time import write_features
+from offers.data.snapshot import code_of
 from offers.errors import SourceError
 from offers.simulation.market import SimulatedMarket
 from offers.store.online import SqliteOnlineStore
@@ -37,7 +38,7 @@ def test_a_row_has_the_bytes_that_training_sees_at_that_moment(fintech: tuple[Ma
     market, directory = fintech
     users = OnlineUsers(market)
     write_features(market, directory, "click", tmp_path / "rows.parquet")
-    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    rows, events = pd.read_parquet(tmp_path / "rows.parquet"), pd.read_parquet(directory / "interactions.parquet")
     with SqliteOnlineStore(tmp_path / "users.db", new=True) as store:
         for _, row in rows.iloc[[len(rows) // 4, len(rows) // 2, -1]].iterrows():
             moment = row["at"].to_datetime64()
@@ -45,6 +46,10 @@ def test_a_row_has_the_bytes_that_training_sees_at_that_moment(fintech: tuple[Ma
             online = users.read(store, [row.user_id], moment)
             assert online.matrix.tobytes() == users.encoder.encode(pd.DataFrame([row])).tobytes()
             assert (online.moments[0], online.foreign) == (moment, 0)
+            views = events[(events.event == "view") & (events.user_id == int(row.user_id)) & (events["at"] < moment)]
+            codes = [code_of(one) for one in views.sort_values("at").product_id][-market.retrieval.history :]
+            assert sorted(online.viewed[0, : len(codes)]) == sorted(codes)
+            assert (online.viewed[0, len(codes) :] == -1).all()
     assert users.encoder.names[-4:] == ["clicks_7d", "clicks_90d", "engagement_30d", "since_click"]
 
 
@@ -143,15 +148,18 @@ def test_live_events_move_a_row_to_what_the_tables_say_later(
     fintech: tuple[Market, Path], features: tuple[Feature, ...], seed: int
 ) -> None:
     market, directory = fintech
-    users = OnlineUsers(market.model_copy(update={"features": features}))
+    retrieval = market.retrieval.model_copy(update={"history": 4})
+    users = OnlineUsers(market.model_copy(update={"features": features, "retrieval": retrieval}))
     generator = np.random.default_rng(seed)
     begin, end = np.sort(np.datetime64("2025-02-01", "us") + generator.integers(0, 300 * 86_400_000_000, 2))
     table = pd.read_parquet(directory / "interactions.parquet")
     table = table[(table["at"] >= begin) & (table["at"] < end)]
     moments = table["at"].to_numpy().astype("datetime64[us]").astype(np.int64)
     live = [
-        UserEvent(f"e{place}", str(user), kind, int(at))
-        for place, (user, kind, at) in enumerate(zip(table.user_id, table.event, moments, strict=True))
+        UserEvent(f"e{place}", str(user), kind, int(at), str(product))
+        for place, (user, kind, at, product) in enumerate(
+            zip(table.user_id, table.event, moments, table.product_id, strict=True)
+        )
     ]
     joined = pd.read_parquet(directory / "users.parquet").joined_at
     ids = [str(number) for number in np.flatnonzero(joined.to_numpy() <= begin)]
@@ -168,6 +176,7 @@ def test_live_events_move_a_row_to_what_the_tables_say_later(
         expected = users.read(store, ids, end)
     assert counts == Counter({"taken": len(live), "twice": 20 if live else 0}) - Counter()
     np.testing.assert_array_equal(moved.matrix, expected.matrix)
+    np.testing.assert_array_equal(moved.viewed, expected.viewed)
     assert moved.stale == expected.stale
 
 
@@ -179,11 +188,11 @@ def test_a_live_event_that_can_not_count_is_left_out_and_said(fintech: tuple[Mar
     with SqliteOnlineStore(tmp_path / "users.db", new=True) as store:
         users.load(directory, store, moment)
         before = store.get(["1"])
-        left_out = [UserEvent("a", "1", "click", at - 1), UserEvent("b", "no one", "click", at)]
+        left_out = [UserEvent("a", "1", "click", at - 1, "p"), UserEvent("b", "no one", "click", at, "p")]
         assert users.apply(store, left_out) == ["covered", "unknown_user"]
         assert store.get(["1", "no one"]) == [*before, None]
-        many = [UserEvent(f"{number}", "1", "click", at + number) for number in range(MOST_RECENT + 9)]
-        counts = Counter(users.apply(store, [*many, many[-1], UserEvent("v", "1", "approval", at)]))
+        many = [UserEvent(f"{number}", "1", "click", at + number, "p") for number in range(MOST_RECENT + 9)]
+        counts = Counter(users.apply(store, [*many, many[-1], UserEvent("v", "1", "approval", at, "p")]))
         assert counts == {"taken": MOST_RECENT + 10, "twice": 1}
         row = users.read(store, ["1"], moment + np.timedelta64(1, "h")).matrix[0]
         assert row[users.encoder.names.index("clicks_7d")] == MOST_RECENT

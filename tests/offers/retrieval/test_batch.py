@@ -52,7 +52,7 @@ def test_each_user_gets_what_the_recommender_answers(fintech: SmallMarket, table
     scored["offer"] = scored["offer"].astype(str)
     by_user = dict(list(scored.groupby("customer", observed=True)))
     assert set(scored["bundle"].astype(str)) == {bundle.name}
-    for one, row in zip(ids, online.matrix, strict=True):
+    for one, row in zip(ids, bundle.rows(online), strict=True):
         answer, found = recommender.recommend(row, 10, available, one), by_user[one]
         places = answer.candidates[list(answer.offers)]
         assert list(found["offer"]) == [bundle.product_ids[place] for place in places]

@@ -15,7 +15,7 @@ from offers.retrieval.bundle import MarketBundle
 from offers.retrieval.measuring import UserSample, gains, hits, rank_views
 from offers.retrieval.oracle import simulated_oracle
 from offers.retrieval.training import train
-from offers.retrieval.views import Views
+from offers.retrieval.views import Views, views_of
 from offers.simulation.market import SimulatedMarket
 from tests.support.markets import SmallMarket, small_market
 
@@ -119,7 +119,7 @@ def test_intervals_are_over_users() -> None:
 
 def _views(product: list[int], user: list[int], moment: list[int]) -> Views:
     number = len(product)
-    return Views(
+    return views_of(
         rows=np.zeros((number, 1), np.float32),
         product=np.array(product, np.int32),
         user=np.array(user, np.int32),

@@ -11,8 +11,8 @@ from offers.retrieval import towers
 from offers.retrieval.dense import LIMIT, fit_dense
 from offers.retrieval.tower_file import tower_file
 from offers.retrieval.towers import TowerTraining, log_looks
-from offers.retrieval.user_tower import UserTower
-from offers.retrieval.views import Views, read_views
+from offers.retrieval.user_tower import Tower
+from offers.retrieval.views import Views, full_rows, read_views, views_of
 from tests.support.markets import SmallMarket
 
 
@@ -28,9 +28,20 @@ def test_onnxruntime_gives_the_vectors_of_jax(fintech: SmallMarket) -> None:
     layers = towers._random_layers(rng, (dense.width, 128, 64, 32))
     with jax.default_matmul_precision("float32"):
         expected = np.asarray(jax.jit(towers._apply)(layers, dense(users)))
-    vectors = UserTower(tower_file(dense, layers))(users)
+    vectors = Tower(tower_file(dense, layers))(users)
     np.testing.assert_allclose(vectors[:, :-1], expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(vectors[:, -1], 1)
+
+    # Users viewed none to six of nine products.
+    viewed = np.where(np.arange(6) < rng.integers(0, 7, (len(users), 1)), rng.integers(0, 9, (len(users), 6)), -1)
+    weights = {
+        "user": towers._random_layers(rng, (dense.width + 32, 128, 64, 32)),
+        "viewed": rng.standard_normal((9, 32)).astype(np.float32),
+    }
+    with jax.default_matmul_precision("float32"):
+        expected = np.asarray(jax.jit(towers._vectors)(weights, (dense(users), viewed)))
+    tower = Tower(tower_file(dense, weights["user"], weights["viewed"], 6))
+    np.testing.assert_allclose(tower(full_rows(users, viewed))[:, :-1], expected, rtol=0, atol=1e-5)
 
 
 def test_inputs_are_cut_standardised_and_marked_where_missing(fintech: SmallMarket) -> None:
@@ -75,7 +86,7 @@ def test_towers_order_products_as_true_preferences_do(
         fitted = TowerTraining(market, products, views, seed=0).fit()
         some = views[np.arange(0, len(views), len(views) // 500)]
         ids = np.array([int(one) for one in some.users.take(some.user).to_pylist()])
-        affinity, utility = fitted.affinity(np.asarray(some.rows)), fintech.truth.utility(ids)
+        affinity, utility = fitted.affinity(some.full(market.retrieval.viewed)), fintech.truth.utility(ids)
     # Without what a row shares for all products.
     ours, true = (one - one.mean(axis=1, keepdims=True) for one in (affinity, utility))
     assert np.corrcoef(ours.ravel(), true.ravel())[0, 1] > 0.8
@@ -97,13 +108,13 @@ def test_a_market_without_views_of_some_products_has_vectors_of_all(shop: SmallM
 def test_a_file_that_is_no_tower_is_refused() -> None:
 
     with pytest.raises(BundleError, match="can't read the user tower"):
-        UserTower(b"no tower")
+        Tower(b"no tower")
 
 
 def _views(product: np.ndarray, position: np.ndarray) -> Views:
 
     number = len(product)
-    return Views(
+    return views_of(
         rows=np.zeros((number, 1), np.float32),
         product=product,
         user=np.zeros(number, np.int32),

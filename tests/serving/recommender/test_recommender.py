@@ -26,7 +26,7 @@ from cli import decisions
 from offers.data.online import OnlineUsers
 from offers.decisions import history
 from offers.decisions.pseudonym import Pseudonyms
-from offers.decisions.records import DECISIONS
+from offers.decisions.records import DECISIONS, INTERACTIONS
 from offers.decisions.segment import occupied
 from offers.decisions.shipping import ship
 from offers.errors import StorageError
@@ -208,6 +208,7 @@ def test_a_strange_request_is_refused_or_answered_but_never_a_fault(running: Ser
     ("body", "sentence"),
     [
         (b"[]", "expected a JSON object"),
+        (b'{"events": [{"event_id": "a", "user_id": "%b", "product_id": "2"}]}' % (b"x" * 300), "1 to 128 characters"),
         (b'{"events": []}', "expected 1 to 10000"),
         (b'{"events": [7]}', "row 1: expected an object"),
         (b'{"events": [{"event_id": "a"}]}', "field 'user_id': expected text"),
@@ -220,6 +221,12 @@ def test_a_wrong_event_is_refused_by_name_and_nothing_is_kept(running: Service, 
     answer = httpx.post(running.url + "/v1/events", content=body)
     assert answer.status_code == 400
     assert sentence in answer.json()["error"]
+
+
+def test_an_event_of_any_id_is_taken_and_moves_nobody(running: Service, shop: Shop) -> None:
+    ids = ("a/b/../c", "\u00fc\U0001f642", "x" * 128, "null")
+    items = [click(f"strange {one}", one, shop.bundle.product_ids[0]) for one in ids]
+    assert post(running, *items) == {"logged": 4, "left_out": {}}
 
 
 def test_an_unknown_user_gets_what_is_popular_in_the_segment(running: Service, shop: Shop) -> None:
@@ -248,12 +255,17 @@ def test_each_decision_is_logged_before_its_answer(running: Service, tmp_path: P
         get(running, "/recommend/nobody", k=3, region="south", employment="student"),
         get(running, "/recommend/42", explain=True),
     ]
+    post(running, click("shipped", "9", "p0001", at="2026-01-01T00:00Z") | {"event_id": "shipped"})
     outcome = {"decision_id": answers[0]["decision_id"], "kind": "clicked", "observed_at": "2026-01-01T00:00Z"}
     assert httpx.post(running.url + "/v1/outcomes", json={"outcomes": [outcome]}).status_code == 200
     spool, tables = running.log.parent / "spool", DeltaTables.at(str(tmp_path / "tables"), Settings.from_env())
     until(lambda: not occupied(spool))
     assert {one.refusal for one in ship(spool, tables)} == {""}
     rows = tables.open(DECISIONS).to_pandas().set_index("decision_id")
+    shipped = tables.open(INTERACTIONS).to_pandas().set_index("event_id").loc["shipped"]
+    assert (shipped.customer, shipped.event) == (Pseudonyms.read(running.log.parent / "key").of("9"), "click")
+    assert shipped["at"] == pd.Timestamp("2026-01-01T00:00Z")
+    assert "9" not in tables.open(INTERACTIONS).to_pandas().customer.tolist()
     for answer in answers:
         row = rows.loc[answer["decision_id"]]
         assert row.offer_id == answer["offers"][0]["offer_id"]
@@ -272,14 +284,19 @@ def test_each_decision_is_logged_before_its_answer(running: Service, tmp_path: P
     assert again.stdout == f"{len(logged)} decisions made again, 0 came out otherwise\n"
 
 
-def test_a_product_that_was_taken_off_is_recommended_no_more(running: Service, tmp_path: Path) -> None:
+def test_a_product_that_was_taken_off_is_recommended_no_more_and_a_new_one_is(running: Service, tmp_path: Path) -> None:
     path = running.log.parent / "products.csv"
     table = pd.read_csv(path, dtype=str)
     best = get(running, "/recommend/42")["offers"][0]["offer_id"]
-    table[table.product_id != best].to_csv(tmp_path / "part", index=False)
+    twin = table[table.product_id == best].assign(product_id="twin")
+    pd.concat([table[table.product_id != best], twin]).to_csv(tmp_path / "part", index=False)
     os.utime(tmp_path / "part", (1, 1))
     (tmp_path / "part").rename(path)
+    score = scores(get(running, "/recommend/42", withheld=True))[best]
     until(lambda: best not in scores(get(running, "/recommend/42", withheld=True)))
+    # What takes its place is known by its columns, which are the same, and its events count.
+    assert scores(get(running, "/recommend/42", withheld=True))["twin"] == pytest.approx(score)
+    assert post(running, click("of the twin", "12", "twin")) == {"logged": 1, "left_out": {}}
     assert best not in {offer["offer_id"] for offer in get(running, "/recommend/nobody", k=100)["offers"]}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from offers.data.online import OnlineUsers
+from offers.data.online_row import RowForm
 from offers.store.online import SqliteOnlineStore
 from serving.recommender.products import ProductList
 from serving.recommender.service import MOST_WAITING, Recommendations
@@ -108,4 +109,24 @@ def test_an_sqlite_file_that_somebody_locks_is_away(shop: Shop, store: Path) -> 
         assert users.away
     locked.close()
     assert grounds(shop, users, count=1) == [{"store_away": 1}]
+    users.close()
+
+
+def test_a_blank_profile_is_ranked_and_a_row_of_another_contract_is_an_unknown_user(shop: Shop, store: Path) -> None:
+    form = RowForm(shop.market)
+
+    def change(contents: Sequence[bytes | None]) -> list[bytes | None]:
+        blank = form.row(contents[0] or b"")
+        blank.record["values"] = np.nan
+        return [blank.packed(), b"another!" + (contents[1] or b"")[8:]]
+
+    with SqliteOnlineStore(store) as online:
+        online.update(["3", "4"], change)
+    users = Users(OnlineUsers(shop.market), lambda: SqliteOnlineStore(store, patience=DEADLINE))
+    recommendations = Recommendations(shop.bundle, users, ProductList(shop.bundle))
+    asked = [recommendations.question(one, {"k": "5"}) for one in ("3", "4")]
+    answers = [json.loads(asyncio.run(recommendations.answer(one))) for one in asked]
+    assert [answer["ground"] for answer in answers] == ["ranked", "unknown_user"]
+    assert [len(answer["offers"]) for answer in answers] == [5, 5]
+    assert all(0 < offer["propensity"] < 1 for offer in answers[0]["offers"])
     users.close()
