@@ -114,7 +114,7 @@ def _viewed(market: Market) -> str:
         return f"NULL::UINTEGER[] AS {VIEWED}"
     # Second and code in one number take a fraction of the memory of rows. Of views in one second the code decides.
     keys = f"list_sort(list((CAST(epoch(_at) AS BIGINT) << 32) + code))[-{market.retrieval.viewed}:]"
-    return f"list_transform({keys}, key -> CAST(key & 4294967295 AS UINTEGER)) AS {VIEWED}"
+    return f"list_transform({keys}, lambda key: CAST(key & 4294967295 AS UINTEGER)) AS {VIEWED}"
 
 
 def _feature(market: Market, feature: Feature, short: str, at: str) -> tuple[list[str], list[str]]:
