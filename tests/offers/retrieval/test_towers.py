@@ -107,7 +107,7 @@ def test_a_market_without_views_of_some_products_has_vectors_of_all(shop: SmallM
 
 def test_a_file_that_is_no_tower_is_refused() -> None:
 
-    with pytest.raises(BundleError, match="can't read the user tower"):
+    with pytest.raises(BundleError, match="can't read the tower"):
         Tower(b"no tower")
 
 

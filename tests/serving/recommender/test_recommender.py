@@ -225,7 +225,7 @@ def test_a_wrong_event_is_refused_by_name_and_nothing_is_kept(running: Service, 
 
 def test_an_event_of_any_id_is_taken_and_moves_nobody(running: Service, shop: Shop) -> None:
     ids = ("a/b/../c", "\u00fc\U0001f642", "x" * 128, "null")
-    items = [click(f"strange {one}", one, shop.bundle.product_ids[0]) for one in ids]
+    items = [click(f" strange {number}", one, shop.bundle.product_ids[0]) for number, one in enumerate(ids)]
     assert post(running, *items) == {"logged": 4, "left_out": {}}
 
 
