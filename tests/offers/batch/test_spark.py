@@ -13,6 +13,7 @@ import pytest
 from deltalake import write_deltalake
 
 from offers.batch.order import Options, Order
+from tests.support.runs import ShopRun
 from tests.support.warranties import WARRANTIES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,3 +100,14 @@ def test_spark_scores_as_the_loop_does(
     assert again[0] == CUSTOMERS
     assert CUSTOMERS - 150 <= again[1] < CUSTOMERS
     assert "was begun with customers" in changed
+
+
+def test_trees_that_spark_trains_score_as_those_of_one_process(tmp_path: Path, shop_run: ShopRun) -> None:
+    contract = tmp_path / "shop.yaml"
+    contract.write_text(shop_run.text)
+    command = [str(PYTHON), str(ROOT / "tests" / "support" / "spark_training.py"), str(contract), str(shop_run.gold)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["correlation"] > 0.95
+    theirs, ours = result["areas"]
+    assert abs(theirs - ours) < 0.02
