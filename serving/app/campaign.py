@@ -27,6 +27,8 @@ from serving.app.screen import DOWN, UP, advice, chart, euros, label, part, plai
 
 NIGHT = "make night"
 _CAMPAIGN = Kind("campaign", "offers.batch", "name and capacity", CampaignError)
+LIVE_CUSTOMERS = 10_000
+"""Customers up to which a plan follows a slider at once; of more it waits for a button."""
 FREE = "name: all\nper_customer: 1\n"
 
 
@@ -61,9 +63,16 @@ def page() -> None:
 
 @part
 def _plan(table: Scored, text: str) -> None:
-    where = str(table.path)
-    asked = yaml.safe_dump(_limits(_CAMPAIGN.read(text, "the campaign").content, where), sort_keys=False)
-    made = planned(table, version(where), asked)
+    where, content = str(table.path), _CAMPAIGN.read(text, "the campaign").content
+    written = version(where)
+    if len(read(table, written, ())[0]) > LIVE_CUSTOMERS:
+        with st.form(f"limits {where}"):
+            limits = _limits(content, where)
+            st.form_submit_button("Plan within these limits", type="primary")
+    else:
+        limits = _limits(content, where)
+    asked = yaml.safe_dump(limits, sort_keys=False)
+    made = planned(table, written, asked)
     plan, bound = made.plan, made.plan.pricing.bound
     short = max(0.0, 1 - plan.value / bound) if bound else 0.0
     left, right = st.columns(2)
@@ -78,9 +87,9 @@ def _plan(table: Scored, text: str) -> None:
     else:
         advice("The campaign has no limits: everybody gets the best offer.")
     st.header("Who gets what")
-    for title, content in exposure_tables(made.catalogue.offers, plan):
+    for title, contacts in exposure_tables(made.catalogue.offers, plan):
         with st.expander(plain(f"Contacts by {title}"), expanded=title == "offer"):
-            report_table(content)
+            report_table(contacts)
     st.header("Who gets nothing")
     report_table(left_out_table(made.constraints, made.left, made.customers))
     st.header("The same plan from a program")
@@ -132,7 +141,7 @@ def version(where: str) -> float:
     return max(path.stat().st_mtime for path in (Path(where), *Path(where).iterdir()))
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
+@st.cache_resource(max_entries=16, show_spinner="The campaign is planned ...")
 def planned(table: Scored, written: float, text: str) -> Planned:
     """Plan a campaign as 'offers campaign' does; once for each version of table and limits."""
     catalogue, contract = known_catalogue(table, written)
@@ -146,7 +155,7 @@ def planned(table: Scored, written: float, text: str) -> Planned:
     return Planned(campaign, catalogue, constraints, plan, len(scores), left_out(scores, constraints, plan, most))
 
 
-@st.cache_resource(max_entries=2, show_spinner="Scored customers are read ...")
+@st.cache_resource(max_entries=3, show_spinner="Scored customers are read ...")
 def read(table: Scored, written: float, floors: tuple[Exposure, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Read a scored table once for each set of floors of exposure: scores in EUR, and the segments' sizes."""
     catalogue, _ = known_catalogue(table, written)

@@ -73,7 +73,7 @@ def _arms(log: str, moments: Moments) -> None:
     if len(experiment.shares) < 2:
         raise PolicyError(f"{experiment.name}: shadows answer nobody, so there is nothing to compare")
     asked = experiment.model_dump_json()
-    matures = contract_of(log).target.matures_after_days
+    matures = contract_of(log, version(log)).target.matures_after_days
     people, comparison = known(
         lambda late: compared(log, version(log), asked, late), moments, matures, lambda pair: pair[1].control[0] > 0
     )
@@ -89,7 +89,7 @@ def _arms(log: str, moments: Moments) -> None:
 
 @part
 def _candidate(log: str, moments: Moments) -> None:
-    settings, contract = Settings.from_env(), contract_of(log)
+    settings, contract = Settings.from_env(), contract_of(log, version(log))
     texts = {path.name: path.read_text("utf-8") for path in kept.candidates_beside(log)}
     file = st.file_uploader("Candidate catalogue", ("yaml", "yml"), key="candidate file")
     if file is not None:
@@ -165,7 +165,7 @@ def version(log: str) -> tuple[int, int]:
 
 
 @st.cache_resource(max_entries=8, show_spinner="The log is read ...")
-def compared(log: str, _: tuple[int, int], experiment: str, moments: Moments) -> tuple[Members, Comparison]:
+def compared(log: str, at: tuple[int, int], experiment: str, moments: Moments) -> tuple[Members, Comparison]:
     """Compare the arms as 'offers experiment report' does; once for a version of the log."""
     plan = Experiment.model_validate_json(experiment)
     people = members(DeltaTables.at(log, Settings.from_env()), plan.name, Period.parse(*moments))
@@ -174,10 +174,10 @@ def compared(log: str, _: tuple[int, int], experiment: str, moments: Moments) ->
 
 
 @st.cache_resource(max_entries=8, show_spinner="The log is read ...")
-def held_against(log: str, _: tuple[int, int], file: tuple[str, str], bundle: str, moments: Moments) -> Evidence:
+def held_against(log: str, at: tuple[int, int], file: tuple[str, str], bundle: str, moments: Moments) -> Evidence:
     """Hold a candidate against the log as 'offers policy evaluate' does; once for a version of the log."""
     judge, period = loaded(bundle) if bundle else None, Period.parse(*moments)
-    contract = judge.contract if judge else contract_of(log)
+    contract = judge.contract if judge else contract_of(log, at)
     return evidences.evidence(
         DeltaTables.at(log, Settings.from_env()),
         catalogues.parse(file[1], contract, file[0]),
@@ -189,8 +189,9 @@ def held_against(log: str, _: tuple[int, int], file: tuple[str, str], bundle: st
     )
 
 
-def contract_of(log: str) -> Contract:
-    """Find the contract of a log's decisions."""
+@st.cache_resource(max_entries=8, show_spinner=False)
+def contract_of(log: str, at: tuple[int, int]) -> Contract:
+    """Find the contract of a log's decisions; once for a version of the log."""
     kept_catalogues = history.kept(DeltaTables.at(log, Settings.from_env()))
     if not kept_catalogues:
         raise DataError(f"{log}: expected a log with the catalogues that decided, found none")

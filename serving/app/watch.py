@@ -95,7 +95,7 @@ def _why(one: Watched, runs: Sequence[Monitoring]) -> None:
     if newest is not None:
         st.markdown(f"**{plain(headline(newest))}**")
     elif one.reasons:
-        st.markdown(plain(f"The drift has lasted {len(one.windows)} windows or fewer, and is an alarm:"))
+        st.markdown(plain(f"Drift lasts, after {len(one.windows)} windows of {one.bundle}:"))
     else:
         st.markdown(plain(f"{len(one.windows)} windows of {one.bundle} are judged, and none of the drift lasts."))
     for reason in one.reasons:

@@ -6,24 +6,35 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from tests.support.pages import look, settled
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-WIDTH, PATIENCE = 1280, 60_000
+HEIGHTS = {"Customer": 1500, "Model": 1500, "Watch": 1500, "Experiments": 1700, "Campaign": 1300, "Catalogue": 1300}
+"""Pixels of each page that are shown, from its top."""
+DRAWN = 2000
+"""Milliseconds that figures take to be drawn once a page is there."""
 
 
 def main(url: str) -> None:
-    """Write docs/app-customer.png and docs/app-model.png."""
+    """Write docs/app-NAME.png for each page."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as program:
         window = program.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = window.new_page(viewport={"width": WIDTH, "height": 1500})
-        page.goto(url)
-        page.locator(".js-plotly-plot").nth(1).wait_for(timeout=PATIENCE)
-        page.wait_for_timeout(2000)
-        page.screenshot(path=DOCS / "app-customer.png")
-        page.goto(f"{url}/model")
-        page.get_by_role("tab", name="Card").click(timeout=PATIENCE)
-        page.get_by_role("heading", name="Standing").wait_for(timeout=PATIENCE)
-        page.screenshot(path=DOCS / "app-model.png")
+        for name, height in HEIGHTS.items():
+            page = look(window, f"{url}/{name.lower()}", name)
+            page.set_viewport_size({"width": 1280, "height": height})
+            if name == "Model":
+                page.get_by_role("tab", name="Card").click()
+            if name == "Catalogue":
+                field = page.get_by_label("value of an acceptance, EUR")
+                field.fill("90")
+                field.press("Tab")
+                page.get_by_role("button", name="Change the draft").first.click()
+                page.get_by_role("heading", name="Propose").scroll_into_view_if_needed()
+            settled(page)
+            page.wait_for_timeout(DRAWN)
+            page.screenshot(path=DOCS / f"app-{name.lower()}.png")
+            page.close()
         window.close()
 
 
