@@ -68,7 +68,7 @@ def _plan(table: Scored, text: str) -> None:
     if len(read(table, written, ())[0]) > LIVE_CUSTOMERS:
         with st.form(f"limits {where}"):
             limits = _limits(content, where)
-            st.form_submit_button("Plan within these limits", type="primary")
+            st.form_submit_button("Plan within these limits")
     else:
         limits = _limits(content, where)
     asked = yaml.safe_dump(limits, sort_keys=False)

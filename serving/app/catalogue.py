@@ -175,7 +175,7 @@ def _propose(here: Served, draft: Draft) -> None:
     key = st.text_input(
         "File of your private key", help=plain("Of a trainer or an operator. It is read here, sent nowhere.")
     )
-    if not st.button("Propose", type="primary"):
+    if not st.button("Propose"):
         st.markdown(plain("A proposal is a release in the ledger, which waits for its approvals. Nobody gets it yet."))
         return
     if not key:

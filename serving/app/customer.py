@@ -30,7 +30,7 @@ def page() -> None:
     start = start_values(here, number)
     with st.form("customer", border=False):
         values = fields(here.contract, start, f"{here.bundle.name}:{number}")
-        submitted = st.form_submit_button("Rank offers", type="primary")
+        submitted = st.form_submit_button("Rank offers")
     st.markdown(plain(f"The page asks as customer {CUSTOMER}: a real question, logged and watched as any other."))
     asked = (here.bundle.name, here.catalogue.version, number)
     if submitted or st.session_state.get(ANSWER, {}).get("asked") != asked:

@@ -75,7 +75,7 @@ def _decide(record: Release) -> None:
     key = st.text_input("File of your private key", help=plain("Such as keys/ann.pem. It is read here, sent nowhere."))
     needs_reason = action in ("reject", "roll back")
     reason = st.text_input("Why, for the ledger") if needs_reason else ""
-    if not st.button("Sign", type="primary"):
+    if not st.button("Sign"):
         return
     if not key or (needs_reason and not reason):
         st.error(plain(f"Signing needs the file of your key{' and a reason' if needs_reason else ''}."))
