@@ -150,7 +150,8 @@ def _events(events: Sequence[Event]) -> None:
     if not events:
         advice("No alarm, no verdict and no retraining yet.", "offers retrain now")
         return
-    order = sorted(events, key=lambda event: event.moment, reverse=True)[:MOST_EVENTS]
+    # Of events of the same moment, the one that was written later stands first.
+    order = sorted(events, key=lambda event: event.moment)[::-1][:MOST_EVENTS]
     figure = go.Figure()
     for place, (kind, symbol) in enumerate(SYMBOLS.items()):
         own = [event for event in order if event.kind == kind]
