@@ -76,7 +76,7 @@ class RedisOnlineStore:
 
     def __init__(self, url: str, patience: float) -> None:
         # A URL may hold a password, which no message may tell.
-        self._where = f"{urlsplit(url).scheme}://{urlsplit(url).hostname}:{_port(url)}"
+        self._where = _where(url)
         try:
             import redis
             from redis.backoff import NoBackoff
@@ -156,8 +156,10 @@ class RedisOnlineStore:
             raise StorageError(f"{self._where}: the online store can't be used: {reason}", passes=True) from None
 
 
-def _port(url: str) -> int:
+def _where(url: str) -> str:
     try:
-        return urlsplit(url).port or 6379
+        parts = urlsplit(url)
+        port = parts.port or 6379
     except ValueError:
-        raise StorageError("expected redis://HOST:PORT/NUMBER, got another port than a number") from None
+        raise StorageError("expected redis://HOST:PORT/NUMBER, got a URL whose host or port can't be read") from None
+    return f"{parts.scheme}://{parts.hostname}:{port}"

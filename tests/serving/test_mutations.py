@@ -43,6 +43,7 @@ HEADERS = (
     b"Content-Encoding: gzip", b"Inference-Header-Content-Length: 7", b"X-Request-Id: \xff\x00", b"X: " + b"a" * 9000,
     b"Accept: application/openmetrics-text; version=x", b"Origin: https://evil.example", b"no colon", b": nothing",
     b"Content-Type: application/json; charset=\xff", b"Authorization: Bearer x", b"Range: bytes=0-1", b" folded: yes",
+    b"Origin: http://[", b"Host: [::1",
 )  # fmt: skip
 
 

@@ -102,7 +102,8 @@ def test_a_redis_that_hangs_or_is_away_or_empty_is_one_sentence_and_no_wait(tmp_
 def test_a_wrong_place_is_refused_without_its_password() -> None:
     for place, sentence in (
         ("http://host/", "expected the path of an SQLite file, redis://"),
-        ("redis://user:secret@host:port/0", "expected redis://HOST:PORT/NUMBER, got another port than a number"),
+        ("redis://user:secret@host:port/0", "whose host or port can't be read"),
+        ("redis://user:secret@[host:6379/0", "whose host or port can't be read"),
     ):
         with pytest.raises(StorageError, match=sentence) as fault:
             open_online_store(place)

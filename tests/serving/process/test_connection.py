@@ -286,5 +286,20 @@ def test_pages_of_other_sites_may_not_post() -> None:
         assert (status, service.seen) == (403, ["/echo"])
         assert "evil.example" in json.loads(body)["error"]
         assert (await peer.ask(own.replace(b"http://outer", b"null")))[0] == 403
+        # As a URL the second can't be read: a bracket stands for an address of IPv6.
+        for strange in (b"https://evil.\x99\x15\xef", b"https://evil.]~", b"http://[", b"//outer", b"http://outer/x"):
+            status, _, body = await peer.ask(own.replace(b"http://outer", strange))
+            assert (status, "header origin" in json.loads(body)["error"]) == (403, True)
+
+    served(scenario)
+
+
+@pytest.mark.parametrize("host", [b"[", b"x]", b"[::1", b"a:b:c", b"\xff"])
+def test_a_strange_host_is_no_fault_of_ours(host: bytes) -> None:
+    async def scenario(service: Service) -> None:
+        for line in (b"GET /answer", b"GET /nowhere", b"PUT /answer"):
+            peer = await service.open()
+            status, _, body = await peer.ask(line + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+            assert status in (200, 400, 404, 405), body
 
     served(scenario)
