@@ -60,6 +60,7 @@ def look(
     browser: Browser, url: str, heading: str, width: int = 1280, scheme: Literal["light", "dark"] = "light"
 ) -> Page:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
     # The first page has no path of its own.
     page.goto(url.removesuffix("/customer"))
     page.get_by_role("heading", name=heading, exact=True).wait_for(timeout=PATIENCE)
