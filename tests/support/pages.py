@@ -15,7 +15,7 @@ from tests.e2e.awaiting import await_that
 from tests.e2e.forward import free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PATIENCE = 60_000
+PATIENCE = 180_000
 """Milliseconds: on a busy machine the first look at a page takes a while."""
 AXE = "OFFERS_AXE"
 """Variable with the path of axe-core's axe.min.js."""
@@ -45,7 +45,7 @@ class started:  # noqa: N801
         self.process.terminate()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        self.process.wait(30)
+        self.process.wait(120)
         await_that("the pages' end", lambda: (None if _answers(self.port) else True, "they answer"), 30, "ps")
 
 
