@@ -198,4 +198,6 @@ def _command(given: dict[str, Any]) -> list[str]:
 
 def _limits(given: dict[str, Any]) -> list[str]:
     limits = given["resources"]["limits"]
-    return [f"--memory={limits['memory'].removesuffix('i').lower()}", f"--cpus={limits['cpu']}"]
+    cpu = str(limits["cpu"])
+    cores = float(cpu.removesuffix("m")) / 1000 if cpu.endswith("m") else float(cpu)
+    return [f"--memory={limits['memory'].removesuffix('i').lower()}", f"--cpus={cores:g}"]
