@@ -51,7 +51,7 @@ def page() -> None:
     if not places:
         advice("No customers are scored yet. 'make night' scores 100 000 simulated ones, and plans a week.", NIGHT)
         return
-    where = st.selectbox("Scored customers", list(places)) or next(iter(places))
+    where = st.selectbox("Scored customers", list(places), format_func=kept.below_home) or next(iter(places))
     texts = {file.name: file.read_text("utf-8") for file in places[where].campaigns}
     file = st.file_uploader("File of another campaign", ("yaml", "yml"), key="campaign file")
     if file is not None:

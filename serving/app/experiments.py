@@ -48,7 +48,7 @@ def page() -> None:
         return
     # Logs of experiments stand first: they fill the page.
     logs.sort(key=lambda log: not kept.experiments_beside(log))
-    log = st.selectbox("Decision log", logs) or logs[0]
+    log = st.selectbox("Decision log", logs, format_func=kept.below_home) or logs[0]
     with st.expander("Period"):
         since = st.text_input("Decisions since, in UTC", help=plain("2026-05-31, 2026-05-31T12:00Z, or a span: 30d"))
         until = st.text_input("Decisions until, in UTC")

@@ -74,6 +74,11 @@ class Scored:
     campaigns: tuple[Path, ...]
 
 
+def below_home(where: str) -> str:
+    """Name a record by its place below the home of records; any other place by its whole address."""
+    return where.removeprefix(f"{Settings.from_env().home}/")
+
+
 def scored(settings: Settings) -> dict[str, Scored]:
     """Find the tables that 'offers score --pairs' left below the home by path, the newest first."""
     found = dict[str, Scored]()
