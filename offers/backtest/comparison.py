@@ -36,7 +36,7 @@ from offers.drift import statistics as drift
 from offers.errors import DataError
 from offers.evaluation import gate, metrics
 from offers.files import os_errors
-from offers.model import calibrator, design, laplace, layer
+from offers.model import calibrator, design, disbelief, laplace, layer
 from offers.model import encoder as features
 from offers.model import propensity as model
 from offers.monitoring import promise
@@ -53,6 +53,7 @@ _CODE: tuple[ModuleType, ...] = (
     clock,
     dataset,
     design,
+    disbelief,
     drift,
     dynamics,
     features,

@@ -9,6 +9,8 @@ import numpy as np
 
 CLIP = 3.0
 """Standard deviations beyond which a number counts no further."""
+FAR = 10.0
+"""Standard deviations beyond which a number is far outside what the design was made from."""
 _MOST_VALUES = 32
 _BLOCK = 8192
 """Rows whose contributions fit into a core's cache."""
@@ -70,6 +72,13 @@ class Design:
             else:
                 out[:, j] = (np.isnan(column) if term.kind == "missing" else column == term.code) - term.centre
         return out
+
+    def far(self, rows: np.ndarray) -> float:
+        """Compute the share of the rows' numbers that lie more than `FAR` standard deviations from their means."""
+        numbers = [term for term in self.terms if term.kind == "number"]
+        columns = rows[:, [term.feature for term in numbers]].astype(np.float64)
+        centre, scale = (np.array([getattr(term, name) for term in numbers]) for name in ("centre", "scale"))
+        return float((np.abs(columns - centre) > FAR * scale).mean()) if columns.size else 0.0
 
     def additive(self, weights: np.ndarray) -> "Additive":
         """Turn weights, shape (n_terms,), into tables that score without a design matrix."""

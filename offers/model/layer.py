@@ -20,14 +20,15 @@ from scipy.special import expit, logit
 
 from offers.errors import BundleError
 from offers.model.design import Additive, Design
+from offers.model.disbelief import disbelief
 from offers.model.laplace import level_posterior, log_loss, posterior
 from offers.wording import counted
 
 _FIRST_TRUST = float(logit(0.98))
 _FORGETTING, _RATE = 0.9999, 0.5
 """Per row, how much of the evidence for or against the layer is kept; and what a unit of log-loss weighs in it."""
-_NOTHING = 0.005
-"""Share below which the layer counts for nothing."""
+_LITTLE, _NOTHING = 0.05, 0.005
+"""Shares below which the layer counts for little, and for nothing."""
 _DIGITS = 12
 _OFFSET = ("offset", "doubt", "offset_trust")
 
@@ -66,6 +67,7 @@ class Layer:
     offset : log-odds that the mean of trees and layer lacks, at the newest label
     doubt : variance of the offset; None before it has learnt a label
     offset_trust : log-odds that the offset helps, judged as the layer's trust is
+    disbelief : why the newest batch of labels was not learnt, so that the trees answer alone; empty where it was
     """
 
     design: Design
@@ -79,6 +81,7 @@ class Layer:
     offset: float = 0.0
     doubt: float | None = None
     offset_trust: float = 0.0
+    disbelief: str = ""
 
     @classmethod
     def new(cls, matrix: np.ndarray, slots: Sequence[int], walks: Walks = Walks()) -> "Layer":
@@ -89,16 +92,24 @@ class Layer:
 
     def __str__(self) -> str:
         labels, lag = counted(self.labels, "label"), counted(self.lag, "row")
-        alone = "; that is too late, so the trees answer alone" if self.labels and self.share < _NOTHING else ""
+        alone = f"; {self._why_alone}" if self.labels and self.share < _LITTLE else ""
         return f"{self.share:.0%} of the margin, {labels} learnt, {lag} late{alone}"
+
+    @property
+    def _why_alone(self) -> str:
+        why = self.disbelief or ("labels contradict it" if expit(self.trust) < self._freshness else "that is too late")
+        return f"{why}, so the trees answer {'alone' if self.share < _NOTHING else 'nearly alone'}"
 
     @property
     def share(self) -> float:
         """The layer's share of the margin: at most half, and less if it has not helped or its labels are old."""
-        if not self.labels:
+        if not self.labels or self.disbelief:
             return 0.0
-        fresh = np.exp(-((self.lag / self.walks.columns.memory) ** 2))
-        return float(min(self.walks.share, 0.5) * expit(self.trust) * fresh)
+        return float(min(self.walks.share, 0.5) * expit(self.trust) * self._freshness)
+
+    @property
+    def _freshness(self) -> float:
+        return float(np.exp(-((self.lag / self.walks.columns.memory) ** 2)))
 
     def margin(self, rows: np.ndarray) -> np.ndarray:
         """Compute the layer's log-odds of encoded rows, shrunk for uncertainty, shape (n,), float64."""
@@ -126,7 +137,7 @@ class Layer:
     @property
     def shift(self) -> float:
         """The offset of the rows to score: aged by the lag, and less if it has not helped."""
-        return float(self._aged_offset * expit(self.offset_trust))
+        return 0.0 if self.disbelief else float(self._aged_offset * expit(self.offset_trust))
 
     @property
     def _aged_offset(self) -> float:
@@ -152,10 +163,13 @@ class Layer:
         return replace(layer, lag=lag, variance=variance)
 
     def _learnt(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray | None) -> "Layer":
+        if trees is not None and (why := disbelief(self.design, rows, labels, self.mixed(trees, rows))):
+            mean, covariance = self._aged(len(labels))
+            return replace(self, mean=mean, covariance=covariance, disbelief=why)
         judged = self if trees is None or not self.labels else self._judged(rows, labels, trees)
         inputs = _inputs(self.design, rows)
         mean, covariance = posterior(*self._aged(len(labels)), inputs, labels)
-        learnt = replace(judged, mean=mean, covariance=covariance, labels=self.labels + len(labels))
+        learnt = replace(judged, mean=mean, covariance=covariance, labels=self.labels + len(labels), disbelief="")
         return learnt if trees is None else learnt._corrected(rows, labels, trees)
 
     def _corrected(self, rows: np.ndarray, labels: np.ndarray, trees: np.ndarray) -> "Layer":
@@ -210,6 +224,7 @@ class Layer:
             "mean": _digits(self.mean),
             "covariance": _digits(lower),
             **{name: getattr(self, name) for name in ("variance", "trust", "labels", "lag", *_OFFSET)},
+            "disbelief": self.disbelief,
         }
         return json.dumps(content) + "\n"
 
@@ -248,7 +263,8 @@ def _read(content: dict[str, Any]) -> Layer:
     if len(mean) != len(design) + 2 or not np.isfinite(state).all():
         raise ValueError("the state does not fit the design, or is not finite")
     counts = int(content["labels"]), int(content["lag"])
-    return Layer(design, walks, mean, covariance, variance, trust, *counts, offset or 0.0, doubt, helps or 0.0)
+    known = design, walks, mean, covariance, variance, trust, *counts, offset or 0.0, doubt, helps or 0.0
+    return Layer(*known, disbelief=str(content.get("disbelief", "")))
 
 
 def _inputs(design: Design, rows: np.ndarray) -> np.ndarray:

@@ -19,19 +19,20 @@ from offers.steps.data import read_gold
 from tests.support.runs import ShiftedRun, ShopRun
 
 
-def followed(shop_run: ShopRun, n_rows: int, outcome: int) -> Dataset:
-    """The rows of the shop's bundle, and newer ones that all had one outcome."""
+def followed(shop_run: ShopRun, n_rows: int) -> Dataset:
+    """The rows of the shop's bundle, and newer ones of which nearly all were accepted."""
     contract = bundles.load(shop_run.bundle).contract
     rows = read_gold(shop_run.gold, contract)
     newer = rows.frame.iloc[:n_rows]
-    labels = np.concatenate([rows.labels, np.full(n_rows, outcome, np.int8)])
+    accepted = (np.random.default_rng(0).random(n_rows) < 0.95).astype(np.int8)
+    labels = np.concatenate([rows.labels, accepted])
     frame = pd.concat([rows.frame, newer], ignore_index=True).astype(rows.frame.dtypes)
     return Dataset(frame, labels, np.concatenate([rows.periods, rows.periods[-n_rows:]]))
 
 
 def test_a_bundle_is_updated_by_the_rows_that_came_after_it(shop_run: ShopRun, tmp_path: Path) -> None:
     parent = bundles.load(shop_run.bundle)
-    dataset = followed(shop_run, 600, outcome=1)
+    dataset = followed(shop_run, 600)
     model, lineage = update(parent, dataset, lag=40)
     assert model.booster is parent.model.booster
     assert (model.propensity(dataset.frame) > parent.model.propensity(dataset.frame)).all()
@@ -59,7 +60,7 @@ def test_a_bundle_is_updated_by_the_rows_that_came_after_it(shop_run: ShopRun, t
 
 def test_after_a_year_without_labels_the_trees_answer_alone_and_the_report_says_so(shop_run: ShopRun) -> None:
     parent = bundles.load(shop_run.bundle)
-    dataset = followed(shop_run, 600, outcome=1)
+    dataset = followed(shop_run, 600)
     # At 200 rows a day.
     model, _ = update(parent, dataset, lag=365 * 200)
     trees = replace(model, layer=None).propensity(dataset.frame)
@@ -98,7 +99,7 @@ def test_a_verdict_counts_labels_since_the_trees_were_trained(shifted_run: Shift
 def test_a_bundle_without_a_layer_gets_one_that_knows_its_rows(shop_run: ShopRun) -> None:
     parent = bundles.load(shop_run.bundle)
     bare = replace(parent, model=replace(parent.model, layer=None))
-    dataset = followed(shop_run, 600, outcome=1)
+    dataset = followed(shop_run, 600)
     expected, ours = (update(bundle, dataset)[0] for bundle in (parent, bare))
     assert ours.layer.labels == 3600
     np.testing.assert_allclose(ours.propensity(dataset.frame), expected.propensity(dataset.frame), atol=1e-9)
@@ -107,8 +108,8 @@ def test_a_bundle_without_a_layer_gets_one_that_knows_its_rows(shop_run: ShopRun
 def test_foreign_or_too_few_rows_are_refused(shop_run: ShopRun) -> None:
     parent = bundles.load(shop_run.bundle)
     with pytest.raises(DataError, match="got 199: wait for more"):
-        update(parent, followed(shop_run, 199, outcome=1))
-    dataset = followed(shop_run, 600, outcome=1)
+        update(parent, followed(shop_run, 199))
+    dataset = followed(shop_run, 600)
     dataset.labels[0] = 1 - dataset.labels[0]
     with pytest.raises(DataError, match="begin with the 3000 rows"):
         update(parent, dataset)
@@ -119,7 +120,7 @@ def test_a_contract_without_a_layer_has_nothing_to_update(shop_run: ShopRun) -> 
     dynamics = parent.contract.dynamics.model_copy(update={"share": 0})
     bare = replace(parent, contract=parent.contract.model_copy(update={"dynamics": dynamics}))
     with pytest.raises(DataError, match="does without a layer"):
-        update(bare, followed(shop_run, 600, outcome=1))
+        update(bare, followed(shop_run, 600))
 
 
 # An update goes through the same steps as a new model, and meets its parent.

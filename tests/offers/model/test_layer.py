@@ -105,12 +105,51 @@ def test_labels_of_one_class_leave_finite_margins(layer: Layer, outcome: int) ->
     assert (learnt.margin(matrix).mean() > layer.margin(matrix).mean()) == bool(outcome)
 
 
+@pytest.mark.parametrize("outcome", [0, 1])
+def test_labels_of_one_kind_that_chance_does_not_explain_leave_the_trees_alone(layer: Layer, outcome: int) -> None:
+    matrix, labels = rows(500, seed=6)
+    trees = layer.margin(matrix)
+    learnt = layer.learn(matrix[:250], labels[:250], trees[:250])
+    stopped = learnt.learn(matrix[:250], np.full(250, outcome), trees[:250])
+    assert (stopped.share, stopped.shift, stopped.labels) == (0, 0, learnt.labels)
+    np.testing.assert_array_equal(stopped.mixed(trees, matrix), trees)
+    assert "the newest labels are all of one kind" in str(stopped)
+    again = Layer.from_json(stopped.to_json())
+    assert (again.share, str(again)) == (0, str(stopped))
+    # The next whole batch of labels brings the layer back.
+    back = again.learn(matrix[250:], labels[250:], trees[250:])
+    assert back.share > 0.4
+    assert "alone" not in str(back)
+
+
+def test_labels_of_one_kind_by_chance_are_learnt(layer: Layer) -> None:
+    matrix, _ = rows(20, seed=6)
+    learnt = layer.learn(matrix, np.zeros(20, np.int8), layer.margin(matrix))
+    assert learnt.labels == layer.labels + 20
+    assert learnt.share > 0.4
+
+
+def test_a_batch_far_outside_what_was_seen_leaves_the_trees_alone(layer: Layer) -> None:
+    matrix, labels = rows(250, seed=6)
+    trees = layer.margin(matrix)
+    near, far = matrix.copy(), matrix.copy()
+    near[:, 1] = 50 + 80 * (matrix[:, 0] == 1)
+    far[:, 1] = 1e30
+    assert layer.learn(near, labels, trees).labels == layer.labels + 250
+    learnt = layer.learn(far, labels, trees)
+    np.testing.assert_array_equal(learnt.mixed(trees, far), trees)
+    assert "far outside all that it has learnt" in str(learnt)
+
+
 def test_a_layer_that_harms_loses_its_share() -> None:
     matrix, labels = rows(4000)
     wrong = Layer.new(matrix, SLOTS, STILL).learn(matrix, 1 - labels)
     assert wrong.share > 0.45
     newer, truth = rows(1000, seed=7)
     margin = -1.0 + 1.2 * (newer[:, 0] == 2) - 0.8 * np.nan_to_num((newer[:, 1] - 50) / 10)
+    learnt = wrong.learn(newer[:250], truth[:250], margin[:250])
+    assert learnt.share < 0.005
+    assert "labels contradict it, so the trees answer alone" in str(learnt)
     assert wrong.learn(newer, truth, margin).share < 0.01
 
 
@@ -217,7 +256,8 @@ def test_a_layer_from_before_the_offset_is_read(layer: Layer) -> None:
 
 def test_labels_that_contradict_leave_the_offset_within_its_walk(layer: Layer) -> None:
     matrix, _ = rows(2000, seed=13)
-    for outcome in (0, 1, 0, 1):
-        layer = layer.learn(matrix, np.full(2000, outcome), np.full(2000, -1.0))
+    for chance in (0.01, 0.99, 0.01, 0.99):
+        labels = (np.random.default_rng(14).random(2000) < chance).astype(np.int8)
+        layer = layer.learn(matrix, labels, np.full(2000, -1.0))
         assert abs(layer.offset) < 6 * layer.walks.offset.spread
         assert np.isfinite(layer.mixed(np.full(2000, -1.0), matrix)).all()

@@ -5,22 +5,28 @@ import shutil
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from scipy.special import expit
 from starlette.types import ASGIApp
 
 from offers.bundle import bundle as bundles
+from offers.bundle.update import changes, update
 from offers.contract import contract as contracts
+from offers.data.dataset import Dataset
+from offers.steps.data import read_gold
 from serving.predictor.__main__ import main
 from serving.predictor.model import INLINE_ROWS, Predictor
 from serving.protocol import rest
@@ -28,6 +34,7 @@ from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import InferInput, InferOutput, InferRequest, InferResponse, messages
 from serving.protocol.rows import Rows
 from serving.protocol.tensor import datatype
+from tests.support.runs import ShopRun
 from tests.support.services import DEADLINE, Service, command, serving
 from tests.support.shop import SHOP
 
@@ -84,6 +91,52 @@ def inputs(columns: dict, binary: bool) -> list[InferInput]:
             dtype = {"BYTES": np.object_, "BOOL": np.bool_}.get(kind, np.float64)
             sent[-1].set_data_from_numpy(np.array(values, dtype))
     return sent
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Labels that an update can't learn much from, and what its report says of them."""
+
+    labels: Callable[[np.ndarray], np.ndarray]
+    says: str
+    lag: int = 0
+    far: bool = False
+
+
+FAULTS = {
+    "a-year-without-labels": Fault(lambda labels: labels, "that is too late", lag=365 * 200),
+    "one-kind": Fault(np.zeros_like, "the newest labels are all of one kind"),
+    "contradicting": Fault(lambda labels: 1 - labels, "labels contradict it"),
+    "far-outside": Fault(lambda labels: labels, "far outside all that it has learnt", far=True),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_labels_that_teach_nothing_leave_the_trees_alone_and_report_and_metrics_say_so(
+    shop_run: ShopRun, name: str
+) -> None:
+    fault, parent = FAULTS[name], bundles.load(shop_run.bundle)
+    rows = read_gold(shop_run.gold, parent.contract)
+    # As many acceptances as others, so that turned labels have the same level.
+    chosen = np.sort(np.concatenate([np.flatnonzero(rows.labels == outcome)[:250] for outcome in (0, 1)]))
+    newer = rows.frame.iloc[chosen]
+    if fault.far:
+        newer = newer.assign(**dict.fromkeys(("spending", "visits", "rating"), 1000000000000000.0))
+    grown = Dataset(
+        pd.concat([rows.frame, newer], ignore_index=True).astype(rows.frame.dtypes),
+        np.concatenate([rows.labels, fault.labels(rows.labels[chosen])]),
+        np.concatenate([rows.periods, np.repeat(rows.periods[-1], len(chosen))]),
+    )
+    model, _ = update(parent, grown, fault.lag)
+    told = changes(parent, model, grown)[0].after
+    assert fault.says in told
+    assert told.endswith("so the trees answer nearly alone" if name == "contradicting" else "so the trees answer alone")
+    trees = replace(model, layer=None).propensity(rows.frame)
+    np.testing.assert_allclose(model.propensity(rows.frame), trees, atol=0.03 if name == "contradicting" else 1e-6)
+    Predictor(name, replace(parent, model=model))
+    share, labels = (REGISTRY.get_sample_value(f"offers_layer_{what}", {"model": name}) for what in ("share", "labels"))
+    assert share == pytest.approx(0, abs=0.03)
+    assert labels == model.layer.labels
 
 
 def tensor(name: str, values: list, kind: str = "", shape: list | None = None) -> dict:
