@@ -12,9 +12,10 @@ from offers.batch.customers import CustomerSchema
 from offers.batch.parts import Manifest, Shard, Summary, Tell
 from offers.batch.places import open_parts
 from offers.batch.scoring import Scorer, Versions
-from offers.batch.source import Source, open_customers
+from offers.batch.source import Description, Source, open_customers
 from offers.bundle.bundle import Bundle
 from offers.bundle.location import bundle_path, open_bundle
+from offers.contract.contract import Contract
 from offers.data.download import ByteProgress
 from offers.errors import DataError
 from offers.policy import catalogue as catalogues
@@ -80,14 +81,14 @@ class Order(Record):
 
 
 @dataclass(frozen=True)
-class Opened:
-    """An order whose bundle, catalogue and customers were opened and checked; no row is read yet."""
+class Work:
+    """An order whose bundle and catalogue were opened and checked, for customers of this description."""
 
     order: Order
     bundle: Bundle
     catalogue: Catalogue
     schema: CustomerSchema
-    source: Source
+    source: Description
 
     def scorer(self, threads: int = 2) -> Scorer:
         """Make what scores batches of these customers."""
@@ -132,6 +133,13 @@ class Opened:
         batch = pa.RecordBatch.from_arrays([ids, *columns], names=[self.schema.key, *names])
         return self.scorer()(batch), len(reference)
 
+
+@dataclass(frozen=True)
+class Opened(Work):
+    """Work whose customers were opened, too; no row is read yet."""
+
+    source: Source
+
     def run(self, settings: Settings, tell: Tell, threads: int = 2) -> Summary:
         """Score the order's shard; see `offers.batch.parts.score`."""
         storage = open_parts(self.order.output, settings, Shard(self.order.shard, self.order.shards))
@@ -156,18 +164,18 @@ def opened(order: Order, settings: Settings, progress: ByteProgress | None = Non
         one of them is not there, can't be read, or does not fit the others
     """
     bundle, options = open_bundle(order.bundle, settings), order.options
-    schema = CustomerSchema(bundle.contract, options.customer)
+    catalogue, schema = _rules(order, bundle.contract)
     query = options.query or bundle.contract.source.query or ""
     source = open_customers(order.customers, schema, settings, query, options.version, progress)
-    return _opened(order, bundle, source)
+    return Opened(order, bundle, catalogue, schema, source)
 
 
-def opened_on(order: Order, source: Source, settings: Settings) -> Opened:
+def work_on(order: Order, customers: Description, settings: Settings) -> Work:
     """Open an order for customers that are read elsewhere; raises what `opened` does of bundle and catalogue."""
-    return _opened(order, open_bundle(order.bundle, settings), source)
+    bundle = open_bundle(order.bundle, settings)
+    return Work(order, bundle, *_rules(order, bundle.contract), customers)
 
 
-def _opened(order: Order, bundle: Bundle, source: Source) -> Opened:
-    contract = bundle.contract
+def _rules(order: Order, contract: Contract) -> tuple[Catalogue, CustomerSchema]:
     catalogue = catalogues.load(order.catalogue or contract.name, contract)
-    return Opened(order, bundle, catalogue, CustomerSchema(contract, order.options.customer), source)
+    return catalogue, CustomerSchema(contract, order.options.customer)

@@ -21,19 +21,29 @@ _FILES = ("file", "http", "https", "s3", "simulated")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Customers to stream.
+class Description:
+    """What a run notes of its customers, whoever reads them.
 
     Attributes
     ----------
     origin : name of the source for messages, without secrets
     state : size and time of a file, which must not change between a run and its continuation; empty for a query
-    total : number of customers, None where only reading can tell
-    version : of a Delta table
     """
 
     origin: str
     state: str
+
+
+@dataclass(frozen=True)
+class Source(Description):
+    """Customers to stream.
+
+    Attributes
+    ----------
+    total : number of customers, None where only reading can tell
+    version : of a Delta table
+    """
+
     total: int | None
     read: Callable[[int], Iterator[pa.RecordBatch]]
     version: int | None = None

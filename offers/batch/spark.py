@@ -13,11 +13,11 @@ import pyarrow as pa
 from offers import errors
 from offers.batch.customers import CustomerSchema
 from offers.batch.delta import delta_files, delta_rows
-from offers.batch.order import Opened, Order, opened_on
+from offers.batch.order import Order, Work, work_on
 from offers.batch.parts import Shard, Summary, marks_of, other_customers
 from offers.batch.places import delta_table, is_delta, open_parts
 from offers.batch.repeats import hashes
-from offers.batch.source import Source, cut
+from offers.batch.source import Description, cut
 from offers.bundle.location import open_bundle
 from offers.errors import DataError, OffersError, ServiceError, SourceError
 from offers.settings import Settings
@@ -132,7 +132,7 @@ def score(
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
-    work = opened_on(fetch(order, settings), _source(order.customers, state), settings)
+    work = work_on(fetch(order, settings), Description(order.customers, state), settings)
     work.schema.choose(customers.columns, order.customers)
     chosen = _by_place(customers, work.schema)
     total = chosen.rdd.getNumPartitions()
@@ -189,13 +189,13 @@ def _score_partition(
 
 
 @cache
-def _work(text: str, state: str, fetch: Fetch) -> Opened:
+def _work(text: str, state: str, fetch: Fetch) -> Work:
     """Open the order once in each process."""
     order, settings = Order.model_validate_json(text), Settings.from_env()
-    return opened_on(fetch(order, settings), _source(order.customers, state), settings)
+    return work_on(fetch(order, settings), Description(order.customers, state), settings)
 
 
-def _written(work: Opened, number: int, batches: Iterator[pa.RecordBatch]) -> tuple[int, int, int]:
+def _written(work: Work, number: int, batches: Iterator[pa.RecordBatch]) -> tuple[int, int, int]:
     manifest, scorer, schema = work.manifest(), work.scorer(1), work.schema
     shard = Shard(number, manifest.shards)
     storage = open_parts(work.order.output, Settings.from_env(), shard)
@@ -217,13 +217,6 @@ def _written(work: Opened, number: int, batches: Iterator[pa.RecordBatch]) -> tu
             raise other_customers(following, work.source.origin)
         storage.finish(scorer.table_schema)
     return customers, earlier, count
-
-
-def _source(origin: str, state: str) -> Source:
-    def unread(rows: int) -> Iterator[pa.RecordBatch]:
-        raise NotImplementedError("Spark reads these customers")
-
-    return Source(origin, state, None, unread)
 
 
 def _ours(error: Exception) -> Exception:
