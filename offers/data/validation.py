@@ -21,6 +21,9 @@ _EXAMPLES = 5
 _LONGEST = 200
 _EMPTY = "a value, not an empty cell"
 
+_Broken = tuple[list["Violation"], list["Violation"], list["Violation"]]
+"""Violations of a column: cells that can't be read, empty cells, and values that are not allowed."""
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -68,13 +71,17 @@ def validate(raw: pd.DataFrame, contract: Contract) -> Validation:
     Validation
         its frame may be used only if there is no violation
     """
-    frame, violations = read_rows(raw, contract)
-    violations += _outcome_violations(frame, contract)
+    columns, found = dict[str, pd.Series](), []
+    for column, values, broken in _read(raw, contract):
+        # A column is cast at once, because its words take several times the memory of their categories.
+        columns[column.name] = values if column.role == Role.TARGET else _cast(values, column, contract)
+        found.append(broken)
+    frame = pd.DataFrame(columns, copy=False)
+    violations = [*_in_order(found), *_outcome_violations(frame, contract)]
     if violations:
         return Validation(frame, tuple(violations))
     notes = tuple(_notes(frame, contract))
-    for column in contract.columns:
-        frame[column.name] = _cast(frame[column.name], column, contract)
+    frame[contract.target.column] = _cast(frame[contract.target.column], contract[contract.target.column], contract)
     if PERIOD in raw:
         frame[PERIOD] = raw[PERIOD].reset_index(drop=True)
     return Validation(frame, tuple(time_violations(frame, contract)), notes)
@@ -90,19 +97,29 @@ def read_rows(raw: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, list
     list of Violation
         each with its rows
     """
+    read = list(_read(raw, contract))
+    frame = pd.DataFrame({column.name: values for column, values, _ in read})
+    return frame, _in_order([broken for _, _, broken in read])
+
+
+def _read(raw: pd.DataFrame, contract: Contract) -> Iterator[tuple[Column, pd.Series, "_Broken"]]:
+    """Read a column at a time; yields its values, and the rules that they break."""
     target = contract.target
-    columns, violations = {}, []
     for column in contract.columns:
         outcomes = (target.positive, target.negative) if column.role == Role.TARGET else ()
         values, wrong, expected = cells.read(raw[column.name], column, contract.source.format, outcomes)
+        unreadable = []
         if wrong.size:
-            violations.append(_violation(column.name, expected, raw[column.name], wrong))
+            unreadable.append(_violation(column.name, expected, raw[column.name], wrong))
             # An unreadable cell is listed once: a valid value replaces it, so that later checks do not list it again.
             values.iloc[wrong] = pd.Timestamp(0) if column.type == "date" else _good_number(column)
-        columns[column.name] = values
-    frame = pd.DataFrame(columns)
-    violations += (*_empty_violations(frame, contract), *_schema_violations(frame, raw, contract))
-    return frame, violations
+        empty = list(_empty_violations(values, column))
+        yield column, values, (unreadable, empty, list(_schema_violations(values, raw, column, contract)))
+
+
+def _in_order(found: "Sequence[_Broken]") -> list[Violation]:
+    """List violations of all columns: first unreadable cells, then empty ones, then values that are not allowed."""
+    return [violation for kind in zip(*found, strict=True) for violations in kind for violation in violations]
 
 
 def broken_contract(contract: str, violations: Sequence[Violation]) -> DataError:
@@ -115,17 +132,10 @@ def broken_contract(contract: str, violations: Sequence[Violation]) -> DataError
     return DataError(f"{who} contract {contract}: {examples}{more}. Mend the data, or the contract")
 
 
-def schema(contract: Contract) -> pa.DataFrameSchema:
-    """Build the pandera schema of parsed rows: ranges and categories."""
-    return pa.DataFrameSchema(
-        {
-            column.name: pa.Column(
-                checks=[pa.Check(check, error=expected) for expected, check in _checks(column, contract)],
-                nullable=True,
-            )
-            for column in contract.columns
-        }
-    )
+def schema(column: Column, contract: Contract) -> pa.DataFrameSchema:
+    """Build the pandera schema of a column's values: range and categories."""
+    checks = [pa.Check(check, error=expected) for expected, check in _checks(column, contract)]
+    return pa.DataFrameSchema({column.name: pa.Column(checks=checks, nullable=True)})
 
 
 def time_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
@@ -182,26 +192,26 @@ def _checks(column: Column, contract: Contract) -> Iterator[tuple[str, Any]]:
         yield "a whole number", lambda cells: cells == cells.round()
 
 
-def _empty_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
-    for column in contract.columns:
-        if not (column.may_be_missing or column.role in (Role.IDENTIFIER, Role.LEAKAGE)):
-            rows = np.flatnonzero(frame[column.name].isna())
-            if rows.size:
-                yield _violation(column.name, _EMPTY, frame[column.name], rows)
+def _empty_violations(values: pd.Series, column: Column) -> Iterator[Violation]:
+    if not (column.may_be_missing or column.role in (Role.IDENTIFIER, Role.LEAKAGE)):
+        rows = np.flatnonzero(values.isna())
+        if rows.size:
+            yield _violation(column.name, _EMPTY, values, rows)
 
 
-def _schema_violations(frame: pd.DataFrame, raw: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
+def _schema_violations(
+    values: pd.Series, raw: pd.DataFrame, column: Column, contract: Contract
+) -> Iterator[Violation]:
     try:
-        schema(contract).validate(frame, lazy=True)
+        schema(column, contract).validate(values.to_frame(column.name), lazy=True)
     except SchemaErrors as errors:
-        cases = errors.failure_cases
-        for (name, check), group in cases.groupby(["column", "check"], sort=False):
+        for check, group in errors.failure_cases.groupby("check", sort=False):
             rows = np.sort(group["index"].to_numpy(dtype=np.int64))
-            if contract[str(name)].is_numeric:
+            if column.is_numeric:
                 # A large number has lost digits in the frame.
-                yield _violation(str(name), str(check), raw[name], rows, _shown_as_written)
+                yield _violation(column.name, str(check), raw[column.name], rows, _shown_as_written)
             else:
-                yield _violation(str(name), str(check), frame[name], rows)
+                yield _violation(column.name, str(check), values, rows)
 
 
 def _outcome_violations(frame: pd.DataFrame, contract: Contract) -> Iterator[Violation]:
