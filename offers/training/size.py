@@ -23,14 +23,15 @@ class Form(Enum):
 
 
 def form_of(contract: Contract, settings: ModelSettings, n_rows: int) -> Form:
-    """Choose the form by the size of the encoded matrix.
+    """Choose the form by the size of the encoded matrix: of all rows, and then of those that the trees learn.
 
     Only XGBoost reads blocks, and only a time order tells which rows calibrate a model that can't be fitted often.
     """
-    size = min(n_rows, settings.newest_rows or n_rows) * len(contract.inputs) * 4
-    if size <= WHOLE_BYTES or settings.learner != "xgboost" or contract.time is None:
+    width = len(contract.inputs) * 4
+    if n_rows * width <= WHOLE_BYTES or settings.learner != "xgboost" or contract.time is None:
         return Form.WHOLE
-    return Form.BLOCKS if size <= BLOCK_BYTES else Form.EXTERNAL
+    learnt = min(n_rows, settings.newest_rows or n_rows)
+    return Form.BLOCKS if learnt * width <= BLOCK_BYTES else Form.EXTERNAL
 
 
 def affordable(contract: Contract, n_rows: int) -> Contract:

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from offers.contract.contract import Contract
 from offers.contract.sections import ModelSettings
-from offers.data.dataset import LABEL, Dataset
+from offers.data.dataset import LABEL, WEIGHT
 from offers.model.boosters import Booster
 from offers.model.calibrator import Platt
 from offers.model.encoder import Encoder
@@ -45,13 +45,15 @@ class StoredRows:
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """Yield rows from `start` to `stop`, at most `BLOCK` at a time."""
-        before = 0
-        for batch in parquet.ParquetFile(self.path).iter_batches(BLOCK):
+        encoder, before, weight = Encoder.of(self.contract), 0, [WEIGHT] if self.contract.weight is not None else []
+        file = parquet.ParquetFile(self.path)
+        for batch in file.iter_batches(BLOCK, columns=[*encoder.names, LABEL, *weight]):
             part = batch.slice(max(start - before, 0), max(min(stop, before + len(batch)) - max(start, before), 0))
             before += len(batch)
             if len(part):
-                rows = Dataset.of_frame(pa.Table.from_batches([part]).to_pandas(), self.contract)
-                yield rows.encode(self.contract), rows.labels, rows.weights
+                labels = part[LABEL].to_numpy().astype(np.int8, copy=False)
+                weights = part[WEIGHT].to_numpy() if weight else None
+                yield encoder.encode(pa.Table.from_batches([part])), labels, weights
             if before >= stop:
                 return
 
@@ -59,10 +61,6 @@ class StoredRows:
         """Read encoded rows and their labels."""
         matrices, labels, _ = zip(*self.blocks(start, stop), strict=True)
         return np.concatenate(matrices), np.concatenate(labels)
-
-    def labels(self) -> np.ndarray:
-        """Read all labels."""
-        return np.asarray(parquet.read_table(self.path, columns=[LABEL])[LABEL].to_numpy(), np.int8)
 
 
 class _Blocks(xgb.DataIter):
@@ -103,12 +101,13 @@ def train(
     if layer is not None or contract.calibration.method == "none":
         return PropensityModel(encoder, fit(n_rows), Platt(), layer)
     edges = calibration_edges(n_rows, affordable(contract, n_rows).evaluation.refit_every, contract.calibration)
-    margin = np.full(n_rows, np.nan)
+    margin, labels = list[np.ndarray](), list[np.ndarray]()
     for start, stop in pairwise([*edges, n_rows]):
         booster = fit(start)
-        parts = (margins(booster, matrix) for matrix, _, _ in rows.blocks(start, stop))
-        margin[start:stop] = np.concatenate(list(parts))
-    calibrator = calibrate(margin, rows.labels(), contract.calibration)
+        for matrix, outcomes, _ in rows.blocks(start, stop):
+            margin.append(margins(booster, matrix))
+            labels.append(outcomes)
+    calibrator = calibrate(np.concatenate(margin), np.concatenate(labels), contract.calibration)
     return PropensityModel(encoder, fit(n_rows), calibrator)
 
 

@@ -33,7 +33,6 @@ def test_blocks_are_the_rows_in_memory(
     matrix, labels = rows.part(150, len(dataset) - 7)
     np.testing.assert_array_equal(matrix, dataset.encode(rows.contract)[150:-7])
     np.testing.assert_array_equal(labels, dataset.labels[150:-7])
-    np.testing.assert_array_equal(rows.labels(), dataset.labels)
 
 
 @pytest.mark.parametrize("form", [Form.BLOCKS, Form.EXTERNAL])
@@ -65,7 +64,7 @@ def test_size_alone_chooses_the_form(shop_contract: Contract) -> None:
     for n_rows, form in sizes.items():
         assert form_of(shop_contract, shop_contract.model, n_rows) is form
     newest = shop_contract.model.model_copy(update={"newest_rows": 1000})
-    assert form_of(shop_contract, newest, 10**9) is Form.WHOLE
+    assert form_of(shop_contract, newest, 10**9) is Form.BLOCKS
     other = shop_contract.model.model_copy(update={"learner": "lightgbm"})
     assert form_of(shop_contract, other, 10**9) is Form.WHOLE
 
