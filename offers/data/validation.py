@@ -199,9 +199,7 @@ def _empty_violations(values: pd.Series, column: Column) -> Iterator[Violation]:
             yield _violation(column.name, _EMPTY, values, rows)
 
 
-def _schema_violations(
-    values: pd.Series, raw: pd.DataFrame, column: Column, contract: Contract
-) -> Iterator[Violation]:
+def _schema_violations(values: pd.Series, raw: pd.DataFrame, column: Column, contract: Contract) -> Iterator[Violation]:
     try:
         schema(column, contract).validate(values.to_frame(column.name), lazy=True)
     except SchemaErrors as errors:

@@ -34,7 +34,8 @@ from offers.evaluation.segments import groups
 from offers.model.boosters import Booster, library_of
 from offers.model.encoder import Encoder
 from offers.training.learners import BoostedTrees, Logistic
-from offers.training.size import affordable
+from offers.training.size import BASELINE_ROWS, SPLIT_ROWS, affordable, fits_at_once, spread
+from offers.wording import counted
 
 
 def evaluate(
@@ -73,17 +74,15 @@ def evaluate(
     for name, learner in learners.items():
         propensities[name] = _propensity(name, learner, dataset, matrix, sized, seed, progress)
     if contract.time is None:
-        split = [propensities["propensity"], propensities["baseline"]]
+        random = [metrics.score(labels, propensities[name], share) for name in ("propensity", "baseline")]
     else:
         progress("random split, for comparison")
-        folded = partial(folded_propensity, weights=dataset.weights, groups=dataset.groups)
-        split = [folded(learner, matrix, labels, contract, seed) for learner in (trees, logistic)]
+        random = [_randomly(learner, dataset, matrix, contract, seed) for learner in (trees, logistic)]
 
     progress("bootstrap intervals")
     first = origin(contract, len(labels))
     rows = {"row": np.arange(first, len(labels)), "period": dataset.periods[first:], "window": ""}
     predictions = pd.DataFrame({**rows, "label": labels[first:], **propensities})
-    random = [metrics.score(labels, propensity, share) for propensity in split]
     figures = _figures(dataset, contract, booster, matrix, predictions, random, champion, seed)
     candidates = tuple(_candidates((settings, *others), predictions, contract, seed)) if others else ()
     return figures.model_copy(update={"candidates": candidates}), predictions
@@ -104,7 +103,22 @@ def _propensity(
     title = LEARNER_NAMES[learner.settings.learner] if isinstance(learner, BoostedTrees) else "logistic baseline"
     # The baseline gets no layer, so that the layer's gain counts for the model.
     here = contract.without_layer if name == "baseline" else contract
-    return rolling_propensity(learner, matrix, labels, here, progress=partial(_told, progress, title), weights=weights)
+    workers = fits_at_once(contract, learner.settings, len(labels)) if isinstance(learner, BoostedTrees) else 2
+    told = partial(_told, progress, title)
+    return rolling_propensity(learner, matrix, labels, here, progress=told, weights=weights, workers=workers)
+
+
+def _randomly(
+    learner: BoostedTrees | Logistic, dataset: Dataset, matrix: np.ndarray, contract: Contract, seed: int
+) -> Scores:
+    """Measure a learner on a random split, which sees rows of all times."""
+    some = spread(len(dataset), SPLIT_ROWS)
+    labels, (weights, groups) = (
+        dataset.labels[some],
+        (None if column is None else column[some] for column in (dataset.weights, dataset.groups)),
+    )
+    propensity = folded_propensity(learner, matrix[some], labels, contract, seed, weights, groups)
+    return metrics.score(labels, propensity, contract.evaluation.contact_share)
 
 
 def _figures(
@@ -188,10 +202,14 @@ def _scheme(contract: Contract, n_windows: int, n_rows: int) -> str:
         return f"{evaluation.folds} stratified folds{kept}: the contract declares no time order, so drift can't be seen"
     spread = refit_every != evaluation.refit_every
     reason = f" in place of {evaluation.refit_every}, because each refit sees so many" if spread else ""
-    return (
+    refits = len(range(origin(contract, n_rows), n_rows, refit_every))
+    scheme = (
         f"rolling origin: {n_windows} out-of-time windows over the last {1 - evaluation.train_share:.0%} of the rows, "
-        f"refitted every {refit_every} rows{reason}"
+        f"{counted(refits, 'refit')}, one every {refit_every} rows{reason}"
     )
+    if n_rows > BASELINE_ROWS:
+        scheme += f"; a fit of the baseline sees at most {BASELINE_ROWS} rows, evenly spread"
+    return scheme + (f", and the random split {SPLIT_ROWS}" if n_rows > SPLIT_ROWS else "")
 
 
 def _window(name: str, part: pd.DataFrame, measure: Callable[[np.ndarray, np.ndarray], Scores], share: float) -> Window:

@@ -13,6 +13,7 @@ from offers.model.propensity import PropensityModel
 from offers.training.calibration import calibrate, calibration_edges
 from offers.training.dynamics import rolling_margin
 from offers.training.learners import BoostedTrees, Learner, Logistic, out_of_fold_margins, out_of_time_margins
+from offers.training.size import fits_at_once
 
 Progress = Callable[[str], None]
 
@@ -37,6 +38,7 @@ def rolling_propensity(
     alignment: int = 0,
     progress: Progress = lambda text: None,
     weights: np.ndarray | None = None,
+    workers: int = 2,
 ) -> np.ndarray:
     """Score rows as production would have, with a refit every `refit_every` rows.
 
@@ -48,6 +50,7 @@ def rolling_propensity(
     ----------
     alignment : rows in [0, refit_every) by which the refits are delayed; the alignment of blocks changes a pooled AUC
         by 0.02, so report a mean over several alignments
+    workers : refits that run side by side
 
     Returns
     -------
@@ -62,7 +65,7 @@ def rolling_propensity(
     def report(n: int, total: int) -> None:
         progress(f"refit {n} of {total}")
 
-    margin = out_of_time_margins(learner, matrix, labels, earlier + edges, done=report, weights=weights)
+    margin = out_of_time_margins(learner, matrix, labels, earlier + edges, workers, report, weights)
     if contract.learns:
         return np.asarray(expit(rolling_margin(contract, matrix, labels, margin, start))[first:])
     propensity = np.full(n_rows, np.nan)
@@ -110,7 +113,8 @@ def champion_propensity(champion: Champion, dataset: Dataset, matrix: np.ndarray
     boundary = champion.rows if begins_with.fingerprint(contract) == champion.fingerprint else len(labels)
     parts = []
     if boundary > first:
-        rolled = rolling_propensity(learner, matrix, labels, contract, weights=weights)
+        workers = fits_at_once(contract, champion.settings, len(labels))
+        rolled = rolling_propensity(learner, matrix, labels, contract, weights=weights, workers=workers)
         parts.append(rolled[: boundary - first])
     if boundary < len(labels):
         parts.append(champion.model.propensity(dataset.frame.iloc[max(boundary, first) :]))

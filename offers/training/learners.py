@@ -21,11 +21,11 @@ from offers.contract.sections import ModelSettings
 from offers.model.boosters import Booster
 from offers.model.calibrator import Platt
 from offers.model.encoder import Encoder
-from offers.model.propensity import PropensityModel, margins
+from offers.model.propensity import SCORING_BLOCK, PropensityModel, margins
 from offers.training.boosting import Sample, fit_booster
 from offers.training.calibration import calibrate, calibration_edges
 from offers.training.dynamics import first_layer
-from offers.training.size import affordable
+from offers.training.size import BASELINE_ROWS, affordable, spread
 
 _DIRECTIONS = {None: 0, "up": 1, "down": -1}
 
@@ -75,7 +75,10 @@ class BoostedTrees:
 
 @dataclass(frozen=True)
 class Logistic:
-    """Logistic regression, the baseline: categories one-hot, numbers standardised, missing ones marked."""
+    """Logistic regression, the baseline: categories one-hot, numbers standardised, missing ones marked.
+
+    Of more than `BASELINE_ROWS` rows it sees as many, evenly spread: its few weights need no more.
+    """
 
     settings: ModelSettings
     feature_types: tuple[str, ...]
@@ -83,6 +86,8 @@ class Logistic:
     def fit(self, matrix: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Margin:
         newest = slice(-self.settings.newest_rows, None) if self.settings.newest_rows else slice(None)
         matrix, labels, weights = matrix[newest], labels[newest], None if weights is None else weights[newest]
+        some = spread(len(labels), BASELINE_ROWS)
+        matrix, labels, weights = matrix[some], labels[some], _part(weights, some)
         if labels.min() == labels.max():
             # An early refit may have seen only one outcome. Then every row gets its rate by the rule of succession.
             constant = logit((labels.sum() + 1) / (len(labels) + 2))
@@ -96,7 +101,10 @@ class Logistic:
         )
         pipeline = make_pipeline(columns, LogisticRegression(max_iter=1000))
         pipeline.fit(matrix, labels, logisticregression__sample_weight=weights)
-        return lambda rows: np.asarray(pipeline.decision_function(rows))
+        # Of each category a column: a block at a time, so that they do not take memory for all rows.
+        return lambda rows: np.concatenate(
+            [pipeline.decision_function(rows[start : start + SCORING_BLOCK]) for start in _starts(rows)]
+        )
 
 
 def out_of_time_margins(
@@ -159,6 +167,10 @@ def out_of_fold_margins(
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
         list(pool.map(score, enumerate(splits)))
     return margin, fold
+
+
+def _starts(rows: np.ndarray) -> range:
+    return range(0, max(len(rows), 1), SCORING_BLOCK)
 
 
 def _part(weights: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:

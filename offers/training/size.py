@@ -12,6 +12,8 @@ They are fixed, so that a model does not depend on the machine.
 """
 REFITTED_ROWS = 50_000_000
 """Rows that the refits of one evaluation may see in all."""
+BASELINE_ROWS, SPLIT_ROWS = 200_000, 1_000_000
+"""Rows that a fit of the logistic baseline may see, and rows of the random split beside a time order."""
 
 
 class Form(Enum):
@@ -32,6 +34,17 @@ def form_of(contract: Contract, settings: ModelSettings, n_rows: int) -> Form:
         return Form.WHOLE
     learnt = min(n_rows, settings.newest_rows or n_rows)
     return Form.BLOCKS if learnt * width <= BLOCK_BYTES else Form.EXTERNAL
+
+
+def fits_at_once(contract: Contract, settings: ModelSettings, n_rows: int) -> int:
+    """Say how many fits on rows of these may run side by side: one where it sees more than `WHOLE_BYTES`, else two."""
+    learnt = min(n_rows, settings.newest_rows or n_rows)
+    return 1 if learnt * len(contract.inputs) * 4 > WHOLE_BYTES else 2
+
+
+def spread(n_rows: int, most: int) -> slice:
+    """Choose at most so many rows, evenly spread: every row, every second one, and so on."""
+    return slice(None, None, -(-n_rows // most))
 
 
 def affordable(contract: Contract, n_rows: int) -> Contract:

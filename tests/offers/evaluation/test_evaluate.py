@@ -3,12 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.contract.sections import ModelSettings
 from offers.data.dataset import Dataset, origin, windows
+from offers.evaluation import evaluate as evaluation
 from offers.evaluation import metrics
 from offers.evaluation.evaluate import evaluate
 from offers.evaluation.figures import Evaluation
@@ -18,6 +20,7 @@ from offers.model.propensity import PropensityModel
 from offers.steps.data import read_gold
 from offers.training import learners
 from offers.training.learners import BoostedTrees
+from offers.training.size import spread
 from tests.support.runs import ShopRun
 
 
@@ -206,3 +209,30 @@ def test_uci_random_folds(uci: Dataset) -> None:
     contract, matrix, labels, learner = uci
     propensity = folded_propensity(learner, matrix, labels, contract, seed=0)
     assert roc_auc_score(labels, propensity) >= 0.798
+
+
+def test_of_many_rows_the_baseline_and_the_random_split_see_an_even_part(
+    shop: Dataset, shop_contract: Contract, shop_model: PropensityModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, fit = list[int](), LogisticRegression.fit
+
+    def counting(
+        model: LogisticRegression, rows: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None
+    ) -> object:
+        seen.append(len(rows))
+        return fit(model, rows, labels, sample_weight)
+
+    monkeypatch.setattr(LogisticRegression, "fit", counting)
+    for module in (learners, evaluation):
+        monkeypatch.setattr(module, "BASELINE_ROWS", 400)
+    monkeypatch.setattr(evaluation, "SPLIT_ROWS", 1000)
+    small = shop_contract.model.model_copy(update={"trees": 5})
+    measured, predictions = evaluate(shop, shop_contract, small, shop_model.booster)
+    assert max(seen) <= 400
+    assert measured.random_split.rows == -(-len(shop) // 3)
+    assert measured.scheme.endswith(
+        "a fit of the baseline sees at most 400 rows, evenly spread, and the random split 1000"
+    )
+    assert predictions["baseline"].notna().all()
+    assert measured.baseline["auc"].value > 0.6
+    assert spread(10, 10) == slice(None, None, 1)

@@ -71,12 +71,12 @@ def test_size_alone_chooses_the_form(shop_contract: Contract) -> None:
 
 def test_refits_are_spread_out_where_they_would_see_too_many_rows(shop_contract: Contract) -> None:
     assert affordable(shop_contract, 40_000) is shop_contract
-    assert _scheme(shop_contract, 2, 40_000).endswith("refitted every 100 rows")
+    assert _scheme(shop_contract, 2, 40_000).endswith("200 refits, one every 100 rows")
     newest = shop_contract.model.model_copy(update={"newest_rows": 100})
     assert affordable(quick := shop_contract.model_copy(update={"model": newest}), 10_000_000) is quick
     for n_rows, least in ((2_000_000, 2), (200_000_000, 2)):
         sized = affordable(shop_contract, n_rows)
-        assert f"refitted every {sized.evaluation.refit_every} rows in place of 100, " in _scheme(
+        assert f"refits, one every {sized.evaluation.refit_every} rows in place of 100, " in _scheme(
             shop_contract, 2, n_rows
         )
         edges = range(n_rows // 2, n_rows, sized.evaluation.refit_every)
