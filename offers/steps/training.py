@@ -53,7 +53,7 @@ def train(
 
     contract = contracts.load(contract_text)
     rows = stored.StoredRows(gold / ROWS, contract)
-    form = Form.WHOLE if trials else form_of(contract, contract.model, len(rows))
+    form = Form.WHOLE if trials else form_of(contract, contract.model, len(rows), rows.has_missing)
     model_settings = contract.model
     others: list[ModelSettings] = []
     if form is Form.WHOLE:

@@ -43,6 +43,16 @@ class StoredRows:
     def __len__(self) -> int:
         return int(parquet.ParquetFile(self.path).metadata.num_rows)
 
+    @property
+    def has_missing(self) -> bool:
+        """Whether an input has a missing cell, as the file's own counts say; True where it has none."""
+        metadata = parquet.ParquetFile(self.path).metadata
+        groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+        columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+        inputs = {column.name for column in self.contract.inputs}
+        counts = [column.statistics for column in columns if column.path_in_schema in inputs]
+        return any(count is None or not count.has_null_count or count.null_count > 0 for count in counts)
+
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """Yield rows from `start` to `stop`, at most `BLOCK` at a time."""
         encoder, before, weight = Encoder.of(self.contract), 0, [WEIGHT] if self.contract.weight is not None else []

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from offers.contract.contract import Contract
@@ -58,15 +59,26 @@ def test_a_model_of_blocks_scores_as_one_of_the_whole_matrix(
     np.testing.assert_allclose(one.encoded_margin(matrix), whole.encoded_margin(matrix), atol=1e-5)
 
 
-def test_size_alone_chooses_the_form(shop_contract: Contract) -> None:
-    cells = len(shop_contract.inputs) * 4
-    sizes = {2**28 // cells: Form.WHOLE, 2**28 // cells + 1: Form.BLOCKS, 2**30 // cells + 1: Form.EXTERNAL}
-    for n_rows, form in sizes.items():
-        assert form_of(shop_contract, shop_contract.model, n_rows) is form
-    newest = shop_contract.model.model_copy(update={"newest_rows": 1000})
-    assert form_of(shop_contract, newest, 10**9) is Form.BLOCKS
-    other = shop_contract.model.model_copy(update={"learner": "lightgbm"})
-    assert form_of(shop_contract, other, 10**9) is Form.WHOLE
+def test_size_and_missing_cells_choose_the_form(shop_contract: Contract, rows: StoredRows, tmp_path: Path) -> None:
+    cells, model = len(shop_contract.inputs) * 4, shop_contract.model
+    whole, blocks = 2**28 // cells, 2**30 // cells
+    for n_rows, form in {
+        whole: Form.WHOLE,
+        whole + 1: Form.BLOCKS,
+        blocks: Form.BLOCKS,
+        blocks + 1: Form.EXTERNAL,
+    }.items():
+        assert form_of(shop_contract, model, n_rows, False) is form
+    for n_rows, form in {whole: Form.WHOLE, whole + 1: Form.EXTERNAL}.items():
+        assert form_of(shop_contract, model, n_rows, True) is form
+    newest = model.model_copy(update={"newest_rows": 1000})
+    assert form_of(shop_contract, newest, 10**9, True) is Form.BLOCKS
+    other = model.model_copy(update={"learner": "lightgbm"})
+    assert form_of(shop_contract, other, 10**9, True) is Form.WHOLE
+    assert rows.has_missing
+    full = pd.read_parquet(rows.path).dropna()
+    full.to_parquet(tmp_path / ROWS, index=False)
+    assert not StoredRows(tmp_path / ROWS, shop_contract).has_missing
 
 
 def test_refits_are_spread_out_where_they_would_see_too_many_rows(shop_contract: Contract) -> None:
