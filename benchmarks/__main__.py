@@ -15,6 +15,7 @@ PARTS = (
     "drift",
     "serving",
     "log",
+    "looks",
     "away",
     "memory",
     "batch",

@@ -95,12 +95,14 @@ def evaluate(
     until: Annotated[str, typer.Option(help="A moment in UTC; by default that of --as-of.")] = "",
     as_of: Annotated[str, typer.Option(help="Outcomes that came later don't count; by default now.")] = "",
     days: Annotated[int, typer.Option(min=1, help="Within which exploration is to give an answer.")] = 30,
+    sample: Annotated[int, typer.Option(min=0, help="Decisions that are read at most, by customer; 0 for all.")] = 0,
 ) -> None:
     """Tell from logged decisions and outcomes what a candidate would earn more, or less, than what decided."""
     from cli.screen import console
     from offers.bundle.location import open_bundle
     from offers.contract import contract as contracts
     from offers.decisions.period import Period
+    from offers.decisions.pieces import Sample
     from offers.experiments.evidence import evidence
     from offers.policy import catalogue as catalogues
     from offers.reports.evidence import told
@@ -118,6 +120,7 @@ def evaluate(
         period.until,
         period.as_of,
         judge.model.propensity if judge else None,
+        Sample(sample) if sample else None,
     )
     for line in told(proof, days):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

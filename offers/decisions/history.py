@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
+import duckdb
 import numpy as np
 import orjson
 import pandas as pd
@@ -11,12 +13,16 @@ import pyarrow as pa
 from pyarrow import dataset
 
 from offers.contract import contract as contracts
+from offers.contract.column import Column
 from offers.contract.contract import Contract
 from offers.decisions.records import ADDED, DECISIONS, POLICIES
 from offers.errors import DataError
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Catalogue
 from offers.store.delta import DeltaTables, dataset_of
+
+_WORD = "inputs ->> ?"
+_NUMBER = "TRY_CAST(replace(replace(inputs ->> ?, 'true', '1'), 'false', '0') AS DOUBLE)"
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,7 @@ def read(
     StorageError
         the store can't be reached
     """
-    condition = dataset.field("decision_id").is_valid()
-    if since is not None:
-        condition &= (dataset.field("date") >= since.date()) & (dataset.field("decided_at") >= since)
-    if until is not None:
-        condition &= (dataset.field("date") <= until.date()) & (dataset.field("decided_at") < until)
+    condition = in_period(since, until)
     if where is not None:
         condition &= where
     decisions = dataset_of(tables.open(DECISIONS))
@@ -64,6 +66,34 @@ def read(
     for name in absent:
         rows = rows.append_column(name, pa.nulls(len(rows), ADDED[name]))
     return rows.sort_by([("decided_at", "ascending"), ("decision_id", "ascending")])
+
+
+def in_period(since: datetime | None, until: datetime | None) -> dataset.Expression:
+    """Build the condition that a decision was made in a period; by its dates it chooses files, too."""
+    condition = dataset.field("decision_id").is_valid() & in_moments(since, until)
+    if since is not None:
+        condition &= dataset.field("date") >= since.date()
+    if until is not None:
+        condition &= dataset.field("date") <= until.date()
+    return condition
+
+
+def in_moments(since: datetime | None, until: datetime | None) -> dataset.Expression:
+    """Build the condition that a decision's moment lies in a period, from `since` on and before `until`."""
+    moment = dataset.field("decided_at")
+    condition = moment.is_valid()
+    if since is not None:
+        condition &= moment >= since
+    if until is not None:
+        condition &= moment < until
+    return condition
+
+
+def of_share(share: float) -> dataset.Expression:
+    """Build the condition that a decision is about one of a share of the customers, always the same ones."""
+    if share >= 1:
+        return dataset.scalar(True)
+    return _text("customer") < f"{int(share * 16**12):012x}"
 
 
 def of_customer(pseudonym: str) -> dataset.Expression:
@@ -91,10 +121,15 @@ def kept(tables: DeltaTables) -> dict[str, Kept]:
     versions: dict[str, Kept] = {}
     for row in _policies(tables):
         if row["catalogue"] not in versions and not _is_of_market(row):
-            contract = contracts.parse(row["contract_text"], f"the log's contract {row['contract']}")
-            catalogue = catalogues.parse(row["catalogue_text"], contract, f"the log's catalogue {row['catalogue']}")
-            versions[row["catalogue"]] = Kept(contract, catalogue)
+            names = ("contract", "contract_text", "catalogue", "catalogue_text")
+            versions[row["catalogue"]] = _parsed(*(row[name] for name in names))
     return versions
+
+
+@lru_cache(64)
+def _parsed(contract: str, contract_text: str, catalogue: str, catalogue_text: str) -> Kept:
+    known = contracts.parse(contract_text, f"the log's contract {contract}")
+    return Kept(known, catalogues.parse(catalogue_text, known, f"the log's catalogue {catalogue}"))
 
 
 def market_texts(tables: DeltaTables) -> dict[str, tuple[str, str]]:
@@ -147,6 +182,26 @@ def inputs_of(inputs: Iterable[str], contract: Contract) -> dict[str, np.ndarray
         kind = object if expected[name].type == "category" else np.float64
         columns[name] = np.array(values, kind)
     return columns
+
+
+def read_columns(inputs: pa.ChunkedArray, columns: Sequence[Column]) -> dict[str, np.ndarray]:
+    """Turn some columns of logged inputs into arrays as `inputs_of` does, many times faster than it reads them all.
+
+    A value that the inputs lack is missing.
+    """
+    if not columns:
+        return {}
+    pointers = ["/" + column.name.replace("~", "~0").replace("/", "~1") for column in columns]
+    asked = ", ".join(f"{_WORD if column.type == 'category' else _NUMBER} AS c{n}" for n, column in enumerate(columns))
+    with duckdb.connect() as connection:
+        connection.register("logged", pa.table({"inputs": inputs}))
+        found = connection.sql(f"SELECT {asked} FROM logged", params=pointers).fetchnumpy()
+    arrays = {}
+    for column, values in zip(columns, found.values(), strict=True):
+        mask, plain = np.ma.getmaskarray(values), np.ma.getdata(values)
+        missing = np.array(None if column.type == "category" else np.nan)
+        arrays[column.name] = np.where(mask, missing, plain)
+    return arrays
 
 
 def propensities(pairs: pa.ChunkedArray, offers: Sequence[str]) -> dict[str, np.ndarray]:

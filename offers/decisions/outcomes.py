@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
+from pyarrow import compute as pc
 from pyarrow import parquet
 
 from offers.decisions.outcome import OPTIONAL, REQUIRED, SKEW, checked
@@ -129,8 +130,8 @@ def label(
     """
     offers = np.column_stack([decisions["offer_id"].to_numpy(object), *([] if below is None else [below])])
     visible = outcomes[(outcomes["received_at"] <= as_of) & (outcomes["observed_at"] <= as_of)]
-    place = pd.Series(np.arange(len(decisions)), index=decisions["decision_id"].to_numpy())
-    row = place.reindex(visible["decision_id"].to_numpy()).to_numpy()
+    ids, told = (pa.array(frame["decision_id"], pa.string()) for frame in (decisions, visible))
+    row = pc.index_in(told, ids).to_numpy(zero_copy_only=False)
     orphan = np.isnan(row)
     visible, row = visible[~orphan], row[~orphan].astype(np.intp)
     unit = row * offers.shape[1] + _place(visible["offer_id"].to_numpy(), offers[row])
@@ -139,11 +140,11 @@ def label(
     once = events.drop_duplicates(["row", "kind"])
     n_answers, last, clear = _answers(once)
     mature = np.repeat(np.asarray(decisions["decided_at"] + matures_after <= as_of), offers.shape[1])
-    moments = pd.Series(pd.NaT, index=range(offers.size), dtype=decisions["decided_at"].dtype)
-    moments[clear["row"].to_numpy()] = clear["at"].to_numpy()
+    moments = np.full(offers.size, np.datetime64("NaT"), "datetime64[us]")
+    moments[clear["row"].to_numpy()] = clear["at"].to_numpy("datetime64[us]")
     return Labels(
         _outcome(mature & bool(matures_after), last, clear),
-        moments,
+        pd.Series(moments).dt.tz_localize("UTC").astype(decisions["decided_at"].dtype),
         mature,
         np.isin(np.arange(offers.size), once["row"]),
         impressions=int(once["kind"].eq("presented").sum()),
@@ -179,9 +180,10 @@ def _unusable(
     decided: pd.Series, outcomes: pd.DataFrame, foreign: np.ndarray, matures_after: timedelta
 ) -> dict[str, np.ndarray]:
     """Mark unusable outcomes by the first reason that applies; element i of each argument belongs to outcome i."""
-    decided_at, observed_at = decided.to_numpy(), outcomes["observed_at"].to_numpy()
-    early = observed_at < decided_at - pd.Timedelta(SKEW)
-    late = (observed_at > decided_at + pd.Timedelta(matures_after)) & bool(matures_after)
+    # Without a type each moment would become an object.
+    decided_at, observed_at = (one.to_numpy("datetime64[us]") for one in (decided, outcomes["observed_at"]))
+    early = observed_at < decided_at - np.timedelta64(SKEW)
+    late = (observed_at > decided_at + np.timedelta64(matures_after)) & bool(matures_after)
     return {"early": early, "late": late & ~early, "foreign": foreign & ~early & ~late}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,12 @@ from offers.contract.contract import Contract
 from offers.decisions import history, outcomes
 from offers.decisions.history import Kept
 from offers.decisions.outcomes import Labels
+from offers.decisions.pieces import Sample
 from offers.errors import DataError
-from offers.experiments.off_policy import Floats, Logged
+from offers.experiments import off_policy
+from offers.experiments.off_policy import Evaluation, Floats, Logged
 from offers.experiments.place_evidence import by_place
-from offers.experiments.places import PlacedDecisions
+from offers.experiments.places import PlacedDecisions, PlaceEvaluation, evaluate
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import Catalogue, Offer
 from offers.policy.pairs import Pairs
@@ -42,6 +45,7 @@ class Evidence:
         impression was reported for them, although impressions are reported for others
     days : days between the first decision and the last
     places : the same decisions by place; or the reason why there are none
+    share : of the customers whose decisions were read, in (0, 1]
     """
 
     logged: Logged
@@ -54,6 +58,17 @@ class Evidence:
     unseen: int
     days: float
     places: PlacedDecisions | str
+    share: float = 1.0
+
+    @cached_property
+    def verdict(self) -> Evaluation:
+        """The candidate compared with the policy that decided, by the first place."""
+        return off_policy.evaluate(self.logged, self.lowest, self.highest)
+
+    @cached_property
+    def by_place(self) -> PlaceEvaluation | str:
+        """The candidate compared place by place; or the reason why it can't be."""
+        return self.places if isinstance(self.places, str) else evaluate(self.places)
 
 
 def evidence(
@@ -64,6 +79,7 @@ def evidence(
     until: datetime,
     as_of: datetime,
     score: Score | None = None,
+    sample: Sample | None = None,
 ) -> Evidence:
     """Read the decisions of a period, and compute what the candidate would have done.
 
@@ -73,6 +89,7 @@ def evidence(
     ----------
     candidate, contract : the catalogue to be evaluated, loaded with its contract
     score : scoring function of the candidate's bundle; by default the logged propensities are used
+    sample : reads some of the customers; by default all
 
     Raises
     ------
@@ -81,7 +98,8 @@ def evidence(
     DataError
         no decision is left; a catalogue is not in the log; the candidate needs a propensity that was not logged
     """
-    table = history.read(tables, since, until, _COLUMNS)
+    period = since, until
+    table, share = sample.read(tables, _COLUMNS, *period) if sample else (history.read(tables, *period, _COLUMNS), 1.0)
     usable, fallback, erased = _usable(table)
     versions = _of_contract(history.kept(tables), usable, contract)
     frame = usable.select(["decision_id", "decided_at", "offer_id"]).to_pandas()
@@ -100,10 +118,9 @@ def evidence(
     days = (frame["decided_at"].max() - frame["decided_at"].min()) / pd.Timedelta(days=1)
     places: PlacedDecisions | str = "nothing was explored"
     if not logged.deterministic:
-        policy = Policy(candidate, contract)
-        places = by_place(judged_rows, offers, versions, policy, contract, reported, as_of, score)
+        places = by_place(judged_rows, offers, versions, Policy(candidate, contract), contract, reported, as_of, score)
     left_out = fallback, erased, int((~ripe).sum()), int(unseen.sum())
-    return Evidence(logged, -cost, value - cost, labels, *left_out, days, places)
+    return Evidence(logged, -cost, value - cost, labels, *left_out, days, places, share)
 
 
 def _usable(table: pa.Table) -> tuple[pa.Table, int, int]:

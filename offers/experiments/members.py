@@ -1,33 +1,38 @@
 """The customers of an experiment, from the decision log: their arm, their offers and their outcomes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pyarrow import compute as pc
 
+from offers.contract.column import Column
 from offers.contract.contract import Contract
 from offers.decisions import history, outcomes
 from offers.decisions.history import Kept
 from offers.decisions.outcomes import Labels
 from offers.decisions.period import Period
+from offers.decisions.pieces import Pieces
 from offers.errors import DataError
 from offers.evaluation.segments import groups
 from offers.store.delta import DeltaTables
 
-_COLUMNS = [
+_COLUMNS = (
     "decided_at", "decision_id", "customer", "arm", "catalogue", "model", "fallback", "inputs", "pairs", "offer_id",
     "latency_ms",
-]  # fmt: skip
+)  # fmt: skip
+_WORDS = ("arm", "catalogue", "model", "offer_id")
 
 _PER_CUSTOMER = {
     "arm": ("arm", "first"),
     "converted": ("converted", "max"),
     "earned": ("earned", "sum"),
     "covariate": ("covariate", "first"),
-    "decisions": ("decision_id", "size"),
+    "decisions": ("fallback", "size"),
     "fallbacks": ("fallback", "sum"),
     "exposed": ("exposed", "max"),
     "latency": ("latency_ms", "mean"),
@@ -58,7 +63,11 @@ class Members:
 
 
 def members(
-    tables: DeltaTables, experiment: str, period: Period, models: Mapping[str, str | None] | None = None
+    tables: DeltaTables,
+    experiment: str,
+    period: Period,
+    models: Mapping[str, str | None] | None = None,
+    pieces: Pieces | None = None,
 ) -> Members:
     """Read an experiment's decisions of a period, with the outcomes known at `period.as_of`.
 
@@ -70,6 +79,7 @@ def members(
     ----------
     models : name of the bundle of each arm that has one of its own; where another answered, since the arm's predictor
         was away, that is a decision without its predictor
+    pieces : what earlier looks made of the log's files; by default every file is read
 
     Raises
     ------
@@ -78,41 +88,111 @@ def members(
     DataError
         it has no decision of the experiment, or a catalogue is missing
     """
-    table = history.read(tables, period.since, period.until, _COLUMNS, history.of_experiment(experiment))
-    mask = table["customer"].is_valid().to_numpy(zero_copy_only=False).astype(bool)
-    table, erased = table.filter(pa.array(mask)), int((~mask).sum())
-    if not len(table):
-        raise DataError(f"experiment {experiment!r}: expected decisions in the log, found none")
-    versions = _kept(tables, table)
+    rows, versions = _rows(tables, experiment, period, pieces or Pieces())
     contract = next(iter(versions.values())).contract
-    frame = table.select(
-        ["decision_id", "decided_at", "customer", "arm", "catalogue", "model", "fallback", "offer_id", "latency_ms"]
-    ).to_pandas()
+    erased = rows["customer"].null_count
+    frame, pseudonyms = _frame(rows.filter(rows["customer"].is_valid()) if erased else rows)
     frame = _without_predictor(frame, models or {})
     window = timedelta(days=contract.target.matures_after_days)
     labels = outcomes.label(frame, outcomes.read(tables), period.as_of, window)
-    frame = frame.assign(**_results(frame, labels, versions), covariate=_covariate(table, versions))
-    moved = frame.groupby("customer")["arm"].transform("nunique") > 1
-    first = ~frame["customer"].duplicated().to_numpy() & ~moved.to_numpy()
-    by_customer = frame[~moved].groupby("customer", sort=False)
-    customers = by_customer.agg(**_PER_CUSTOMER)
-    segments = _groups(table.filter(pa.array(first)), contract)
-    customers = customers.assign(**{name: values.to_numpy() for name, values in segments.items()})
-    n_moved = int(frame[moved]["customer"].nunique())
-    everybody = tuple(frame["customer"].unique())
-    return Members(customers.reset_index(), contract, tuple(segments), len(frame), labels, n_moved, erased, everybody)
+    frame = frame.assign(**_results(frame, labels, versions))
+    protected = tuple(column.name for column in _divided(contract) if frame[column.name].notna().any())
+    arms = frame["arm"].cat.codes.groupby(frame["customer"])
+    moved = (arms.max() != arms.min()).to_numpy()
+    by_customer = frame[~moved[frame["customer"].to_numpy()]].groupby("customer", sort=False)
+    customers = by_customer.agg(**_PER_CUSTOMER, **{name: (name, "first") for name in protected})
+    if frame["model"].nunique() > 1:
+        customers["covariate"] = np.nan
+    words = {name: customers[name].astype(object).where(customers[name].notna(), "missing") for name in protected}
+    customers = customers.assign(**words, arm=customers["arm"].astype(object)).reset_index()
+    everybody = pseudonyms.take(pa.array(frame["customer"].unique())).to_pylist()
+    customers["customer"] = pseudonyms.take(pa.array(customers["customer"])).to_pylist()
+    return Members(customers, contract, protected, len(frame), labels, int(moved.sum()), erased, tuple(everybody))
 
 
-def _kept(tables: DeltaTables, table: pa.Table) -> dict[str, Kept]:
-    versions, names = history.kept(tables), sorted(set(table["catalogue"].to_pylist()))
-    if absent := [name for name in names if name not in versions]:
-        raise DataError(f"catalogue {absent[0]}: expected it among the log's policies, found none")
-    return {name: versions[name] for name in names}
+def _rows(tables: DeltaTables, experiment: str, period: Period, pieces: Pieces) -> tuple[pa.Table, dict[str, Kept]]:
+    """Read what is needed of each decision of an experiment, and the catalogues that decided."""
+    versions = history.kept(tables)
+    where, moments = history.of_experiment(experiment), (period.since, period.until)
+    purpose = ("catalogues", experiment)
+    found = pieces.read(tables, purpose, ("decided_at", "catalogue"), _distinct, where, *moments)
+    names = _names(found)
+    while True:
+        if not names:
+            raise DataError(f"experiment {experiment!r}: expected decisions in the log, found none")
+        if absent := [name for name in names if name not in versions]:
+            raise DataError(f"catalogue {absent[0]}: expected it among the log's policies, found none")
+        deciding = {name: versions[name] for name in names}
+        common = set.intersection(*({offer.id for offer in one.catalogue.offers} for one in deciding.values()))
+        digest = partial(_digest, sorted(common), _divided(next(iter(deciding.values())).contract))
+        rows = pieces.read(tables, ("members", experiment, *names), _COLUMNS, digest, where, *moments)
+        rows = _in_period(rows, period)
+        # Files reach beyond the period, and may name catalogues that did not decide in it.
+        if (own := _names(rows)) == names:
+            return rows, deciding
+        names = own
+
+
+def _distinct(rows: pa.Table) -> pa.Table:
+    return rows.group_by("catalogue").aggregate([])
+
+
+def _names(rows: pa.Table) -> list[str]:
+    return sorted(pc.unique(rows["catalogue"].cast(pa.string())).drop_null().to_pylist())
+
+
+def _in_period(rows: pa.Table, period: Period) -> pa.Table:
+    """Leave out other moments, without a copy where there are none."""
+    extremes = pc.min_max(rows["decided_at"]).as_py()
+    inside = not len(rows) or (
+        extremes["max"] < period.until and (period.since is None or extremes["min"] >= period.since)
+    )
+    return rows if inside else rows.filter(history.in_moments(period.since, period.until))
+
+
+def _divided(contract: Contract) -> list[Column]:
+    return [column for column in contract.inputs if column.protected and column.has_groups]
+
+
+def _digest(common: Sequence[str], divided: Sequence[Column], rows: pa.Table) -> pa.Table:
+    """Reduce decisions to what the comparison needs: the covariate instead of pairs, groups instead of inputs."""
+    digest = rows.drop_columns(["pairs", "inputs"])
+    for name in _WORDS:
+        digest = digest.set_column(digest.schema.get_field_index(name), name, digest[name].dictionary_encode())
+    digest = digest.append_column("covariate", pa.array(_covariate(rows["pairs"], common), from_pandas=True))
+    columns = history.read_columns(rows["inputs"], divided)
+    for column in divided:
+        values = pd.Series(columns[column.name])
+        words = pa.array(groups(values, column), pa.string(), mask=values.isna().to_numpy())
+        digest = digest.append_column(column.name, words.dictionary_encode())
+    return digest
+
+
+def _covariate(pairs: pa.ChunkedArray, common: Sequence[str]) -> np.ndarray:
+    """Compute the mean propensity over offers; NaN where none was scored."""
+    lists = pairs.combine_chunks()
+    flat, row = lists.flatten(), np.repeat(np.arange(len(lists)), lists.value_lengths().fill_null(0).to_numpy())
+    propensity = flat.field("propensity").to_numpy(zero_copy_only=False)
+    there = pc.is_in(flat.field("offer_id"), pa.array(common, pa.string())).to_numpy(zero_copy_only=False)
+    there &= ~np.isnan(propensity)
+    total, count = (np.bincount(row[there], weights, len(lists)) for weights in (propensity[there], None))
+    return np.asarray(np.divide(total, count, out=np.full(len(lists), np.nan), where=count > 0))
+
+
+def _frame(rows: pa.Table) -> tuple[pd.DataFrame, pa.Array]:
+    """Put decisions in the order in which they were made, with customers as numbers; returns their pseudonyms, too."""
+    customer = rows["customer"].combine_chunks().dictionary_encode()
+    rest = rows.drop_columns(["customer"])
+    frame = rest.to_pandas(types_mapper={pa.string(): pd.ArrowDtype(pa.string())}.get)
+    frame["customer"] = customer.indices.to_numpy()
+    if not frame["decided_at"].is_monotonic_increasing:
+        frame = frame.sort_values("decided_at", kind="stable", ignore_index=True)
+    return frame, customer.dictionary
 
 
 def _without_predictor(frame: pd.DataFrame, models: Mapping[str, str | None]) -> pd.DataFrame:
-    own = frame["arm"].map(dict(models))
-    replaced = (own.notna() & frame["model"].notna() & (own != frame["model"])).astype(bool)
+    own, model = frame["arm"].astype(object).map(dict(models)), frame["model"].astype(object)
+    replaced = (own.notna() & model.notna() & (own != model)).astype(bool)
     return frame.assign(fallback=frame["fallback"] | replaced, latency_ms=frame["latency_ms"].mask(replaced))
 
 
@@ -123,29 +203,17 @@ def _results(frame: pd.DataFrame, labels: Labels, kept: Mapping[str, Kept]) -> d
     if labels.impressions:
         ripe &= labels.presented | ~offered
     accepted = np.where(offered, np.nan_to_num(labels.outcome), 0.0)
-    by_key = {(name, offer.id): offer for name, one in kept.items() for offer in one.catalogue.offers}
-    offers = [by_key.get(key) for key in zip(frame["catalogue"], frame["offer_id"], strict=True)]
-    value, cost = (np.array([getattr(offer, name, 0.0) for offer in offers]) for name in ("value", "cost"))
+    catalogues, names = frame["catalogue"].cat, frame["offer_id"].cat
+    # The last column is for decisions without an offer, whose code is -1.
+    value, cost = np.zeros((2, len(catalogues.categories), len(names.categories) + 1))
+    for row, name in enumerate(catalogues.categories):
+        offers = {offer.id: offer for offer in kept[name].catalogue.offers}
+        for column, offer_id in enumerate(names.categories):
+            if offer_id in offers:
+                value[row, column], cost[row, column] = offers[offer_id].value, offers[offer_id].cost
+    where = catalogues.codes.to_numpy(), names.codes.to_numpy()
     return {
         "converted": np.where(ripe, accepted, np.nan),
-        "earned": np.where(ripe, accepted * value - cost, 0.0),
+        "earned": np.where(ripe, accepted * value[where] - cost[where], 0.0),
         "exposed": offered.astype(np.float64),
     }
-
-
-def _covariate(table: pa.Table, kept: Mapping[str, Kept]) -> np.ndarray:
-    models = set(table["model"].to_pylist()) - {None}
-    common = set.intersection(*({offer.id for offer in one.catalogue.offers} for one in kept.values()))
-    if len(models) != 1 or not common:
-        return np.full(len(table), np.nan)
-    propensity = history.propensities(table["pairs"], sorted(common))["propensity"]
-    there = ~np.isnan(propensity)
-    return np.asarray(np.nansum(propensity, axis=1) / np.where(there.any(axis=1), there.sum(axis=1), np.nan))
-
-
-def _groups(first: pa.Table, contract: Contract) -> dict[str, pd.Series]:
-    columns = history.inputs_of(first["inputs"].to_pylist(), contract)
-    protected = [
-        column for column in contract.inputs if column.protected and column.name in columns and column.has_groups
-    ]
-    return {column.name: groups(pd.Series(columns[column.name]), column) for column in protected}

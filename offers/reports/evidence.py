@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from offers.experiments import off_policy, places
+from offers.experiments import off_policy
 from offers.experiments.evidence import Evidence
 from offers.experiments.off_policy import Difference
 from offers.wording import counted
@@ -18,9 +18,11 @@ _VERDICTS = {
 
 def told(proof: Evidence, days: int) -> Iterator[str]:
     """Yield the evidence about the candidate, line by line."""
-    verdict = off_policy.evaluate(proof.logged, proof.lowest, proof.highest)
+    verdict = proof.verdict
     decisions, customers = counted(verdict.n_decisions, "decision"), counted(verdict.n_customers, "customer")
     yield f"{decisions} about {customers} earned {verdict.earned:.2f} EUR each"
+    if proof.share < 1:
+        yield f"a sample: decisions about {proof.share:.3%} of the customers, chosen by their pseudonyms"
     counts = {
         "without the predictor": proof.fallback,
         "erased": proof.erased,
@@ -50,10 +52,10 @@ def told(proof: Evidence, days: int) -> Iterator[str]:
 
 
 def _by_place(proof: Evidence) -> Iterator[str]:
-    if isinstance(proof.places, str):
-        yield f"no table by place: {proof.places}"
+    verdict = proof.by_place
+    if isinstance(verdict, str):
+        yield f"no table by place: {verdict}"
         return
-    verdict = places.evaluate(proof.places)
     yield "place         EUR per decision more than the log, with its 95 % interval"
     for place in verdict.places:
         if place.difference is None:

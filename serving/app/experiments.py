@@ -10,15 +10,15 @@ import streamlit as st
 from offers.contract.contract import Contract
 from offers.decisions import history
 from offers.decisions.period import Period
+from offers.decisions.pieces import Pieces, Sample
 from offers.decisions.records import DECISIONS, OUTCOMES
 from offers.errors import DataError, PolicyError
 from offers.experiments import evidence as evidences
 from offers.experiments import experiment as experiments
-from offers.experiments import off_policy, places
 from offers.experiments.comparison import Comparison, Interval, compare
 from offers.experiments.evidence import Evidence
 from offers.experiments.experiment import Experiment
-from offers.experiments.members import Members, members
+from offers.experiments.members import members
 from offers.experiments.off_policy import Difference
 from offers.policy import catalogue as catalogues
 from offers.reports import experiment as reports
@@ -32,8 +32,12 @@ from serving.app.screen import PLAIN, UP, advice, chart, label, part, plain, rep
 
 T = TypeVar("T")
 Moments = tuple[str, str, str]
+Proof = tuple[Evidence, list[str]]
+"""The evidence about a candidate, and what it says in sentences."""
 DAYS = 30
 """Within which exploration is to give an answer, as 'offers policy evaluate' has it."""
+SAMPLE = 20_000
+"""Decisions on which a candidate is evaluated at most; 'offers policy evaluate' reads all."""
 AS_LOGGED = "those in the log"
 
 
@@ -74,14 +78,14 @@ def _arms(log: str, moments: Moments) -> None:
         raise PolicyError(f"{experiment.name}: shadows answer nobody, so there is nothing to compare")
     asked = experiment.model_dump_json()
     matures = contract_of(log, version(log)).target.matures_after_days
-    people, comparison = known(
-        lambda late: compared(log, version(log), asked, late), moments, matures, lambda pair: pair[1].control[0] > 0
+    comparison, notes = known(
+        lambda late: compared(log, version(log), asked, late), moments, matures, lambda pair: pair[0].control[0] > 0
     )
     st.markdown(f"**{plain(reports.headline(comparison))}**")
     report_table(reports.outcome_table(comparison, experiment.shares))
     rows = [(arm.name, arm.earned_more) for arm in comparison.arms]
     intervals(rows, "more than the control, EUR per customer", "arms")
-    for note in reports.notes(people, comparison):
+    for note in notes:
         st.markdown(f"- {plain(note)}")
     st.subheader("Guardrails")
     report_table(reports.guardrail_table(comparison))
@@ -101,24 +105,23 @@ def _candidate(log: str, moments: Moments) -> None:
     scorers = [path.name for path in bundles(settings) if path.name.startswith(f"{contract.name}-")]
     scorer = st.selectbox("Propensities", [AS_LOGGED, *scorers], key="scorer") or AS_LOGGED
     bundle = "" if scorer == AS_LOGGED else str(settings.home / "bundles" / scorer)
-    proof = known(
+    proof, told_lines = known(
         lambda late: held_against(log, version(log), (name, texts[name]), bundle, late),
         moments,
         contract.target.matures_after_days,
         lambda _: True,
     )
-    verdict = off_policy.evaluate(proof.logged, proof.lowest, proof.highest)
+    verdict, by_place = proof.verdict, proof.by_place
     # What told() aligns by spaces are tables, which the page shows as such.
-    lines = [line for line in told(proof, DAYS) if "   " not in line]
+    lines = [line for line in told_lines if "   " not in line]
     st.markdown(f"**{plain(next((line for line in lines if line.startswith('verdict: ')), lines[-1]))}**")
     if verdict.differences:
         _differences(list(verdict.differences.items()), "method", "candidate")
     for line in lines:
         if not line.startswith("verdict: "):
             st.markdown(f"- {plain(line)}")
-    if verdict.differences and not isinstance(proof.places, str):
+    if verdict.differences and not isinstance(by_place, str):
         st.subheader("By place of the answer")
-        by_place = places.evaluate(proof.places)
         gains = [(str(one.place), one.difference) for one in by_place.places if one.difference is not None]
         _differences([*gains, *([("all", by_place.total)] if by_place.total else [])], "place", "places")
         for one in by_place.places:
@@ -165,20 +168,21 @@ def version(log: str) -> tuple[int, int]:
 
 
 @st.cache_resource(max_entries=8, show_spinner="The log is read ...")
-def compared(log: str, at: tuple[int, int], experiment: str, moments: Moments) -> tuple[Members, Comparison]:
-    """Compare the arms as 'offers experiment report' does; once for a version of the log."""
+def compared(log: str, at: tuple[int, int], experiment: str, moments: Moments) -> tuple[Comparison, list[str]]:
+    """Compare the arms as 'offers experiment report' does, with its notes; once for a version of the log."""
     plan = Experiment.model_validate_json(experiment)
-    people = members(DeltaTables.at(log, Settings.from_env()), plan.name, Period.parse(*moments))
+    people = members(DeltaTables.at(log, Settings.from_env()), plan.name, Period.parse(*moments), pieces=pieces_of(log))
     assigned = plan.members(people.everybody)
-    return people, compare(people.customers, plan.shares, people.protected, assigned)
+    comparison = compare(people.customers, plan.shares, people.protected, assigned)
+    return comparison, list(reports.notes(people, comparison))
 
 
 @st.cache_resource(max_entries=8, show_spinner="The log is read ...")
-def held_against(log: str, at: tuple[int, int], file: tuple[str, str], bundle: str, moments: Moments) -> Evidence:
-    """Hold a candidate against the log as 'offers policy evaluate' does; once for a version of the log."""
+def held_against(log: str, at: tuple[int, int], file: tuple[str, str], bundle: str, moments: Moments) -> Proof:
+    """Hold a candidate against the log as 'offers policy evaluate --sample' does; once for a version of the log."""
     judge, period = loaded(bundle) if bundle else None, Period.parse(*moments)
     contract = judge.contract if judge else contract_of(log, at)
-    return evidences.evidence(
+    proof = evidences.evidence(
         DeltaTables.at(log, Settings.from_env()),
         catalogues.parse(file[1], contract, file[0]),
         contract,
@@ -186,7 +190,15 @@ def held_against(log: str, at: tuple[int, int], file: tuple[str, str], bundle: s
         period.until,
         period.as_of,
         judge.model.propensity if judge else None,
+        Sample(SAMPLE, pieces_of(log)),
     )
+    return proof, list(told(proof, DAYS))
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def pieces_of(log: str) -> Pieces:
+    """Keep what was made of a log's files, so that a look at a log that has grown reads the new ones."""
+    return Pieces()
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
