@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=BaseModel)
 
 _MAKE_ROOM = "make room and run again; earlier results are whole"
+FULL = f"the disk is full; {_MAKE_ROOM}"
+"""What is said where there is no space left."""
 _REASONS = {
-    errno.ENOSPC: f"the disk is full; {_MAKE_ROOM}",
+    errno.ENOSPC: FULL,
     errno.EDQUOT: f"the disk quota is used up; {_MAKE_ROOM}",
     errno.EACCES: "no permission; check who owns it",
     errno.EPERM: "no permission; check who owns it",

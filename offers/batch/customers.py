@@ -63,13 +63,21 @@ class CustomerSchema:
         """Choose the columns to read; raises `DataError` where one is missing or occurs twice."""
         if twice := [name for name in self.names if list(names).count(name) > 1]:
             raise DataError(f"{origin}: expected each column once, got {some(twice)} twice")
-        if missing := [name for name in self.names if name not in names]:
+        self._refuse_without(self.names, names, origin)
+        return self.names
+
+    def check_file(self, names: Sequence[str], origin: str) -> None:
+        """Raise `DataError` where a file of a table lacks a column whose cells may not be empty."""
+        optional = {column.name for column in self._columns if column.may_be_missing}
+        self._refuse_without([name for name in self.names if name not in optional], names, origin)
+
+    def _refuse_without(self, needed: Sequence[str], names: Sequence[str], origin: str) -> None:
+        if missing := [name for name in needed if name not in names]:
             hint = f"; --customer names the column with their ids, now {self.key!r}" if self.key in missing else ""
             raise DataError(
                 f"{origin}: expected the customers' columns of contract {self.contract.name}; missing:"
                 f" {some(missing)}{hint}"
             )
-        return self.names
 
     def ids(self, batch: pa.RecordBatch, first_row: int = 1) -> pa.Array:
         """The customers' ids as text; raises `DataError` where one is missing."""

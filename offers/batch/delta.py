@@ -13,7 +13,7 @@ from offers.batch.customers import CustomerSchema
 from offers.batch.parts import WHOLE, Manifest, Marks, Shard
 from offers.batch.scored_table import check_columns, unfinished
 from offers.batch.source import Source
-from offers.errors import StorageError
+from offers.errors import SourceError, StorageError
 from offers.store.delta import DeltaTables, dataset_of
 
 _WRITER = "offers-score"
@@ -30,20 +30,34 @@ def delta_customers(tables: DeltaTables, name: str, schema: CustomerSchema, vers
     Raises
     ------
     SourceError
-        there is no such table
+        there is no such table, or one of its files can't be read
     DataError
-        a column is missing or occurs twice
+        a column is missing or occurs twice, or a file lacks a column whose cells may not be empty
     """
     table, uri = tables.open(name, version), tables.uri(name)
     with tables.errors(name):
         rows = dataset_of(table)
         schema.choose(rows.schema.names, uri)
+        partitioned = table.metadata().partition_columns
+        for file in _sorted_files(rows):
+            schema.check_file([*_names(file, uri), *partitioned], f"{uri}/{file.path}")
         total = rows.count_rows()
 
     def read(count: int) -> Iterator[pa.RecordBatch]:
         return delta_rows(tables, name, table, schema.names, count)
 
     return Source(uri, f"version {table.version()}", total, read, table.version())
+
+
+def _names(file: ds.Fragment, uri: str) -> list[str]:
+    try:
+        return list(file.physical_schema.names)
+    except (pa.ArrowException, OSError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise SourceError(
+            f"{uri}/{file.path}: expected a whole file of the table, but it can't be read ({line}); restore it, or name"
+            " an earlier version"
+        ) from None
 
 
 def delta_rows(

@@ -16,6 +16,7 @@ from offers.errors import DataError, StorageError
 from offers.files import os_errors, settle
 
 MANIFEST = "manifest.json"
+_PARTS = "part-*.parquet"
 _IDS, _CUSTOMERS = b"offers.ids", b"offers.customers"
 
 
@@ -67,7 +68,8 @@ class Directory:
     def finish(self, schema: pa.Schema) -> None:
         file = self.path / _complete(self.shard)
         if not file.exists():
-            settle(file, lambda path: path.touch())
+            count = sum(self.shard.has(_number(path)) for path in self.path.glob(_PARTS))
+            settle(file, lambda path: path.write_text(str(count)))
 
     def _part(self, part: int) -> Path:
         return self.path / f"part-{part:06}.parquet"
@@ -76,14 +78,17 @@ class Directory:
 def scored_files(directory: Path, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
     """Read a scored table a part at a time; yields each part's path for messages, and its rows."""
     with os_errors(directory):
-        paths = sorted(directory.glob("part-*.parquet"))
-    if (directory / MANIFEST).exists():
-        shards = _manifest(directory / MANIFEST).shards
-        names = [_complete(Shard(number, shards)) for number in range(1, shards + 1)]
-        if not all((directory / name).exists() for name in names):
-            raise unfinished(str(directory))
+        paths = sorted(directory.glob(_PARTS))
+        counts = _counts(directory)
     if not paths:
         raise DataError(f"{directory}: expected the parts that 'offers score' writes, got none")
+    # Tables of earlier versions do not tell the number of their parts.
+    count = sum(map(int, counts)) if all(map(str.isdecimal, counts)) else 0
+    if absent := set(range(1, max(count, _number(paths[-1])) + 1)) - set(map(_number, paths)):
+        raise DataError(
+            f"{directory}: expected part {min(absent)} of a complete table, found none; give the same 'offers score'"
+            " again, which writes it"
+        )
     for path in paths:
         try:
             check_columns(parquet.read_schema(path).names, columns, str(path))
@@ -96,8 +101,8 @@ def scored_files(directory: Path, columns: list[str]) -> Iterator[tuple[str, pa.
 def scored_customers(directory: Path) -> int:
     """Count the customers of a scored table, those without an offer included, by the marks of its parts."""
     with os_errors(directory):
-        paths = sorted(directory.glob("part-*.parquet"))
-    marks = (Directory(directory).marks(int(path.stem.removeprefix("part-"))) for path in paths)
+        paths = sorted(directory.glob(_PARTS))
+    marks = (Directory(directory).marks(_number(path)) for path in paths)
     return sum(int(mark.customers) for mark in marks if mark is not None)
 
 
@@ -106,6 +111,21 @@ def _manifest(file: Path) -> Manifest:
         return Manifest.model_validate_json(file.read_bytes())
     except ValidationError:
         raise StorageError(f"{file}: is none of ours, or damaged; name an empty directory") from None
+
+
+def _counts(directory: Path) -> list[str]:
+    """What the shards of a table noted of their number of parts; raises `DataError` where one has not ended."""
+    if not (directory / MANIFEST).exists():
+        return []
+    shards = _manifest(directory / MANIFEST).shards
+    notes = [directory / _complete(Shard(number, shards)) for number in range(1, shards + 1)]
+    if not all(note.exists() for note in notes):
+        raise unfinished(str(directory))
+    return [note.read_text("utf-8") for note in notes]
+
+
+def _number(part: Path) -> int:
+    return int(part.stem.removeprefix("part-"))
 
 
 def _complete(shard: Shard) -> str:

@@ -12,10 +12,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pyarrow import fs
 
 from offers.errors import SourceError, StorageError
-from offers.files import path_of
+from offers.files import FULL, path_of
 from offers.settings import S3Settings, Settings
 
 _RACES = 8
+_NO_SPACE = "No space left on device"
 
 
 def dataset_of(table: DeltaTable) -> ds.Dataset:
@@ -173,7 +174,8 @@ class DeltaTables:
             raise
         except (DeltaError, OSError, pa.ArrowException) as error:
             line = " ".join(str(error).split())[:300]
-            raise StorageError(f"{self.uri(name)}: the table can't be read or written ({line})") from None
+            reason = FULL if _NO_SPACE in line else f"the table can't be read or written ({line})"
+            raise StorageError(f"{self.uri(name)}: {reason}") from None
 
 
 def _configuration(schema: pa.Schema) -> dict[str, str | None]:

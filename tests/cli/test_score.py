@@ -119,6 +119,17 @@ def test_a_delta_table_holds_what_the_parts_hold_and_duckdb_reads_it(
     for name in ("other.delta", "absent.parquet"):
         code, _, complaint = offers("score", tmp_path / name, table, *asked, "--version", 1)
         assert (code, len(complaint.splitlines())) == (2, 1)
+    shard = DeltaTable(tmp_path / "customers").file_uris()[0]
+    for content, expected in (
+        (frame[:1].drop(columns="spending"), "missing: spending"),
+        (b"PAR1 half", "expected a whole file of the table, but it can't be read"),
+    ):
+        if isinstance(content, bytes):
+            Path(shard).write_bytes(content)
+        else:
+            content.to_parquet(shard, index=False)
+        code, _, complaint = offers("score", tmp_path / "customers", tmp_path / "new.delta", *asked)
+        assert (code, expected in complaint, Path(shard).name in complaint) == (2, True, True)
 
 
 def test_a_file_in_the_object_store_is_scored(

@@ -333,6 +333,11 @@ def test_the_command_plans_from_a_scored_table(
     assert (table["offer"] == "full").sum() == 10
     assert table["customer"].is_unique
     assert offers("score", customers, tmp_path / "scored.delta", *asked)[0] == 0
+    for number in (2, 5):
+        part = (tmp_path / "scored" / f"part-{number:06}.parquet").rename(tmp_path / "part")
+        code, _, complaint = offers("campaign", tmp_path / "scored", campaign, plan, *where)
+        assert (code, f"expected part {number} of a complete table, found none" in complaint) == (2, True)
+        part.rename(tmp_path / "scored" / f"part-{number:06}.parquet")
     (tmp_path / "scored" / "complete-1-of-1").unlink()
     code, _, complaint = offers("campaign", tmp_path / "scored", campaign, plan, *where)
     assert (code, "expected a complete scored table, but the run" in complaint) == (2, True)
