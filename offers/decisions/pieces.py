@@ -77,6 +77,16 @@ class Pieces:
         return pa.concat_tables([own[piece.path] for piece in chosen]).unify_dictionaries()
 
 
+class Everything:
+    """All decisions of a log, read as a sample is."""
+
+    def read(
+        self, tables: DeltaTables, columns: Sequence[str], since: datetime | None, until: datetime
+    ) -> tuple[pa.Table, float]:
+        """Read a period's decisions in the order in which they were made; the share of customers is 1."""
+        return history.read(tables, since, until, columns), 1.0
+
+
 @dataclass(frozen=True)
 class Sample:
     """A sample of a log: all decisions about some of the customers, so that decisions about one are not torn apart.

@@ -13,7 +13,7 @@ from offers.contract.contract import Contract
 from offers.decisions import history, outcomes
 from offers.decisions.history import Kept
 from offers.decisions.outcomes import Labels
-from offers.decisions.pieces import Sample
+from offers.decisions.pieces import Everything, Sample
 from offers.errors import DataError
 from offers.experiments import off_policy
 from offers.experiments.off_policy import Evaluation, Floats, Logged
@@ -98,8 +98,7 @@ def evidence(
     DataError
         no decision is left; a catalogue is not in the log; the candidate needs a propensity that was not logged
     """
-    period = since, until
-    table, share = sample.read(tables, _COLUMNS, *period) if sample else (history.read(tables, *period, _COLUMNS), 1.0)
+    table, share = (sample or Everything()).read(tables, _COLUMNS, since, until)
     usable, fallback, erased = _usable(table)
     versions = _of_contract(history.kept(tables), usable, contract)
     frame = usable.select(["decision_id", "decided_at", "offer_id"]).to_pandas()
@@ -110,7 +109,8 @@ def evidence(
     unseen = ripe & ~labels.presented & frame["offer_id"].notna().to_numpy() & bool(labels.impressions)
     mask = ripe & ~unseen
     if not mask.any():
-        raise DataError(f"{len(table)} decisions were read, and the outcome of none is known at {as_of:%Y-%m-%d %H:%M}")
+        told = f"{len(table)} decisions were read, and the outcome of none is known at {as_of:%Y-%m-%d %H:%M}"
+        raise DataError(f"{told}: 'offers outcomes load' brings outcomes")
     offers = _offers(versions, candidate)
     judged_rows = usable.filter(pa.array(mask))
     logged = _logged(judged_rows, offers, candidate, contract, labels.outcome[mask], score)

@@ -10,7 +10,7 @@ from serving.app.place import Served
 from serving.app.scoring import movers
 from serving.app.screen import DOWN, PLAIN, UP, advice, chart, label, percent, plain, table
 
-SHOWN_MOVERS = 8
+SHOWN_MOVERS, SHOWN_WITHHELD = 8, 50
 Prediction = Mapping[str, Any]
 
 
@@ -53,8 +53,8 @@ def show_withheld(prediction: Prediction) -> None:
     for offer in prediction["withheld"]:
         codes = "; ".join(f"{reason['code']}, {reason['text']}" for reason in offer["reasons"])
         withheld.setdefault(" ".join(offer.get("principal_reasons", ())) or codes, []).append(offer["offer_id"])
-    with st.expander(f"Withheld: {len(prediction['withheld'])} offers", expanded=len(withheld) <= 4):
-        table(("why", "offers"), [(why, ", ".join(names)) for why, names in withheld.items()])
+    with st.expander(f"Withheld: {len(prediction['withheld']):,} offers", expanded=len(withheld) <= 4):
+        table(("why", "offers"), [(why, _some(names)) for why, names in withheld.items()])
 
 
 def show_movers(here: Served, values: Mapping[str, Any], offer: str) -> None:
@@ -91,6 +91,11 @@ def _told(here: Served, name: str, values: Mapping[str, Any], offer: str) -> str
         return f"{name}: not known"
     shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
     return f"{name}: {shown:g}{f' {unit}' if unit else ''}" if isinstance(shown, float) else f"{name}: {shown}"
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - SHOWN_WITHHELD
+    return ", ".join(names[:SHOWN_WITHHELD]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _number(value: float | None) -> str:

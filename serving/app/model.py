@@ -14,6 +14,7 @@ from offers.governance.state import Release
 from offers.reports.card import card_of, markdown
 from offers.settings import Settings
 from serving.app.commands import run
+from serving.app.quality import show_quality
 from serving.app.screen import advice, part, plain, table
 
 ACTIONS = ("approve", "reject", "promote", "roll back")
@@ -37,6 +38,7 @@ def page() -> None:
     figures, card, difference, decide = st.tabs(("Figures", "Card", "Difference", "Decide"))
     with figures:
         facts(bundles.show(release.bundle))
+        show_quality(release.bundle)
     with card:
         st.markdown(markdown(card_of(release, state, ledger.entries(), ledger.head, moment)))
     with difference:
