@@ -1,5 +1,6 @@
 """A model that a replay has trained, held against the contract's gate as the training pipeline holds it."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -67,6 +68,21 @@ def updates(history: "History", model: PropensityModel, rows: slice, batch: int)
     return all(rule.passed for rule in gate.challenge(duel, contract.model_copy(update={"challenge": terms})))
 
 
+def prepare(history: "History", learns: Collection[bool]) -> None:
+    """Make the refits that all candidates of replays with (True) or without (False) a layer share."""
+    contract, begin = history.contract, _begin(history, origin(history.contract, history.origin))
+    if not contract.gate:
+        return
+    for kind in {_kind(contract, one): None for one in sorted(learns)}:
+        history.refits(kind, begin)
+    if any(rule.better_than_baseline for rule in contract.gate):
+        history.refits("baseline", begin)
+
+
+def _kind(contract: Contract, learns: bool) -> Kind:
+    return "layer" if learns and contract.learns else "trees"
+
+
 def _compared(contract: Contract, labels: np.ndarray, ours: np.ndarray, served: np.ndarray) -> Comparison:
     """Compare on all windows. On rows that nothing had served yet the refits stand for the champion, too."""
     share = contract.evaluation.contact_share
@@ -88,7 +104,7 @@ def figures(history: "History", rows: int, learns: bool) -> tuple[Evaluation, np
     contract, first = history.contract, origin(history.contract, rows)
     labels, periods, share = history.dataset.labels, history.dataset.periods, contract.evaluation.contact_share
     begin = _begin(history, first)
-    ours = history.refits("layer" if learns and contract.learns else "trees", begin)
+    ours = history.refits(_kind(contract, learns), begin)
     whole = slice(first, rows)
 
     def score(span: slice) -> Scores:

@@ -207,6 +207,8 @@ def _replayed(history: History, cases: Sequence[Case], results_directory: Path, 
         for case in cases:
             yield _keep(history, case, results_directory)
         return
+    # Made once, by threads on all cores, where each worker would make them for itself at the same time.
+    candidate.prepare(history, {case.policy.learns for case in cases if isinstance(case.policy, Schedule)})
     # Workers are spawned, because a forked child inherits locks that threads of this process may hold.
     with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (history, results_directory)) as pool:
         futures: list[Future[str]] = [pool.submit(_in_worker, case) for case in cases]

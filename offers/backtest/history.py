@@ -90,10 +90,15 @@ class History:
         """Return `candidate.figures` of this history, with its results kept."""
         return lru_cache(KEPT)(partial(candidate.figures, self))
 
+    def refits(self, kind: candidate.Kind, begin: int) -> np.ndarray:
+        """Return `candidate.refits` of this history, with its results kept; a copy in another process has them, too."""
+        if (kind, begin) not in self._refits:
+            self._refits[kind, begin] = candidate.refits(self, kind, begin)
+        return self._refits[kind, begin]
+
     @cached_property
-    def refits(self) -> Callable[[candidate.Kind, int], np.ndarray]:
-        """Return `candidate.refits` of this history, with its results kept."""
-        return lru_cache(KEPT)(partial(candidate.refits, self))
+    def _refits(self) -> dict[tuple[candidate.Kind, int], np.ndarray]:
+        return {}
 
     def fits(self, rows: int, learns: bool) -> int:
         """Count the boosters that a training fits: the final one and, without a layer, those for its calibration."""

@@ -69,12 +69,13 @@ def _quality(axes: Axes, shown: Sequence[ReplayResult]) -> None:
 
 def _changes(axes: Axes, result: ReplayResult) -> None:
     axes.eventplot(
-        [result.updated, result.retrained],
-        lineoffsets=[0, 1],
+        [result.refused, result.updated, result.retrained],
+        lineoffsets=[0, 1, 2],
         linelengths=0.8,
-        colors=[GRID if not result.updated else "#e39bb9", _colour(result)],
+        colors=[INK, GRID if not result.updated else "#e39bb9", _colour(result)],
     )
-    axes.set(yticks=[0, 1], yticklabels=["updated", "retrained"], ylim=(-0.6, 1.6))
+    names = [f"{len(result.refused)} refused", "updated", "retrained"]
+    axes.set(yticks=[0, 1, 2], yticklabels=names, ylim=(-0.6, 2.6))
     axes.grid(visible=False)
 
 
@@ -120,4 +121,5 @@ def _colour(entry: ReplayResult | SummaryLine) -> str:
 
 
 def _count(result: ReplayResult) -> str:
-    return f"{len(result.retrained)} retrainings, AUC {result.pooled.auc or float('nan'):.3f}"
+    refused = f", {len(result.refused)} refused" if result.refused else ""
+    return f"{len(result.retrained)} retrainings{refused}, AUC {result.pooled.auc or float('nan'):.3f}"
