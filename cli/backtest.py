@@ -165,8 +165,9 @@ def _quality(lines: "Sequence[SummaryLine]", contract: "Contract", rows: int) ->
         prices = fmean(offer.value for offer in offers), fmean(offer.cost for offer in offers)
     late, alignments = Delay.parse(lines[0].delay).words, max(line.alignments for line in lines)
     title = f"\n{late}; means over {alignments} block alignments\n"
-    title += "AUC of all rows and within a month; acceptances where 10 % or 30 % can be contacted"
-    title += f",\nand thousands of EUR at {prices[0]:.0f} EUR each, {prices[1]:.2f} EUR a contact" if prices else ""
+    title += "AUC of all rows and within a month; acceptances where 10 % or 30 % can be\ncontacted"
+    title += f", and thousands of EUR at {prices[0]:.0f} EUR each, {prices[1]:.2f} EUR a contact" if prices else ""
+    title += ";\nthe oracle of the window sees the future, so it is a bound"
     headings = ("AUC", "month", "ECE", "log-loss", "10 %", "30 %", *(("EUR 10", "EUR 30") if prices else ()))
     table = _table(title, headings)
     for line in lines:

@@ -97,8 +97,9 @@ def _price(axes: Axes, lines: Sequence[SummaryLine]) -> None:
             _mark(axes, line)
     for line in (line for line in lines if line.policy in get_args(Baseline) and line.policy != "random"):
         axes.axhline(line.auc, color=INK, linewidth=0.8, linestyle=":")
+        ahead = ", which sees the future" if line.policy.startswith("oracle") else ""
         axes.annotate(
-            line.policy, (0.99, line.auc), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7
+            line.policy + ahead, (0.99, line.auc), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7
         )
     axes.set(xlabel="retrainings", ylabel="AUC, all rows pooled")
     axes.legend(loc="lower right")

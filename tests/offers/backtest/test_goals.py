@@ -12,7 +12,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from cli.backtest import _history
-from offers.backtest.clock import Delay
+from offers.backtest.clock import AT_ONCE, Delay
 from offers.backtest.comparison import measure
 from offers.backtest.history import History
 from offers.backtest.results import Case, ReplayResult
@@ -40,10 +40,14 @@ def loans(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> History:
 
 
 def replayed(
-    history: History, policy: Schedule = LOOP, batch: int = 0, alignments: Sequence[int] = ALIGNMENTS
+    history: History,
+    policy: Schedule = LOOP,
+    batch: int = 0,
+    alignments: Sequence[int] = ALIGNMENTS,
+    delay: Delay = AT_ONCE,
 ) -> list[ReplayResult]:
     with threadpool_limits(1):
-        return [measure(history, Case(policy, alignment, Delay(), batch)) for alignment in alignments]
+        return [measure(history, Case(policy, alignment, delay, batch)) for alignment in alignments]
 
 
 def auc(results: Sequence[ReplayResult]) -> float:
@@ -57,12 +61,25 @@ def test_labels_known_at_once_on_the_uci_contacts(uci: History) -> None:
     assert mean(result.pooled.ece for result in results) <= 0.018
     assert mean(result.pooled.log_loss for result in results) <= 0.419
     assert mean(len(result.retrained) for result in results) <= 13
+    assert mean(result.pooled.accepted[0] for result in results) >= 528
     # No quarter of the rows goes without an accepted model.
     assert all(result.live_from is not None and result.live_from < 16_476 / 4 for result in results)
 
 
-def test_labels_by_a_hundred_on_the_uci_contacts(uci: History) -> None:
-    assert auc(replayed(uci, batch=100)) >= 0.796
+@pytest.mark.parametrize(("batch", "floor"), [(100, 0.796), (50, 0.799)])
+def test_smaller_batches_of_labels_on_the_uci_contacts(uci: History, batch: int, floor: float) -> None:
+    assert auc(replayed(uci, batch=batch)) >= floor
+
+
+@pytest.mark.parametrize(
+    ("delay", "floor", "error"),
+    [(Delay(500), 0.748, 0.033), (Delay(2000), 0.700, 0.065), (Delay(30, by_days=True), 0.699, 0.063)],
+    ids=str,
+)
+def test_labels_that_come_late_on_the_uci_contacts(uci: History, delay: Delay, floor: float, error: float) -> None:
+    results = replayed(uci, delay=delay)
+    assert auc(results) >= floor
+    assert mean(result.pooled.ece for result in results) <= error
 
 
 def test_a_stable_world_is_left_alone_on_lending_clubs_loans(loans: History) -> None:
