@@ -1,7 +1,9 @@
 """The layer of a contract's models: it learns all rows at a training, and new labels between trainings."""
 
+from functools import cache
+
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from offers.contract.contract import Contract
 from offers.model.encoder import Encoder
@@ -25,8 +27,14 @@ def first_layer(contract: Contract, matrix: np.ndarray, labels: np.ndarray, lag:
 
 def learn(layer: Layer, matrix: np.ndarray, labels: np.ndarray, trees: np.ndarray | None = None, lag: int = 0) -> Layer:
     """Run `Layer.learn` on one thread; its matrices are so small that more threads would only wait."""
-    with threadpool_limits(1):
+    with _libraries().limit(limits=1):
         return layer.learn(matrix, labels, trees, lag)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    # Looked for once, since the look takes about as long as a batch takes to learn.
+    return ThreadpoolController()
 
 
 def walks(contract: Contract) -> Walks:
@@ -73,10 +81,11 @@ def updated_margin(
     """
     margin, step = trees.copy(), contract.dynamics.batch
     for start in range(0, len(margin), step):
-        part = slice(start, start + step)
+        part, before = slice(start, start + step), slice(start - step, start)
+        if start:
+            layer = learning = learn(learning, matrix[before], labels[before], trees[before])
         if layer is not None:
             margin[part] = layer.mixed(trees[part], matrix[part])
-        layer = learning = learn(learning, matrix[part], labels[part], trees[part])
     return margin
 
 
