@@ -19,6 +19,7 @@ PARTS = (
     "away",
     "memory",
     "batch",
+    "spark",
     "recommend",
     "images",
 )

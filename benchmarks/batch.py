@@ -27,16 +27,16 @@ RAW = 100_000
 
 def main(material: Material) -> None:
     customers, top, pairs = (material.scratch / name for name in ("customers.parquet", "top", "pairs"))
-    _simulate(material, customers)
+    simulate(material, customers, CUSTOMERS)
     options = "--bundle", str(material.bundle), "--catalogue", CONTRACT, "--threads", "1"
-    seconds, mib, _ = _measured("score", str(customers), str(top), *options)
-    _measured("score", str(customers), str(pairs), *options, "--pairs")
+    seconds, mib, _ = measured("score", str(customers), str(top), *options)
+    measured("score", str(customers), str(pairs), *options, "--pairs")
     raw, offers = _raw(material)
     rate, million = CUSTOMERS * offers / seconds, 1e6 / CUSTOMERS
     campaign, limits = _campaign(material)
     where = str(pairs), campaign, str(material.scratch / "plan.parquet"), "--catalogue", CONTRACT
-    cpu_seconds, peak, output = _measured("campaign", *where)
-    figures = table(f"{CUSTOMERS:,} customers x {offers} offers, one core of {_machine()}", "", "measured", "to reach")
+    cpu_seconds, peak, output = measured("campaign", *where)
+    figures = table(f"{CUSTOMERS:,} customers x {offers} offers, one core of {machine()}", "", "measured", "to reach")
     figures.add_row("raw inplace_predict on all pairs, pairs/s", f"{raw:,.0f}", "")
     figures.add_row("offers score, file to file, pairs/s", f"{rate:,.0f}", "")
     figures.add_row("ratio of the two", f"{rate / raw:.2f}", ">= 1.5")
@@ -72,7 +72,7 @@ def _campaign(material: Material) -> tuple[str, int]:
     return json.dumps(text, indent=1) + "\n", len(capacity) + len(minimum) + 1
 
 
-def _machine() -> str:
+def machine() -> str:
     """The processor's name, and how many of them there are."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
@@ -82,11 +82,11 @@ def _machine() -> str:
     return f"{os.cpu_count()} x {name}"
 
 
-def _simulate(material: Material, path: Path) -> None:
-    console.print(f"simulating {CUSTOMERS:,} customers", style="dim")
+def simulate(material: Material, path: Path, customers: int) -> None:
+    console.print(f"simulating {customers:,} customers", style="dim")
     world, writer = World(material.contract, 0), None
-    for first in range(0, CUSTOMERS, BLOCK):
-        count = min(BLOCK, CUSTOMERS - first)
+    for first in range(0, customers, BLOCK):
+        count = min(BLOCK, customers - first)
         frame = world.sample(count, seed=first).frame.assign(customer_id=np.arange(first, first + count))
         rows = pa.Table.from_pandas(frame, preserve_index=False)
         writer = writer or parquet.ParquetWriter(path, rows.schema)
@@ -95,7 +95,7 @@ def _simulate(material: Material, path: Path) -> None:
     writer.close()
 
 
-def _measured(*arguments: str) -> tuple[float, float, str]:
+def measured(*arguments: str) -> tuple[float, float, str]:
     """CPU seconds and peak memory of a command, in a process of its own, and what it says."""
     # The peak that a parent is told of counts what the parent itself held when it forked.
     code = (

@@ -122,6 +122,18 @@ def test_rows_go_through_the_layers(either: DeltaTables) -> None:
     assert len(rows_of(either, BRONZE)) == 10
 
 
+def test_loads_one_by_one_leave_what_all_rows_at_once_leave(at: DeltaTables, tmp_path: Path) -> None:
+    # The second load brings late, corrected and unchanged rows, and one row twice.
+    for hours, text in enumerate((FIRST, SECOND)):
+        load(came(text), at, hours=hours)
+    whole = layers_of(contract(), str(tmp_path / "whole"), Settings())
+    load(came(FIRST + SECOND.lstrip()), whole, hours=1)
+    names = ["_digest", *(column.name for column in contract().columns)]
+    one, other = (rows_of(tables, SILVER).sort_values("id", ignore_index=True)[names] for tables in (at, whole))
+    pd.testing.assert_frame_equal(one, other)
+    pd.testing.assert_frame_equal(rows_of(at, GOLD), rows_of(whole, GOLD))
+
+
 def test_another_reader_reads_them(at: DeltaTables) -> None:
     load(came(FIRST), at)
     silver = at.open(SILVER).to_pyarrow_dataset()
