@@ -3,6 +3,7 @@
 This module is also the program of that process: `python -m offers.steps.scoring ORDER RESULT`.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -126,7 +127,10 @@ def score_shard(order: str, say: Say = print) -> int:
     with tempfile.TemporaryDirectory() as directory:
         result = Path(directory) / "customers"
         for _ in range(TRIES):
-            done = subprocess.run([sys.executable, "-m", "offers.steps.scoring", order, str(result)], check=False)
+            command = [sys.executable, "-m", "offers.steps.scoring", order, str(result)]
+            # Arrow's own pools keep memory that a run has given back.
+            frugal = {"ARROW_DEFAULT_MEMORY_POOL": "system"} | os.environ
+            done = subprocess.run(command, env=frugal, check=False)
             if done.returncode == 0:
                 return int(result.read_text("utf-8"))
             if done.returncode > 0:
