@@ -23,6 +23,10 @@ ROWS = Counter("offers_rows", "Rows that a model has answered.", ["model"])
 PREDICTOR_FAILURES = Counter("offers_predictor_failures", "Calls that the predictor did not answer.", ["code"])
 PREDICTOR_AWAY = Gauge("offers_predictor_away", "1 while the ranker asks in vain for the predictor.")
 FALLBACKS = Counter("offers_fallback_rows", "Rows that were ranked by value, without the predictor.", ["model"])
+FIRST_PLACES = Counter("offers_first_places", "Customers by the offer or family in first place.", ["arm", "offer"])
+EXPECTED_VALUE = Counter(
+    "offers_expected_value_eur", "Propensity × value of the offers in first place, EUR before costs.", ["arm"]
+)
 FEED_QUEUE = Gauge("offers_feed_queue_rows", "Scored rows that wait to be sent on.", ["feed"])
 FEED_SENT = Counter("offers_feed_sent_rows", "Scored rows that were sent on.", ["feed"])
 FEED_DROPPED = Counter(

@@ -18,6 +18,7 @@ from serving.process.telemetry import FALLBACKS, ROWS
 from serving.protocol.kserve import InferRequest, InferResponse, Model, PredictorConfig
 from serving.protocol.payload import Payload, answered, claimed_rows, flag, tensors, wanted_output
 from serving.protocol.rows import MAX_ROWS
+from serving.ranker import exposure
 from serving.ranker.arms import Arms
 from serving.ranker.breaker import Breaker
 from serving.ranker.decision_log import DecisionLog, Membership
@@ -221,6 +222,7 @@ class Ranker(Model):
         answers, deliveries = [b""] * len(question), list[tuple[Feed, ScoredRows]]()
         for part in scored.parts:
             rankings = part.rankings()
+            exposure.count(part, rankings)
             theirs = part.answers(rankings)
             if self.decision_log:
                 self.decision_log.write(part.question, part.scores, theirs, part.policy, self.contract, part.membership)

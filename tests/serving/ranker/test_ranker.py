@@ -331,7 +331,12 @@ def test_kserves_own_client(service: Service) -> None:
 
 def test_logs_and_metrics_name_the_request_and_the_decision_and_nobody(service: Service, client: httpx.Client) -> None:
     rows = counted(service, 'offers_rows_total{model="offers"}')
+    value = counted(service, 'offers_expected_value_eur_total{arm="none"}')
     answer = client.post(PREDICT, json={"instances": [GOOD]}, headers={"x-request-id": "of-the-log"})
+    first = answer.json()["predictions"][0]["offers"][0]
+    earned = counted(service, 'offers_expected_value_eur_total{arm="none"}') - value
+    assert earned == pytest.approx(first["propensity"] * first["value"])
+    assert counted(service, f'offers_first_places_total{{arm="none",offer="{first["offer_id"]}"}}') >= 1
     client.post(PREDICT, json={"instances": [changed("customer", region="Maria", spending=-123456.5)]})
     [line] = [line for line in service.lines() if line["event"] == "decisions" and line["request_id"] == "of-the-log"]
     assert line["decision_ids"] == [answer.json()["predictions"][0]["decision_id"]]
