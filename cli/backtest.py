@@ -41,7 +41,9 @@ def backtest(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the trainings.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 2,
-    picture: Annotated[Path | None, typer.Option(help="Draw the first delay's results: an SVG or PNG file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the first delay's results: a .svg, .png or .html file.")
+    ] = None,
 ) -> None:
     """Replay the rows in time order under each policy of retraining, and compare quality with what it took.
 
@@ -51,8 +53,8 @@ def backtest(
     from offers.errors import ContractError
     from offers.settings import Settings
 
-    if picture is not None and picture.suffix not in (".svg", ".png"):
-        raise ContractError(f"picture {picture}: expected a name that ends in .svg or .png")
+    if picture is not None:
+        _check(picture)
     names = contract_name or ["bank-marketing"]
     if len(names) > 1 and (source or picture):
         raise ContractError(
@@ -64,7 +66,18 @@ def backtest(
         results = _results(history, origin, delays, shift or [], batch, home, workers)
         _show(results, history)
         if picture is not None:
-            _draw(results, picture)
+            _draw(history.contract.title, results, picture)
+
+
+def _check(picture: Path) -> None:
+    """Refuse a picture that can't be drawn, before the replay begins."""
+    from offers.errors import ContractError
+    from offers.reports.interactive import refuse_without_plotly
+
+    if picture.suffix not in (".svg", ".png", ".html"):
+        raise ContractError(f"picture {picture}: expected a name that ends in .svg, .png or .html")
+    if picture.suffix == ".html":
+        refuse_without_plotly()
 
 
 def _results(
@@ -117,14 +130,20 @@ def _history(contract_name: str, source: str, seed: int, boosters: Path) -> "tup
     return History(contract, Dataset.prepare(result.frame, contract), boosters, seed, days), ingested.origin
 
 
-def _draw(results: "Sequence[ReplayResult]", picture: Path) -> None:
+def _draw(title: str, results: "Sequence[ReplayResult]", picture: Path) -> None:
     """Draw the first delay's results."""
     from cli.screen import console
+    from offers.backtest.clock import Delay
     from offers.backtest.results import summary
     from offers.reports.backtest import draw
 
     here = [result for result in results if result.delay == results[0].delay]
-    draw(here, summary(here), picture)
+    if picture.suffix == ".html":
+        from offers.reports.interactive import write_page
+
+        write_page(f"Backtest of {title}: {Delay.parse(results[0].delay).words}", here, summary(here), picture)
+    else:
+        draw(here, summary(here), picture)
     console.print(f"picture: {picture}")
 
 
