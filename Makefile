@@ -102,13 +102,13 @@ up: ## Make a kind cluster with the platform and Offers on it; OFFERS_CLUSTER na
 platform: ## Install cert-manager, KServe and Kubeflow Pipelines on the cluster
 	manifests/cluster.sh platform
 
-deploy: ## Put this commit on the cluster, train and serve the first bundle, ask for offers
+deploy: setup ## Put this commit on the cluster, serve what the ledger says, train the first release, ask for offers
 	manifests/cluster.sh deploy
 
 status: setup ## Say what is well on the cluster, and what to do where it is not
 	manifests/cluster.sh status
 
-rollback: setup ## Serve the bundle before the present one again, wherever kubectl reaches
+rollback: setup ## Serve the release before the present one again, wherever kubectl reaches
 	manifests/cluster.sh rollback
 
 down: ## Delete the kind cluster and all that is in it

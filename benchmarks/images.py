@@ -8,6 +8,9 @@ from pathlib import Path
 import httpx
 
 from benchmarks.material import Material, console, table
+from offers.bundle import bundle as bundles
+from offers.governance.release import make
+from offers.policy import catalogue as catalogues
 from tests.support.containers import MOST_MEGABYTES, built, described, engine_answers, pod
 from tests.support.sidecar import until
 
@@ -33,8 +36,9 @@ def main(material: Material) -> None:
 
 def _until_ready(images: dict[str, str], bundle: Path) -> float:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        release = make(Path(directory, "releases"), bundle, catalogues.text(bundles.load(bundle).contract.name))
         started = time.perf_counter()
-        with pod(images, bundle, Path(directory)) as running:
+        with pod(images, release.path, Path(directory)) as running:
             ready = f"{running.url(8080)}/v2/health/ready"
             until(lambda: httpx.get(ready).status_code, lambda status: status == 200)
             return time.perf_counter() - started

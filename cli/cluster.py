@@ -1,9 +1,11 @@
 """offers deploy, rollback, status: the service on a cluster that kubectl reaches."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli.key import KeyOption, key_file
 from cli.runs import ContextOption
 
 ServiceOption = Annotated[str, typer.Option(help="NAMESPACE/NAME of the InferenceService.")]
@@ -14,17 +16,27 @@ SecondsOption = Annotated[int, typer.Option(min=1, help="To wait for the service
 
 
 def deploy(
-    bundle: Annotated[str, typer.Argument(help="s3:// URI of the bundle.")],
+    release: Annotated[str, typer.Argument(help="A release to promote, or how its name begins.")] = "",
     service: ServiceOption = "offers/offers",
     smoke_url: SmokeOption = "",
     seconds: SecondsOption = 600,
     context: ContextOption = "",
+    key: KeyOption = "",
 ) -> None:
-    """Point a service on a cluster to a bundle, check its answers, and return where they are wrong."""
-    from deployment import deploy as inference
+    """Have a service on a cluster serve what the ledger says: the champion, or a release that is promoted by this.
+
+    A promotion that was begun is ended: by the release's answers, or by a return to the champion. A canary is followed
+    until its last step. Exit code 3: nobody has promoted a release yet.
+    """
+    from deployment import releases
     from offers.settings import Settings
 
-    inference.deploy(bundle, service, smoke_url, seconds, Settings.from_env(), typer.echo, context)
+    settings, target = Settings.from_env(), releases.Target(service, smoke_url, seconds, context)
+    if release:
+        releases.promote(release, target, settings, typer.echo, _path(key))
+    elif not releases.serve(target, settings, typer.echo, _path(key)):
+        typer.echo("nobody has promoted a release yet: 'offers deploy RELEASE' does it")
+        raise typer.Exit(3)
 
 
 def rollback(
@@ -32,12 +44,15 @@ def rollback(
     smoke_url: SmokeOption = "",
     seconds: SecondsOption = 600,
     context: ContextOption = "",
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")] = "",
+    key: KeyOption = "",
 ) -> None:
-    """Return a service on a cluster to the bundle before the present one."""
-    from deployment import deploy as inference
+    """Return a service on a cluster to the release that served before; the present one is withdrawn."""
+    from deployment import releases
     from offers.settings import Settings
 
-    inference.roll_back(service, smoke_url, seconds, Settings.from_env(), typer.echo, context)
+    target = releases.Target(service, smoke_url, seconds, context)
+    releases.take_back(reason, target, Settings.from_env(), typer.echo, _path(key))
 
 
 def status(context: ContextOption = "") -> None:
@@ -53,3 +68,9 @@ def status(context: ContextOption = "") -> None:
             typer.echo(f"{'':<9} -> {line.remedy}")
     if any(line.remedy for line in lines):
         raise typer.Exit(2)
+
+
+def _path(key: str) -> Path | None:
+    from offers.settings import Settings
+
+    return key_file(key, Settings.from_env())

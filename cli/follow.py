@@ -10,21 +10,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offers.governance.follower import Follower
-    from offers.governance.ledger import Ledger
     from offers.settings import Settings
     from serving.local import Log, Services, SidecarOptions
     from serving.supervisor import Supervisor
 
 LOOK_SECONDS = 0.2
-
-
-def contract_to_follow(ledger: "Ledger") -> str | None:
-    """Find the contract whose release was promoted last, or is being promoted; None before the first promotion."""
-    from offers.governance.entries import Promoting
-
-    state = ledger.state()
-    releases = [entry.act.release for entry in ledger.entries() if isinstance(entry.act, Promoting)]
-    return state.releases[releases[-1]].act.contract if releases else None
 
 
 def follow(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from offers.governance.entries import Role
     from offers.governance.keys import Signer
     from offers.governance.ledger import Ledger
+    from offers.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Make keys, add them to the ledger with their roles, withdraw them.")
 
@@ -102,9 +103,13 @@ def to_write(key: str) -> tuple["Ledger", "Signer"]:
     from offers.settings import Settings
 
     settings = Settings.from_env()
-    key_file = settings.home / "keys" / f"{key}.pem"
-    path = key_file if key and "/" not in key and key_file.is_file() else Path(key) if key else None
-    return open_to_write(settings, path)
+    return open_to_write(settings, key_file(key, settings))
+
+
+def key_file(key: str, settings: "Settings") -> Path | None:
+    """Find the file that `--key` names; None where it names none."""
+    path = settings.home / "keys" / f"{key}.pem"
+    return path if key and "/" not in key and path.is_file() else Path(key) if key else None
 
 
 def _roles(words: list[str]) -> tuple["Role", ...]:

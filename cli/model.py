@@ -224,7 +224,11 @@ def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry") -> None:
     from offers.settings import Settings
     from serving.local import follows_ledger
 
-    if not follows_ledger(Settings.from_env().home / "serve"):
+    settings = Settings.from_env()
+    if not follows_ledger(settings.home / "serve"):
+        if settings.ledger.startswith("s3://"):
+            typer.echo(f"entry {begun.number}: promoting; 'offers deploy' rolls it out on the cluster, and ends this")
+            return
         end = finish(ledger, signer, begun)
         typer.echo(f"entry {end.number}: {end.act.kind}; no service runs here, 'offers serve' begins with it")
         return

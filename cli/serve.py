@@ -50,10 +50,11 @@ def serve(
     Promotions take place at once. Where nobody has promoted a release yet, or a bundle is named, that bundle is served.
     """
     typer.echo("Predictor, ranker and drift sidecar start ...")
-    from cli.follow import contract_to_follow, follow
+    from cli.follow import follow
     from offers.contract import contract as contracts
     from offers.decisions.pseudonym import Pseudonyms
     from offers.governance.access import open_ledger
+    from offers.governance.follower import contract_to_follow
     from offers.policy import catalogue as catalogues
     from offers.settings import Settings
     from serving.addresses import Addresses

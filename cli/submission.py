@@ -11,7 +11,10 @@ from cli.data import ContractOption, SourceOption
 from cli.runs import KubeflowOption, connected, moment
 
 DeployOption = Annotated[
-    str, typer.Option(help="NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none by default.")
+    str,
+    typer.Option(
+        help="NAMESPACE/NAME of the InferenceService that gets a release that the gate alone approves; none by default."
+    ),
 ]
 SmokeOption = Annotated[str, typer.Option(help="Where its predictor answers, for the golden rows.")]
 PublishOption = Annotated[str, typer.Option(help="Where a bundle that passed goes: an s3:// URI.")]
@@ -37,6 +40,9 @@ def submit(
     service: DeployOption = "",
     smoke_url: SmokeOption = "",
     more: SetOption = [],  # noqa: B006 - typer reads it, and makes a new one
+    approval: Annotated[
+        str, typer.Option(help="'gate': the gate alone approves what passes, whatever the contract's approval.")
+    ] = "",
     name: Annotated[str, typer.Option(help="Of the run; a name that is there already starts no second one.")] = "",
     kubeflow: KubeflowOption = "",
 ) -> None:
@@ -46,6 +52,8 @@ def submit(
     options = {"publish": publish, "source": source, "trials": trials, "seed": seed, "champion": champion}
     options |= {"service": service, "smoke_url": smoke_url}
     short, arguments = _arguments(pipeline, contract, options, more)
+    if approval:
+        arguments["contract"] = _approved_by_gate(contract, approval)
     client = connected(kubeflow)
     with _package(pipeline) as package:
         run = client.submit(package, arguments, name or f"{short}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
@@ -132,6 +140,23 @@ def _arguments(
                 f"--{key} {arguments[key]!r}: expected s3://bucket/prefix, which the steps on a cluster can reach"
             )
     return name, arguments
+
+
+def _approved_by_gate(contract: str, approval: str) -> str:
+    """Write a contract's text with the approval by the gate alone."""
+    import re
+
+    from offers.contract import contract as contracts
+    from offers.errors import ContractError
+
+    if approval != "gate":
+        raise ContractError(f"--approval: expected gate, got {approval!r}")
+    text = contracts.text(contract)
+    if contracts.parse(text).approval.by == "gate":
+        return text
+    if re.search(r"^approval:", text, re.MULTILINE):
+        raise ContractError(f"--approval gate: {contract} says itself who approves; change it there")
+    return f"{text.rstrip()}\napproval: {{by: gate}}\n"
 
 
 def _customers(customers: str, catalogue: str) -> dict[str, str]:

@@ -122,14 +122,14 @@ def gate(
     """Hold the figures against the contract's rules."""
     from pathlib import Path
 
+    from deployment.account import step_settings
     from offers.reports.training import markdown_gate
-    from offers.settings import Settings
     from offers.steps import training
     from offers.steps.execution import execute, say
 
     paths = Path(gold.path), Path(model.path), Path(evaluation.path)
     written = Path(verdict.path), Path(report.path)
-    decision = execute(training.gate, contract, *paths, *written, Settings.from_env(), say)
+    decision = execute(training.gate, contract, *paths, *written, step_settings(), say)
     Path(rules.path).write_text(markdown_gate(decision))
     return decision.passed
 
@@ -144,14 +144,15 @@ def package(
     publish: str,
     bundle: Output[Model],
 ) -> str:
-    """Write the bundle and publish it."""
+    """Write the bundle, publish and register it; name the release that the gate alone approves, if there is one."""
     from pathlib import Path
 
-    from offers.settings import Settings
-    from offers.steps import training
+    from deployment.account import step_settings
+    from offers.steps import registration, training
     from offers.steps.execution import execute, say
 
+    settings = step_settings()
     candidate = training.Candidate(Path(gold.path), Path(model.path), Path(evaluation.path), Path(verdict.path))
-    name = execute(training.package, contract, candidate, Path(bundle.path), publish, Settings.from_env(), say)
+    name = execute(training.package, contract, candidate, Path(bundle.path), publish, settings, say)
     bundle.metadata["bundle"] = name
-    return name
+    return execute(registration.promotable, name, settings)

@@ -39,7 +39,7 @@ def access(connect: Connect, namespace: str, settings: Settings, predictor: str 
     Parameters
     ----------
     connect : returns the cluster's API; not called if the environment has all settings
-    settings : used unchanged for the store if they name its endpoint
+    settings : used unchanged if they name the store's endpoint; else the ledger is that of the bucket, if none is named
     predictor : the predictor's address; if empty, it is reached by a port forward
 
     Raises
@@ -77,7 +77,9 @@ def store_access(connect: Connect, namespace: str, settings: Settings) -> Iterat
         if place.partition(".")[2] in ("", "svc", "svc.cluster.local") and place:
             number = int(port) if port.isdecimal() else 80
             host = stack.enter_context(forwarded(api, place.partition(".")[0], service, number))
-        yield settings.model_copy(update={"s3": access.model_copy(update={"endpoint": host})})
+        bucket = settings_map.get("OFFERS_BUCKET", "")
+        ledger = settings.ledger or (f"s3://{bucket}" if bucket else "")
+        yield settings.model_copy(update={"s3": access.model_copy(update={"endpoint": host}), "ledger": ledger})
 
 
 def _with_keys(core: client.CoreV1Api, namespace: str, settings: S3Settings) -> S3Settings:

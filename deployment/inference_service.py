@@ -31,7 +31,7 @@ class InferenceService:
     """
 
     def __init__(self, api: client.ApiClient, namespace: str, name: str) -> None:
-        self.namespace, self.name = namespace, name
+        self.namespace, self.name, self._api = namespace, name, api
         self._place = (GROUP, VERSION, namespace, PLURAL)
         self._objects = client.CustomObjectsApi(api)
         # The generated client has no argument for the type of a patch.
@@ -43,6 +43,29 @@ class InferenceService:
         with self._calls("read"):
             service: dict[str, Any] = self._objects.get_namespaced_custom_object(*self._place, self.name)
             return service
+
+    def find(self) -> dict[str, Any] | None:
+        """Read the object as it is now; None where there is none."""
+        try:
+            return self.read()
+        except CallError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def sibling(self, name: str) -> "InferenceService":
+        """Another service of the same namespace."""
+        return InferenceService(self._api, self.namespace, name)
+
+    def make(self, body: dict[str, Any]) -> None:
+        """Make the service, or change it to what the body says."""
+        self._apply(body)
+
+    def remove(self) -> None:
+        """Delete the service, if it is there."""
+        if self.find() is not None:
+            with self._calls("delete"):
+                self._objects.delete_namespaced_custom_object(*self._place, self.name)
 
     def apply(self, target: RolloutTarget) -> dict[str, Any]:
         """Take ownership of the fields of a roll-out, and change no other; returns the changed object.
@@ -69,7 +92,7 @@ class InferenceService:
             return resource
 
     def wait(self, seconds: int, since: int, patience: float = PATIENCE) -> None:
-        """Wait until the service is ready with the bundle that was applied.
+        """Wait until the service is ready with the release that was applied.
 
         Parameters
         ----------
@@ -87,7 +110,7 @@ class InferenceService:
             if state == "ready":
                 return
             if state == "failed":
-                raise ServiceError(f"{self} can't take up its bundle: {reason}")
+                raise ServiceError(f"{self} can't take up its release: {reason}")
         raise ServiceError(f"{self} is not ready after {seconds} seconds: {reason}")
 
     def _states(self, seconds: int) -> Iterator[dict[str, Any]]:
@@ -128,18 +151,22 @@ class InferenceService:
             yield
         except client.ApiException as error:
             hint = _HINTS.get(error.status, f"the cluster answers {error.status}")
-            raise CallError(f"can't {verb} {self}: {hint}: {_message(error)}") from None
+            raise CallError(f"can't {verb} {self}: {hint}: {_message(error)}", error.status) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise CallError(f"can't {verb} {self}: the cluster does not answer: {str(error)[:200]}") from None
 
 
 class CallError(ServiceError):
-    """The cluster did not answer, or refused."""
+    """The cluster did not answer, or refused with a `status`."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 _HINTS = {
     401: "the cluster does not know who asks (401); log in again",
-    403: "it is refused, or the account that asks may not (403); the Role deploy-bundle grants offers/offers",
+    403: "it is refused, or the account that asks may not (403); the Role deploy-release grants offers/offers",
     404: "there is none of that name, or KServe is not installed (404); 'make deploy' makes it",
     409: "somebody else changed it at the same time (409); try again",
 }

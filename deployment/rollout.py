@@ -1,21 +1,16 @@
-"""Decides which bundle a service on a cluster should have, and whether it has it; makes no calls.
+"""Decides which release a service on a cluster should have, and whether it has it; makes no calls.
 
-An InferenceService is the dict that the Kubernetes API sends. The roll-out owns three of its fields: the bundle's URI,
-an annotation with the URIs before it, the latest last, and one with the end of the ledger. A rollback returns to the
-last of the URIs and removes it from the annotation. So no rollback ever leads to a bundle that was rolled back itself.
+An InferenceService is the dict that the Kubernetes API sends. The roll-out owns two of its fields: the release's URI,
+and an annotation with the end of the ledger. Which release served before is the ledger's affair.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from offers.errors import ServiceError
-
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
-PREVIOUS, HEAD = "offers/previous-bundle", "offers/ledger-head"
+HEAD = "offers/ledger-head"
 MANAGER = "offers-rollout"
-REMEMBERED = 10
-"""Bundles before the present one that a service can return to."""
 
 PATIENCE = 60.0
 """Seconds for which a failure has to last before it is believed.
@@ -32,18 +27,17 @@ _REFUSED = "FailedCreate"
 
 @dataclass(frozen=True)
 class RolloutTarget:
-    """URI of the bundle that a service should have, and URIs of those before it, the latest last.
+    """URI of the release that a service should have.
 
-    `head` is the end of the ledger when the bundle was deployed; whoever verifies the ledger finds it there.
+    `head` is the end of the ledger when the release was rolled out; whoever verifies the ledger finds it there.
     """
 
     uri: str
-    previous: tuple[str, ...] = ()
     head: str = ""
 
     def body(self, namespace: str, name: str) -> dict[str, Any]:
         """Build the fields to apply, and no others."""
-        annotations = {PREVIOUS: " ".join(self.previous)} | ({HEAD: self.head} if self.head else {})
+        annotations = {HEAD: self.head} if self.head else {}
         return {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "InferenceService",
@@ -53,11 +47,10 @@ class RolloutTarget:
 
 
 def present(service: Mapping[str, Any]) -> RolloutTarget:
-    """Read a service's present target; the URI is empty before its first bundle."""
+    """Read a service's present target; the URI is empty before its first release."""
     model = service.get("spec", {}).get("predictor", {}).get("model", {})
     annotations = service.get("metadata", {}).get("annotations") or {}
-    previous = tuple(str(annotations.get(PREVIOUS, "")).split())
-    return RolloutTarget(str(model.get("storageUri") or ""), previous, str(annotations.get(HEAD, "")))
+    return RolloutTarget(str(model.get("storageUri") or ""), str(annotations.get(HEAD, "")))
 
 
 def keeps(before: object, after: object) -> bool:
@@ -67,34 +60,11 @@ def keeps(before: object, after: object) -> bool:
     return isinstance(after, Mapping) and all(key in after and keeps(before[key], after[key]) for key in before)
 
 
-def forward(service: Mapping[str, Any], uri: str) -> RolloutTarget:
-    """Compute the target of moving on to a bundle; a bundle that the service has already changes nothing."""
-    now = present(service)
-    if now.uri == uri:
-        return now
-    return RolloutTarget(uri, (*now.previous, now.uri)[-REMEMBERED:] if now.uri else ())
-
-
-def back(service: Mapping[str, Any]) -> RolloutTarget:
-    """Compute the target of returning to the bundle before the present one; a second return goes one bundle further.
-
-    Raises
-    ------
-    ServiceError
-        there is no bundle before
-    """
-    now = present(service)
-    if not now.previous:
-        name = service.get("metadata", {}).get("name", "")
-        raise ServiceError(f"service {name!r} has had no bundle before {now.uri or 'its first'}: deploy one")
-    return RolloutTarget(now.previous[-1], now.previous[:-1])
-
-
 def seen(service: Mapping[str, Any]) -> int:
     """Count the changes that the controller has seen.
 
     KServe copies `observedGeneration` from its Deployment. So it may be lower or higher than the service's own
-    generation, and can only be compared with its own earlier values. Each change of the bundle raises it.
+    generation, and can only be compared with its own earlier values. Each change of the release raises it.
     """
     return int(service.get("status", {}).get("observedGeneration", 0))
 
@@ -150,7 +120,7 @@ class RolloutProgress:
             self._begun = state_name == "waiting"
             self._failed_at = None
             return state_name, reason
-        # A failure from before the roll-out began belongs to the bundle before.
+        # A failure from before the roll-out began belongs to the release before.
         if not self._begun:
             return "waiting", reason
         self._failed_at = moment if self._failed_at is None else self._failed_at

@@ -118,7 +118,7 @@ def _without_bundle(answering: Sequence[Pod]) -> list[Line]:
     if former:
         return [
             Line("service", f"names no bundle, and {len(answering)} pod(s) of before still answer"),
-            Line("bundle", f"none; {_short(former)} is served still", f"'offers deploy {former}' names it"),
+            Line("bundle", f"none; {_short(former)} is served still", "'offers deploy' names the champion again"),
         ]
     return [
         Line("service", "waits for its first bundle"),

@@ -103,7 +103,7 @@ def _uninitialized(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | No
         if _NO_BUNDLE.search(sentence):
             return Trouble(
                 f"there is no bundle at {uri}",
-                "'make rollback' takes the former one, 'offers deploy s3://offers/bundles/NAME' another",
+                "'make rollback' takes the former one, 'offers deploy RELEASE' another",
             )
         if _STORE_AWAY.search(sentence):
             return Trouble(

@@ -3,9 +3,10 @@
 #
 #   manifests/cluster.sh up          a kind cluster where there is none, our images, the platform, the base
 #   manifests/cluster.sh platform    cert-manager, KServe and Kubeflow Pipelines alone
-#   manifests/cluster.sh deploy      the images and manifests of this commit; trains and serves the first bundle
+#   manifests/cluster.sh deploy      the images and manifests of this commit; serves what the ledger says, and trains the
+#                                    first release where it says nothing
 #   manifests/cluster.sh status      what is well and what is not: exit code 2 where something is wrong
-#   manifests/cluster.sh rollback    the bundle before the one that is served
+#   manifests/cluster.sh rollback    the release before the one that is served
 #   manifests/cluster.sh down        delete the kind cluster and all that is in it
 #   manifests/cluster.sh images      build the images of this commit that are missing, print all their sizes
 #
@@ -43,10 +44,7 @@ trap stopped EXIT
 # shellcheck source=manifests/preflight.sh
 source manifests/preflight.sh
 
-# Of jsonpath: the Ready condition as far as its closing brace; of the deployment, the bundle that its controller has
-# told it.
-READY='{.status.conditions[?(@.type=="Ready")]'
-TOLD='{.spec.template.metadata.annotations.internal\.serving\.kserve\.io/storage-initializer-sourceuri}'
+ADMIN=build/ledger-keys/admin.pem
 SOURCE_OF_TRIGGER='{.spec.template.spec.containers[0].env[?(@.name=="OFFERS_SOURCE")].value}'
 
 commit() { # as offers.bundle.provenance tells it
@@ -196,32 +194,50 @@ base() {
     done
 }
 
-ledger() { # begins the ledger with an admin's key, which stays on this machine; trigger and steps get keys of their own
-    local kept=build/ledger-keys one name role namespace public said
-    [[ -z $(kubectl -n kubeflow get secret ledger-key --ignore-not-found -o name) ]] || return 0
-    step "keys of the ledger; $kept/admin.pem adds and withdraws others, keep it"
+ledger() { # keys of trigger and steps, where their Secrets are missing; an admin's key, which stays on this machine, adds them
+    local one name roles namespace
+    for one in trigger:operator:offers pipeline:trainer,operator:kubeflow; do
+        IFS=: read -r name roles namespace <<< "$one"
+        [[ -n $(kubectl -n "$namespace" get secret ledger-key --ignore-not-found -o name) ]] ||
+            key_of "$name" "$roles" "$namespace"
+    done
+}
+
+key_of() { # NAME ROLES NAMESPACE: a key in the ledger and in a Secret; one that was lost with its namespace is withdrawn
+    local kept=${ADMIN%/*} name role public said options=()
+    step "key of $1 in the ledger; $ADMIN adds and withdraws others, keep it"
     (umask 077 && mkdir -p "$kept")
-    for name in admin trigger pipeline; do
+    for name in admin "$1"; do
         [[ ! -s $kept/$name.pem ]] || continue
         in_trigger rm -f "/tmp/keys/$name.pem"
         offers key new "$name" --directory /tmp/keys > /dev/null
         (umask 077 && in_trigger cat "/tmp/keys/$name.pem" > "$kept/$name.pem")
     done
-    into_trigger "$kept/admin.pem"
-    for one in trigger:operator:offers pipeline:trainer:kubeflow; do
-        IFS=: read -r name role namespace <<< "$one"
-        into_trigger "$kept/$name.pem"
-        public=$(offers key show "/tmp/keys/$name.pem")
-        said=$(offers key add "$public" --name "$name" --role "$role" --key /tmp/keys/admin.pem 2>&1) ||
-            [[ $said == *"was added before"* ]] || {
+    into_trigger "$ADMIN"
+    into_trigger "$kept/$1.pem"
+    public=$(offers key show "/tmp/keys/$1.pem")
+    for role in ${2//,/ }; do options+=(--role "$role"); done
+    said=$(offers key add "$public" --name "$1" "${options[@]}" --key /tmp/keys/admin.pem 2>&1) || {
+        [[ $said != *"has a key already"* ]] || {
+            withdraw "$1"
+            said=$(offers key add "$public" --name "$1" "${options[@]}" --key /tmp/keys/admin.pem 2>&1) || true
+        }
+        [[ $said == *"may sign as"* || $said == *"was added before"* ]] || {
             echo "$said" >&2
             return 1
         }
-        kubectl -n "$namespace" create secret generic ledger-key --dry-run=client -o yaml \
-            --from-file=key.pem="$kept/$name.pem" | apply -f -
-        rm "$kept/$name.pem"
-    done
+    }
+    kubectl -n "$3" create secret generic ledger-key --dry-run=client -o yaml --from-file=key.pem="$kept/$1.pem" |
+        apply -f -
+    rm "$kept/$1.pem"
     in_trigger rm -r /tmp/keys
+}
+
+withdraw() { # NAME: the keys that it has in the ledger
+    local id
+    for id in $(offers key list | awk -v name="$1" '$2 == name && !/by entry/ {print $1}'); do
+        offers key withdraw "$id" --reason "its Secret was lost" --key /tmp/keys/admin.pem > /dev/null
+    done
 }
 
 in_trigger() {
@@ -231,10 +247,6 @@ in_trigger() {
 into_trigger() { # FILE: put a key into the pod's scratch directory
     kubectl -n offers exec -i deployment/retraining-trigger -c trigger -- \
         sh -c "mkdir -p /tmp/keys && cat > /tmp/keys/${1##*/}" < "$1"
-}
-
-service() { # JSONPATH of the InferenceService
-    kubectl -n offers get inferenceservice offers -o "jsonpath=$1"
 }
 
 offers() { # in the trigger's pod, which reaches Kubeflow and names the image of a run
@@ -287,7 +299,8 @@ train() {
         # A name finds the run of an attempt before: one that goes on is waited for, one that has ended is followed.
         while [[ $state =~ ^(succeeded|refused|failed|stopped)$ ]]; do
             number=$((number + 1))
-            said=$(offers pipeline submit --name "first-${TAG:0:12}-$number" --source "$source" \
+            # Nobody has a key yet who could approve the first one, so the gate does; later ones are the contract's affair.
+            said=$(offers pipeline submit --name "first-${TAG:0:12}-$number" --source "$source" --approval gate \
                 --publish s3://offers/bundles --service offers/offers --smoke-url http://predictor.offers.svc:8085)
             read -r id name state <<< "$said"
         done
@@ -309,27 +322,25 @@ train() {
     return 1
 }
 
-# Waits until the service has taken up a bundle: until its controller has told its deployment so, it is as ready as
-# before. The generation that KServe has observed is its deployment's and says nothing of the service's own, so that a
-# wait for the condition, which compares the two, may never end.
-taken_up() { # URI
-    await -n offers --for="jsonpath=$TOLD=$1" --timeout=2m deployment/offers-predictor &&
-        rolled_out offers-predictor &&
-        await -n offers --for="jsonpath=$READY.status}=True" --timeout=2m inferenceservice/offers
+serve() {
+    step "serve what the ledger says"
+    rolled && return
+    step "no release was promoted yet: train the first one on the cluster"
+    train
+    step "serve what the ledger says"
+    rolled || {
+        echo "offers: the run registered no release that the gate alone approves" >&2
+        return 1
+    }
 }
 
-serve() {
-    local uri
-    uri=$(service '{.spec.predictor.model.storageUri}')
-    if [[ -z $uri ]]; then
-        step "no bundle is served yet: train one on the cluster"
-        train
-        uri=$(service '{.spec.predictor.model.storageUri}')
-    fi
-    step "serve bundle ${uri##*/}"
-    taken_up "$uri" || {
-        if [[ -x .venv/bin/offers ]]; then own status >&2 || true; else echo "offers: 'make status' says why" >&2; fi
-        return 1
+rolled() { # ends what was begun, and serves the champion; fails where the ledger has none
+    local code=0
+    own deploy --key "$ADMIN" || code=$?
+    ((code != 3)) || return 1
+    ((code == 0)) || {
+        own status >&2 || true
+        exit 1
     }
 }
 
@@ -345,7 +356,7 @@ ask() {
 import json
 from offers import contract
 from serving.ranker.question import example
-print(json.dumps(example(contract.load('/mnt/models/contract.yaml')), indent=1))" < /dev/null > build/request.json
+print(json.dumps(example(contract.load('/mnt/models/bundle/contract.yaml')), indent=1))" < /dev/null > build/request.json
     if [[ -n $(published 30080) ]]; then
         curl --silent --show-error --fail --retry 30 --retry-delay 1 --retry-all-errors \
             --data @build/request.json --output build/answer.json "$url"
@@ -402,7 +413,7 @@ case $1 in
         platform
         base
         links
-        printf "\nThe ranking API answers once a bundle is served: 'make deploy' trains and serves the first.\n"
+        printf "\nThe ranking API answers once a release is served: 'make deploy' trains and serves the first.\n"
         ;;
     deploy)
         load
@@ -415,6 +426,7 @@ case $1 in
         step "delete cluster $CLUSTER"
         kind delete cluster --name "$CLUSTER"
         ;;
-    status | rollback) own "$1" ;;
+    status) own status ;;
+    rollback) own rollback --key "$ADMIN" ;;
     *) "$1" ;;
 esac

@@ -128,6 +128,7 @@ preflight() { # COMMAND
                 recent kind 0.30 "$(kind version 2> /dev/null)"
             fi
             program curl "it asks the ranking API"
+            installed
             ;;
         down)
             of_kind || problem "OFFERS_CONTEXT names $CONTEXT, which kind did not make: delete it by its own means"

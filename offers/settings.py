@@ -44,7 +44,8 @@ class Settings(Record):
 
     `home` holds downloads, runs and bundles, and `data_dir` files that a user has already. `kubeflow` is the address of
     Kubeflow Pipelines. `ledger` is the store of ledger and releases; if empty, it is `home`. `key` is the file of the
-    private key that signs; if None, it is one in `home`. `tracking` is the URI of MLflow; if empty, it is a file in
+    private key that signs; if None, it is one in `home`. `account` is what a cluster calls the caller, which
+    entries of the ledger then name. `tracking` is the URI of MLflow; if empty, it is a file in
     `home`, and `off` means no MLflow. `tracking_run` is the MLflow run that Kubeflow began. If there are `signers`,
     files of public keys, a bundle is opened only if one of them has signed it. `patience` is the number of seconds for
     which a pipeline's step waits for a store or service that can't be reached.
@@ -55,6 +56,7 @@ class Settings(Record):
     kubeflow: str = "http://127.0.0.1:8888"
     ledger: str = ""
     key: Path | None = None
+    account: str = ""
     tracking: str = ""
     tracking_run: str = ""
     signers: tuple[Path, ...] = ()

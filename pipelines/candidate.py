@@ -4,11 +4,11 @@ from typing import Any
 
 from kfp import dsl
 
-from components import deploy as deployment
+from components import promotion
 from components import training as steps
 from pipelines.placement import placed, registering, with_source_secrets
 
-DEPLOY_SECONDS = 600
+ROLLOUT_SECONDS = 600
 
 
 def prepared(contract: str, source: str) -> Any:
@@ -19,7 +19,10 @@ def prepared(contract: str, source: str) -> Any:
 
 
 def judged(contract: str, gold: Any, model: Any, champion: str, publish: str, service: str, smoke_url: str) -> Any:
-    """Add evaluation and gate to a pipeline, then packaging and deployment if the gate passes; returns the verdict."""
+    """Add evaluation and gate to a pipeline, and what follows where the gate passes; returns the verdict.
+
+    That is the packaging, which registers a release, and its promotion where the gate alone approves it.
+    """
     task = placed(steps.evaluate(contract=contract, gold=gold, model=model, champion=champion))
     evaluation = task.outputs["evaluation"]
     verdict = registering(placed(steps.gate(contract=contract, gold=gold, model=model, evaluation=evaluation)))
@@ -32,11 +35,8 @@ def judged(contract: str, gold: Any, model: Any, champion: str, publish: str, se
             verdict=verdict.outputs["verdict"],
             publish=publish,
         )
-        bundle = registering(placed(package)).outputs["Output"]
-        with dsl.If(service != "", name="served"):
-            placed(
-                deployment.deploy(
-                    bundle=bundle, publish=publish, service=service, smoke_url=smoke_url, seconds=DEPLOY_SECONDS
-                )
-            )
+        release = registering(placed(package)).outputs["Output"]
+        with dsl.If(service != "", name="served"), dsl.If(release != "", name="automatic"):
+            task = promotion.promote(release=release, service=service, smoke_url=smoke_url, seconds=ROLLOUT_SECONDS)
+            registering(placed(task))
     return verdict.outputs["Output"]

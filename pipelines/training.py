@@ -22,7 +22,7 @@ def training(
     service: str = "",
     smoke_url: str = "",
 ) -> bool:
-    """Train, evaluate, gate, package and, where a service is named, deploy.
+    """Train, evaluate, gate, package, register; promote where the gate alone approves.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def training(
     seed : of everything random
     champion : path or URI of the bundle to beat
     publish : directory or s3:// URI below which a bundle that passed is stored under its name
-    service : NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none gets it by default
+    service : NAMESPACE/NAME of the InferenceService to which a release is rolled out; none by default
     smoke_url : where the predictor of that service answers
 
     Returns

@@ -21,7 +21,7 @@ def update(
     service: str = "",
     smoke_url: str = "",
 ) -> bool:
-    """Update, evaluate against the parent, gate, package and, where a service is named, deploy.
+    """Update, evaluate against the parent, gate, package, register; promote where the gate alone approves.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def update(
     lag : rows that were scored after the newest of these, whose labels are not known yet; -1 for as many as come within
         the contract's `matures_after_days`, at the pace of the newest whole month
     publish : directory or s3:// URI below which a bundle that passed is stored under its name
-    service : NAMESPACE/NAME of the InferenceService that gets a bundle which passed; none gets it by default
+    service : NAMESPACE/NAME of the InferenceService to which a release is rolled out; none by default
     smoke_url : where the predictor of that service answers
 
     Returns

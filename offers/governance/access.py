@@ -3,6 +3,7 @@
 import getpass
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from offers.errors import LedgerError, OffersError, StorageError
@@ -42,7 +43,7 @@ def open_to_write(settings: Settings, key: Path | None = None) -> tuple[Ledger, 
     LedgerError
         the file holds no key
     """
-    ledger, signer = open_ledger(settings), _signer(key or settings.key, settings.home)
+    ledger, signer = open_ledger(settings), signer_of(settings, key)
     if ledger.head is None:
         enrol(ledger, signer, ("admin", "trainer", "approver", "operator"))
     return ledger, signer
@@ -58,13 +59,15 @@ def member_key(settings: Settings) -> Signer:
     """
     if settings.key is None:
         raise LedgerError("expected OFFERS_KEY to name the file of this service's key, and it is empty")
-    return read_key(settings.key)
+    return replace(read_key(settings.key), account=settings.account)
 
 
-def _signer(key: Path | None, home: Path) -> Signer:
-    if key is not None:
-        return read_key(key)
-    path = home / "keys" / f"{_user()}.pem"
+def signer_of(settings: Settings, key: Path | None = None) -> Signer:
+    """Read the key that signs: `key`, or that of the settings, or else one in `home`, which is made at first use."""
+    file = key or settings.key
+    if file is not None:
+        return read_key(file)
+    path = settings.home / "keys" / f"{_user()}.pem"
     if not path.exists():
         # Another process may have made the key in the meantime.
         with suppress(StorageError):

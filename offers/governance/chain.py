@@ -83,6 +83,8 @@ def signed(number: int, before: str, act: Act, signer: Signer, at: str) -> bytes
         "act": act.model_dump(mode="json"),
         "before": before,
     }
+    if signer.account:
+        content["account"] = signer.account
     return canonical(content | {"signature": signer.sign(canonical(content))})
 
 

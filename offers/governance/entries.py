@@ -252,11 +252,15 @@ WHO: dict[str, tuple[Role, ...]] = {
 
 
 class Entry(Record):
-    """An entry as it is stored; `before` is the SHA-256 of the entry before it, zeros for the first entry."""
+    """An entry as it is stored; `before` is the SHA-256 of the entry before it, zeros for the first entry.
+
+    `account` is the account that wrote it on a cluster, in the cluster's own words; it is empty elsewhere.
+    """
 
     number: Annotated[int, Field(ge=0)]
     at: datetime
     actor: KeyId
+    account: Annotated[str, Field(max_length=500)] = ""
     act: Annotated[Act, Field(discriminator="kind")]
     before: Digest
     signature: str

@@ -149,6 +149,13 @@ class Follower:
             self.serving = release
 
 
+def contract_to_follow(ledger: Ledger) -> str | None:
+    """Find the contract whose release was promoted last, or is being promoted; None before the first promotion."""
+    state = ledger.state()
+    names = [entry.act.release for entry in ledger.entries() if isinstance(entry.act, Promoting)]
+    return state.releases[names[-1]].act.contract if names else None
+
+
 def first_to_serve(state: State, contract: str) -> str | None:
     """Name the release that a service starts with: the champion, or else the release that is being promoted."""
     champion, promoting = state.champion(contract), state.line(contract).promoting

@@ -57,10 +57,14 @@ def public_key(text: str) -> PublicKey:
 
 @dataclass(frozen=True)
 class Signer:
-    """Somebody who signs: a person or a service, by name."""
+    """Somebody who signs: a person or a service, by name.
+
+    `account` is what a cluster calls the caller; it is empty elsewhere.
+    """
 
     name: str
     private: Ed25519PrivateKey
+    account: str = ""
 
     @property
     def public(self) -> PublicKey:

@@ -36,6 +36,22 @@ def register(bundle: Path, contract: str, settings: Settings, say: Say = print) 
         say(f"release {registration.register(open_ledger(settings), member_key(settings), release)}")
 
 
+def promotable(bundle: str, settings: Settings) -> str:
+    """Name the release of a bundle that the gate alone approves; empty where people have to, or nothing was registered.
+
+    Raises
+    ------
+    LedgerError, StorageError
+        the ledger is damaged, or can't be reached
+    """
+    if not _member(settings):
+        return ""
+    from offers.governance.access import open_ledger
+
+    made = [release for release in open_ledger(settings).state().releases.values() if release.act.bundle == bundle]
+    return made[-1].name if made and not made[-1].act.terms.people else ""
+
+
 def refuse(verdict: Path, contract: str, settings: Settings) -> None:
     """Record that the gate refused a candidate; raises as `register` does."""
     if not _member(settings):

@@ -10,6 +10,7 @@ from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.decisions.spool import Spool
 from offers.errors import ServiceError
+from offers.governance import release as releases
 from offers.http_client import SYSTEM_TLS, ClientTls
 from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
@@ -31,6 +32,7 @@ def main() -> None:
     parser = server.parser("ranker", "Rank the offers of a catalogue by propensity.", grpc_port=8082)
     origin = parser.add_mutually_exclusive_group()
     origin.add_argument("--bundle", default="", help="directory of the predictor's bundle, for its contract")
+    origin.add_argument("--release", type=Path, help="directory of a release: the predictor's bundle, and a catalogue")
     origin.add_argument("--contract", default="", help="name of a shipped contract, or a YAML file")
     parser.add_argument(
         "--routing",
@@ -59,8 +61,12 @@ def main() -> None:
     add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.wait:
-        wait_for_bundle(Path(arguments.bundle), arguments.host, arguments.http_port)
+        wait_for_bundle(arguments.release or Path(arguments.bundle), arguments.host, arguments.http_port)
     with server.starting("ranker"):
+        if arguments.release:
+            releases.verify(arguments.release)
+            arguments.bundle = str(arguments.release / "bundle")
+            arguments.catalogue = str(arguments.release / releases.CATALOGUE)
         address = server.Address(arguments.host, arguments.http_port, arguments.grpc_port)
         log = decision_log(arguments)
         if arguments.routing:
@@ -73,7 +79,7 @@ def main() -> None:
 def _alone(arguments: argparse.Namespace, log: DecisionLog | None) -> Ranker:
     """A ranker of the bundle or contract that the command line names."""
     if not arguments.bundle and not arguments.contract:
-        raise ServiceError("expected --bundle, --contract or --routing")
+        raise ServiceError("expected --release, --bundle, --contract or --routing")
     bundle = Path(arguments.bundle) if arguments.bundle else None
     contract = contracts.load(str(bundle / "contract.yaml") if bundle else arguments.contract)
     policy = Policy(catalogues.load(arguments.catalogue or contract.name, contract), contract)

@@ -1,29 +1,20 @@
-"""Moving a service on a cluster to another bundle, and back, through the official client and a double of the API."""
+"""Moving a service on a cluster to another release, and back, through the official client and a double of the API."""
 
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployment import deploy as inference
 from deployment import inference_service, rollout
 from deployment.deploy import roll_out
 from deployment.inference_service import InferenceService
+from deployment.rollout import RolloutTarget
 from offers.errors import BundleError, ServiceError
-from offers.settings import Settings
-from offers.store.s3 import S3Store, connect
-from tests.support.kubernetes_double import SERVICES, KubernetesDouble, Right
-from tests.support.rendered import of, rendered
-from tests.support.runs import ShiftedRun, offers
-from tests.support.s3_double import S3Double
-from tests.support.services import serving
+from tests.support.kubernetes_double import SERVICES, KubernetesDouble
 
-OLD, NEW = "s3://bank/bundles/shop-0000000000000001", "s3://bank/bundles/shop-0000000000000002"
+OLD, NEW = "s3://bank/releases/shop-release-0000000000000001", "s3://bank/releases/shop-release-0000000000000002"
 
 
 AHEAD = -2
@@ -75,10 +66,8 @@ def service(double: KubernetesDouble) -> InferenceService:
     return InferenceService(double.api(), "bank", "offers")
 
 
-def served(double: KubernetesDouble) -> tuple[str, ...]:
-    """The bundle that is served, and those before it, the latest last."""
-    now = rollout.present(double.services["offers"])
-    return now.uri, *now.previous
+def served(double: KubernetesDouble) -> str:
+    return rollout.present(double.services["offers"]).uri
 
 
 def fine(uri: str) -> None: ...
@@ -93,7 +82,7 @@ def move(
     service: InferenceService, smoke: Any = fine, seconds: int = 5, patience: float = rollout.PATIENCE
 ) -> list[str]:
     said: list[str] = []
-    roll_out(service, rollout.forward(service.read(), NEW), smoke, seconds, said.append, patience)
+    roll_out(service, RolloutTarget(NEW), smoke, seconds, said.append, patience)
     return said
 
 
@@ -108,7 +97,7 @@ def test_a_service_moves_to_a_bundle_and_keeps_what_is_not_ours(
 ) -> None:
     asked: list[str] = []
     said = move(service, asked.append)
-    assert served(double) == (NEW, OLD)
+    assert served(double) == NEW
     assert asked == [NEW]
     assert said[-1] == f"InferenceService bank/offers serves {NEW}"
     found = double.services["offers"]
@@ -118,18 +107,17 @@ def test_a_service_moves_to_a_bundle_and_keeps_what_is_not_ours(
     (managed,) = found["metadata"]["managedFields"]
     assert (managed["manager"], managed["operation"]) == ("offers-rollout", "Apply")
     assert managed["fieldsV1"] == {
-        "f:metadata": {"f:annotations": {f"f:{rollout.PREVIOUS}": {}}},
+        "f:metadata": {"f:annotations": {}},
         "f:spec": {"f:predictor": {"f:model": {"f:storageUri": {}}}},
     }
 
 
 def test_the_end_of_the_ledger_stands_beside_the_bundle(double: KubernetesDouble, service: InferenceService) -> None:
     head = f"41:{'a' * 64}"
-    roll_out(service, replace(rollout.forward(service.read(), NEW), head=head), fine, 5)
+    roll_out(service, RolloutTarget(NEW, head), fine, 5)
     found = double.services["offers"]
     assert found["metadata"]["annotations"][rollout.HEAD] == head
-    assert rollout.present(found) == rollout.RolloutTarget(NEW, (OLD,), head)
-    assert rollout.forward(found, NEW) == rollout.present(found)
+    assert rollout.present(found) == RolloutTarget(NEW, head)
 
 
 def test_definitions_that_would_drop_the_rest_of_the_spec_change_nothing(
@@ -142,50 +130,10 @@ def test_definitions_that_would_drop_the_rest_of_the_spec_change_nothing(
     assert json.dumps(double.services["offers"]) == before
 
 
-def test_the_same_bundle_again_leaves_the_way_back(double: KubernetesDouble, service: InferenceService) -> None:
-    move(service)
-    move(service)
-    assert served(double) == (NEW, OLD)
-
-
-def test_a_bundle_that_was_returned_from_is_never_one_to_return_to(
-    double: KubernetesDouble, service: InferenceService
-) -> None:
-    older = "s3://bank/bundles/shop-0000000000000000"
-    double.services["offers"]["metadata"]["annotations"][rollout.PREVIOUS] = older
-    move(service)
-    assert served(double) == (NEW, older, OLD)
-    for expected in ((OLD, older), (older,)):
-        roll_out(service, rollout.back(service.read()), fine, 5, lambda text: None)
-        assert served(double) == expected
-    with pytest.raises(ServiceError, match=f"no bundle before {older}"):
-        rollout.back(service.read())
-
-
-def test_a_service_remembers_so_many_bundles_and_no_more(double: KubernetesDouble, service: InferenceService) -> None:
-    for number in range(rollout.REMEMBERED + 3):
-        target = rollout.forward(service.read(), f"s3://bank/bundles/shop-{number:016x}")
-        roll_out(service, target, fine, 5, lambda text: None)
-    assert len(served(double)) == rollout.REMEMBERED + 1
-    assert served(double)[-1] == "s3://bank/bundles/shop-000000000000000b"
-
-
-def test_a_first_bundle_has_no_way_back(double: KubernetesDouble, service: InferenceService) -> None:
-    del double.services["offers"]["spec"]["predictor"]["model"]["storageUri"]
-    with pytest.raises(ServiceError, match="has had no bundle before its first: deploy one"):
-        rollout.back(service.read())
-    move(service)
-    assert served(double) == (NEW,)
-    with pytest.raises(ServiceError, match=f"no bundle before {NEW}"):
-        rollout.back(service.read())
-
-
 def test_a_wrong_answer_returns_to_the_bundle_before(double: KubernetesDouble, service: InferenceService) -> None:
-    before = "s3://bank/bundles/shop-0000000000000000"
-    double.services["offers"]["metadata"]["annotations"][rollout.PREVIOUS] = before
     with pytest.raises(ServiceError, match=f"golden row 3 .*; InferenceService bank/offers has returned to {OLD}"):
         move(service, wrong)
-    assert served(double) == (OLD, before)
+    assert served(double) == OLD
 
 
 def test_a_return_is_asked_for_its_golden_rows_too(double: KubernetesDouble, service: InferenceService) -> None:
@@ -201,14 +149,14 @@ def test_a_return_is_asked_for_its_golden_rows_too(double: KubernetesDouble, ser
     ):
         move(service, smoke)
     assert asked == [NEW, OLD]
-    assert served(double)[0] == OLD
+    assert served(double) == OLD
 
 
 def test_a_bundle_that_never_gets_ready_returns_too(double: KubernetesDouble, service: InferenceService) -> None:
     double.controller = never
     with pytest.raises(ServiceError, match=f"not ready after 1 seconds: 0 of 2 pods are up; .* returned to {OLD}"):
         move(service, seconds=1)
-    assert served(double)[0] == OLD
+    assert served(double) == OLD
 
 
 @pytest.mark.usefixtures("looking_often")
@@ -220,7 +168,7 @@ def test_a_bundle_that_does_not_exist_returns_early(double: KubernetesDouble, se
             assert double.changed.wait_for(lambda: double.told == 1, 10)
         double.change("offers", lambda found: fail(found, f"no objects under {NEW}"))
         with pytest.raises(
-            ServiceError, match=f"can't take up its bundle: no objects under {NEW}; .* returned to {OLD}"
+            ServiceError, match=f"can't take up its release: no objects under {NEW}; .* returned to {OLD}"
         ):
             moving.result(20)
 
@@ -301,7 +249,7 @@ def test_a_return_that_fails_too_says_both(double: KubernetesDouble, service: In
         match=f"not ready after 1 seconds: 0 of 2 .*; .* has not returned to {OLD}: .* not ready after 1 sec",
     ):
         move(service, seconds=1)
-    assert served(double)[0] == OLD
+    assert served(double) == OLD
 
 
 def test_a_change_that_is_never_seen_is_taken_back(double: KubernetesDouble, service: InferenceService) -> None:
@@ -315,7 +263,7 @@ def test_a_first_bundle_that_fails_says_that_there_is_nothing_to_return_to(
     double: KubernetesDouble, service: InferenceService
 ) -> None:
     del double.services["offers"]["spec"]["predictor"]["model"]["storageUri"]
-    with pytest.raises(ServiceError, match=r"golden row 3 .*; there is no earlier bundle to return to"):
+    with pytest.raises(ServiceError, match=r"golden row 3 .*; there is no earlier release to return to"):
         move(service, wrong)
 
 
@@ -324,7 +272,7 @@ def test_it_waits_for_the_controller(double: KubernetesDouble, service: Inferenc
     with ThreadPoolExecutor(1) as pool:
         moving = pool.submit(move, service, seconds=30)
         with double.changed:
-            assert double.changed.wait_for(lambda: served(double)[0] == NEW, 10)
+            assert double.changed.wait_for(lambda: served(double) == NEW, 10)
         double.change("offers", lambda found: become(found, False, "pulling the image"))
         assert not moving.done()
         double.change("offers", at_once)
@@ -353,7 +301,7 @@ def test_a_stale_status_is_not_taken_for_the_new_one(
     ("status", "sentence"),
     [
         (401, "does not know who asks"),
-        (403, 'the Role deploy-bundle grants offers/offers: .* User "me" cannot patch resource'),
+        (403, 'the Role deploy-release grants offers/offers: .* User "me" cannot patch resource'),
         (404, "'make deploy' makes it: .* not found"),
         (409, "somebody else changed it at the same time"),
         (500, "the cluster answers 500: Internal error occurred: failed calling webhook"),
@@ -365,7 +313,7 @@ def test_a_refusal_changes_nothing(
     double.refuse[f"PATCH {SERVICES}/offers"] = status
     with pytest.raises(ServiceError, match=f"can't change InferenceService bank/offers: .*{sentence}"):
         move(service)
-    assert served(double) == (OLD,)
+    assert served(double) == OLD
 
 
 def test_an_unknown_service(double: KubernetesDouble) -> None:
@@ -375,7 +323,7 @@ def test_an_unknown_service(double: KubernetesDouble) -> None:
 
 def test_a_deleted_service(double: KubernetesDouble, service: InferenceService) -> None:
     double.controller = lambda found: None
-    changed = service.apply(rollout.forward(service.read(), NEW))
+    changed = service.apply(RolloutTarget(NEW))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(service.wait, 30, rollout.seen(changed) + 1)
         with double.changed:
@@ -427,7 +375,7 @@ def test_a_cluster_that_stays_away_is_told(
 
 def test_a_service_that_is_not_there_is_not_made(double: KubernetesDouble) -> None:
     with pytest.raises(ServiceError, match="can't read InferenceService bank/other: there is none of that name"):
-        InferenceService(double.api(), "bank", "other").apply(rollout.RolloutTarget(NEW))
+        InferenceService(double.api(), "bank", "other").apply(RolloutTarget(NEW))
     assert "other" not in double.services
 
 
@@ -441,121 +389,3 @@ def test_nobody_there(double: KubernetesDouble) -> None:
     api.configuration.host = "http://127.0.0.1:9"
     with pytest.raises(ServiceError, match="the cluster does not answer"):
         InferenceService(api, "bank", "offers").read()
-
-
-@pytest.fixture
-def environment(
-    double: KubernetesDouble, s3: S3Double, shop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the command line finds: a cluster by its kubeconfig, and a store with one bundle."""
-    S3Store(connect(s3.settings), "bank", "bundles").put_directory(shop_bundle, shop_bundle.name)
-    config = {
-        "current-context": "double",
-        "clusters": [{"name": "double", "cluster": {"server": double.url}}],
-        "contexts": [{"name": "double", "context": {"cluster": "double", "user": "me"}}],
-        "users": [{"name": "me", "user": {}}],
-    }
-    (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setenv("OFFERS_S3_ENDPOINT", f"http://{s3.address}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
-
-
-@pytest.mark.parametrize("overlay", ["base", "overlays/kind", "overlays/aws"])
-def test_the_role_grants_what_deploy_and_rollback_ask_for_and_no_more(
-    double: KubernetesDouble,
-    s3: S3Double,
-    shop_bundle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    overlay: str,
-) -> None:
-    settings = Settings(home=tmp_path, s3=s3.settings)
-    for prefix in ("older", "bundles"):
-        S3Store(connect(s3.settings), "bank", prefix).put_directory(shop_bundle, shop_bundle.name)
-    older, newer = (f"s3://bank/{prefix}/{shop_bundle.name}" for prefix in ("older", "bundles"))
-    double.services["offers"]["spec"]["predictor"]["model"]["storageUri"] = older
-    monkeypatch.setattr(inference, "connect", lambda context: double.api())
-    monkeypatch.setattr(inference, "smoke", lambda *_: None)
-    inference.deploy(newer, "bank/offers", "http://predictor:8085", 5, settings)
-    inference.roll_back("bank/offers", "http://predictor:8085", 5, settings)
-    assert served(double) == (older,)
-    (role,) = of(rendered(overlay), "Role", "deploy-bundle")
-    parts = ("apiGroups", "resources", "resourceNames", "verbs")
-    granted = {Right(*right) for rule in role["rules"] for right in product(*map(rule.__getitem__, parts))}
-    assert double.rights() == granted
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("environment")
-def test_the_command_line_deploys_what_a_predictor_serves(
-    double: KubernetesDouble, shop_bundle: Path, tmp_path: Path
-) -> None:
-    uri = f"s3://bank/bundles/{shop_bundle.name}"
-    with serving("serving.predictor", tmp_path / "log", "--bundle", shop_bundle) as predictor:
-        done = offers(tmp_path, "deploy", uri, "--service", "bank/offers", "--smoke-url", predictor.url)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == f"InferenceService bank/offers serves {uri}"
-        assert served(double) == (uri, OLD)
-        missing = offers(tmp_path, "rollback", "--service", "bank/offers", "--smoke-url", predictor.url)
-        assert missing.returncode == 2
-        assert "bundles/shop-0000000000000001" in missing.stderr
-        assert served(double) == (uri, OLD)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("answering", "sentence"),
-    [
-        ("old", "InferenceService bank/offers has returned to {before}"),
-        (
-            "other",
-            "says that it has returned to {before}, but its answers don't show it: {url}: expected {old} within 1 s",
-        ),
-    ],
-)
-@pytest.mark.usefixtures("environment")
-def test_the_command_line_returns_where_another_bundle_answers(
-    double: KubernetesDouble,
-    s3: S3Double,
-    shop_bundle: Path,
-    shifted_run: ShiftedRun,
-    tmp_path: Path,
-    answering: str,
-    sentence: str,
-) -> None:
-    bundles = {"old": shifted_run.parent.bundle, "new": shifted_run.child.bundle, "other": shop_bundle}
-    for bundle in bundles.values():
-        S3Store(connect(s3.settings), "bank", "bundles").put_directory(bundle, bundle.name)
-    before, uri = (f"s3://bank/bundles/{bundles[which].name}" for which in ("old", "new"))
-    double.services["offers"]["spec"]["predictor"]["model"]["storageUri"] = before
-    with serving("serving.predictor", tmp_path / "log", "--bundle", bundles[answering]) as predictor:
-        url = predictor.url
-        done = offers(tmp_path, "deploy", uri, "--service", "bank/offers", "--smoke-url", url, "--seconds", 1)
-    assert done.returncode == 2
-    assert f"within 1 seconds, but {bundles[answering].name} is served" in done.stderr
-    assert sentence.format(before=before, url=url, old=bundles["old"].name) in done.stderr
-    assert served(double)[0] == before
-
-
-@pytest.mark.usefixtures("environment")
-def test_a_bundle_that_is_not_there_changes_nothing(double: KubernetesDouble, tmp_path: Path) -> None:
-    done = offers(tmp_path, "deploy", NEW, "--service", "bank/offers", "--smoke-url", "http://127.0.0.1:9")
-    assert done.returncode == 2
-    assert NEW.removeprefix("s3://bank/") in done.stderr
-    assert not [request for request in double.requests if request[0] == "PATCH"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("bundles/shop-1",), "expected s3://bucket/prefix/name"),
-        ((NEW, "--service", "offers"), "expected NAMESPACE/NAME, as in offers/offers"),
-    ],
-)
-@pytest.mark.usefixtures("environment")
-def test_a_mistake_is_told_in_a_sentence(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
-    done = offers(tmp_path, "deploy", *arguments)
-    assert done.returncode == 2
-    assert sentence in done.stderr

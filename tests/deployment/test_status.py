@@ -63,14 +63,14 @@ def replaced(*parts: dict[str, Any]) -> list[dict[str, Any]]:
             "no-bundle",
             "names no bundle, and 1 pod(s) of before still answer",
             "none; bank-marketing-c9682403f0bc2c73 is served still",
-            "'offers deploy s3://offers/bundles/bank-marketing-c9682403f0bc2c73' names it",
+            "'offers deploy' names the champion again",
         ),
         (
             "missing-bundle",
             "1 of 1 pods answer",
             "none-such can't be served: there is no bundle at s3://offers/bundles/none-such;"
             " meanwhile bank-marketing-c9682403f0bc2c73 is served",
-            "'make rollback' takes the former one, 'offers deploy s3://offers/bundles/NAME' another",
+            "'make rollback' takes the former one, 'offers deploy RELEASE' another",
         ),
         (
             "broken-bundle",

@@ -19,6 +19,8 @@ from deployment.cluster import connect
 from deployment.inference_service import InferenceService
 from offers.errors import ServiceError
 from offers.governance.access import member_key, open_ledger
+from offers.governance.ledger import Ledger
+from offers.governance.release import OpenRelease, fetch
 from offers.retraining.journal import Journal
 from offers.settings import Settings
 from offers.store.store import Store, open_store
@@ -63,9 +65,16 @@ class Cluster:
         return open_store(BUNDLES, self.settings)
 
     @property
+    def ledger(self) -> Ledger:
+        return open_ledger(self.settings.model_copy(update={"ledger": BUCKET}))
+
+    @property
     def journal(self) -> Journal:
-        settings = self.settings.model_copy(update={"ledger": BUCKET})
-        return Journal(open_ledger(settings), lambda: member_key(settings), CONTRACT)
+        return Journal(self.ledger, lambda: member_key(self.settings), CONTRACT)
+
+    def release(self, uri: str) -> OpenRelease:
+        """The release at a service's URI."""
+        return fetch(open_store(BUCKET, self.settings), uri.rpartition("/")[2], self.home)
 
     @contextmanager
     def pod(self, *ports: int) -> Iterator[list[str]]:
@@ -113,7 +122,9 @@ def answering() -> client.ApiClient:
 @contextmanager
 def connected(api: client.ApiClient, home: Path) -> Iterator[Cluster]:
     """Ways to Kubeflow and to the object store, and the settings for both."""
-    env = {"OFFERS_HOME": str(home), "OFFERS_PIPELINE_IMAGE": image(api)} | keys(api)
+    env = {"OFFERS_HOME": str(home), "OFFERS_PIPELINE_IMAGE": image(api), "OFFERS_LEDGER": BUCKET} | keys(api)
+    # The admin's, as `make deploy` has left it.
+    env |= {"OFFERS_KEY": str(Path("build/ledger-keys/admin.pem").resolve())}
     # The store's region in manifests/base; and a token of whoever calls belongs to other keys.
     env |= {"AWS_REGION": "us-east-1", "AWS_SESSION_TOKEN": ""}
     with ExitStack() as open_ways:

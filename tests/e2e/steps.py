@@ -13,9 +13,9 @@ from cli.traffic import batches, send, shifted
 from deployment.inference_service import InferenceService
 from deployment.smoke import smoke
 from offers.bundle.bundle import Bundle
-from offers.bundle.location import open_bundle
 from offers.contract.contract import Contract
 from offers.errors import ServiceError
+from offers.governance.release import key
 from offers.store.store import Store, open_store
 from pipelines.kubeflow import ClusterRun, Kubeflow
 from serving.asking import ask
@@ -35,10 +35,11 @@ JOURNAL = f"kubectl -n {NAMESPACE} logs deployment/retraining-trigger, and its /
 
 
 def submit(cluster: Cluster, seed: int) -> str:
-    """Start the training pipeline, which deploys what passes; gives the id of the run."""
+    """Start the training pipeline, which promotes what passes; gives the id of the run."""
     what = ("--contract", CONTRACT, "--source", SOURCE, "--seed", seed, "--name", f"e2e-{seed}")
     where = ("--publish", BUNDLES, "--service", _service(cluster), "--smoke-url", SMOKE_URL)
-    return cluster.offers("pipeline", "submit", *what, *where, seconds=120).split()[0]
+    # People would have to approve it else.
+    return cluster.offers("pipeline", "submit", *what, *where, "--approval", "gate", seconds=120).split()[0]
 
 
 def await_run(kubeflow: Kubeflow, run_id: str, seconds: float) -> ClusterRun:
@@ -140,17 +141,18 @@ def stop(kubeflow: Kubeflow, run: ClusterRun, seconds: float) -> ClusterRun:
 
 
 def roll_back(cluster: Cluster) -> None:
-    """Return to the bundle before by the command that people use, which a kubeconfig is enough for."""
-    unset = dict.fromkeys(("OFFERS_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
+    """Return to the release before by the command that people use, which a kubeconfig is enough for."""
+    unset = dict.fromkeys(("OFFERS_S3_ENDPOINT", "OFFERS_LEDGER", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
     alone = replace(cluster, env={**cluster.env, **unset})
-    alone.offers("rollback", "--service", _service(cluster), "--seconds", 600, seconds=1300)
+    what = ("--service", _service(cluster), "--seconds", 600, "--reason", "a test")
+    alone.offers("rollback", *what, seconds=1300)
 
 
 def check_served(cluster: Cluster, name: str) -> None:
     """The service is ready with a bundle, its predictor scores golden rows as training did, customers are answered."""
-    uri = f"{BUNDLES}/{name}"
+    uri = uri_of_bundle(cluster, name)
     await_served(cluster.service, uri, READY)
-    bundle = open_bundle(uri, cluster.settings)
+    bundle = cluster.release(uri).bundle
     with cluster.pod(RANKER, PREDICTOR) as (ranker, predictor):
         smoke(predictor, bundle, ANSWER)
         answer = await_answer(ranker, bundle.contract, name, ANSWER)
@@ -158,8 +160,16 @@ def check_served(cluster: Cluster, name: str) -> None:
     assert answer["offers"]
 
 
+def uri_of_bundle(cluster: Cluster, name: str) -> str:
+    """URI of the newest release of a bundle."""
+    made = [release.name for release in cluster.ledger.state().releases.values() if release.act.bundle == name]
+    if not made:
+        pytest.fail(f"bundle {name}: the ledger knows no release of it", pytrace=False)
+    return f"{BUCKET}/{key(made[-1])}"
+
+
 def uri_of(service: Mapping[str, Any]) -> str:
-    """URI of the bundle that an InferenceService is told to have; empty before its first."""
+    """URI of the release that an InferenceService is told to have; empty before its first."""
     return str(service["spec"]["predictor"]["model"].get("storageUri", ""))
 
 

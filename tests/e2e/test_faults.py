@@ -5,12 +5,11 @@ import time
 
 import pytest
 
-from offers.bundle.location import open_bundle
 from pipelines.placement import CONFIG
 from serving.ranker.question import example
 from tests.e2e import faults, load, steps
 from tests.e2e.awaiting import await_that
-from tests.e2e.cluster import BUNDLES, CONTRACT, NAMESPACE, Cluster, image
+from tests.e2e.cluster import CONTRACT, NAMESPACE, Cluster, image
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -65,7 +64,7 @@ def test_a_killed_step_is_named_with_its_reason_and_kept_for_a_week(cluster: Clu
 
 def test_a_run_that_kubeflow_lost_is_begun_again_once(cluster: Cluster) -> None:
     before = {run.id for run in cluster.kubeflow.runs(50)}
-    served = open_bundle(steps.uri_of(cluster.service.read()), cluster.settings)
+    served = cluster.release(steps.uri_of(cluster.service.read())).bundle
     steps.raise_alarm(cluster, served)
     lost = steps.await_retraining(cluster, before, steps.START)
     with faults.store_away(cluster):
@@ -101,9 +100,8 @@ def test_a_schedule_is_replaced_while_its_run_goes_on(cluster: Cluster) -> None:
 
 def test_a_rollback_by_one_command_under_load_fails_no_request(cluster: Cluster) -> None:
     served = steps.uri_of(cluster.service.read())
-    contract = open_bundle(served, cluster.settings).contract
-    other = next(name for name in steps.bundles(cluster.bundles) if not served.endswith(name))
-    cluster.offers("deploy", f"{BUNDLES}/{other}", "--seconds", 600, seconds=1300)
+    contract = cluster.release(served).bundle.contract
+    steps.await_run(cluster.kubeflow, steps.submit(cluster, int(time.time())), steps.RUN)
     with load.asking(cluster.api, image(cluster.api), json.dumps(example(contract))) as counts:
         steps.roll_back(cluster)
     assert steps.uri_of(cluster.service.read()) == served
@@ -115,7 +113,7 @@ def test_after_a_loss_of_all_but_the_bucket_one_command_serves_again(cluster: Cl
     served = steps.uri_of(cluster.service.read())
     before, runs = steps.bundles(cluster.bundles), len(cluster.kubeflow.runs(200))
     faults.without_namespace(cluster, NAMESPACE, "object-store", "pseudonym-key")
-    cluster.offers("deploy", served, "--seconds", 600, seconds=1300)
-    steps.check_served(cluster, served.rpartition("/")[2])
+    cluster.offers("deploy", "--seconds", 600, seconds=1300)
+    steps.check_served(cluster, cluster.release(served).bundle.name)
     assert steps.bundles(cluster.bundles) == before
     assert len(cluster.kubeflow.runs(200)) == runs

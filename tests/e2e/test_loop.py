@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from offers.bundle.location import open_bundle
 from tests.e2e import steps
 from tests.e2e.cluster import Cluster
 
@@ -32,7 +31,7 @@ def test_a_run_publishes_its_bundle_and_serves_it(cluster: Cluster, bundles: tup
 
 def test_changed_customers_start_a_retraining(cluster: Cluster, bundles: tuple[str, str]) -> None:
     kubeflow = cluster.kubeflow
-    served = open_bundle(steps.uri_of(cluster.service.read()), cluster.settings)
+    served = cluster.release(steps.uri_of(cluster.service.read())).bundle
     before = {run.id for run in kubeflow.runs(50)}
     alarm = steps.raise_alarm(cluster, served)
     run = steps.await_retraining(cluster, before, steps.START)

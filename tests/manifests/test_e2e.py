@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,22 @@ import httpx
 import pytest
 from kubernetes import client
 
-from deployment.rollout import PREVIOUS
 from offers.bundle import bundle as loading
+from offers.contract import contract as contracts
 from offers.errors import ServiceError
+from offers.governance.approval import begin, finish
 from offers.governance.ledger import enrol
 from offers.retraining.journal import Decision, Journal, Request
 from offers.simulation.shifts import CovariateShift
 from offers.simulation.world import World
-from offers.store.s3 import S3Store, connect
 from pipelines.kubeflow import Kubeflow
 from serving.local import Services, SidecarOptions, services, sidecar_python
 from tests.e2e import awaiting, forward, steps
 from tests.e2e.awaiting import await_that
-from tests.e2e.cluster import BUNDLES, Cluster, connected, image, keys
+from tests.e2e.cluster import Cluster, connected, image, keys
 from tests.e2e.conftest import asked_for
 from tests.e2e.forward import forwarded
+from tests.support.cluster_ledger import ClusterLedger
 from tests.support.http_double import FileServer
 from tests.support.kubeflow_double import API, KubeflowDouble
 from tests.support.kubernetes_double import KubernetesDouble
@@ -42,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 TESTS = 9
 """On a cluster."""
 IMAGE = "offers-pipeline-python:4f2a"
-OLD, NEW = "s3://offers/bundles/shop-0000000000000001", "s3://offers/bundles/shop-0000000000000002"
+OLD, NEW = "s3://offers/releases/shop-release-0000000000000001", "s3://offers/releases/shop-release-0000000000000002"
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +198,9 @@ def test_a_run_is_submitted_and_awaited(cluster: Cluster, kubeflow: Progress) ->
     run = steps.submit(cluster, 7)
     (sent,) = kubeflow.runs
     assert (sent["run_id"], sent["display_name"]) == (run, "e2e-7")
-    assert sent["runtime_config"]["parameters"] == {
+    parameters = sent["runtime_config"]["parameters"]
+    assert contracts.parse(parameters["contract"]).approval.by == "gate"
+    assert parameters | {"contract": "bank-marketing"} == {
         "contract": "bank-marketing",
         "source": "simulated",
         "seed": 7,
@@ -453,37 +457,52 @@ def test_changed_customers_raise_an_alarm_and_others_do_not(running: Services, s
     assert (alarm["signals"]["data"], alarm["signals"]["score"]) == (True, True)
 
 
+@pytest.fixture
+def releases(s3: S3Double, shop_bundle: Path, tmp_path: Path) -> tuple[str, str]:
+    """URIs of the champion and of the one before."""
+    bank = ClusterLedger(s3, "offers", tmp_path)
+    names = bank.release(shop_bundle), bank.release(shop_bundle, 31)
+    for name in names:
+        finish(bank.ledger, bank.keys["olga"], begin(bank.ledger, bank.keys["olga"], name))
+    return bank.uri(names[1]), bank.uri(names[0])
+
+
 @pytest.mark.slow
-def test_a_rollback_returns_to_the_bundle_before(
-    cluster: Cluster, kubernetes: KubernetesDouble, shop_bundle: Path, s3: S3Double, tmp_path: Path
+def test_a_rollback_returns_to_the_release_before(
+    cluster: Cluster,
+    kubernetes: KubernetesDouble,
+    releases: tuple[str, str],
+    shop_bundle: Path,
+    s3: S3Double,
+    tmp_path: Path,
 ) -> None:
-    before = f"s3://offers/bundles/{shop_bundle.name}"
-    with failing("'offers rollback .*' ended with 2: offers: service 'offers' has had no bundle before"):
-        steps.roll_back(cluster)
-    S3Store(connect(s3.settings), "offers", "bundles").put_directory(shop_bundle, shop_bundle.name)
-    kubernetes.change("offers", lambda service: service["metadata"]["annotations"].update({PREVIOUS: before}))
-    in_cluster(kubernetes, s3)
+    cluster = replace(cluster, env={**cluster.env, "OFFERS_KEY": str(tmp_path / "olga.pem")})
+    now, before = releases
+    kubernetes.add("offers", {"predictor": {"model": {"storageUri": now}}})
+    in_cluster(kubernetes, s3, "offers")
     served(kubernetes, "bank", "predictor", 8085, pod("serving"))
     with serving("serving.predictor", tmp_path / "log", "--bundle", shop_bundle) as predictor:
         kubernetes.forwards["serving"] = "127.0.0.1", httpx.URL(predictor.url).port or 0
         steps.roll_back(cluster)
-    steps.await_served(cluster.service, before, 60)
-    assert kubernetes.services["offers"]["metadata"]["annotations"][PREVIOUS] == ""
+        steps.await_served(cluster.service, before, 60)
+        with failing("'offers rollback .*' ended with 2: offers: contract shop: there is no former champion"):
+            steps.roll_back(cluster)
 
 
 @pytest.mark.slow
 def test_a_served_bundle_is_one_that_answers(
     cluster: Cluster,
     kubernetes: KubernetesDouble,
+    releases: tuple[str, str],
     running: Services,
     shop_bundle: Path,
-    s3: S3Double,
     lead: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    S3Store(connect(s3.settings), "offers", "bundles").put_directory(shop_bundle, shop_bundle.name)
-    kubernetes.add("offers", {"predictor": {"model": {"storageUri": f"{BUNDLES}/{shop_bundle.name}"}}})
+    kubernetes.add("offers", {"predictor": {"model": {"storageUri": releases[0]}}})
     monkeypatch.setattr(steps, "ANSWER", 30)
     lead({8080: running.ranker.url, 8085: running.predictor.url})
     steps.check_served(cluster, shop_bundle.name)
     assert "deployment/offers-predictor" in (cluster.home / "serving.log").read_text()
+    with failing("bundle shop-none: the ledger knows no release of it"):
+        steps.check_served(cluster, "shop-none")

@@ -18,6 +18,7 @@ from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.data.validation import validate
 from offers.decisions.records import DECISIONS, OUTCOMES
+from offers.governance.release import make
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
 from serving.ranker.question import example
@@ -133,9 +134,8 @@ def test_training_in_containers_gives_the_bundle_of_a_local_run(
 @pytest.fixture(scope="module")
 def running(images: dict[str, str], shop_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     directory = tmp_path_factory.mktemp("pod")
-    catalogue = directory / "warranties.yaml"
-    catalogue.write_text(WARRANTIES)
-    with pod(images, shop_bundle, directory, catalogue) as found:
+    release = make(tmp_path_factory.mktemp("releases"), shop_bundle, WARRANTIES)
+    with pod(images, release.path, directory) as found:
         yield found
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from decimal import Decimal
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -273,9 +274,19 @@ def test_controllers_select_their_own_pods(objects: tuple[Object, ...]) -> None:
 def test_policies_name_pods_and_ports_that_exist(objects: tuple[Object, ...]) -> None:
     # Of those for Kubeflow the pods are not here.
     ours = (one for one in of(objects, "NetworkPolicy") if one["metadata"]["namespace"] == "offers")
+    # A canary's predictor is made by `offers deploy`: the first container of a serving pod, under another name.
+    challenger = deepcopy(serving_pod(objects)) | {"kind": "Pod"}
+    challenger["metadata"]["labels"] = {"serving.kserve.io/inferenceservice": "offers-challenger"}
+    challenger["spec"]["containers"] = challenger["spec"]["containers"][:1]
+
+    def chosen(selector: Object) -> list[Object]:
+        return matching(objects, selector) or [
+            one for one in [challenger] if selector.get("matchLabels") == one["metadata"]["labels"]
+        ]
+
     for policy in ours:
         spec, name = policy["spec"], policy["metadata"]["name"]
-        selected = matching(objects, spec["podSelector"])
+        selected = chosen(spec["podSelector"])
         assert selected, name
         for rule in spec.get("ingress", []):
             listening = {port for pod in selected for port in ports(pod).values()}
@@ -283,7 +294,7 @@ def test_policies_name_pods_and_ports_that_exist(objects: tuple[Object, ...]) ->
         for rule in spec.get("egress", []):
             for peer in rule.get("to", []):
                 if "podSelector" in peer and "namespaceSelector" not in peer:
-                    asked = matching(objects, peer["podSelector"])
+                    asked = chosen(peer["podSelector"])
                     assert asked, name
                     listening = {port for pod in asked for port in ports(pod).values()}
                     assert {port["port"] for port in rule["ports"]} <= listening, name
@@ -322,18 +333,19 @@ def test_the_trigger_may_ask_the_predictor_which_bundle_it_serves() -> None:
 
 
 def test_two_accounts_have_rights_in_our_namespace_and_nobody_has_others() -> None:
-    """What the step that deploys needs is told by `test_rollout`; Prometheus finds its targets."""
+    """What the step that promotes needs is told by `test_releases`; Prometheus finds its targets."""
     objects = rendered("overlays/kind")
-    assert not [item for item in objects if item["kind"].startswith("ClusterRole")]
+    (beyond,) = of(objects, "ClusterRole")
+    assert [rule["resources"] for rule in beyond["rules"]] == [["selfsubjectreviews"]]
     rules = {role["metadata"]["name"]: role["rules"] for role in of(objects, "Role")}
-    assert rules.keys() == {"deploy-bundle", "find-pods"}
+    assert rules.keys() == {"deploy-release", "find-pods"}
     assert rules["find-pods"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
     (service,) = of(objects, "InferenceService")
     for item in (*of(objects, "Role"), *of(objects, "RoleBinding")):
         assert item["metadata"]["namespace"] == service["metadata"]["namespace"]
     bound = {item["roleRef"]["name"]: item["subjects"] for item in of(objects, "RoleBinding")}
     assert bound == {
-        "deploy-bundle": [{"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "kubeflow"}],
+        "deploy-release": [{"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "kubeflow"}],
         "find-pods": [{"kind": "ServiceAccount", "name": "prometheus", "namespace": "offers"}],
     }
 

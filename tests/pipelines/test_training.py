@@ -135,7 +135,8 @@ def test_steps_hand_on_what_kubeflow_shows(tmp_path: Path) -> None:
     assert outputs["gate"] == {"report": "HTML", "rules": "Markdown", "verdict": "Artifact"}
     condition = spec["components"]["comp-condition-1"]["dag"]["tasks"]
     assert set(condition) == {"package", "condition-2"}
-    assert set(spec["components"]["comp-condition-2"]["dag"]["tasks"]) == {"deploy"}
+    assert set(spec["components"]["comp-condition-2"]["dag"]["tasks"]) == {"condition-3"}
+    assert set(spec["components"]["comp-condition-3"]["dag"]["tasks"]) == {"promote"}
     images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
     assert len(images) == 1
     assert "pip install" not in json.dumps(spec["deploymentSpec"])

@@ -45,6 +45,7 @@ TOOLS = [
     "tail",
     "tr",
 ]
+SERVED = "s3://offers/releases/bank-marketing-release-1"
 OURS = ("retraining-trigger", "prometheus", "alertmanager", "grafana")
 PROGRAM = """#!{python} -IS
 import http.client, json, os, sys
@@ -69,9 +70,9 @@ class ClusterDouble(Loopback):
     """What is on the machine and on the cluster; each field may be set before a command, and tells afterwards.
 
     `calls` are the programs that were called, with their arguments; `fails` maps a part of a call to an answer that it
-    gets instead; `ends` is how a run of a pipeline ends, `reason` why it failed, `lost` how many runs Kubeflow loses,
-    and `passed` whether its model passes the gate; `attested` are images that kind can't load, as they were built with
-    attestations.
+    gets instead; `champion` is the URI of the release that the ledger names; `ends` is how a run of a pipeline ends,
+    `reason` why it failed, `lost` how many runs Kubeflow loses, and `passed` whether its model passes the gate;
+    `attested` are images that kind can't load, as they were built with attestations.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -93,7 +94,8 @@ class ClusterDouble(Loopback):
         self.reason, self.lost = "ingest: no source answers at https://archive.example", 0
         self.asked: list[Object] = []
         self.scratch: dict[str, str] = {}
-        self.added: dict[str, str] = {}
+        self.added: dict[str, tuple[str, ...]] = {}
+        self.champion = ""
         self.programs = Programs(self)
         super().__init__(_Handler.of(self), patient=False)
         self.bin, self._kubeconfig = directory / "bin", directory / "kubeconfig"
@@ -110,7 +112,7 @@ class ClusterDouble(Loopback):
         for tool in TOOLS:
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
         port, kubectl = self._server.server_port, shutil.which("kubectl")
-        for program in ("docker", "kind", "kubectl", "sleep", "sysctl"):
+        for program in ("docker", "kind", "kubectl", "offers", "sleep", "sysctl"):
             path = self.bin / program
             path.write_text(PROGRAM.format(python=sys.executable, port=port, kubectl=kubectl))
             path.chmod(0o755)
@@ -188,7 +190,8 @@ class ClusterDouble(Loopback):
         workflow = self.objects["workflows"][-1]
         workflow["status"] = {"phase": "Failed" if self.lost else self.ends} | condition("Completed")
         if self.ends == "Succeeded" and self.passed:
-            self.serve("s3://offers/bundles/bank-marketing-1")
+            self.champion = SERVED
+            self.serve(SERVED)
         return workflow
 
     def found(self, plural: str, namespace: str, query: dict[str, list[str]]) -> list[Object]:

@@ -60,6 +60,16 @@ class Programs:
                 return 1, "", f"Error: No public port '{port}' published for {container}\n"
         raise AssertionError(argv)
 
+    def _offers(self, argv: list[str]) -> Answer:
+        """As `offers deploy` and `offers rollback`, which follow the ledger."""
+        assert argv[1:3] == ["--key", "build/ledger-keys/admin.pem"]
+        if argv[0] == "rollback":
+            return 2, "", "offers: contract bank-marketing: there is no former champion to return to\n"
+        if not self._cluster.champion:
+            return 3, "nobody has promoted a release yet: 'offers deploy RELEASE' does it\n", ""
+        self._cluster.serve(self._cluster.champion)
+        return 0, f"InferenceService offers/offers serves {self._cluster.champion}\n", ""
+
     def _sleep(self, argv: list[str]) -> Answer:
         return 0, "", ""
 
@@ -135,11 +145,22 @@ class Programs:
                 self._cluster.scratch[f"/tmp/keys/{name}.pem"] = f"the key of {name}"
             case ["offers", "key", "show", path]:
                 return 0, f"public half of {self._cluster.scratch[path]}\n", ""
-            case ["offers", "key", "add", public, "--name", name, "--role", role, "--key", admin]:
+            case ["offers", "key", "add", public, "--name", name, *roles, "--key", admin]:
                 assert (public, admin in self._cluster.scratch) == (f"public half of the key of {name}", True)
                 if name in self._cluster.added:
-                    return 2, "", "offers: key 0123456789abcdef was added before\n"
-                self._cluster.added[name] = role
+                    lost = any(secret["metadata"]["name"] == "lost" for secret in self._cluster.objects["secrets"])
+                    before = f"{name} has a key already; withdraw that first" if lost else "key 01 was added before"
+                    return 2, "", f"offers: {before}\n"
+                self._cluster.added[name] = tuple(roles[1::2])
+                return 0, f"entry 1: key 01 of {name} may sign as {', '.join(roles[1::2])}\n", ""
+            case ["offers", "key", "list"]:
+                rows = (
+                    f"0{place} {name} {' '.join(roles)}"
+                    for place, (name, roles) in enumerate(self._cluster.added.items())
+                )
+                return 0, "\n".join(["id owner roles withdrawn", *rows]), ""
+            case ["offers", "key", "withdraw", number, "--reason", _, "--key", _]:
+                del self._cluster.added[list(self._cluster.added)[int(number)]]
             case ["cat", path]:
                 return 0, self._cluster.scratch[path], ""
             case ["sh", "-c", script]:

@@ -143,11 +143,10 @@ class Pod:
 
 
 @contextmanager
-def pod(images: dict[str, str], bundle: Path, directory: Path, catalogue: Path | None = None) -> Iterator[Pod]:
+def pod(images: dict[str, str], release: Path, directory: Path) -> Iterator[Pod]:
     """Run the pod with the arguments and the limits that the manifests give it; alarms go to the sink.
 
-    The spool, the pseudonyms' key and the tables are in the directory. The catalogue is the contract's where none is
-    named.
+    The spool, the pseudonyms' key and the tables are in the directory.
     """
     for part in ("spool", "tables", "key"):
         (directory / part).mkdir()
@@ -155,7 +154,7 @@ def pod(images: dict[str, str], bundle: Path, directory: Path, catalogue: Path |
     (directory / "key" / "key").write_text(secrets.token_hex(32))
     spool = f"--volume={directory / 'spool'}:/var/spool/offers"
     name, serving = f"offers-test-{uuid.uuid4().hex[:8]}", images["offers-serving"]
-    shared, models = f"--network=container:{name}", f"--volume={bundle}:/mnt/models:ro"
+    shared, models = f"--network=container:{name}", f"--volume={release}:/mnt/models:ro"
     spec = _manifest(SERVICE)["spec"]["predictor"]
     given = {one["name"]: one for one in spec["containers"]}
     [served] = _manifest(RUNTIME)["spec"]["containers"]
@@ -163,7 +162,6 @@ def pod(images: dict[str, str], bundle: Path, directory: Path, catalogue: Path |
     shipping = [one for one in _command(given["shipper"]) if not one.startswith("--tables=")]
     watching = [one for one in _command(given["drift"]) if not one.startswith("--sink=")]
     ports = [f"--publish=127.0.0.1::{port}" for port in (8080, 8085, 8090)]
-    extra = [f"--volume={catalogue}:/etc/catalogue.yaml:ro"] if catalogue else []
     with (
         container(name, serving, [models, *_limits(spec["model"]), *ports], _command(served)) as predictor,
         container(f"{name}-sink", serving, [shared], ["python", "-c", SINK]) as sink,
@@ -179,9 +177,9 @@ def pod(images: dict[str, str], bundle: Path, directory: Path, catalogue: Path |
         ) as shipper,
         container(
             f"{name}-ranker", serving,
-            [models, shared, spool, f"--volume={directory / 'key'}:/var/run/pseudonyms:ro", *extra,
+            [models, shared, spool, f"--volume={directory / 'key'}:/var/run/pseudonyms:ro",
              *_limits(given["transformer-container"])],
-            [*ranking, *(["--catalogue=/etc/catalogue.yaml"] if catalogue else [])],
+            ranking,
         ) as ranker,
     ):  # fmt: skip
         yield Pod(predictor, ranker, drift, shipper, sink, directory / "tables")

@@ -19,6 +19,7 @@ from tests.support import loopback, port_forward
 from tests.support.loopback import Loopback
 
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/bank/inferenceservices"
+REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 PODS = "/api/v1/namespaces/kubeflow/pods"
 KIND = "inferenceservices.serving.kserve.io"
 VERBS = {"PATCH": "patch", "POST": "create", "PUT": "update", "DELETE": "delete"}
@@ -40,6 +41,7 @@ class KubernetesDouble(Loopback):
     `controller` is called with the object after each change, in the place of KServe's: it sets the status.
     `refuse` maps "METHOD path" to a status that is answered; `lasts` is how many events a watch tells before it ends,
     all by default, and `breaks` makes it end in mid-line, as where the server is killed; `told` counts the events.
+    An apply makes a service that is not there, and `user` is what a SelfSubjectReview says of whoever calls.
     `minimal` stands for KServe's minimal definitions, whose `spec` has one owner as a whole. `others` are more objects
     by their path, and `forwards` maps a pod to what listens behind its port.
     """
@@ -53,6 +55,7 @@ class KubernetesDouble(Loopback):
         self.forwards: dict[str, tuple[str, int]] = {}
         self.refuse: dict[str, int] = {}
         self.minimal = False
+        self.user = "ann@bank.example"
         self.lasts: int | None = None
         self.breaks = False
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -93,6 +96,10 @@ class KubernetesDouble(Loopback):
     def apply(self, name: str, body: Object, manager: str, dry_run: bool) -> Object:
         """Take over what is in the body; the answer is the object as it is before its controller has seen it."""
 
+        if name not in self.services:
+            self.requests.append(("POST", f"{SERVICES}/{name}", {}))
+            self.add(name, body["spec"])
+
         def merge(service: Object) -> None:
             before = deepcopy(service["spec"])
             if self.minimal:
@@ -132,8 +139,15 @@ class KubernetesDouble(Loopback):
 
 
 def _right(method: str, path: str, query: dict[str, str]) -> Right:
-    """As a kube-apiserver reads a request: one object's list or watch is one that selects it by its name."""
+    """As a kube-apiserver reads a request: one object's list or watch is one that selects it by its name.
+
+    It asks for the right to make an object without its name, as RBAC does.
+    """
+    if path == REVIEWS:
+        return Right("authentication.k8s.io", "selfsubjectreviews", "", "create")
     group, _, _, _, resource, *names = path.removeprefix("/apis/").split("/")
+    if names and method == "POST":
+        return Right(group, resource, "", "create")
     if names:
         return Right(group, "/".join([resource, *names[1:]]), names[0], VERBS.get(method, "get"))
     selected = query.get("fieldSelector", "").removeprefix("metadata.name=")
@@ -195,6 +209,9 @@ class _Handler(loopback.Handler):
             self._watch(query)
         elif url.path.startswith(f"{SERVICES}/"):
             self._service(url.path.removeprefix(f"{SERVICES}/"), query, body)
+        elif url.path == REVIEWS and self.command == "POST":
+            asked = json.loads(body)
+            self.send_json(201, asked | {"status": {"userInfo": {"username": self.double.user}}})
         elif url.path in self.double.others:
             self.send_json(200, self.double.others[url.path])
         elif url.path.endswith("/portforward"):
@@ -218,8 +235,12 @@ class _Handler(loopback.Handler):
         self.send_json(400, status | {"reason": "BadRequest", "code": 400})
 
     def _service(self, name: str, query: dict[str, str], body: bytes) -> None:
-        if name not in self.double.services:
+        if name not in self.double.services and self.command != "PATCH":
             self.send_json(*_status(404, name, ""))
+        elif self.command == "DELETE":
+            with self.double.changed:
+                self.send_json(200, self.double.services.pop(name))
+                self.double.changed.notify_all()
         elif self.command == "GET":
             self.send_json(200, self.double.services[name])
         elif self.headers["content-type"] != "application/apply-patch+yaml":

@@ -29,13 +29,14 @@ def served(double: KubernetesDouble, namespace: str, service: str, port: int, *p
     double.others[PODS.format(namespace)] = {"items": list(pods)}
 
 
-def in_cluster(double: KubernetesDouble, s3: S3Double) -> None:
+def in_cluster(double: KubernetesDouble, s3: S3Double, bucket: str = "") -> None:
     """The store of a namespace as the manifests leave it: an endpoint of the cluster, keys in a Secret."""
     served(double, "kubeflow", "seaweedfs", 9000, pod("store"))
     host, _, port = s3.address.partition(":")
     double.forwards["store"] = host, int(port)
     place = "/api/v1/namespaces/bank"
     settings = {"OFFERS_S3_ENDPOINT": "http://seaweedfs.kubeflow:9000", "AWS_REGION": "us-east-1"}
+    settings |= {"OFFERS_BUCKET": bucket} if bucket else {}
     double.others[f"{place}/configmaps/offers-settings"] = {"data": settings}
     keys = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "mine"}
     data = {name: base64.b64encode(value.encode()).decode() for name, value in keys.items()}

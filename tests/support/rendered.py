@@ -60,7 +60,7 @@ def storage_initializer() -> Object:
     (storage,) = of(rendered("platform/kserve-storage"), "ClusterStorageContainer", "default")
     assert {"prefix": "s3://"} in storage["spec"]["supportedUriFormats"]
     models = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
-    merged = {"args": ["s3://offers/bundles/one", "/mnt/models"], "volumeMounts": [models]}
+    merged = {"args": ["s3://offers/releases/one", "/mnt/models"], "volumeMounts": [models]}
     container: Object = storage["spec"]["container"] | merged
     assert container["name"] == FETCHES
     return container

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from offers.errors import LedgerError
+from offers.governance import registration as governance
 from offers.governance.audit import verify
-from offers.governance.entries import KeyAdded
+from offers.governance.entries import ApprovalTerms, KeyAdded
 from offers.governance.keys import new_key
 from offers.governance.ledger import Ledger, enrol
 from offers.governance.release import fetch
@@ -51,6 +52,19 @@ def test_a_bundle_becomes_a_release_of_the_shared_ledger_once(
     assert [entry.act.kind for entry in ledger.entries()][2:] == ["data read", "gate", "release made"]
     assert ledger.state().name_of(ledger.entries()[-1].actor) == "pipeline"
     assert fetch(ledger.store, name, tmp_path / "reader").bundle.name == shop_bundle.name
+    assert verify(ledger.store).holds
+    assert registration.promotable(shop_bundle.name, settings) == ""
+
+
+def test_a_release_that_the_gate_alone_approves_may_be_promoted_at_once(
+    ledger: Ledger, settings: Settings, shop_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(governance, "terms_of", lambda approval: ApprovalTerms(people=0, days=90))
+    registration.register(shop_bundle, "shop", settings.model_copy(update={"account": "runner"}), lambda text: None)
+    assert registration.promotable(shop_bundle.name, settings) == next(iter(ledger.state().releases))
+    assert registration.promotable("shop-0123456789abcdef", settings) == ""
+    assert registration.promotable(shop_bundle.name, settings.model_copy(update={"ledger": ""})) == ""
+    assert {entry.account for entry in ledger.entries()[2:]} == {"runner"}
     assert verify(ledger.store).holds
 
 

@@ -10,13 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
+from offers.contract import contract as contracts
 from offers.contract.contract import Contract
 from offers.errors import BundleError, ServiceError
 from offers.experiments.experiment import Experiment
+from offers.governance.release import make
 from offers.settings import Settings
 from offers.store.directory import DirectoryStore
 from serving.process.server import Address, Server
 from serving.protocol.kserve import PredictorConfig
+from serving.ranker import __main__ as ranker_main
 from serving.ranker import routing
 from serving.ranker.ranker import Ranker
 from serving.ranker.routing import Arm, Routing
@@ -263,3 +266,19 @@ def test_shares_make_a_whole(tmp_path: Path) -> None:
 def half(whole: Routing, share: float) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(whole.arms[0].model_dump_json())
     return fields | {"share": share}
+
+
+def test_a_ranker_serves_the_catalogue_of_a_release_that_is_whole(
+    shop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make(tmp_path, shop_bundle, DEARER).path
+    rankers: list[Any] = []
+    monkeypatch.setattr(ranker_main.server, "run", lambda models, *_, **__: rankers.extend(models))
+    monkeypatch.setattr("sys.argv", ["ranker", "--release", str(path)])
+    ranker_main.main()
+    assert {offer.id: offer.value for offer in rankers[0].policy.catalogue.offers}["full"] == 31
+    assert rankers[0].contract == contracts.load(str(shop_bundle / "contract.yaml"))
+    (path / "catalogue.yaml").write_text(WARRANTIES)
+    with pytest.raises(SystemExit, match="2"):
+        ranker_main.main()
+    assert "catalogue.yaml was changed, added or removed: fetch it again" in capsys.readouterr().err
