@@ -145,16 +145,18 @@ def _switch_under_load(
 
 
 def _show(ledger: "Ledger", release: str, directory: Path) -> None:
-    from cli.model import releases_table
+    from cli.model import releases_table, written_card
     from cli.screen import console
     from offers.governance.release import fetch
-    from offers.reports.card import card_of, html
+    from offers.reports.card import html
+    from offers.settings import Settings
 
     state = ledger.state()
     releases_table(state, ledger.clock())
     page = directory / f"{release}.html"
     open_release = fetch(ledger.store, release, directory)
-    page.write_text(html(card_of(open_release, state, ledger.entries(), ledger.head, ledger.clock())), "utf-8")
+    tables = str(Settings.from_env().home / "tables")
+    page.write_text(html(written_card(open_release, state, ledger, tables)), "utf-8")
     console.print(f"card  {page}", soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ import typer
 from cli.canary import ReleaseArgument, canary, under_way
 from cli.key import KeyOption, to_write
 from cli.mirror import mirrored, sync
+from cli.outcomes import TablesOption
 from offers.wording import counted
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from offers.governance.ledger import Ledger
     from offers.governance.release import OpenRelease
     from offers.governance.state import Release, State
+    from offers.reports.card import Card
 
 app = typer.Typer(no_args_is_help=True, help="Releases: list, compare, approve, promote, roll back.")
 
@@ -183,21 +185,39 @@ def rollback(contract: ContractOption, reason: ReasonOption, key: KeyOption = ""
 def card(
     release: ReleaseArgument,
     directory: Annotated[Path | None, typer.Option(help="Where to; OFFERS_HOME/cards by default.")] = None,
+    tables: TablesOption = "",
 ) -> None:
-    """Write the card of a release: Markdown and one HTML page, from the bundle and the ledger as it is now."""
+    """Write the card of a release: Markdown and one HTML page, from bundle, ledger and decision log as they are now."""
     from offers.files import os_errors
-    from offers.reports.card import card_of, html, markdown
+    from offers.reports.card import html, markdown
     from offers.settings import Settings
 
     ledger, state, record = _find(release)
-    page = card_of(_open(ledger, record.name), state, ledger.entries(), ledger.head, ledger.clock())
-    target = directory or Settings.from_env().home / "cards"
+    settings = Settings.from_env()
+    page = written_card(_open(ledger, record.name), state, ledger, tables or str(settings.home / "tables"))
+    target = directory or settings.home / "cards"
     with os_errors(target):
         target.mkdir(parents=True, exist_ok=True)
         for ending, text in (("md", markdown(page)), ("html", html(page))):
             path = target / f"{record.name}.{ending}"
             path.write_text(text, "utf-8")
             typer.echo(str(path))
+
+
+def written_card(release: "OpenRelease", state: "State", ledger: "Ledger", tables: str) -> "Card":
+    """Gather the card of a release, with the exposure by the log in `tables`, if there is one."""
+    from offers.errors import SourceError
+    from offers.experiments.exposure import exposure
+    from offers.reports.card import card_of
+    from offers.settings import Settings
+    from offers.store.delta import DeltaTables
+
+    log, moment = DeltaTables.at(tables, Settings.from_env()), ledger.clock()
+    try:
+        measured = exposure(log, release.bundle.name, release.manifest.catalogue, release.bundle.contract, moment)
+    except SourceError:
+        measured = None
+    return card_of(release, state, ledger.entries(), ledger.head, moment, measured)
 
 
 def _find(name: str) -> tuple["Ledger", "State", "Release"]:

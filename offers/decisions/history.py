@@ -101,6 +101,11 @@ def of_customer(pseudonym: str) -> dataset.Expression:
     return _text("customer") == pseudonym
 
 
+def of_versions(model: str, catalogue: str) -> dataset.Expression:
+    """Build the condition that a bundle and a catalogue made a decision; a catalogue by its name and version."""
+    return (_text("model") == model) & (_text("catalogue") == catalogue)
+
+
 def of_decision(decision_id: str) -> dataset.Expression:
     """Build the condition that a decision has an id."""
     return _text("decision_id") == decision_id

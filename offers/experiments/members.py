@@ -96,7 +96,7 @@ def members(
     window = timedelta(days=contract.target.matures_after_days)
     labels = outcomes.label(frame, outcomes.read(tables), period.as_of, window)
     frame = frame.assign(**_results(frame, labels, versions))
-    protected = tuple(column.name for column in _divided(contract) if frame[column.name].notna().any())
+    protected = tuple(column.name for column in group_columns(contract) if frame[column.name].notna().any())
     arms = frame["arm"].cat.codes.groupby(frame["customer"])
     moved = (arms.max() != arms.min()).to_numpy()
     by_customer = frame[~moved[frame["customer"].to_numpy()]].groupby("customer", sort=False)
@@ -124,7 +124,7 @@ def _rows(tables: DeltaTables, experiment: str, period: Period, pieces: Pieces) 
             raise DataError(f"catalogue {absent[0]}: expected it among the log's policies, found none")
         deciding = {name: versions[name] for name in names}
         common = set.intersection(*({offer.id for offer in one.catalogue.offers} for one in deciding.values()))
-        digest = partial(_digest, sorted(common), _divided(next(iter(deciding.values())).contract))
+        digest = partial(_digest, sorted(common), group_columns(next(iter(deciding.values())).contract))
         rows = pieces.read(tables, ("members", experiment, *names), _COLUMNS, digest, where, *moments)
         rows = _in_period(rows, period)
         # Files reach beyond the period, and may name catalogues that did not decide in it.
@@ -150,7 +150,8 @@ def _in_period(rows: pa.Table, period: Period) -> pa.Table:
     return rows if inside else rows.filter(history.in_moments(period.since, period.until))
 
 
-def _divided(contract: Contract) -> list[Column]:
+def group_columns(contract: Contract) -> list[Column]:
+    """List the protected inputs that divide customers into groups."""
     return [column for column in contract.inputs if column.protected and column.has_groups]
 
 

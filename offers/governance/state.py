@@ -216,6 +216,9 @@ class State:
     def _settle(self, entry: Entry, act: Promoted | RolledBack | Returned) -> None:
         champions = self.line(self.releases[act.release].act.contract).champions
         if isinstance(act, Returned):
+            if self.line(self.releases[act.release].act.contract).steps:
+                # It has answered customers, which those who approved it could not know of.
+                self._change(act.release, withdrawn=entry.number, approvals=())
             self._move(act.release, promoting=None, steps=())
         elif isinstance(act, RolledBack):
             # The release failed in production, so its old approvals no longer count.

@@ -1,6 +1,7 @@
 """The card of a release, in Markdown and HTML: the facts of its training, and people's decisions about it since."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +9,19 @@ from datetime import datetime
 from offers.bundle import bundle as bundles
 from offers.contract.contract import Contract
 from offers.drift.reference import WATCH
-from offers.governance.entries import Approved, CanaryStepped, Entry, Head, Rejected, Returned, RolledBack
+from offers.experiments.comparison import LEAST_EXPOSURE
+from offers.experiments.exposure import Exposure
+from offers.governance.entries import (
+    Approved,
+    CanaryStepped,
+    Entry,
+    Head,
+    Rejected,
+    RetrainingDecided,
+    RetrainingEnded,
+    Returned,
+    RolledBack,
+)
 from offers.governance.release import OpenRelease
 from offers.governance.state import Release, State
 from offers.policy.catalogue import Catalogue
@@ -25,7 +38,7 @@ MAPPING = (
     ("SR 26-2: conceptual soundness, data quality", "Data; How it was evaluated; Contributions"),
     ("SR 26-2: outcomes analysis, benchmarks", "Figures (baseline, champion, intervals); Window by window"),
     ("SR 26-2: effective challenge", "Approvals, by other keys than the maker's; Gate"),
-    ("SR 26-2: ongoing monitoring", "not here: the monitoring reports and the drift sidecar's page hold it"),
+    ("SR 26-2: ongoing monitoring", "Monitored since; the figures are in the monitoring reports"),
     ("SR 26-2: inventory", "'offers model list' and the ledger"),
     ("AI Act, Annex IV 1: general description, versions", "Standing; Facts"),
     ("AI Act, Annex IV 2: development, data, validation", "Data; How it was evaluated; Figures; Facts"),
@@ -35,8 +48,8 @@ MAPPING = (
     ("AI Act, Annex IV 5: risk management system", "not here: the bank's own"),
     ("AI Act, Annex IV 6: changes through the life cycle", "History; 'offers model diff'"),
     ("AI Act, Annex IV 7, 8: standards, declaration of conformity", "not here"),
-    ("AI Act, Annex IV 9: monitoring after release", "not here: the monitoring reports hold it"),
-    ("Fairness of exposure, after the policy", "not here: it is measured on decisions, not on training rows"),
+    ("AI Act, Annex IV 9: monitoring after release", "Monitored since, in part; the plan is the bank's own"),
+    ("Fairness of exposure, after the policy", "Fairness of exposure"),
 )
 """What asks for it, and the section that answers. To be checked by a lawyer before anybody relies on it."""
 
@@ -48,19 +61,31 @@ class Card:
     Attributes
     ----------
     standing : facts about the release by name
-    approvals, history, contributions, rules, mapping : tables, without rows where there is nothing to show
+    exposed : the sentence about the fairness of exposure
+    approvals, history, exposure, monitoring, contributions, rules, mapping : tables, without rows where there is
+        nothing to show
     """
 
     release: OpenRelease
     standing: dict[str, str]
     approvals: Table
     history: Table
+    exposed: str
+    exposure: Table
+    monitoring: Table
     contributions: Table
     rules: Table
     mapping: Table
 
 
-def card_of(release: OpenRelease, state: State, entries: Sequence[Entry], head: Head | None, moment: datetime) -> Card:
+def card_of(
+    release: OpenRelease,
+    state: State,
+    entries: Sequence[Entry],
+    head: Head | None,
+    moment: datetime,
+    exposure: Exposure | None = None,
+) -> Card:
     """Gather the card of a release in the ledger.
 
     Parameters
@@ -68,6 +93,7 @@ def card_of(release: OpenRelease, state: State, entries: Sequence[Entry], head: 
     state : the state that results from the entries
     head : end of the ledger, with which the owner of the card can prove all earlier entries
     moment : now, which decides whether an approval has lapsed
+    exposure : by the decision log, if there is one
     """
     governed, contract = state.releases[release.name], release.bundle.contract
     lapses = governed.lapses(moment)
@@ -89,6 +115,9 @@ def card_of(release: OpenRelease, state: State, entries: Sequence[Entry], head: 
         standing,
         _table(("by", "on", "until", "conditions", "evidence"), _approvals(governed, state)),
         _table(("entry", "when", "who", "what", "why"), _history(release.name, state, entries)),
+        _exposed(exposure, contract),
+        _table(("column", "group", "customers", "made an offer", "of the most exposed", "verdict"), _groups(exposure)),
+        _table(("entry", "when", "cause", "signals and reasons", "decision", "came of it"), _watched(release, entries)),
         _table(("column", "mean |contribution|", "unit"), _contributions(release, contract)),
         _table(("rule", "asks", "justification"), _rules(release.catalogue, contract)),
         _table(("asked", "answered by"), MAPPING),
@@ -129,6 +158,45 @@ def _history(release: str, state: State, entries: Sequence[Entry]) -> Iterator[t
             if isinstance(act, RolledBack):
                 why = f"{act.withdrawn} was withdrawn"
             yield str(entry.number), f"{entry.at:%Y-%m-%d %H:%M}", state.name_of(entry.actor), act.kind, why
+
+
+def _exposed(exposure: Exposure | None, contract: Contract) -> str:
+    if exposure is None:
+        return "No decision log was read, so exposure was not measured; 'offers model card' reads one."
+    if not exposure.decisions:
+        return f"The log has no decision of this release since {exposure.since:%Y-%m-%d}."
+    where = f"{counted(exposure.decisions, 'decision')} between {exposure.since:%Y-%m-%d} and {exposure.until:%Y-%m-%d}"
+    if not exposure.groups:
+        return f"The contract declares no protected column with groups, so nothing was compared over {where}."
+    least = f"a group with less than {LEAST_EXPOSURE:.0%} of the most exposed one's share fails, as in experiments"
+    return f"The share of customers who were made an offer, over {where}: {least}."
+
+
+def _groups(exposure: Exposure | None) -> Iterator[tuple[str, ...]]:
+    for one in exposure.groups if exposure else ():
+        ratio = "-" if math.isnan(one.ratio) else f"{one.ratio:.0%}"
+        yield one.column, one.group, f"{one.customers:,}".replace(",", " "), f"{one.share:.1%}", ratio, one.verdict
+
+
+def _watched(release: OpenRelease, entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
+    """List alarms, verdicts and retrainings about the bundle, from its release on."""
+    ends = {entry.act.run: entry.act for entry in entries if isinstance(entry.act, RetrainingEnded)}
+    contract, begun = release.bundle.contract.name, False
+    for entry in entries:
+        act = entry.act
+        begun = begun or getattr(act, "release", "") == release.name
+        if not (begun and isinstance(act, RetrainingDecided) and act.contract == contract):
+            continue
+        if act.evidence.get("bundle", release.bundle.name) != release.bundle.name:
+            continue
+        signals = act.evidence.get("signals")
+        names = [name for name, on in signals.items() if on] if isinstance(signals, dict) else []
+        reasons = act.evidence.get("reasons")
+        why = "; ".join([*names, *map(str, reasons if isinstance(reasons, list) else ())])
+        end = ends.get(act.run)
+        result = "" if not act.started else "under way" if end is None else end.bundle.rpartition("/")[2] or end.note
+        decision = f"{act.action}: {act.reason}"
+        yield str(entry.number), f"{entry.at:%Y-%m-%d %H:%M}", act.cause, why[:500], decision, result
 
 
 def _contributions(release: OpenRelease, contract: Contract) -> Iterator[tuple[str, ...]]:
