@@ -25,10 +25,15 @@ COMPONENTS = ("components.training", "components.monitoring", "components.deploy
 SERVICES = ("serving.predictor", "serving.ranker", "serving.drift")
 SIDECAR_PYTHON = ROOT / ".venv-drift" / "bin" / "python"
 PROBE = """
-import resource, sys, time
+import sys, time
 lines, begin = sys.stdin.read(), time.process_time()
 exec(lines)
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+if sys.platform == "darwin":
+    import resource
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+else:
+    # `ru_maxrss` would count what the parent held when it forked.
+    memory = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
 print(time.process_time() - begin, len(sys.modules), memory)
 """
 

@@ -34,7 +34,7 @@ class Answer:
     Attributes
     ----------
     decided_at : when the answer was ready
-    columns : customer and context columns after checks, words with None and numbers with NaN where missing
+    columns : customer and context columns after checks, as `columns_json` writes them
     asked : the offers that the caller named, None for all
     k : places that the caller asked for, None for the catalogue's `k`
     offers : ids of the policy's offers, in its order
@@ -51,7 +51,7 @@ class Answer:
     request_id: str
     decided_at: datetime
     customer_ids: Sequence[str]
-    columns: Mapping[str, np.ndarray]
+    columns: bytes
     asked: Sequence[Sequence[str] | None]
     k: Sequence[int | None]
     offers: Sequence[str]
@@ -71,6 +71,11 @@ class Answer:
     action_probability: np.ndarray | None = None
 
 
+def columns_json(columns: Mapping[str, np.ndarray]) -> bytes:
+    """Write columns by name, words with None and numbers with NaN where missing; both become null."""
+    return orjson.dumps({name: _plain(values) for name, values in columns.items()}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
     """Write the event of one request's decisions."""
     return _event(
@@ -80,7 +85,7 @@ def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
             "request_id": answer.request_id,
             "key_id": pseudonyms.key_id,
             "customers": list(map(pseudonyms.of, answer.customer_ids)),
-            "columns": {name: _plain(values) for name, values in answer.columns.items()},
+            "columns": orjson.Fragment(answer.columns),
             "asked": answer.asked,
             "k": answer.k,
             "offers": answer.offers,

@@ -36,13 +36,14 @@ class SpoolLimits:
 
     Attributes
     ----------
-    seal_bytes, seal_seconds : size and age at which a segment is sealed
+    seal_bytes, seal_seconds : size and age at which a segment is sealed; the shipper takes some ten times
+        `seal_bytes` of memory beside what it always takes
     most_bytes : most bytes of all segments together; on a cluster less than the volume's limit, beyond which the pod is
         evicted
     durability : with "process" lines survive a killed process, with "power" also a power failure
     """
 
-    seal_bytes: int = 16 * 2**20
+    seal_bytes: int = 4 * 2**20
     seal_seconds: float = 5.0
     most_bytes: int = 512 * 2**20
     durability: Durability = "process"

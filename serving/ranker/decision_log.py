@@ -66,8 +66,11 @@ class DecisionLog:
         policy: Policy,
         contract: Contract,
         membership: Membership | None = None,
+        columns: bytes = b"",
     ) -> None:
         """Log decisions of one request, from any thread; `answers` are as `offers.decisions.log.Answer` says.
+
+        `columns` are what `columns` gave for the question, empty where it was not asked.
 
         Raises
         ------
@@ -76,13 +79,19 @@ class DecisionLog:
         """
         try:
             self._keep(policy, contract)
-            self.spool.append(self._event(question, scores, answers, policy, contract, membership))
+            columns = columns or self.columns(question, policy)
+            self.spool.append(self._event(question, scores, answers, policy, contract, membership, columns))
             LOGGED.inc(len(question))
         except (SpoolFull, StorageError) as error:
             UNLOGGED.inc(len(question))
             log.error("decisions not logged", extra={"fields": {"rows": len(question), "reason": str(error)}})
             if self.when_full == "refuse":
                 raise LogFull from None
+
+    @staticmethod
+    def columns(question: Question, policy: Policy) -> bytes:
+        """Write the question's columns as the log has them. This can be done before anything is scored."""
+        return events.columns_json(policy.pairing.plain(question.rows))
 
     async def durable(self) -> None:
         """Wait until what was written outlives what it is to outlive."""
@@ -103,13 +112,14 @@ class DecisionLog:
         policy: Policy,
         contract: Contract,
         membership: Membership | None,
+        columns: bytes,
     ) -> bytes:
         catalogue = policy.catalogue
         answer = events.Answer(
             request_id=request_id.get(),
             decided_at=datetime.now(UTC),
             customer_ids=question.customer_ids,
-            columns=policy.pairing.plain(question.rows),
+            columns=columns,
             asked=question.asked,
             k=question.k,
             offers=[offer.id for offer in policy.offers],

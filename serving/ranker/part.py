@@ -28,6 +28,7 @@ class Part:
     membership : of its customers, where they take part in an experiment
     customers : their places in the request, None where the part is the whole
     explanations : of each answer, None where none were asked for
+    columns : of the question as the decision log writes them, empty where they are still to be written
     """
 
     policy: Policy
@@ -39,6 +40,7 @@ class Part:
     membership: Membership | None = None
     customers: np.ndarray | None = None
     explanations: Sequence[Explanation] | None = None
+    columns: bytes = b""
 
     def rankings(self) -> list[Ranking]:
         """The answer for each customer."""

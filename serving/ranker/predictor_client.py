@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -102,8 +102,12 @@ class PredictorClient:
             if column.type == "category"
         }
 
-    async def score(self, columns: Mapping[str, np.ndarray]) -> PairScores:
+    async def score(self, columns: Mapping[str, np.ndarray], meanwhile: Callable[[], None] | None = None) -> PairScores:
         """Score rows in one call.
+
+        Parameters
+        ----------
+        meanwhile : called once, after the request has left and before its answer is awaited
 
         Raises
         ------
@@ -112,7 +116,7 @@ class PredictorClient:
         """
         began = time.monotonic()
         try:
-            scores = _scores(await self._infer(self._request(columns)), len(next(iter(columns.values()))))
+            scores = _scores(await self._infer(self._request(columns), meanwhile), len(next(iter(columns.values()))))
             return replace(scores, milliseconds=round((time.monotonic() - began) * 1000, 3))
         except PredictorAway as error:
             _count(error)
@@ -185,13 +189,19 @@ class PredictorClient:
             channel = grpc.aio.insecure_channel(self.config.predictor_host, options=_OPTIONS)
         return GRPCInferenceServiceStub(channel)
 
-    async def _infer(self, request: Any) -> Any:
+    async def _infer(self, request: Any, meanwhile: Callable[[], None] | None = None) -> Any:
         loop = asyncio.get_running_loop()
         deadline, retries = loop.time() + self.config.timeout, self.config.retries
         metadata = ((REQUEST_ID, request_id.get()),)
         while True:
             try:
-                return await self._stub.ModelInfer(request, timeout=deadline - loop.time(), metadata=metadata)
+                call = self._stub.ModelInfer(request, timeout=deadline - loop.time(), metadata=metadata)
+                if meanwhile:
+                    # The call leaves in the loop's next turn.
+                    await asyncio.sleep(0)
+                    meanwhile()
+                    meanwhile = None
+                return await call
             except grpc.aio.AioRpcError as error:
                 away = PredictorAway(error.code().name)
                 if error.code() != grpc.StatusCode.UNAVAILABLE or not retries:

@@ -165,17 +165,33 @@ class Ranker(Model):
         may_fall_back: bool = True,
     ) -> Part:
         """Score a question in one call; raises `PredictorAway` where there is no fallback, or it is not to be used."""
-        scores, fallback = None, False
+        scores, fallback, columns = None, False, b""
+
+        def write_columns() -> None:
+            nonlocal columns
+            if self.decision_log and len(question) <= INLINE_CUSTOMERS:
+                columns = self.decision_log.columns(question, self.policy)
+
         if len(question.pairs):
             try:
                 self.breaker.check()
-                scores = await self.predictor.score(question.pairs.columns)
+                scores = await self.predictor.score(question.pairs.columns, write_columns)
             except PredictorAway as away:
                 self.breaker.failed(away)
                 if not (self.has_fallback and may_fall_back):
                     raise
                 fallback = True
-        part = Part(self.policy, question, scores, fallback, self.feeds, self.selection, membership, customers)
+        part = Part(
+            self.policy,
+            question,
+            scores,
+            fallback,
+            self.feeds,
+            self.selection,
+            membership,
+            customers,
+            columns=columns,
+        )
         return await explained(part, self.predictor, self.contract) if question.explain else part
 
     async def postprocess(
@@ -225,7 +241,9 @@ class Ranker(Model):
             exposure.count(part, rankings)
             theirs = part.answers(rankings)
             if self.decision_log:
-                self.decision_log.write(part.question, part.scores, theirs, part.policy, self.contract, part.membership)
+                self.decision_log.write(
+                    part.question, part.scores, theirs, part.policy, self.contract, part.membership, part.columns
+                )
             places = range(len(theirs)) if part.customers is None else part.customers
             for row, answer in zip(places, theirs, strict=True):
                 answers[row] = answer

@@ -89,7 +89,7 @@ class Decisions:
             request_id=request_id.get(),
             decided_at=datetime.now(UTC),
             customer_ids=[decision.user_id],
-            columns=self._columns(decision),
+            columns=events.columns_json(self._columns(decision)),
             asked=[None],
             k=[decision.k],
             offers=[self._bundle.product_ids[one] for one in recommended.candidates.tolist()],

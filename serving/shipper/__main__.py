@@ -84,6 +84,8 @@ def main() -> None:
     parser.add_argument("--http_port", type=int, default=0, help="port of the metrics; 0 for a free one")
     arguments = parser.parse_args()
     configure_logging()
+    # Who answers customers comes first.
+    os.nice(10)
     try:
         shipper = Shipper(
             arguments.spool, DeltaTables.at(arguments.tables, Settings.from_env()), arguments.seconds, arguments.grace

@@ -41,7 +41,7 @@ def answered(
         request_id=f"request-{first_id}",
         decided_at=decided_at,
         customer_ids=[instance["customer_id"] for instance in instances],
-        columns=policy.pairing.plain(columns),
+        columns=log.columns_json(policy.pairing.plain(columns)),
         asked=[None] * len(instances),
         k=[None] * len(instances),
         offers=[offer.id for offer in policy.offers],

@@ -2,6 +2,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pandas as pd
 import pytest
 
@@ -57,8 +58,9 @@ def test_each_scored_decision_is_a_row_with_its_first_offer(shop_contract: Contr
         assert row["bundle"] == "shop-1"
         first = [answer.offers[k] for k in known if answer.propensity[place, k] == row["_propensity"]]
         assert row["channel"] in [channels[offer] for offer in first]
-        assert row["spending"] == answer.columns["spending"][place]
-        assert row["region"] == answer.columns["region"][place]
+        columns = orjson.loads(answer.columns)
+        assert row["spending"] == columns["spending"][place]
+        assert row["region"] == columns["region"][place]
 
 
 def test_a_period_begins_and_names_its_bundle(shop_contract: Contract, tables: str) -> None:

@@ -91,7 +91,7 @@ def predictor(shop_bundle: Path) -> Predictor:
 
 @pytest.fixture(scope="module")
 def ranker(shop_contract: Contract) -> Ranker:
-    async def score(columns: dict[str, np.ndarray]) -> PairScores:
+    async def score(columns: dict[str, np.ndarray], *_: object) -> PairScores:
         return PairScores(np.full(len(columns["visits"]), 0.25), "none")
 
     async def check() -> None:

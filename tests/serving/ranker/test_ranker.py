@@ -551,7 +551,7 @@ REQUEST = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def application(shop_contract: Contract) -> ASGIApp:
-    async def score(columns: Mapping[str, np.ndarray]) -> PairScores:
+    async def score(columns: Mapping[str, np.ndarray], *_: object) -> PairScores:
         return PairScores(np.full(len(columns["visits"]), 0.25), "none")
 
     config = PredictorConfig("127.0.0.1:1", "grpc-v2")

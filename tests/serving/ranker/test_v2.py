@@ -425,7 +425,7 @@ CHANGES = st.dictionaries(st.sampled_from(list(KINDS)), TENSOR, max_size=3)
 
 @pytest.fixture(scope="module")
 def application(shop_contract: Contract) -> ASGIApp:
-    async def score(columns: Mapping[str, np.ndarray]) -> PairScores:
+    async def score(columns: Mapping[str, np.ndarray], *_: object) -> PairScores:
         return PairScores(np.full(len(columns["visits"]), 0.25), "none")
 
     config = PredictorConfig("127.0.0.1:1", "grpc-v2")
