@@ -28,8 +28,11 @@ from offers.retrieval.training import train
 from offers.simulation.market import SimulatedMarket
 from offers.store.online import open_online_store
 
-USERS, PRODUCTS, TRAINED = 1_000_000, 500, 5_000
-"""Users online, products, and users of the smaller market of the same products that the bundle is trained on."""
+USERS, PRODUCTS, TRAINED = 1_000_000, 500, 20_000
+"""Users online, products, and users of the smaller market of the same products that the bundle is trained on.
+
+Of 5 000 users the towers learn too little: the gate refuses them, and every answer scores all products.
+"""
 
 RATE, SECONDS, WARM_UP = 200, 20.0, 2_000
 

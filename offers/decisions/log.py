@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import orjson
@@ -28,13 +28,34 @@ _CODE = version("offers")
 
 
 @dataclass(frozen=True)
+class Customers:
+    """The customers of a request as the log has them. They can be written before anything is scored.
+
+    Attributes
+    ----------
+    columns : customer and context columns after checks, as JSON
+    """
+
+    pseudonyms: Sequence[str]
+    key_id: str
+    columns: bytes
+
+    @classmethod
+    def of(cls, ids: Sequence[str], columns: Mapping[str, np.ndarray], pseudonyms: Pseudonyms) -> Self:
+        """Write customers; `columns` have words with None and numbers with NaN where missing, both become null."""
+        lists = {name: _plain(values) for name, values in columns.items()}
+        content = orjson.dumps(lists, option=orjson.OPT_SERIALIZE_NUMPY)
+        return cls(list(map(pseudonyms.of, ids)), pseudonyms.key_id, content)
+
+
+@dataclass(frozen=True)
 class Answer:
     """The decisions of one request; lists have one entry for each customer.
 
     Attributes
     ----------
     decided_at : when the answer was ready
-    columns : customer and context columns after checks, as `columns_json` writes them
+    customers : who was asked about
     asked : the offers that the caller named, None for all
     k : places that the caller asked for, None for the catalogue's `k`
     offers : ids of the policy's offers, in its order
@@ -50,8 +71,7 @@ class Answer:
 
     request_id: str
     decided_at: datetime
-    customer_ids: Sequence[str]
-    columns: bytes
+    customers: Customers
     asked: Sequence[Sequence[str] | None]
     k: Sequence[int | None]
     offers: Sequence[str]
@@ -71,21 +91,16 @@ class Answer:
     action_probability: np.ndarray | None = None
 
 
-def columns_json(columns: Mapping[str, np.ndarray]) -> bytes:
-    """Write columns by name, words with None and numbers with NaN where missing; both become null."""
-    return orjson.dumps({name: _plain(values) for name, values in columns.items()}, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def decided(answer: Answer, pseudonyms: Pseudonyms) -> bytes:
+def decided(answer: Answer) -> bytes:
     """Write the event of one request's decisions."""
     return _event(
         DECIDED,
         answer.decided_at,
         {
             "request_id": answer.request_id,
-            "key_id": pseudonyms.key_id,
-            "customers": list(map(pseudonyms.of, answer.customer_ids)),
-            "columns": orjson.Fragment(answer.columns),
+            "key_id": answer.customers.key_id,
+            "customers": answer.customers.pseudonyms,
+            "columns": orjson.Fragment(answer.customers.columns),
             "asked": answer.asked,
             "k": answer.k,
             "offers": answer.offers,

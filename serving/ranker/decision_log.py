@@ -66,11 +66,11 @@ class DecisionLog:
         policy: Policy,
         contract: Contract,
         membership: Membership | None = None,
-        columns: bytes = b"",
+        customers: events.Customers | None = None,
     ) -> None:
         """Log decisions of one request, from any thread; `answers` are as `offers.decisions.log.Answer` says.
 
-        `columns` are what `columns` gave for the question, empty where it was not asked.
+        `customers` are the question's, if they have been written already.
 
         Raises
         ------
@@ -79,8 +79,8 @@ class DecisionLog:
         """
         try:
             self._keep(policy, contract)
-            columns = columns or self.columns(question, policy)
-            self.spool.append(self._event(question, scores, answers, policy, contract, membership, columns))
+            customers = customers or self.customers(question, policy)
+            self.spool.append(self._event(question, customers, scores, answers, policy, contract, membership))
             LOGGED.inc(len(question))
         except (SpoolFull, StorageError) as error:
             UNLOGGED.inc(len(question))
@@ -88,10 +88,9 @@ class DecisionLog:
             if self.when_full == "refuse":
                 raise LogFull from None
 
-    @staticmethod
-    def columns(question: Question, policy: Policy) -> bytes:
-        """Write the question's columns as the log has them. This can be done before anything is scored."""
-        return events.columns_json(policy.pairing.plain(question.rows))
+    def customers(self, question: Question, policy: Policy) -> events.Customers:
+        """Write the question's customers as the log has them. This can be done before anything is scored."""
+        return events.Customers.of(question.customer_ids, policy.pairing.plain(question.rows), self.pseudonyms)
 
     async def durable(self) -> None:
         """Wait until what was written outlives what it is to outlive."""
@@ -107,19 +106,18 @@ class DecisionLog:
     def _event(
         self,
         question: Question,
+        customers: events.Customers,
         scores: PairScores | None,
         answers: Sequence[bytes],
         policy: Policy,
         contract: Contract,
         membership: Membership | None,
-        columns: bytes,
     ) -> bytes:
         catalogue = policy.catalogue
         answer = events.Answer(
             request_id=request_id.get(),
             decided_at=datetime.now(UTC),
-            customer_ids=question.customer_ids,
-            columns=columns,
+            customers=customers,
             asked=question.asked,
             k=question.k,
             offers=[offer.id for offer in policy.offers],
@@ -136,7 +134,7 @@ class DecisionLog:
             caller=caller.get() or None,
             latency_ms=scores.milliseconds if scores else None,
         )
-        return events.decided(answer, self.pseudonyms)
+        return events.decided(answer)
 
 
 def _dense(question: Question, scores: PairScores | None) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from offers.decisions.answer import written
+from offers.decisions.log import Customers
 from offers.policy.arbitration import Policy
 from offers.policy.explanation import Explanation
 from offers.policy.ranking import Ranking
@@ -28,7 +29,7 @@ class Part:
     membership : of its customers, where they take part in an experiment
     customers : their places in the request, None where the part is the whole
     explanations : of each answer, None where none were asked for
-    columns : of the question as the decision log writes them, empty where they are still to be written
+    logged : the question's customers as the decision log has them, None where they are still to be written
     """
 
     policy: Policy
@@ -40,7 +41,7 @@ class Part:
     membership: Membership | None = None
     customers: np.ndarray | None = None
     explanations: Sequence[Explanation] | None = None
-    columns: bytes = b""
+    logged: Customers | None = None
 
     def rankings(self) -> list[Ranking]:
         """The answer for each customer."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -102,12 +102,14 @@ class PredictorClient:
             if column.type == "category"
         }
 
-    async def score(self, columns: Mapping[str, np.ndarray], meanwhile: Callable[[], None] | None = None) -> PairScores:
+    async def score(
+        self, columns: Mapping[str, np.ndarray], meanwhile: Callable[[], Awaitable[None]] | None = None
+    ) -> PairScores:
         """Score rows in one call.
 
         Parameters
         ----------
-        meanwhile : called once, after the request has left and before its answer is awaited
+        meanwhile : awaited once, after the request has left and before its answer is awaited
 
         Raises
         ------
@@ -189,7 +191,7 @@ class PredictorClient:
             channel = grpc.aio.insecure_channel(self.config.predictor_host, options=_OPTIONS)
         return GRPCInferenceServiceStub(channel)
 
-    async def _infer(self, request: Any, meanwhile: Callable[[], None] | None = None) -> Any:
+    async def _infer(self, request: Any, meanwhile: Callable[[], Awaitable[None]] | None = None) -> Any:
         loop = asyncio.get_running_loop()
         deadline, retries = loop.time() + self.config.timeout, self.config.retries
         metadata = ((REQUEST_ID, request_id.get()),)
@@ -199,7 +201,7 @@ class PredictorClient:
                 if meanwhile:
                     # The call leaves in the loop's next turn.
                     await asyncio.sleep(0)
-                    meanwhile()
+                    await meanwhile()
                     meanwhile = None
                 return await call
             except grpc.aio.AioRpcError as error:

@@ -165,17 +165,17 @@ class Ranker(Model):
         may_fall_back: bool = True,
     ) -> Part:
         """Score a question in one call; raises `PredictorAway` where there is no fallback, or it is not to be used."""
-        scores, fallback, columns = None, False, b""
+        scores, fallback, customers_logged = None, False, None
 
-        def write_columns() -> None:
-            nonlocal columns
-            if self.decision_log and len(question) <= INLINE_CUSTOMERS:
-                columns = self.decision_log.columns(question, self.policy)
+        async def log_customers() -> None:
+            nonlocal customers_logged
+            if decision_log := self.decision_log:
+                customers_logged = await _beside(len(question), lambda: decision_log.customers(question, self.policy))
 
         if len(question.pairs):
             try:
                 self.breaker.check()
-                scores = await self.predictor.score(question.pairs.columns, write_columns)
+                scores = await self.predictor.score(question.pairs.columns, log_customers)
             except PredictorAway as away:
                 self.breaker.failed(away)
                 if not (self.has_fallback and may_fall_back):
@@ -190,7 +190,7 @@ class Ranker(Model):
             self.selection,
             membership,
             customers,
-            columns=columns,
+            logged=customers_logged,
         )
         return await explained(part, self.predictor, self.contract) if question.explain else part
 
@@ -242,7 +242,7 @@ class Ranker(Model):
             theirs = part.answers(rankings)
             if self.decision_log:
                 self.decision_log.write(
-                    part.question, part.scores, theirs, part.policy, self.contract, part.membership, part.columns
+                    part.question, part.scores, theirs, part.policy, self.contract, part.membership, part.logged
                 )
             places = range(len(theirs)) if part.customers is None else part.customers
             for row, answer in zip(places, theirs, strict=True):

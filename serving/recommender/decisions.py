@@ -75,7 +75,7 @@ class Decisions:
             if not self._kept:
                 self._log.spool.append(events.market_policy(self._catalogue, self._text, self._policy.market))
                 self._kept = True
-            self._log.spool.append(events.decided(self._event(decision, facts, self._log), self._log.pseudonyms))
+            self._log.spool.append(events.decided(self._event(decision, facts, self._log)))
             LOGGED.inc()
         except (SpoolFull, StorageError) as error:
             UNLOGGED.inc()
@@ -88,8 +88,7 @@ class Decisions:
         return events.Answer(
             request_id=request_id.get(),
             decided_at=datetime.now(UTC),
-            customer_ids=[decision.user_id],
-            columns=events.columns_json(self._columns(decision)),
+            customers=events.Customers.of([decision.user_id], self._columns(decision), log.pseudonyms),
             asked=[None],
             k=[decision.k],
             offers=[self._bundle.product_ids[one] for one in recommended.candidates.tolist()],

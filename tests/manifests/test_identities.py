@@ -21,6 +21,7 @@ WRITES = {
     "serving": {"tables"},
     "recommender": {"tables"},
     "retraining-trigger": {"ledger"},
+    "upkeep": {"tables"},
     "pipeline": {"bundles", "releases", "ledger", "monitoring", "routing", "campaigns", "layers"},
     "spark": {"campaigns"},
 }
@@ -28,6 +29,7 @@ READS = {
     "serving": {"bundles", "releases", "routing"},
     "recommender": {"bundles"},
     "retraining-trigger": {"bundles", "releases"},
+    "upkeep": set(),
     "pipeline": {"scored", "tables", "customers", "markets"},
     "spark": {"bundles", "releases", "customers"},
 }
@@ -79,6 +81,8 @@ def _allowed(store: Store, prefix: str, write: bool) -> bool:
 def test_policies_for_iam_say_the_same(role: str) -> None:
     statements = {s["Sid"]: s for s in json.loads((POLICIES / f"{role}.json").read_text("utf-8"))["Statement"]}
     written = {resource.split("/")[1] for resource in statements["Write"]["Resource"]}
-    assert (statements["Write"]["Action"], written) == ("s3:PutObject", WRITES[role])
+    # Only upkeep removes files.
+    actions = ["s3:PutObject", "s3:DeleteObject"] if role == "upkeep" else "s3:PutObject"
+    assert (statements["Write"]["Action"], written) == (actions, WRITES[role])
     read = {resource.split("/")[1] for resource in statements["Read"]["Resource"]}
     assert (statements["Read"]["Action"], read) == ("s3:GetObject", WRITES[role] | READS[role])

@@ -382,6 +382,7 @@ def test_in_production_each_pod_has_keys_of_its_own_and_callers_need_tokens() ->
     assert secrets["transformer-container"] == ["object-store-serving"]
     assert secrets["trigger"] == ["object-store-retraining-trigger"]
     assert secrets["bucket"] == ["object-store"]
+    assert secrets["upkeep"] == ["object-store-upkeep"]
     (account,) = of(objects, "ServiceAccount", "serving")
     assert account["secrets"] == [{"name": "object-store-serving"}]
     ranker = next(one for _, one in containers(objects) if one["name"] == "transformer-container")

@@ -40,8 +40,9 @@ def answered(
     return log.Answer(
         request_id=f"request-{first_id}",
         decided_at=decided_at,
-        customer_ids=[instance["customer_id"] for instance in instances],
-        columns=log.columns_json(policy.pairing.plain(columns)),
+        customers=log.Customers.of(
+            [instance["customer_id"] for instance in instances], policy.pairing.plain(columns), KEY
+        ),
         asked=[None] * len(instances),
         k=[None] * len(instances),
         offers=[offer.id for offer in policy.offers],

@@ -23,7 +23,7 @@ def logged(contract: Contract, directory: Path, file: Path, lost: int = 0) -> Pa
     arms = [one.arm_name(place) for place in one.assign([KEY.of(row["customer_id"]) for row in crowd]).tolist()]
     kept = [k for k, arm in enumerate(arms) if arm == "control" or k >= lost]
     answer = answered(contract, [crowd[k] for k in kept])
-    spool.append(log.decided(replace(answer, experiment=one.name, arms=[arms[k] for k in kept]), KEY))
+    spool.append(log.decided(replace(answer, experiment=one.name, arms=[arms[k] for k in kept])))
     kinds = ["accepted" if arms[k] != "control" or k % 2 else "declined" for k in kept]
     told = [outcome(f"{place:032x}", kind) for place, kind in enumerate(kinds)]
     spool.append(log.observed(told, NOON + timedelta(days=1), "r"))

@@ -70,8 +70,9 @@ def pods(objects: tuple[Object, ...]) -> list[Object]:
     """Each pod of ours, as its template tells it."""
     ours = [serving_pod(objects)]
     for item in objects:
-        if item["kind"] in ("Deployment", "Job", "StatefulSet"):
-            template, claims = item["spec"]["template"], item["spec"].get("volumeClaimTemplates", [])
+        if item["kind"] in ("Deployment", "Job", "StatefulSet", "CronJob"):
+            of_pod = item["spec"]["jobTemplate"]["spec"] if item["kind"] == "CronJob" else item["spec"]
+            template, claims = of_pod["template"], of_pod.get("volumeClaimTemplates", [])
             metadata, spec = item["metadata"] | template["metadata"], template["spec"]
             # As the controller adds them.
             claimed = [{"name": one["metadata"]["name"], "persistentVolumeClaim": {}} for one in claims]

@@ -30,7 +30,7 @@ def tables(shop_contract: Contract, tmp_path: Path) -> DeltaTables:
     spool.append(policy_event(shop_contract))
     for k in range(2):
         crowd = [someone("Ann"), someone("Maria", spending=4321.125), someone("Bob", spending=20.0)]
-        spool.append(log.decided(answered(shop_contract, crowd, 10 * k, seed=k), KEY))
+        spool.append(log.decided(answered(shop_contract, crowd, 10 * k, seed=k)))
         spool.append(log.observed([outcome(f"{10 * k + 1:032x}", "overridden", why="moved to Graz")], LATER, f"r{k}"))
         early = outcome(f"{10 * k + 1:032x}", "overridden", after=timedelta(days=9), why="moved to Graz")
         spool.append(log.observed([early, outcome("b" * 32, after=timedelta(days=9))], LATER, "q"))

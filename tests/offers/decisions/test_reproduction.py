@@ -12,7 +12,7 @@ from offers.decisions.spool import Spool, SpoolLimits
 from offers.errors import DataError
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
-from tests.support.decision_log import KEY, answered, policy_event
+from tests.support.decision_log import answered, policy_event
 from tests.support.rankers import CROWD, EXPLORING
 
 
@@ -21,7 +21,7 @@ def tables(shop_contract: Contract, tmp_path: Path) -> DeltaTables:
     spool = Spool(tmp_path / "spool", "pod", SpoolLimits())
     spool.append(policy_event(shop_contract, EXPLORING))
     for k in range(20):
-        spool.append(log.decided(answered(shop_contract, CROWD, 10 * k, catalogue=EXPLORING, seed=k), KEY))
+        spool.append(log.decided(answered(shop_contract, CROWD, 10 * k, catalogue=EXPLORING, seed=k)))
     spool.seal()
     tables = DeltaTables.at(str(tmp_path / "tables"), Settings())
     assert not [one for one in ship(spool.directory, tables) if one.refusal]

@@ -59,11 +59,11 @@ def test_tables_of_an_earlier_version_gain_columns_and_still_verify(
     before = SCHEMAS[DECISIONS].remove(SCHEMAS[DECISIONS].get_field_index("ledger_head"))
     with monkeypatch.context() as patch:
         patch.setitem(SCHEMAS, DECISIONS, before)
-        spool.append(log.decided(answered(shop_contract, CROWD), KEY))
+        spool.append(log.decided(answered(shop_contract, CROWD)))
         assert shipped(spool, tables) == []
     assert ledger_heads(tables) == []
     head = f"7:{'a' * 64}"
-    spool.append(log.decided(replace(answered(shop_contract, CROWD, 100), ledger_head=head), KEY))
+    spool.append(log.decided(replace(answered(shop_contract, CROWD, 100), ledger_head=head)))
     assert shipped(spool, tables) == []
     assert [row["ledger_head"] for row in rows(tables, DECISIONS)] == [None] * len(CROWD) + [head] * len(CROWD)
     assert ledger_heads(tables) == [head]
@@ -77,12 +77,12 @@ def test_every_decision_is_a_row_that_says_what_was_asked_and_answered(
 ) -> None:
     answer = answered(shop_contract, CROWD)
     spool.append(policy_event(shop_contract))
-    spool.append(log.decided(answer, KEY))
+    spool.append(log.decided(answer))
     assert shipped(spool, tables) == []
     assert sealed(spool.directory) == []
     found = rows(tables, DECISIONS)
     assert [row["answer"].encode() for row in found] == answer.answers
-    assert [row["customer"] for row in found] == [KEY.of(name) for name in answer.customer_ids]
+    assert [row["customer"] for row in found] == [KEY.of(instance["customer_id"]) for instance in CROWD]
     assert [row["decided_at"] for row in found] == [NOON] * len(CROWD)
     assert {row["date"] for row in found} == {NOON.date()}
     for row, instance, scores in zip(found, CROWD, answer.propensity, strict=True):
@@ -105,7 +105,7 @@ def test_every_decision_is_a_row_that_says_what_was_asked_and_answered(
 def test_nothing_names_a_customer(shop_contract: Contract, spool: Spool, tmp_path: Path) -> None:
     from tests.support.rankers import someone
 
-    spool.append(log.decided(answered(shop_contract, [someone("Maria-Example-1970")]), KEY))
+    spool.append(log.decided(answered(shop_contract, [someone("Maria-Example-1970")])))
     spool.seal()
     (segment,) = sealed(spool.directory)
     assert b"Maria-Example" not in segment.path.read_bytes()
@@ -114,7 +114,7 @@ def test_nothing_names_a_customer(shop_contract: Contract, spool: Spool, tmp_pat
 def test_a_foreign_engine_reads_the_tables(shop_contract: Contract, spool: Spool, tables: DeltaTables) -> None:
     for day in range(3):
         answer = answered(shop_contract, CROWD, first_id=100 * day, decided_at=NOON + timedelta(days=day))
-        spool.append(log.decided(answer, KEY))
+        spool.append(log.decided(answer))
         assert shipped(spool, tables) == []
     paths = tables.open(DECISIONS).file_uris()
     assert len(paths) == 3
@@ -133,7 +133,7 @@ def test_a_foreign_engine_reads_the_tables(shop_contract: Contract, spool: Spool
 
 def test_the_log_verifies(shop_contract: Contract, spool: Spool, tables: DeltaTables) -> None:
     for k in range(3):
-        spool.append(log.decided(answered(shop_contract, CROWD, first_id=10 * k, seed=k), KEY))
+        spool.append(log.decided(answered(shop_contract, CROWD, first_id=10 * k, seed=k)))
         assert shipped(spool, tables) == []
     found = rows(tables, DECISIONS)
     assert [digest_of(row) for row in found] == [row["digest"] for row in found]
@@ -146,14 +146,14 @@ def test_the_log_verifies(shop_contract: Contract, spool: Spool, tables: DeltaTa
 def test_tables_of_an_earlier_version_get_the_callers_column(
     shop_contract: Contract, spool: Spool, tables: DeltaTables
 ) -> None:
-    event = orjson.loads(log.decided(answered(shop_contract, CROWD), KEY))
+    event = orjson.loads(log.decided(answered(shop_contract, CROWD)))
     del event["data"]["caller"]
     table = collected([orjson.dumps(event)], "old", 0).tables()[DECISIONS]
     earlier = table.drop_columns(["caller"])
     tables.append(DECISIONS, earlier, "old", 0, ("date",))
     assert verify(tables).faults == ()
     assert erase(tables, KEY.of(CROWD[0]["customer_id"]), "asked") == 1
-    spool.append(log.decided(replace(answered(shop_contract, CROWD, 10), caller="shop"), KEY))
+    spool.append(log.decided(replace(answered(shop_contract, CROWD, 10), caller="shop")))
     assert shipped(spool, tables) == []
     # A shipper of the earlier version, beside one of this.
     tables.append(DECISIONS, earlier, "older", 0, ("date",), widen=["caller"])
@@ -173,7 +173,7 @@ def test_killed_between_two_tables_and_shipped_again_each_row_is_there_once(
     told = [outcome(f"{k:032x}") for k in range(3)]
     for line in (
         policy_event(shop_contract),
-        log.decided(answer, KEY),
+        log.decided(answer),
         log.observed(told, NOON + timedelta(days=1), "r"),
     ):
         spool.append(line)
@@ -207,7 +207,7 @@ def test_killed_between_two_tables_and_shipped_again_each_row_is_there_once(
 def test_damaged_and_foreign_lines_are_quarantined_and_stop_nothing(
     shop_contract: Contract, spool: Spool, tables: DeltaTables
 ) -> None:
-    good = log.decided(answered(shop_contract, CROWD), KEY)
+    good = log.decided(answered(shop_contract, CROWD))
     event = orjson.loads(good)
     foreign = [
         b"no JSON",
@@ -253,7 +253,7 @@ def test_a_refused_segment_stays_and_the_next_is_shipped(
     tables.append(OUTCOMES, pa.table({"foreign": [1]}), "somebody", 0)
     spool.append(log.observed([outcome("a" * 32)], NOON + timedelta(days=1), "r"))
     spool.seal()
-    spool.append(log.decided(answered(shop_contract, CROWD), KEY))
+    spool.append(log.decided(answered(shop_contract, CROWD)))
     (refusal,) = shipped(spool, tables)
     assert "outcomes: the table can't be read or written" in refusal
     assert [segment.number for segment in sealed(spool.directory)] == [0]
@@ -263,7 +263,7 @@ def test_a_refused_segment_stays_and_the_next_is_shipped(
 def test_the_tables_have_the_columns_that_are_declared(
     shop_contract: Contract, spool: Spool, tables: DeltaTables
 ) -> None:
-    spool.append(log.decided(answered(shop_contract, CROWD), KEY))
+    spool.append(log.decided(answered(shop_contract, CROWD)))
     assert shipped(spool, tables) == []
     assert tables.open(DECISIONS).to_pyarrow_table().schema.names == SCHEMAS[DECISIONS].names
     assert tables.open(DECISIONS).metadata().partition_columns == ["date"]

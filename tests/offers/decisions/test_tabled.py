@@ -29,7 +29,7 @@ def tables(shop_contract: Contract, tmp_path: Path) -> str:
     spool.append(policy_event(shop_contract))
     for day in range(2):
         answer = answered(shop_contract, CROWD, first_id=100 * day, decided_at=NOON + day * DAY, seed=day)
-        spool.append(log.decided(answer, KEY))
+        spool.append(log.decided(answer))
     told = [outcome(f"{k:032x}", kind, after=DAY / 2) for k, kind in enumerate(["accepted", "declined", "clicked"])]
     spool.append(log.observed(told, NOON + 2 * DAY, "r"))
     spool.seal()
@@ -58,7 +58,7 @@ def test_each_scored_decision_is_a_row_with_its_first_offer(shop_contract: Contr
         assert row["bundle"] == "shop-1"
         first = [answer.offers[k] for k in known if answer.propensity[place, k] == row["_propensity"]]
         assert row["channel"] in [channels[offer] for offer in first]
-        columns = orjson.loads(answer.columns)
+        columns = orjson.loads(answer.customers.columns)
         assert row["spending"] == columns["spending"][place]
         assert row["region"] == columns["region"][place]
 

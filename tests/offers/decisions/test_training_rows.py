@@ -20,7 +20,7 @@ from offers.evaluation.gate import GateVerdict
 from offers.settings import Settings
 from offers.steps import data as steps
 from offers.store.delta import DeltaTables
-from tests.support.decision_log import KEY, answered, outcome, policy_event
+from tests.support.decision_log import answered, outcome, policy_event
 from tests.support.rankers import CROWD, EXPLORING, someone
 from tests.support.runs import train_file
 
@@ -43,7 +43,7 @@ def spool(patient: str, tmp_path: Path) -> Spool:
     spool.append(policy_event(contract))
     for day in range(3):
         answer = answered(contract, CROWD, first_id=100 * day, decided_at=FIRST + day * DAY, seed=day)
-        spool.append(log.decided(answer, KEY))
+        spool.append(log.decided(answer))
     return spool
 
 
@@ -109,7 +109,7 @@ def test_what_is_told_later_changes_nothing_earlier(patient: str, spool: Spool, 
         # Observed in time and told too late, or observed too late.
         observed_at = FIRST + generator.integers(3, 60) * DAY
         observe(later, max(observed_at, as_of) + DAY, told(decision, kind, observed_at))
-    later.append(log.decided(answered(contract, CROWD, 300, as_of + DAY), KEY))
+    later.append(log.decided(answered(contract, CROWD, 300, as_of + DAY)))
     shipped(later, tmp_path / "tables")
     pd.testing.assert_frame_equal(training_rows.decided(tables, contract, as_of), before)
     assert set(training_rows.decided(tables, contract, as_of + 60 * DAY)["bought"]) == {True, False}
@@ -154,7 +154,7 @@ def test_a_decision_weighs_by_the_inverse_of_its_chance_where_that_is_asked_for(
     contract, spool = contracts.parse(weighing), Spool(tmp_path / "spool", "pod", SpoolLimits())
     spool.append(policy_event(contract, EXPLORING))
     answer = answered(contract, CROWD, decided_at=FIRST, catalogue=EXPLORING)
-    spool.append(log.decided(answer, KEY))
+    spool.append(log.decided(answer))
     observe(spool, FIRST + DAY, told(0, "accepted", FIRST + DAY))
     where = f"decisions:{shipped(spool, tmp_path / 'tables')}"
     first = [offers[0] for sent in answer.answers if (offers := orjson.loads(sent)["offers"])]
@@ -192,7 +192,7 @@ def test_a_model_of_history_and_decisions_passes_the_gate(
     spool.append(policy_event(contract))
     crowd = [someone(f"c{k}", spending=float(x), visits=3) for k, x in enumerate(generator.uniform(0, 2000, 1000))]
     answer = answered(contract, crowd, decided_at=FIRST)
-    spool.append(log.decided(answer, KEY))
+    spool.append(log.decided(answer))
     channels = {"basic": "mail", "full": "phone", "free": "web"}
     accepted = list[dict[str, str]]()
     for place, (someone_there, sent) in enumerate(zip(crowd, answer.answers, strict=True)):

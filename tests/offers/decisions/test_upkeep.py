@@ -14,7 +14,7 @@ from offers.decisions.upkeep import tidy
 from offers.errors import DataError
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
-from tests.support.decision_log import KEY, NOON, answered, policy_event
+from tests.support.decision_log import NOON, answered, policy_event
 from tests.support.rankers import CROWD
 
 DAYS = 3
@@ -28,7 +28,7 @@ def tables(shop_contract: Contract, tmp_path: Path) -> DeltaTables:
     spool.append(policy_event(shop_contract))
     for k in range(4 * DAYS):
         moment = NOON + timedelta(days=k // 4)
-        spool.append(log.decided(answered(shop_contract, CROWD, 10 * k, moment, seed=k), KEY))
+        spool.append(log.decided(answered(shop_contract, CROWD, 10 * k, moment, seed=k)))
         spool.seal()
         assert not [one for one in ship(spool.directory, tables) if one.refusal]
     return tables

@@ -21,7 +21,7 @@ from offers.policy import catalogue as catalogues
 from offers.reports.evidence import told
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
-from tests.support.decision_log import KEY, NOON, answered, outcome, policy_event
+from tests.support.decision_log import NOON, answered, outcome, policy_event
 from tests.support.rankers import EXPLORING, policy_of, someone
 from tests.support.warranties import WARRANTIES
 
@@ -53,7 +53,7 @@ def logged(contract: Contract, directory: Path, catalogue: str, every: int = 1) 
             for k in range(CUSTOMERS)
         ]
         answer = answered(contract, crowd, CUSTOMERS * request, catalogue=catalogue, seed=request)
-        spool.append(log.decided(answer, KEY))
+        spool.append(log.decided(answer))
     accepted = [outcome(f"{k:032x}") for k in range(0, REQUESTS * CUSTOMERS, every)]
     spool.append(log.observed(accepted, NOON + timedelta(days=1), "r"))
     spool.seal()
@@ -154,7 +154,7 @@ def test_young_decisions_are_left_out_and_counted(shop_contract: Contract, tmp_p
     tables = logged(shop_contract, tmp_path, EXPLORING, every=3)
     spool = Spool(tmp_path / "spool", "late", SpoolLimits())
     late = answered(shop_contract, [someone("late")], 10**6, NOON + timedelta(days=9), EXPLORING)
-    spool.append(log.decided(late, KEY))
+    spool.append(log.decided(late))
     spool.seal()
     list(ship(spool.directory, tables))
     candidate, ripe = catalogues.parse(EXPLORING, shop_contract), NOON + timedelta(days=31)

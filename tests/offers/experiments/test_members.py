@@ -33,8 +33,8 @@ def test_each_customer_is_one_row_with_what_came_of_all_decisions(shop_contract:
     # F is in the control first and then in the arm.
     arms = [["a", "control", "a", "a", "control", "control"], ["a", "control", "a", "a", "control", "a"]]
     for answer, names in zip(answers, arms, strict=True):
-        spool.append(log.decided(replace(answer, experiment="e", arms=names), KEY))
-    spool.append(log.decided(answered(contract, CROWD, 200), KEY))
+        spool.append(log.decided(replace(answer, experiment="e", arms=names)))
+    spool.append(log.decided(answered(contract, CROWD, 200)))
     told = [outcome(f"{0:032x}"), outcome(f"{100:032x}", after=timedelta(days=2)), outcome(f"{201:032x}")]
     spool.append(log.observed(told, NOON + timedelta(days=3), "r"))
     spool.seal()

@@ -83,7 +83,7 @@ class World:
         )
         if challenges:
             answer = replace(answer, model="shop-1" if generator.random() < self.away else "shop-2")
-        spool.append(log.decided(answer, KEY))
+        spool.append(log.decided(answer))
         truth = generator.random(len(members)) < (self.accepted if challenges else 0.3)
         kinds = [("accepted" if yes else "declined") for yes in truth]
         after = moment - NOON + timedelta(seconds=5)
