@@ -90,7 +90,7 @@ def _anywhere(source: str) -> str:
     from offers.decisions import training_rows
 
     history, log = training_rows.parts(source)
-    place = log.removesuffix(training_rows.INVERSE)
+    place = log.partition("?")[0]
     history, log = _absolute(history), _absolute(place) + log.removeprefix(place)
     if history.startswith(training_rows.LAYERS):
         place, at, version = history.removeprefix(training_rows.LAYERS).partition("@")

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from offers.store.delta import DeltaTables
 
 KIND, LAYERS = "decisions:", "layers:"
-INVERSE = "?weight=inverse"
+INVERSE = "weight=inverse"
 """Behind the place of a log: each decision weighs 1 / the probability with which the policy put its offer first."""
+AS_OF = "as_of="
+"""Behind the place of a log: the moment whose knowledge of outcomes counts, so that rows are the same at any time."""
 _BEHIND = re.compile(rf"(?P<history>.*?)(?:^|\s*\+\s*){KIND}(?P<log>.+)", re.DOTALL)
 
 
@@ -42,6 +44,38 @@ def parts(source: str) -> tuple[str, str]:
     return (match["history"].strip(), match["log"].strip()) if match else (source, "")
 
 
+def options(log: str) -> tuple[str, bool, datetime | None]:
+    """Split the place of a log from what is asked of its rows: whether they are weighed, and as of when.
+
+    Raises
+    ------
+    SourceError
+        an option is unknown, or its moment is none
+
+    Examples
+    --------
+    >>> options("build/tables?weight=inverse")
+    ('build/tables', True, None)
+    """
+    place, _, query = log.partition("?")
+    inverse, as_of = False, None
+    for option in filter(None, query.split("&")):
+        moment = _moment(option.removeprefix(AS_OF)) if option.startswith(AS_OF) else None
+        if option != INVERSE and moment is None:
+            expected = f"expected {INVERSE}, or {AS_OF} with a date or a time as ISO 8601 writes it"
+            raise SourceError(f"source {KIND}{log}: {expected}; got {option!r}")
+        inverse, as_of = inverse or option == INVERSE, moment or as_of
+    return place, inverse, as_of
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime | None = None) -> Ingested:
     """Get the rows of `contract`: the history's, followed by the decision log's where `source` names one.
 
@@ -49,8 +83,8 @@ def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime 
     ----------
     source : as `offers.data.sources.ingest` takes it; `layers:PLACE@VERSION` for a version of gold, by default the
         newest; `HISTORY + decisions:PLACE`, where an empty history is the contract's own source; or `decisions:PLACE`
-        for the log alone; `?weight=inverse` behind the place of a log weighs its decisions
-    as_of : moment whose knowledge of outcomes counts; by default now
+        for the log alone; behind the place of a log stands what `options` reads
+    as_of : moment whose knowledge of outcomes counts, where the source names none; by default now
 
     Returns
     -------
@@ -67,8 +101,8 @@ def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime 
         return _history(contract, settings, source)
     from offers.store.delta import DeltaTables
 
-    place = log.removesuffix(INVERSE)
-    rows = decided(DeltaTables.at(place, settings), contract, as_of or datetime.now(UTC), place != log)
+    place, inverse, moment = options(log)
+    rows = decided(DeltaTables.at(place, settings), contract, moment or as_of or datetime.now(UTC), inverse)
     if source.strip().startswith(KIND):
         if rows.empty:
             raise DataError(f"{source}: expected decisions whose outcome is known, found none")
@@ -137,7 +171,7 @@ def decided(tables: "DeltaTables", contract: Contract, as_of: datetime, inverse:
 
     if inverse and contract.weight is None:
         raise DataError(
-            f"contract {contract.name}: {INVERSE} behind a log expects a column with role weight, and there is none: "
+            f"contract {contract.name}: ?{INVERSE} behind a log expects a column with role weight, and there is none: "
             "declare one, or leave that out"
         )
     there = dataset.field("inputs").is_valid() & dataset.field("offer_id").is_valid()

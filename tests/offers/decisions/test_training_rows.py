@@ -170,6 +170,21 @@ def test_a_decision_weighs_by_the_inverse_of_its_chance_where_that_is_asked_for(
         training_rows.ingest(contracts.parse(patient), Settings(), f"{where}?weight=inverse", MATURE)
 
 
+def test_a_source_names_the_moment_whose_knowledge_counts(patient: str, tmp_path: Path) -> None:
+    contract, spool = contracts.parse(patient), Spool(tmp_path / "spool", "pod", SpoolLimits())
+    spool.append(policy_event(contract))
+    spool.append(log.decided(answered(contract, CROWD, decided_at=FIRST)))
+    where = f"decisions:{shipped(spool, tmp_path / 'tables')}"
+    wanted = training_rows.ingest(contract, Settings(), where, MATURE).frame
+    named = f"{where}?as_of={MATURE.replace(tzinfo=None).isoformat()}"
+    pd.testing.assert_frame_equal(training_rows.ingest(contract, Settings(), named, FIRST).frame, wanted)
+    with pytest.raises(DataError, match="expected decisions whose outcome is known"):
+        training_rows.ingest(contract, Settings(), f"{where}?as_of={FIRST.date()}", MATURE)
+    for wrong in ("as_of=", "as_of=soon", "as_of=2024-13-01", "weight=2", "x"):
+        with pytest.raises(SourceError, match=rf"got '{wrong}'"):
+            training_rows.ingest(contract, Settings(), f"{where}?{wrong}", MATURE)
+
+
 def test_the_step_keeps_what_lasts_of_the_origin(patient: str, spool: Spool, tmp_path: Path) -> None:
     where = shipped(spool, tmp_path / "tables")
     (tmp_path / "orders.csv").write_text("")
