@@ -1,7 +1,10 @@
 """offers learn: what decisions teach: log, outcomes, evidence about a candidate, an experiment, an erasure."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ import typer
 from offers.wording import counted
 
 if TYPE_CHECKING:
+    from offers.contract.contract import Contract
     from offers.policy.catalogue import Catalogue
     from offers.settings import Settings
     from offers.simulation.world import World
@@ -73,10 +77,19 @@ class Audience:
 def learn(
     customers: Annotated[int, typer.Option(min=1000, max=100_000, help="Simulated customers of each part.")] = 4000,
 ) -> None:
-    """Log decisions about simulated customers, and learn from them what another catalogue would earn.
+    """Log decisions about simulated customers; learn from them what another catalogue would earn, and a new model.
 
     The newest bundle decides; where there is none yet, one is trained first.
     """
+    from cli.screen import console
+
+    tables = _judge(customers)
+    console.print("\nThe decisions have matured: a training learns from the history and from them", style="bold")
+    _train(tables)
+
+
+def _judge(customers: int) -> Path:
+    """Have the newest bundle decide, and judge another catalogue by its log; returns where the log is."""
     from cli import decisions, experiment
     from cli.night import newest_bundle
     from cli.pipeline import fresh
@@ -117,9 +130,29 @@ def learn(
     customer = audience.answers[1]["customer_id"]
     decisions.erase_customer(customer, "asked for it", DeltaTables.at(tables, own), own)
     decisions.verify(tables)
-    window = f"{bundle.contract.target.matures_after_days:g} days"
-    console.print(f"\nOnce the decisions have matured, {window} later, a training learns from them, too:")
-    console.print(f".venv/bin/offers pipeline run --source '+ decisions:{tables}'", soft_wrap=True)
+    return home / "tables"
+
+
+def _train(tables: Path) -> None:
+    """Train on the contract's source and the log, as of the day on which each outcome is final, in the log's home."""
+    from cli.demo import _source
+    from offers.contract import contract as contracts
+    from offers.settings import Settings
+
+    contract = contracts.load(CONTRACT)
+    history = _source(contract, Settings.from_env())
+    source = f"{history} + decisions:{tables}?as_of={_final(contract)}".strip()
+    command = [sys.executable, "-m", "cli", "pipeline", "run", "--source", source]
+    # The bundle has simulated customers among its rows, so it stays out of the ledger of what serves.
+    environment = os.environ | {"OFFERS_HOME": str(tables.parent), "OFFERS_LEDGER": ""}
+    if code := subprocess.run(command, env=environment, check=False).returncode:
+        raise typer.Exit(code)
+
+
+def _final(contract: "Contract") -> str:
+    """Compute the first moment at which the outcome of every decision until now is final."""
+    window = timedelta(days=contract.target.matures_after_days, minutes=1)
+    return (datetime.now(UTC) + window).isoformat()
 
 
 def _tell(audience: Audience, candidate: str, file: str, settings: "Settings", moments: tuple[str, str]) -> None:
@@ -128,9 +161,8 @@ def _tell(audience: Audience, candidate: str, file: str, settings: "Settings", m
     from cli.screen import console
 
     tables, (explored, compared) = str(settings.home / "tables"), moments
-    window = timedelta(days=audience.world.contract.target.matures_after_days, minutes=1)
     # Reports are made as of the day on which the outcome of every decision is final.
-    later = (datetime.now(UTC) + window).isoformat()
+    later = _final(audience.world.contract)
     console.print("\nWhat the candidate, with one weight for every term, would earn; from the log alone", style="bold")
     for title, since, until in (("without exploration", "", explored), ("with exploration", explored, compared)):
         console.print(f"{title}:", style="bold")

@@ -29,7 +29,7 @@ def shipped(contract: Contract, directory: Path, day: int, crowd: list[dict[str,
         Spool(directory / "s", f"pod-{day}", SpoolLimits()),
     )
     spool.append(policy_event(contract))
-    spool.append(log.decided(answered(contract, crowd, 10_000 * day, NOON + timedelta(days=day)), KEY))
+    spool.append(log.decided(answered(contract, crowd, 10_000 * day, NOON + timedelta(days=day))))
     spool.seal()
     assert not [one for one in ship(spool.directory, tables) if one.refusal]
     return tables
