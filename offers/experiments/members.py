@@ -22,10 +22,10 @@ from offers.evaluation.segments import groups
 from offers.store.delta import DeltaTables
 
 _COLUMNS = (
-    "decided_at", "decision_id", "customer", "arm", "catalogue", "model", "fallback", "inputs", "pairs", "offer_id",
-    "latency_ms",
+    "decided_at", "decision_id", "customer", "key_id", "arm", "catalogue", "model", "fallback", "inputs", "pairs",
+    "offer_id", "latency_ms",
 )  # fmt: skip
-_WORDS = ("arm", "catalogue", "model", "offer_id")
+_WORDS = ("key_id", "arm", "catalogue", "model", "offer_id")
 
 _PER_CUSTOMER = {
     "arm": ("arm", "first"),
@@ -50,6 +50,7 @@ class Members:
     moved : number of customers left out because they were in two arms, since a share grew within the period
     erased : number of decisions whose customer was erased
     everybody : pseudonyms of all customers, those who were in two arms included
+    keys : number of keys of the pseudonyms; under each a customer has another pseudonym
     """
 
     customers: pd.DataFrame
@@ -60,6 +61,7 @@ class Members:
     moved: int
     erased: int
     everybody: tuple[str, ...] = ()
+    keys: int = 1
 
 
 def members(
@@ -107,7 +109,8 @@ def members(
     customers = customers.assign(**words, arm=customers["arm"].astype(object)).reset_index()
     everybody = pseudonyms.take(pa.array(frame["customer"].unique())).to_pylist()
     customers["customer"] = pseudonyms.take(pa.array(customers["customer"])).to_pylist()
-    return Members(customers, contract, protected, len(frame), labels, int(moved.sum()), erased, tuple(everybody))
+    keys = int(frame["key_id"].nunique())
+    return Members(customers, contract, protected, len(frame), labels, int(moved.sum()), erased, tuple(everybody), keys)
 
 
 def _rows(tables: DeltaTables, experiment: str, period: Period, pieces: Pieces) -> tuple[pa.Table, dict[str, Kept]]:

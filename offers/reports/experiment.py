@@ -59,6 +59,11 @@ def notes(members: Members, comparison: Comparison) -> Iterator[str]:
     if members.moved:
         moved = count(members.moved)
         yield f"{moved} customers were in two arms and are left out: begin the period after a share grew."
+    if members.keys > 1:
+        yield (
+            f"Customers stand under {members.keys} keys: under each they have another pseudonym, count again and may be"
+            " in another arm. Begin the period after the key changed."
+        )
     if members.erased:
         yield f"{count(members.erased)} decisions are erased, and left out."
     if any(arm.verdict == "too few" for arm in comparison.arms):

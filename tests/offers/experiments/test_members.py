@@ -11,10 +11,13 @@ import pytest
 from offers.contract.contract import Contract
 from offers.decisions import log
 from offers.decisions.period import Period
+from offers.decisions.pseudonym import Pseudonyms
 from offers.decisions.shipping import ship
 from offers.decisions.spool import Spool, SpoolLimits
 from offers.errors import DataError
+from offers.experiments.comparison import compare
 from offers.experiments.members import members
+from offers.reports.experiment import notes
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
 from tests.support.decision_log import KEY, NOON, answered, outcome, policy_event
@@ -52,7 +55,25 @@ def test_each_customer_is_one_row_with_what_came_of_all_decisions(shop_contract:
     assert a["covariate"] == pytest.approx(np.nanmean(first))
     # D gets no offer: that is known at once, and earns nothing.
     assert (d["converted"], d["earned"], d["exposed"]) == (0, 0, 0)
+    assert found.keys == 1
     early = members(tables, "e", Period(None, LATER, NOON + timedelta(days=10))).customers
     assert early["converted"].isna().all()
     with pytest.raises(DataError, match="experiment 'f': expected decisions"):
         members(tables, "f", Period(None, LATER, LATER))
+
+
+def test_customers_under_two_keys_count_twice_and_the_report_says_so(shop_contract: Contract, tmp_path: Path) -> None:
+    tables, spool = DeltaTables.at(str(tmp_path / "tables"), Settings()), Spool(tmp_path / "s", "pod", SpoolLimits())
+    spool.append(policy_event(shop_contract))
+    for number, key in enumerate([KEY, Pseudonyms(bytes(32))]):
+        answer = answered(shop_contract, CROWD, 100 * number)
+        pseudonyms = [key.of(instance["customer_id"]) for instance in CROWD]
+        customers = replace(answer.customers, pseudonyms=pseudonyms, key_id=key.key_id)
+        arms = ["a", "control"] * (len(CROWD) // 2)
+        spool.append(log.decided(replace(answer, customers=customers, experiment="e", arms=arms)))
+    spool.seal()
+    assert not [one for one in ship(spool.directory, tables) if one.refusal]
+    found = members(tables, "e", Period(None, LATER, LATER))
+    assert (found.keys, len(found.customers)) == (2, 2 * len(CROWD))
+    said = " ".join(notes(found, compare(found.customers, {"a": 0.5, "control": 0.5}, found.protected)))
+    assert "under 2 keys" in said
