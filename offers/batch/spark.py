@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Fetch = Callable[[Order, Settings], Order]
 _OURS = re.compile(r"offers\.errors\.(\w+): (.*)")
+_TRACE = ("at ", "... ", "Driver stacktrace:")
+"""How lines of Java's traces begin that give no reason."""
 _ARROW_ROWS = 16_384
 _MOST_PARTITIONS = 1_000
 """Of a Delta table; with more files than that, a partition has several."""
@@ -229,5 +231,6 @@ def _ours(error: Exception) -> Exception:
         return cast(type[OffersError], getattr(errors, kind))(sentence)
     if isinstance(error, PythonException):
         return cast(Exception, error)
-    line = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-    return ServiceError(f"Spark stopped: {line.strip()[:300]}")
+    said = (line.strip().removeprefix(": ") for line in reversed(str(error).splitlines()))
+    line = next((line for line in said if line and not line.startswith(_TRACE)), type(error).__name__)
+    return ServiceError(f"Spark stopped: {line[:300]}")
