@@ -256,6 +256,11 @@ def test_it_is_returned_and_the_champion_answers_everybody(ramp: Ramp, way: str)
         "a person": "too many calls",
     }
     assert ramp.bank.ledger.entries()[-1].act.reason == reasons[way]  # type: ignore[union-attr]
+    # It has answered customers, of which those who approved it could not know.
+    state = ramp.bank.ledger.state()
+    assert state.status(state.releases[ramp.challenger], ramp.bank.clock.moment) == "withdrawn"
+    with pytest.raises(LedgerError, match="it is withdrawn"):
+        approval.begin(ramp.bank.ledger, signer("olga"), ramp.challenger)
 
 
 def test_another_process_goes_on_where_the_killed_one_was(ramp: Ramp) -> None:
@@ -301,6 +306,8 @@ def test_services_without_canaries_return_it(ramp: Ramp) -> None:
     services = ramp.services
     Follower(ramp.bank.ledger, signer("olga"), "shop", services.switch, services.release).step()
     assert ramp.kinds == ["promoting", "returned"]
+    state = ramp.bank.ledger.state()
+    assert state.status(state.releases[ramp.challenger], ramp.bank.clock.moment) == "approved"
 
 
 @pytest.mark.parametrize(
