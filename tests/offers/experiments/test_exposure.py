@@ -14,7 +14,7 @@ from offers.errors import SourceError
 from offers.experiments.exposure import exposure
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
-from tests.support.decision_log import KEY, NOON, answered, policy_event
+from tests.support.decision_log import NOON, answered, policy_event
 from tests.support.rankers import someone
 
 
@@ -27,11 +27,11 @@ def tables(shop_contract: Contract, tmp_path: Path) -> DeltaTables:
     members = [someone(f"member-{k}", member=True, visits=0 if k < 100 else 3) for k in range(400)]
     others = [someone(f"other-{k}", member=False) for k in range(400)]
     answer = answered(shop_contract, members + others)
-    spool.append(log.decided(answer, KEY))
+    spool.append(log.decided(answer))
     # Made by another bundle, so it does not count.
-    spool.append(log.decided(replace(answered(shop_contract, members[:100], 5000), model="shop-2"), KEY))
+    spool.append(log.decided(replace(answered(shop_contract, members[:100], 5000), model="shop-2")))
     # One customer twice, the second time with an offer.
-    spool.append(log.decided(answered(shop_contract, [someone("member-0")], 6000, NOON + timedelta(hours=1)), KEY))
+    spool.append(log.decided(answered(shop_contract, [someone("member-0")], 6000, NOON + timedelta(hours=1))))
     spool.seal()
     directory = tmp_path / "tables"
     assert not [one for one in ship(spool.directory, DeltaTables.at(str(directory), Settings())) if one.refusal]
