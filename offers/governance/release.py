@@ -91,7 +91,9 @@ def make(parent: Path, bundle: "Path | Bundle", catalogue: str) -> OpenRelease:
     with os_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as partial:
-            directory = Path(partial)
+            # The temporary directory is its owner's alone, and a copy would be, too.
+            directory = Path(partial, "release")
+            directory.mkdir()
             shutil.copytree(source.path, directory / "bundle")
             if (signed := signature.beside(source.path)).is_file():
                 shutil.copyfile(signed, signature.beside(directory / "bundle"))
