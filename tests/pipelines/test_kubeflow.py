@@ -41,8 +41,8 @@ def test_a_run_is_submitted_with_its_graph_and_arguments(double: KubeflowDouble,
     assert set(spec["root"]["dag"]["tasks"]) >= {"ingest", "validate", "prepare", "train", "evaluate", "gate"}
     executors = sent["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     mounted = {name: place.get("secretAsVolume", []) for name, place in executors.items()}
-    registering = {name for name, volumes in mounted.items() if "ledger-key" in str(volumes)}
-    assert registering == {"exec-gate", "exec-package"}
+    writing = {name for name, volumes in mounted.items() if "ledger-key" in str(volumes)}
+    assert writing == {"exec-gate", "exec-package", "exec-promote"}
     for name in registering:
         container = sent["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"][name]["container"]
         assert {"name": "OFFERS_KEY", "value": "/run/secrets/ledger/key.pem"} in container["env"]
