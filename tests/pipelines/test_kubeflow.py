@@ -43,7 +43,7 @@ def test_a_run_is_submitted_with_its_graph_and_arguments(double: KubeflowDouble,
     mounted = {name: place.get("secretAsVolume", []) for name, place in executors.items()}
     writing = {name for name, volumes in mounted.items() if "ledger-key" in str(volumes)}
     assert writing == {"exec-gate", "exec-package", "exec-promote"}
-    for name in registering:
+    for name in writing:
         container = sent["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"][name]["container"]
         assert {"name": "OFFERS_KEY", "value": "/run/secrets/ledger/key.pem"} in container["env"]
     assert all(executor["securityContext"]["runAsNonRoot"] for executor in executors.values())

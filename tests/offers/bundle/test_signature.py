@@ -77,7 +77,7 @@ def test_a_release_carries_its_bundles_signature(
     signature.sign(copy, bank[0])
     release = releases.make(tmp_path / "releases", copy, WARRANTIES)
     assert releases.load(release.path, [bank[1]]).name == release.name
-    assert release.path.stat().st_mode == copy.stat().st_mode, "who may read the bundle may not read the release"
+    assert release.path.stat().st_mode == copy.stat().st_mode
     with pytest.raises(BundleError, match="is by another"):
         releases.load(release.path, [other[1]])
 
