@@ -588,7 +588,7 @@ TIMEOUT = "argument --predictor_timeout: expected more than 0 and at most 600 se
     [
         (["--contract", "bank-marketing", "--catalogue", "nowhere"], "ranker: catalogue 'nowhere': expected one of"),
         (["--bundle", "nowhere"], "ranker: contract nowhere/contract.yaml: can't be read"),
-        ([], "ranker: expected --bundle, --contract or --routing"),
+        ([], "ranker: expected --release, --bundle, --contract or --routing"),
         (
             [*SHIPPED, "--max_customers", "0"],
             "ranker: argument --max_customers: expected a whole number from 1 to 20000",
