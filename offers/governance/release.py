@@ -98,12 +98,7 @@ def make(parent: Path, bundle: "Path | Bundle", catalogue: str) -> OpenRelease:
             if (signed := signature.beside(source.path)).is_file():
                 shutil.copyfile(signed, signature.beside(directory / "bundle"))
             (directory / CATALOGUE).write_text(catalogue, "utf-8")
-            files = digests(
-                {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
-            )
-            for name, digest in source.manifest.files.items():
-                if files.get(f"bundle/{name}") != digest:
-                    raise BundleError(f"bundle {source.path}: {name} was changed since it was loaded: fetch it again")
+            files = _digests(directory, source)
             manifest = ReleaseManifest(
                 format=FORMAT,
                 contract=source.contract.name,
@@ -120,6 +115,15 @@ def make(parent: Path, bundle: "Path | Bundle", catalogue: str) -> OpenRelease:
                 for path in target.rglob("*"):
                     sync(path)
     return OpenRelease(final, final.name, manifest, replace(source, path=final / "bundle"), offered)
+
+
+def _digests(directory: Path, source: "Bundle") -> dict[str, str]:
+    """Compute the digests of a release's files by name; refuses a bundle that has changed since it was loaded."""
+    files = digests({path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()})
+    for name, digest in source.manifest.files.items():
+        if files.get(f"bundle/{name}") != digest:
+            raise BundleError(f"bundle {source.path}: {name} was changed since it was loaded: fetch it again")
+    return files
 
 
 def load(path: Path, signers: Sequence[Path] = ()) -> OpenRelease:
