@@ -90,7 +90,8 @@ UI_PORT ?= 5000
 OFFERS_HOME ?= .offers
 ui: setup .venv-ui/.installed ## Show runs, versions and champions in MLflow at http://127.0.0.1:5000; UI_PORT names another
 	$(RUN) offers model sync
-	MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true .venv-ui/bin/mlflow server --host 127.0.0.1 --port $(UI_PORT) --workers 1 \
+	MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	  .venv-ui/bin/mlflow server --host 127.0.0.1 --port $(UI_PORT) --workers 1 \
 	  --backend-store-uri sqlite:///$(abspath $(OFFERS_HOME))/mlflow/mlflow.db
 
 images: ## Build the images, tagged by commit, and print their sizes

@@ -13,19 +13,6 @@ from typing import Annotated
 import typer
 
 START_SECONDS = 60.0
-_PAGES = Path(__file__).parents[1] / "serving" / "app" / "main.py"
-_OPTIONS = {
-    "server.address": "127.0.0.1",
-    "server.headless": "true",
-    "server.fileWatcherType": "none",
-    "server.maxUploadSize": "5",
-    "browser.gatherUsageStats": "false",
-    "client.toolbarMode": "minimal",
-    "client.showErrorDetails": "none",
-    "theme.light.primaryColor": "#005a9c",
-    "theme.dark.primaryColor": "#7cc4ff",
-}
-"""Loopback only, no word to anybody about the use, no traceback on a page, colours that stand out in both themes."""
 
 
 def app(
@@ -44,9 +31,7 @@ def app(
     home = Settings.from_env().home.resolve()
     check_free(port)
     starts = services and not in_use(home / "serve") and any((home / "bundles").glob("*/manifest.json"))
-    pages = ["streamlit", "run", str(_PAGES), "--server.port", str(port)]
-    pages += [part for name, value in _OPTIONS.items() for part in (f"--{name}", value)]
-    pages += ["--", STARTED] if starts else []
+    pages = ["serving.app", "--port", str(port), *([STARTED] if starts else [])]
     with _until_told(), ExitStack() as stack:
         process = stack.enter_context(_child("app", pages, home))
         url = f"http://127.0.0.1:{port}"

@@ -39,14 +39,27 @@ class LineageSettings(Record):
     off: bool = False
 
 
+class PagesSettings(Record):
+    """What the pages of `offers app` show where the services run on other machines.
+
+    `ranker` and `drift` are URLs; `tables` is the place of the decision log. `person_header` is the header in which the
+    sign-on in front of the pages names who asks; it is empty where there is none.
+    """
+
+    ranker: str = ""
+    drift: str = ""
+    tables: str = ""
+    person_header: str = ""
+
+
 class Settings(Record):
     """Locations and other settings of a process.
 
     `home` holds downloads, runs and bundles, and `data_dir` files that a user has already. `kubeflow` is the address of
     Kubeflow Pipelines. `ledger` is the store of ledger and releases; if empty, it is `home`. `key` is the file of the
-    private key that signs; if None, it is one in `home`. `account` is what a cluster calls the caller, which
-    entries of the ledger then name. `tracking` is the URI of MLflow; if empty, it is a file in
-    `home`, and `off` means no MLflow. `tracking_run` is the MLflow run that Kubeflow began. If there are `signers`,
+    private key that signs; if None, it is one in `home`. `account` is what a cluster, or the sign-on in front of the
+    pages, calls the caller; entries of the ledger then name it. `tracking` is the URI of MLflow; if empty, it is a file
+    in `home`, and `off` means no MLflow. `tracking_run` is the MLflow run that Kubeflow began. If there are `signers`,
     files of public keys, a bundle is opened only if one of them has signed it. `patience` is the number of seconds for
     which a pipeline's step waits for a store or service that can't be reached.
     """
@@ -63,12 +76,14 @@ class Settings(Record):
     patience: float = 0.0
     s3: S3Settings = S3Settings()
     lineage: LineageSettings = LineageSettings()
+    pages: PagesSettings = PagesSettings()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """Read OFFERS_HOME, _DATA_DIR, _KUBEFLOW_URL, _LEDGER, _KEY, _MLFLOW, _SIGNERS, _PATIENCE, _S3_ENDPOINT.
+        """Read OFFERS_HOME, _DATA_DIR, _KUBEFLOW_URL, _LEDGER, _KEY, _ACCOUNT, _MLFLOW, _SIGNERS, _PATIENCE.
 
-        The last is a URL. Variables of other tools that are read, too: AWS_*, MLFLOW_TRACKING_URI, MLFLOW_RUN_ID,
+        The object store is at the URL OFFERS_S3_ENDPOINT. OFFERS_RANKER_URL, _DRIFT_URL, _TABLES and _PERSON_HEADER are
+        the pages'. Variables of other tools that are read, too: AWS_*, MLFLOW_TRACKING_URI, MLFLOW_RUN_ID,
         OPENLINEAGE_URL, _API_KEY, _NAMESPACE and _DISABLED.
         """
         endpoint, token = env.get("OFFERS_S3_ENDPOINT", ""), env.get("AWS_WEB_IDENTITY_TOKEN_FILE", "")
@@ -78,6 +93,7 @@ class Settings(Record):
             kubeflow=env.get("OFFERS_KUBEFLOW_URL") or env.get("KF_PIPELINES_ENDPOINT") or "http://127.0.0.1:8888",
             ledger=env.get("OFFERS_LEDGER", ""),
             key=Path(env["OFFERS_KEY"]) if env.get("OFFERS_KEY") else None,
+            account=env.get("OFFERS_ACCOUNT", ""),
             tracking="off" if env.get("OFFERS_MLFLOW") == "off" else env.get("MLFLOW_TRACKING_URI", ""),
             tracking_run=env.get("MLFLOW_RUN_ID", ""),
             signers=tuple(map(Path, filter(None, env.get("OFFERS_SIGNERS", "").split(os.pathsep)))),
@@ -87,6 +103,12 @@ class Settings(Record):
                 key=SecretStr(env.get("OPENLINEAGE_API_KEY", "")),
                 namespace=env.get("OPENLINEAGE_NAMESPACE") or "offers",
                 off=env.get("OPENLINEAGE_DISABLED", "").lower() in ("true", "1"),
+            ),
+            pages=PagesSettings(
+                ranker=env.get("OFFERS_RANKER_URL", "").rstrip("/"),
+                drift=env.get("OFFERS_DRIFT_URL", "").rstrip("/"),
+                tables=env.get("OFFERS_TABLES", ""),
+                person_header=env.get("OFFERS_PERSON_HEADER", ""),
             ),
             s3=S3Settings(
                 endpoint=endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"),

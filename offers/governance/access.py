@@ -65,14 +65,13 @@ def member_key(settings: Settings) -> Signer:
 def signer_of(settings: Settings, key: Path | None = None) -> Signer:
     """Read the key that signs: `key`, or that of the settings, or else one in `home`, which is made at first use."""
     file = key or settings.key
-    if file is not None:
-        return read_key(file)
-    path = settings.home / "keys" / f"{_user()}.pem"
-    if not path.exists():
-        # Another process may have made the key in the meantime.
-        with suppress(StorageError):
-            return new_key(path)
-    return read_key(path)
+    if file is None:
+        file = settings.home / "keys" / f"{_user()}.pem"
+        if not file.exists():
+            # Another process may have made the key in the meantime.
+            with suppress(StorageError):
+                new_key(file)
+    return replace(read_key(file), account=settings.account)
 
 
 def _user() -> str:

@@ -59,7 +59,7 @@ def public_key(text: str) -> PublicKey:
 class Signer:
     """Somebody who signs: a person or a service, by name.
 
-    `account` is what a cluster calls the caller; it is empty elsewhere.
+    `account` is what a cluster, or the sign-on in front of the pages, calls the caller; it is empty elsewhere.
     """
 
     name: str

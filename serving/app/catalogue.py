@@ -10,7 +10,6 @@ import streamlit as st
 import yaml
 
 from offers.files import os_errors, settle
-from offers.governance.access import open_ledger
 from offers.governance.comparison import settings_of
 from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
@@ -21,8 +20,9 @@ from offers.settings import Settings
 from offers.wording import counted
 from serving.app.commands import run
 from serving.app.draft import content_of, edit_offer, edit_rule
-from serving.app.place import Served, reference, served
+from serving.app.place import Served, ledger, reference, served
 from serving.app.screen import COLOURS, advice, chart, euros, label, part, percent, plain, table, uploaded
+from serving.app.signing import key_field
 
 CUSTOMERS = 1000
 DRAFT = "draft of a catalogue"
@@ -100,7 +100,7 @@ def _draft(here: Served) -> Draft:
 
 
 def _last_proposed(contract: str) -> str:
-    return open_ledger(Settings.from_env()).state().catalogues.get(contract, "")
+    return ledger(Settings.from_env()).state().catalogues.get(contract, "")
 
 
 def _changes(before: Catalogue, after: Catalogue) -> list[tuple[str, str, str]]:
@@ -172,13 +172,11 @@ def _bars(counts: Mapping[str, tuple[float, float]]) -> None:
 @part
 def _propose(here: Served, draft: Draft) -> None:
     """Make a release of the bundle that serves and the draft; people with keys approve it, on page Model."""
-    key = st.text_input(
-        "File of your private key", help=plain("Of a trainer or an operator. It is read here, sent nowhere.")
-    )
+    key = key_field("Of a trainer or an operator.")
     if not st.button("Propose"):
         st.markdown(plain("A proposal is a release in the ledger, which waits for its approvals. Nobody gets it yet."))
         return
-    if not key:
+    if key is None:
         st.error(plain("A proposal needs the file of your key, who will stand in the ledger as its maker."))
         return
     serving, proposed = served().catalogue.version, _last_proposed(here.contract.name)
@@ -196,8 +194,7 @@ def _propose(here: Served, draft: Draft) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         settle(file, lambda unfinished: unfinished.write_text(draft.text, "utf-8"))
     with st.spinner("The ledger is asked ..."):
-        words = ["model", "add", str(here.addresses.bundle), "--catalogue", str(file), "--key", key]
-        succeeded, said = run(words)
+        succeeded, said = run(["model", "add", str(here.addresses.bundle), "--catalogue", str(file)], key)
     if succeeded:
         draft.proposed = _last_proposed(here.contract.name)
         st.success(plain(f"Proposed: release {said}. It waits for approval on page Model."))

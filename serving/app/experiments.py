@@ -25,9 +25,8 @@ from offers.reports import experiment as reports
 from offers.reports.evidence import told
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
-from serving.addresses import Addresses
 from serving.app import kept
-from serving.app.place import bundles, loaded
+from serving.app.place import bundles, loaded, running
 from serving.app.screen import PLAIN, UP, advice, chart, label, part, plain, report_table, table, uploaded
 
 T = TypeVar("T")
@@ -45,8 +44,8 @@ def page() -> None:
     """Show the page."""
     st.title("Experiments")
     settings = Settings.from_env()
-    running = Addresses.present(settings.home / "serve")
-    logs = kept.logs(settings, running.tables if running else "")
+    services = running(settings)
+    logs = kept.logs(settings, services.tables if services else "")
     if not logs:
         advice("There is no decision log with decisions yet. 'make learn' fills one by simulation.", "make learn")
         return

@@ -16,8 +16,10 @@ from offers.experiments.experiment import Experiment
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Catalogue
 from offers.settings import Settings
+from offers.store.store import open_store
 from serving.local import ROUTING
 from serving.ranker import routing
+from serving.ranker.routing_source import FOLDER
 
 
 def newest(paths: Iterable[Path]) -> list[Path]:
@@ -40,10 +42,10 @@ def logs(settings: Settings, served: str = "") -> list[str]:
 def experiments_beside(log: str) -> dict[str, Experiment]:
     """Find the experiments of a decision log by title: those in force, and the files beside the tables.
 
-    A file that is no experiment is left out.
+    A file that is no experiment is left out. Of a log in a bucket the routings in it tell them.
     """
     if log.startswith("s3://"):
-        return {}
+        return _in_force(log.rstrip("/").rpartition("/")[0])
     home, found = Path(log).parent, dict[str, Experiment]()
     for file in newest(home.glob("*.yaml")):
         try:
@@ -54,6 +56,13 @@ def experiments_beside(log: str) -> dict[str, Experiment]:
     if (path := home / "serve" / ROUTING).exists():
         found = {f"{one.name}, in force": one for one in routing.read(path).experiments} | found
     return found
+
+
+def _in_force(bucket: str) -> dict[str, Experiment]:
+    store = open_store(bucket, Settings.from_env())
+    keys = [key for key in store.keys(f"{FOLDER}/") if key.endswith(".json") and key.count("/") == 1]
+    routings = [routing.parse(store.read_bytes(key), f"{bucket}/{key}") for key in keys]
+    return {f"{one.name}, in force": one for each in routings for one in each.experiments}
 
 
 def candidates_beside(log: str) -> list[Path]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import streamlit as st
 
 from offers.bundle import bundle as bundles
-from offers.governance.access import open_ledger
 from offers.governance.comparison import differences
 from offers.governance.ledger import Ledger
 from offers.governance.listing import HEAD, row
@@ -13,9 +12,11 @@ from offers.governance.release import OpenRelease, fetch
 from offers.governance.state import Release
 from offers.reports.card import card_of, markdown
 from offers.settings import Settings
+from serving.app import place
 from serving.app.commands import run
 from serving.app.quality import show_quality
 from serving.app.screen import advice, part, plain, table
+from serving.app.signing import Key, key_field
 
 ACTIONS = ("approve", "reject", "promote", "roll back")
 
@@ -24,7 +25,7 @@ def page() -> None:
     """Show the page."""
     st.title("Model")
     settings = Settings.from_env()
-    ledger = open_ledger(settings)
+    ledger = place.ledger(settings)
     state, moment = ledger.state(), ledger.clock()
     releases = list(reversed(state.releases.values()))
     if not releases:
@@ -42,7 +43,11 @@ def page() -> None:
     with card:
         st.markdown(markdown(card_of(release, state, ledger.entries(), ledger.head, moment)))
     with difference:
-        _difference(ledger, release, [name for name in names if name != record.name], settings)
+        champion = state.champion(record.act.contract)
+        others = [name for name in names if name != record.name]
+        # The champion stands first: it is what a release takes over from.
+        others.sort(key=lambda name: champion is None or name != champion.name)
+        _difference(ledger, release, others, settings)
     with decide:
         _decide(record)
 
@@ -74,12 +79,12 @@ def _difference(ledger: Ledger, release: OpenRelease, others: list[str], setting
 def _decide(record: Release) -> None:
     """Take a decision by the command that people use in a terminal, so the ledger's rules are the same."""
     action = st.radio("Decision", ACTIONS, horizontal=True)
-    key = st.text_input("File of your private key", help=plain("Such as keys/ann.pem. It is read here, sent nowhere."))
+    key = key_field("Such as keys/ann.pem.")
     needs_reason = action in ("reject", "roll back")
     reason = st.text_input("Why, for the ledger") if needs_reason else ""
     if not st.button("Sign"):
         return
-    if not key or (needs_reason and not reason):
+    if key is None or (needs_reason and not reason):
         st.error(plain(f"Signing needs the file of your key{' and a reason' if needs_reason else ''}."))
         return
     with st.spinner("The ledger is asked ..."):
@@ -87,7 +92,7 @@ def _decide(record: Release) -> None:
     (st.success if succeeded else st.error)(plain(said))
 
 
-def decided(action: str, record: Release, key: str, reason: str) -> tuple[bool, str]:
+def decided(action: str, record: Release, key: Key, reason: str) -> tuple[bool, str]:
     """Run `offers model ACTION`; returns whether the ledger took it, and the sentence."""
     where = ["rollback", "--contract", record.act.contract] if action == "roll back" else [action, record.name]
-    return run(["model", *where, "--key", key, *(["--reason", reason] if reason else [])])
+    return run(["model", *where, *(["--reason", reason] if reason else [])], key)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pandas as pd
 import streamlit as st
 
@@ -15,6 +16,10 @@ from offers.bundle.location import open_bundle
 from offers.contract.column import Role
 from offers.contract.contract import Contract
 from offers.errors import ServiceError
+from offers.governance.access import governed_store
+from offers.governance.ledger import Ledger
+from offers.governance.release import fetch
+from offers.http_client import peer
 from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import Catalogue
@@ -24,6 +29,9 @@ from serving.local import in_use
 
 REFERENCE = "reference.parquet"
 START_SECONDS = 60.0
+ASK_SECONDS = 5.0
+SERVICE = "offers"
+"""The name by which the ranker of a cluster knows itself."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Served:
 
 
 def served() -> Served:
-    """Find what is served on this machine.
+    """Find what is served.
 
     Raises
     ------
@@ -56,9 +64,9 @@ def served() -> Served:
 
 def _addresses(settings: Settings) -> Addresses:
     """Read the addresses, after waiting for services that start."""
-    directory = settings.home / "serve"
-    if (addresses := Addresses.present(directory)) is not None:
+    if (addresses := running(settings)) is not None:
         return addresses
+    directory = settings.home / "serve"
     if not bundles(settings):
         raise ServiceError("There is no bundle yet: 'make demo' trains one on real contacts, in a few minutes.")
     if not (STARTED in sys.argv or in_use(directory)):
@@ -70,6 +78,76 @@ def _addresses(settings: Settings) -> Addresses:
     if addresses is None:
         raise ServiceError(f"The services did not start: {settings.home / 'app' / 'serve.log'} tells why.")
     return addresses
+
+
+def running(settings: Settings) -> Addresses | None:
+    """Find the services that answer: those that the settings name, else those of this machine; None where none do."""
+    pages = settings.pages
+    if not pages.ranker:
+        return Addresses.present(settings.home / "serve")
+    catalogue = _catalogue_there(pages.ranker)
+    state = ledger(settings).state()
+    known = [release for release in state.releases.values() if release.act.catalogue == catalogue]
+    champions = {champion.name for champion in map(state.champion, state.lines) if champion is not None}
+    # The newest, and a champion before all others.
+    for release in sorted(known, key=lambda one: (one.name in champions, one.number), reverse=True)[:1]:
+        path = release_at(settings, release.name)
+        offered, own = str(path / "catalogue.yaml"), path / "bundle"
+        return Addresses(
+            ranker=pages.ranker, predictor="", drift=pages.drift, tables=pages.tables, bundle=own, catalogue=offered
+        )
+    raise ServiceError(
+        f"The ranker at {pages.ranker} serves catalogue {catalogue}, of which the ledger has no release: it follows"
+        " another ledger than these pages, or 'offers model add' has yet to make one."
+    )
+
+
+def _catalogue_there(ranker: str) -> str:
+    """Ask a ranker which catalogue it serves."""
+    url = f"{ranker}/v2/models/{SERVICE}"
+    try:
+        (version,) = peer("OFFERS_RANKER_URL", url, ASK_SECONDS).ask().json()["versions"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        reason = str(error) or type(error).__name__
+        raise ServiceError(f"no ranker of this version answers at {url}: {reason}; it may still start") from None
+    return str(version)
+
+
+def ledger(settings: Settings) -> Ledger:
+    """Open the ledger; what was read of it is kept between looks."""
+    return _opened(settings.ledger or str(settings.home.resolve()))
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _opened(where: str) -> Ledger:
+    return Ledger(governed_store(Settings.from_env()))
+
+
+def release_at(settings: Settings, name: str) -> Path:
+    """Find a release's copy on this machine; it is fetched and verified at the first look."""
+    return _fetched(name, str(settings.home.resolve()))
+
+
+@st.cache_resource(max_entries=8, show_spinner="The release is fetched ...")
+def _fetched(name: str, home: str) -> Path:
+    settings = Settings.from_env()
+    return fetch(ledger(settings).store, name, Path(home), settings.signers).path
+
+
+def bundle_at(settings: Settings, name: str) -> Path | None:
+    """Find a bundle by its name: in the local store, or in a release of the ledger."""
+    path = settings.home / "bundles" / name
+    if (path / "manifest.json").exists():
+        return path
+    of = [release for release in ledger(settings).state().releases.values() if release.act.bundle == name]
+    return release_at(settings, of[-1].name) / "bundle" if of else None
+
+
+def contracts(settings: Settings) -> list[str]:
+    """Name the contracts of the local bundles, the newest first, then those of the ledger's releases."""
+    local = [path.name.rpartition("-")[0] for path in bundles(settings)]
+    governed = [release.act.contract for release in ledger(settings).state().releases.values()]
+    return list(dict.fromkeys((*local, *reversed(governed))))
 
 
 def bundles(settings: Settings) -> list[Path]:

@@ -9,9 +9,8 @@ from offers.contract.contract import Contract
 from offers.monitoring.findings import Monitoring
 from offers.reports.monitoring import headline
 from offers.settings import Settings
-from serving.addresses import Addresses
 from serving.app import kept, watched
-from serving.app.place import bundles, loaded
+from serving.app.place import bundle_at, contracts, loaded, running
 from serving.app.screen import COLOURS, PLAIN, advice, chart, label, line_style, part, percent, plain, table
 from serving.app.watched import Event, Watched
 
@@ -34,7 +33,7 @@ def page() -> None:
     """Show the page."""
     st.title("Watch")
     settings = Settings.from_env()
-    names = list(dict.fromkeys(path.name.rpartition("-")[0] for path in bundles(settings)))
+    names = contracts(settings)
     if not names:
         advice("There is no bundle yet, so nothing is watched.", "make demo")
         return
@@ -51,10 +50,11 @@ def page() -> None:
         _drift(one, _contract_of(settings, one.bundle))
         events += one.alarms
     else:
+        here = () if settings.pages.ranker else ("make demo",)
         advice(
-            "No window of decisions is full yet: the sidecar judges one after the other as customers come. 'make demo'"
-            " sends some; a monitoring run judges those of the decision log.",
-            "make demo",
+            "No window of decisions is full yet: the sidecar judges one after the other as customers come"
+            f"{'; the demo sends some' if here else ''}. A monitoring run judges those of the decision log.",
+            *here,
             _monitor(settings),
         )
     st.header("Alarms, verdicts, retrainings")
@@ -64,15 +64,15 @@ def page() -> None:
 
 
 def _monitor(settings: Settings) -> str:
-    """Write the command that judges the newest decision log of this machine."""
-    log = next(iter(kept.logs(settings)), str(settings.home / "tables"))
-    where = f"--scored {log} --outcomes {log}"
-    return f"offers monitor run --bundle {settings.home / 'bundles'} {where}"
+    """Write the command that judges the decision log of the services, or the newest of this machine."""
+    log = settings.pages.tables or next(iter(kept.logs(settings)), str(settings.home / "tables"))
+    bundles = f"{log.rpartition('/')[0]}/bundles" if log.startswith("s3://") else settings.home / "bundles"
+    return f"offers monitor run --bundle {bundles} --scored {log} --outcomes {log}"
 
 
 def _watches(settings: Settings, contract: str, runs: Sequence[Monitoring]) -> list[Watched]:
-    running = Addresses.present(settings.home / "serve")
-    now = watched.live(running.drift) if running is not None and running.drift else None
+    services = running(settings)
+    now = watched.live(services.drift) if services is not None and services.drift else None
     found = [] if now is None else [now]
     found += watched.monitored(runs)
     # The state of a sidecar that runs is what it answers.
@@ -85,8 +85,8 @@ def _folder(one: Watched) -> str:
 
 
 def _contract_of(settings: Settings, bundle: str) -> Contract | None:
-    path = settings.home / "bundles" / bundle
-    return loaded(str(path)).contract if (path / "manifest.json").exists() else None
+    path = bundle_at(settings, bundle)
+    return None if path is None else loaded(str(path)).contract
 
 
 def _why(one: Watched, runs: Sequence[Monitoring]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from offers.errors import ServiceError
-from offers.governance.access import member_key, open_ledger
+from offers.governance.access import member_key
 from offers.governance.ledger import Ledger
 from offers.http_client import peer
 from offers.monitoring import heartbeat
@@ -17,6 +17,7 @@ from offers.retraining.journal import Decision, Journal, Outcome
 from offers.settings import Settings
 from offers.store.directory import DirectoryStore
 from serving.app.kept import newest
+from serving.app.place import ledger
 from serving.drift.state import Damaged, StateFile
 
 RUNS = 60
@@ -135,8 +136,10 @@ def monitored(runs: Sequence[Monitoring]) -> Iterator[Watched]:
 
 
 def runs_of(settings: Settings, contract: str) -> list[Monitoring]:
-    """Read the newest monitoring runs of a contract, the oldest first."""
-    return heartbeat.measured(DirectoryStore(settings.home), contract, RUNS)
+    """Read the newest monitoring runs of a contract, of this machine and beside the ledger, the oldest first."""
+    stores = {store.uri: store for store in (DirectoryStore(settings.home.resolve()), ledger(settings).store)}
+    runs = [run for store in stores.values() for run in heartbeat.measured(store, contract, RUNS)]
+    return sorted(runs, key=lambda run: run.findings.as_of)[-RUNS:]
 
 
 def verdicts(runs: Sequence[Monitoring]) -> Iterator[Event]:
@@ -151,8 +154,8 @@ def verdicts(runs: Sequence[Monitoring]) -> Iterator[Event]:
 def retrainings(settings: Settings, contract: str) -> Iterator[Event]:
     """Tell what the ledger, and those of demonstrations below the home, say of a contract's retraining."""
     homes = [DirectoryStore(path.parent) for path in newest(settings.home.glob("*/ledger"))]
-    for ledger in (open_ledger(settings), *map(Ledger, homes)):
-        for entry in Journal(ledger, lambda: member_key(settings), contract).entries():
+    for one in (ledger(settings), *map(Ledger, homes)):
+        for entry in Journal(one, lambda: member_key(settings), contract).entries():
             if isinstance(entry, Decision):
                 what = f"{entry.run} begins" if entry.started else "no run"
                 reasons = entry.request.evidence.get("reasons", ())

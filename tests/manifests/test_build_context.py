@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-ROOMS = ("components", "serving", "serving/drift", "serving/recommender")
+ROOMS = ("components", "serving", "serving/drift", "serving/recommender", "serving/app", "serving/ui")
 
 
 @pytest.mark.parametrize("dockerfile", [*(f"{room}/Dockerfile" for room in ROOMS), "components/spark.Dockerfile"])

@@ -20,6 +20,7 @@ POLICIES = ROOT / "manifests" / "overlays" / "aws" / "policies"
 WRITES = {
     "serving": {"tables"},
     "recommender": {"tables"},
+    "pages": {"releases", "ledger"},
     "retraining-trigger": {"ledger"},
     "upkeep": {"tables"},
     "pipeline": {"bundles", "releases", "ledger", "monitoring", "routing", "campaigns", "layers"},
@@ -28,6 +29,7 @@ WRITES = {
 READS = {
     "serving": {"bundles", "releases", "routing"},
     "recommender": {"bundles"},
+    "pages": {"bundles", "routing", "monitoring", "tables"},
     "retraining-trigger": {"bundles", "releases"},
     "upkeep": set(),
     "pipeline": {"scored", "tables", "customers", "markets"},

@@ -28,10 +28,8 @@ from tests.support.containers import (
     MOST_MEGABYTES,
     Container,
     Pod,
-    built,
     described,
     docker,
-    engine_answers,
     pod,
 )
 from tests.support.runs import offers
@@ -54,13 +52,6 @@ runner = local.DockerRunner(
 local.init(runner, pipeline_root=given["root"])
 components.load_component_from_file(given["package"])(**given["arguments"])
 """
-
-
-@pytest.fixture(scope="session")
-def images() -> dict[str, str]:
-    if not engine_answers():
-        pytest.skip("no container engine answers 'docker info': the images are NOT tested; start one to test them")
-    return built()
 
 
 @pytest.fixture(params=sorted(DOCKERFILES))

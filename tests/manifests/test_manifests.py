@@ -21,6 +21,7 @@ import typer
 import yaml
 
 from cli import retrain
+from offers.settings import Settings
 from pipelines.placement import CONFIG
 from serving.process.server import Server
 
@@ -52,7 +53,9 @@ ISSUERS_KEYS = "callers"
 """A ConfigMap that the cluster's people write, as they write the Secrets."""
 
 
-@pytest.fixture(params=["base", "overlays/kind", "overlays/aws", "overlays/production", "overlays/market"])
+@pytest.fixture(
+    params=["base", "overlays/kind", "overlays/aws", "overlays/production", "overlays/market", "overlays/pages"]
+)
 def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
     return rendered(request.param)
 
@@ -151,7 +154,9 @@ def test_images_have_a_tag_that_does_not_move(objects: tuple[Object, ...]) -> No
         assert re.fullmatch(r"v?[0-9]+\.[0-9]+\.[0-9]+|[0-9a-f]{40}", tag), image
     names = {image.rpartition(":")[0].rpartition("/")[2] for image in found}
     assert names >= OURS
-    assert names - OURS <= {"prometheus", "alertmanager", "grafana", "redis", "offers-recommender", FETCHES}
+    assert names - OURS <= {
+        "prometheus", "alertmanager", "grafana", "redis", "offers-recommender", "offers-app", "oauth2-proxy", FETCHES
+    }  # fmt: skip
 
 
 def test_runs_that_the_trigger_starts_use_its_own_image(objects: tuple[Object, ...]) -> None:
@@ -234,9 +239,10 @@ def test_probes_ask_ports_that_exist(objects: tuple[Object, ...]) -> None:
         if pod["kind"] in ("Job", "CronJob") or container["name"] == FETCHES:
             continue
         assert {"startupProbe", "livenessProbe"} <= container.keys(), container["name"]
-        own = {port["name"] for port in container["ports"]}
+        own = {port["name"] for port in container.get("ports", [])}
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            if probe in container:
+            # What listens on loopback alone has no port, and is asked from within.
+            if "exec" not in container.get(probe, {"exec": None}):
                 asked = container[probe].get("httpGet") or container[probe]["tcpSocket"]
                 assert asked["port"] in own
 
@@ -246,7 +252,7 @@ def test_mounts_have_their_volumes(objects: tuple[Object, ...]) -> None:
     for pod in pods(objects):
         volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
         assert len(volumes) == len(pod["spec"]["volumes"])
-        used = {mount["name"] for one in pod["spec"]["containers"] for mount in one["volumeMounts"]}
+        used = {mount["name"] for one in pod["spec"]["containers"] for mount in one.get("volumeMounts", [])}
         assert used == set(volumes)
         assert {volume["configMap"]["name"] for volume in volumes.values() if "configMap" in volume} <= maps | {
             ISSUERS_KEYS
@@ -436,6 +442,29 @@ def test_a_market_reaches_its_store_from_both_sides_and_nobody_else_does() -> No
     assert way == {"to": [{"podSelector": inward["spec"]["podSelector"]}], "ports": rule["ports"]}
     assert rule["from"][0] == {"podSelector": outward["spec"]["podSelector"]}
     assert rule["from"][1]["podSelector"] == {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}
+
+
+def test_nobody_reaches_the_pages_past_the_sign_on_whose_header_names_the_person() -> None:
+    objects = rendered("overlays/pages")
+    (deployment,), (service,) = of(objects, "Deployment", "pages"), of(objects, "Service", "pages")
+    app, sign_on = deployment["spec"]["template"]["spec"]["containers"]
+    assert "ports" not in app
+    assert [service["spec"]["ports"][0]["targetPort"]] == [port["name"] for port in sign_on["ports"]]
+    port = next(one.partition("=")[2] for one in app["args"] if one.startswith("--port="))
+    assert (app["args"][0], sign_on["args"][2]) == ("--host=127.0.0.1", f"--upstream=http://127.0.0.1:{port}")
+    pages = Settings.from_env({one["name"]: one["value"] for one in app["env"]}).pages
+    assert pages.person_header == "X-Forwarded-Email"
+    # The services that it asks, through the policies of both sides.
+    (outward,), (inward,) = of(objects, "NetworkPolicy", "pages"), of(objects, "NetworkPolicy", "pages-ask")
+    (ways,) = (rule for rule in outward["spec"]["egress"] if "to" in rule)
+    assert ways == {
+        "to": [{"podSelector": inward["spec"]["podSelector"]}],
+        "ports": inward["spec"]["ingress"][0]["ports"],
+    }
+    for url in (pages.ranker, pages.drift):
+        name, _, place = url.removeprefix("http://").partition(".offers.svc")
+        (asked,) = of(objects, "Service", name)
+        assert int(place.removeprefix(":") or 80) in {one["port"] for one in asked["spec"]["ports"]}
 
 
 def test_ranker_and_shipper_take_the_arguments_of_the_log(objects: tuple[Object, ...]) -> None:

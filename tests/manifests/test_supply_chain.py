@@ -15,6 +15,8 @@ DOCKERFILES = (
     "components/spark.Dockerfile",
     "serving/drift/Dockerfile",
     "serving/recommender/Dockerfile",
+    "serving/app/Dockerfile",
+    "serving/ui/Dockerfile",
 )
 
 

@@ -23,12 +23,16 @@ DOCKERFILES = {
     "offers-pipeline-python": "components/Dockerfile",
     "offers-drift": "serving/drift/Dockerfile",
     "offers-recommender": "serving/recommender/Dockerfile",
+    "offers-app": "serving/app/Dockerfile",
+    "offers-ui": "serving/ui/Dockerfile",
 }
 MOST_MEGABYTES = {
     "offers-serving": 700,
     "offers-pipeline-python": 1200,
     "offers-drift": 1300,
     "offers-recommender": 1000,
+    "offers-app": 1300,
+    "offers-ui": 1200,
 }
 LOCKED_DOWN = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 RUNTIME, SERVICE = "serving-runtime.yaml", "inference-service.yaml"

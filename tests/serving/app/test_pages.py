@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from offers.bundle import bundle as bundles
+from offers.errors import ServiceError
 from offers.governance import release as releases
 from offers.governance.entries import ApprovalTerms, GateJudged, KeyAdded, ReleaseMade
 from offers.governance.keys import new_key
@@ -21,6 +23,7 @@ from offers.policy.effect import first_places, moved
 from offers.policy.selection import plain_columns
 from offers.store.directory import DirectoryStore
 from serving.addresses import Addresses
+from serving.app import place
 from serving.app.catalogue import CUSTOMERS
 from serving.local import services
 from tests.e2e.forward import free_port
@@ -136,6 +139,23 @@ def test_releases_stand_as_in_the_ledger_and_a_missing_key_is_told(browser: Brow
     expect(page.get_by_test_id("stAlert").last).to_contain_text("nobody.pem", timeout=PATIENCE)
     assert "Traceback" not in page.inner_text("body")
     page.close()
+
+
+def test_pages_of_another_machine_find_what_the_ranker_serves_in_the_ledger(
+    pages: Pages, shop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFERS_HOME", str(tmp_path))
+    monkeypatch.setenv("OFFERS_LEDGER", str(pages.home))
+    monkeypatch.setenv("OFFERS_RANKER_URL", pages.ranker)
+    # Not here, where the browser's driver has a loop that runs.
+    with ThreadPoolExecutor(1) as thread:
+        here = thread.submit(place.served).result()
+    assert (here.bundle.name, here.addresses.ranker) == (shop_bundle.name, pages.ranker)
+    assert here.addresses.bundle == tmp_path / "releases" / pages.release / "bundle"
+    assert here.catalogue.name == "warranties"
+    monkeypatch.setenv("OFFERS_LEDGER", str(tmp_path / "empty"))
+    with ThreadPoolExecutor(1) as thread, pytest.raises(ServiceError, match="of which the ledger has no release"):
+        thread.submit(place.served).result()
 
 
 def change_value(page: Page, value: str) -> None:
