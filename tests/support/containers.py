@@ -32,7 +32,7 @@ MOST_MEGABYTES = {
     "offers-drift": 1300,
     "offers-recommender": 1000,
     "offers-app": 1300,
-    "offers-ui": 1200,
+    "offers-ui": 900,
 }
 LOCKED_DOWN = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 RUNTIME, SERVICE = "serving-runtime.yaml", "inference-service.yaml"
