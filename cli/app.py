@@ -20,7 +20,7 @@ def app(
     services: Annotated[bool, typer.Option(help="Start predictor, ranker and sidecar, where none runs here.")] = True,
 ) -> None:
     """Show pages to look at, until Ctrl-C: what is offered to a customer and why; releases, cards, approvals."""
-    from cli.serve import _until_told
+    from cli.serve import until_told
     from offers.errors import ServiceError
     from offers.settings import Settings
     from serving.addresses import STARTED
@@ -32,7 +32,7 @@ def app(
     check_free(port)
     starts = services and not in_use(home / "serve") and any((home / "bundles").glob("*/manifest.json"))
     pages = ["serving.app", "--port", str(port), *([STARTED] if starts else [])]
-    with _until_told(), ExitStack() as stack:
+    with until_told(), ExitStack() as stack:
         process = stack.enter_context(_child("app", pages, home))
         url = f"http://127.0.0.1:{port}"
         _await(process, url, home / "app" / "app.log")

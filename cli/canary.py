@@ -29,17 +29,18 @@ def canary(
     from offers.errors import ServiceError
     from offers.governance.approval import begin
     from offers.governance.canary import plan
-    from offers.governance.release import fetch
+    from offers.governance.market_release import fetch_any
     from offers.settings import Settings
-    from serving.local import follows_ledger
+    from serving.local import directory_of, follows_ledger
 
     settings, settled = Settings.from_env(), plan(steps, bake, customers, outcomes)
-    if not follows_ledger(settings.home / "serve"):
-        raise ServiceError("a canary needs customers: start 'offers serve' first, or use 'offers model promote'")
     with mirrored(settings):
         ledger, signer = to_write(key)
         record = ledger.state().release(release)
-        fetch(ledger.store, record.name, settings.home.resolve(), settings.signers)
+        if not follows_ledger(directory_of(settings.home, record.of_market)):
+            service = "offers market serve" if record.of_market else "offers serve"
+            raise ServiceError(f"a canary needs customers: start '{service}' first, or use 'offers model promote'")
+        fetch_any(ledger.store, record.name, settings.home.resolve(), settings.signers)
         begun = begin(ledger, signer, record.name, settled)
     shares = ", ".join(f"{share:.0%}" for share in (*settled.shares, 1.0))
     typer.echo(f"entry {begun.number}: a canary begins, with {shares} of the customers")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from offers.decisions.reproduction import Reproduction
+    from offers.retrieval.bundle import MarketBundle
     from offers.settings import Settings
     from offers.store.delta import DeltaTables
 
@@ -75,9 +76,10 @@ def redo(
     import pyarrow as pa
     from pyarrow import compute as pc
 
-    from offers.bundle.location import open_bundle
+    from offers.bundle.location import is_of_market, open_bundle
     from offers.decisions import history, reproduction
     from offers.decisions.period import Period
+    from offers.retrieval import bundle as market_bundle
 
     log, settings = _log(tables)
     if decision:
@@ -85,16 +87,17 @@ def redo(
     else:
         period = Period.parse(since, until, "")
         table = history.read(log, period.since, period.until)
-    judge = open_bundle(bundle, settings) if bundle else None
+    market = market_bundle.open_bundle(bundle, settings) if bundle and is_of_market(bundle, settings) else None
+    judge = open_bundle(bundle, settings) if bundle and market is None else None
     name, score = (judge.name, judge.model.propensity) if judge else ("", None)
     texts = history.market_texts(log)
     of_markets = pc.is_in(table["catalogue"], pa.array(list(texts), pa.string()))
     redone = reproduction.redo(table.filter(pc.invert(of_markets)), history.kept(log), name, score)
-    redone = _with_markets(redone, table.filter(of_markets), texts)
+    redone = _with_markets(redone, table.filter(of_markets), texts, market)
     typer.echo(f"{counted(redone.decisions, 'decision')} made again, {len(redone.differing)} came out otherwise")
     if redone.erased:
         typer.echo(f"{redone.erased} are erased and can't be made again")
-    if judge:
+    if name := redone.bundle:
         exactness = "to the last bit" if not redone.rescored else f"{redone.rescored} of them not to the last bit"
         pairs = counted(redone.scored, "pair")
         typer.echo(f"{pairs} scored again by {name}, {exactness}; farthest apart {redone.farthest:.2g}")
@@ -104,15 +107,23 @@ def redo(
         raise typer.Exit(3)
 
 
-def _with_markets(redone: "Reproduction", table: "pa.Table", texts: Mapping[str, tuple[str, str]]) -> "Reproduction":
-    """Make the decisions of markets again, too."""
+def _with_markets(
+    redone: "Reproduction", table: "pa.Table", texts: Mapping[str, tuple[str, str]], bundle: "MarketBundle | None"
+) -> "Reproduction":
+    """Make the decisions of markets again, too, and score those of a bundle again."""
     from dataclasses import replace
 
     from offers.retrieval import reproduction as of_markets
 
     whole = table.filter(table["inputs"].is_valid())
     policies = {name: of_markets.policy_of(*texts[name]) for name in set(whole["catalogue"].to_pylist())}
-    differing = of_markets.redo(whole.to_pylist(), policies)
+    rows = whole.to_pylist()
+    differing = of_markets.redo(rows, policies)
+    if bundle is not None:
+        distance = of_markets.rescore(rows, policies, bundle)
+        scored, rescored = len(distance), int((distance > 0).sum())
+        farthest = float(distance.max(initial=0))
+        redone = replace(redone, bundle=bundle.name, scored=scored, rescored=rescored, farthest=farthest)
     return replace(
         redone,
         decisions=redone.decisions + len(whole),

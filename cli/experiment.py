@@ -114,11 +114,19 @@ def _present(address: str) -> "tuple[RoutingSource, Routing]":
 
 
 def _check(experiment: "Experiment", present: "Routing") -> None:
-    """Load each arm's catalogue, so that a mistake is reported here and not in the ranker's log."""
+    """Load each arm's catalogue, and of a market its bundle, so that a mistake is reported here and not in a log."""
     from offers.contract import contract as contracts
+    from offers.governance.market_release import serving_bundle
+    from offers.governance.release import is_of_market
     from offers.policy import catalogue as catalogues
 
-    contract = contracts.load(str(present.arms[0].directory / "bundle" / "contract.yaml"))
+    directory = present.arms[0].directory
+    if is_of_market(directory):
+        for arm in experiment.arms:
+            ours = present.arms[0].beside(arm)
+            serving_bundle(ours.directory / "bundle", ours.policy, ours.bundle)
+        return
+    contract = contracts.load(str(directory / "bundle" / "contract.yaml"))
     for arm in experiment.arms:
         catalogues.load(str(present.arms[0].beside(arm).policy), contract)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from offers.governance.follower import Follower
     from offers.settings import Settings
     from serving.local import Log, Services, SidecarOptions
+    from serving.market_supervisor import MarketSupervisor
     from serving.supervisor import Supervisor
 
 LOOK_SECONDS = 0.2
@@ -66,10 +67,11 @@ def follow(
         challenger = Challenger(supervisor)
         steps = Steps(challenger.answer, challenger.clear, Looks(DeltaTables.at(decisions.tables, settings)))
         follower = Follower(ledger, signer, contract, switch, release, steps)
-        _forever(supervisor, follower)
+        keep_following(supervisor, follower)
 
 
-def _forever(supervisor: "Supervisor", follower: "Follower") -> None:
+def keep_following(supervisor: "Supervisor | MarketSupervisor", follower: "Follower") -> None:
+    """Follow the ledger until a service ends; what can't be done is told once, and tried again."""
     from offers.errors import OffersError
 
     refusal = ""

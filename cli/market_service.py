@@ -1,15 +1,19 @@
 """offers market serve, drift and demo: a market's recommender on this machine, and what becomes of preferences."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from serving.local import Running
+from cli.outcomes import TablesOption
+from cli.serve import until_told
 
+if TYPE_CHECKING:
+    from serving.local import Log, Running
+
+_TRAINED = Path("build/market")
 BundleOption = Annotated[Path, typer.Option(help="The market's bundle, or a directory of bundles: the newest.")]
 StoreOption = Annotated[str, typer.Option(help="The online store: an SQLite file, or redis://HOST:PORT/0.")]
 SHIFT_DAY = 200.0
@@ -17,27 +21,50 @@ SHIFT_DAY = 200.0
 
 
 def serve(
-    bundle: BundleOption = Path("build/market"),
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="The market's bundle, or a directory of bundles: the newest. By default the champion's."),
+    ] = None,
     store: StoreOption = "build/users.db",
     products: Annotated[Path | None, typer.Option(help="The market's table of products, to follow it.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 for a free one.")] = 8088,
+    tables: TablesOption = "",
 ) -> None:
-    """Serve recommendations by users' ids on loopback until Ctrl-C, with events and the decision log."""
-    from offers.settings import Settings
+    """Serve recommendations by users' ids on loopback until Ctrl-C, with events, decision log and shipper.
 
-    with recommender(_newest(bundle), store, Settings.from_env().home / "recommend", products, port) as running:
-        typer.echo(f"{running.url}/recommend/42?k=10")
-        typer.echo(f"{running.url}/docs")
-        # Ctrl-C ends the wait, and the service after it.
-        try:
-            running.process.wait()
-        except KeyboardInterrupt:
-            typer.echo("stopping ...")
+    Without --bundle the champion of the ledger serves, and promotions take place at once. Where nobody has promoted a
+    release of a market yet, the newest bundle of build/market serves.
+    """
+    from cli.market_follow import follow_market
+    from offers.decisions.pseudonym import Pseudonyms
+    from offers.governance.access import open_ledger
+    from offers.governance.follower import contract_to_follow
+    from offers.settings import Settings
+    from serving.local import Log, directory_of
+
+    settings = Settings.from_env()
+    log = Log(tables or str(settings.home / "tables"), settings.home / "pseudonym.key")
+    Pseudonyms.at(log.key)
+    market = None if bundle else contract_to_follow(open_ledger(settings), of_market=True)
+    if market is not None:
+        with until_told():
+            follow_market(settings, market, store, products, port, log)
+        return
+    directory = directory_of(settings.home, of_market=True)
+    with until_told(), recommender(_newest(bundle or _TRAINED), store, directory, products, port, log) as running:
+        introduce(running)
+        running.process.wait()
+
+
+def introduce(running: "Running") -> None:
+    """Print where the recommender answers."""
+    typer.echo(f"{running.url}/recommend/42?k=10")
+    typer.echo(f"{running.url}/docs")
 
 
 def drift(
     directory: Annotated[Path, typer.Argument(help="Where the market's tables are.")],
-    bundle: BundleOption = Path("build/market"),
+    bundle: BundleOption = _TRAINED,
     days: Annotated[float, typer.Option(min=1, help="Length of a window.")] = 30.0,
 ) -> None:
     """Show window by window whether users still look at what the bundle expects; preferences that change show here."""
@@ -93,9 +120,18 @@ def demo(
 
 @contextmanager
 def recommender(
-    bundle: Path, store: str, directory: Path, products: Path | None = None, port: int = 0
+    bundle: Path,
+    store: str,
+    directory: Path,
+    products: Path | None = None,
+    port: int = 0,
+    log: "Log | None" = None,
 ) -> "Iterator[Running]":
     """Start a recommender; its log, its events and its decisions go below `directory`.
+
+    Parameters
+    ----------
+    log : where a shipper takes the decisions; without it they stay in the spool
 
     Raises
     ------
@@ -103,17 +139,18 @@ def recommender(
         it can't be started: says why, in its own words
     """
     from offers.decisions.pseudonym import Pseudonyms
-    from serving.local import check_free, locked, started
+    from serving.local import Log, check_free, locked, shipper, started
+    from serving.market_supervisor import recommender_arguments
 
     directory.mkdir(parents=True, exist_ok=True)
-    Pseudonyms.at(directory / "pseudonym.key")
-    arguments: list[object] = ["--bundle", bundle, "--store", store, "--http_port", port]
-    arguments += ["--events", directory / "events", "--spool", directory / "spool"]
-    arguments += ["--pseudonym_key", directory / "pseudonym.key"]
-    arguments += ["--products", products] if products else []
+    kept = log or Log("", directory / "pseudonym.key")
+    Pseudonyms.at(kept.key)
+    arguments = ("--bundle", bundle, "--http_port", port, *recommender_arguments(directory, store, products, kept))
     check_free(port)
-    with locked(directory) as lock, started("recommender", directory, lock, *arguments) as start:
-        yield start()
+    with locked(directory) as lock, ExitStack() as stack:
+        if log:
+            stack.enter_context(shipper(directory, lock, log))()
+        yield stack.enter_context(started("recommender", directory, lock, *arguments))()
 
 
 def _click(running: "Running") -> None:

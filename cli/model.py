@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from offers.governance.entries import Entry
     from offers.governance.keys import Signer
     from offers.governance.ledger import Ledger
+    from offers.governance.market_release import AnyRelease
     from offers.governance.release import OpenRelease
     from offers.governance.state import Release, State
     from offers.reports.card import Card
@@ -59,14 +60,14 @@ def list_(contract: Annotated[str, typer.Option("--contract", "-c", help="Only t
 def show(release: ReleaseArgument) -> None:
     """Show a release, its evidence, and every entry about it."""
     from cli.screen import console, facts_table
-    from offers.bundle import bundle as bundles
+    from offers.governance.comparison import facts_of
 
     ledger, state, record = _find(release)
     open_release = _open(ledger, record.name)
     facts = {"release": record.name, "status": state.status(record, ledger.clock()), "catalogue": record.act.catalogue}
     approvals, days = counted(record.act.terms.people, "approval"), counted(record.act.terms.days, "day")
     facts |= {"asks for": f"{approvals}, for {days} at most"}
-    console.print(facts_table(facts | bundles.show(open_release.bundle)))
+    console.print(facts_table(facts | facts_of(open_release)))
     for entry in ledger.entries():
         if getattr(entry.act, "release", "") == record.name or getattr(entry.act, "withdrawn", "") == record.name:
             typer.echo(
@@ -158,7 +159,7 @@ def promote(release: ReleaseArgument, key: KeyOption = "") -> None:
         ledger, signer = to_write(key)
         record = ledger.state().release(release)
         _open(ledger, record.name)
-        _see_through(ledger, signer, begin(ledger, signer, record.name))
+        _see_through(ledger, signer, begin(ledger, signer, record.name), record.of_market)
 
 
 @app.command()
@@ -175,10 +176,12 @@ def rollback(contract: ContractOption, reason: ReasonOption, key: KeyOption = ""
             end = give_up(ledger, signer, line.promoting, reason)
             typer.echo(f"entry {end.number}: returned; the champion answers everybody again")
             return
-        former = ledger.state().former(contract)
+        state = ledger.state()
+        former, present = state.former(contract), state.champion(contract)
         if former is not None:
             _open(ledger, former.name)
-        _see_through(ledger, signer, begin_back(ledger, signer, contract, reason))
+        of_market = present is not None and present.of_market
+        _see_through(ledger, signer, begin_back(ledger, signer, contract, reason), of_market)
 
 
 @app.command()
@@ -187,18 +190,28 @@ def card(
     directory: Annotated[Path | None, typer.Option(help="Where to; OFFERS_HOME/cards by default.")] = None,
     tables: TablesOption = "",
 ) -> None:
-    """Write the card of a release: Markdown and one HTML page, from bundle, ledger and decision log as they are now."""
+    """Write the card of a release: Markdown and one HTML page, from bundle, ledger and decision log as they are now.
+
+    Of a market it is the page of its evaluation.
+    """
     from offers.files import os_errors
+    from offers.governance.market_release import MarketRelease
     from offers.reports.card import html, markdown
+    from offers.reports.market import market_report
     from offers.settings import Settings
 
     ledger, state, record = _find(release)
-    settings = Settings.from_env()
-    page = written_card(_open(ledger, record.name), state, ledger, tables or str(settings.home / "tables"))
+    settings, opened = Settings.from_env(), _open(ledger, record.name)
+    if isinstance(opened, MarketRelease):
+        bundle = opened.bundle
+        texts = {"html": market_report(bundle.market, bundle.evaluation, bundle.name)}
+    else:
+        page = written_card(opened, state, ledger, tables or str(settings.home / "tables"))
+        texts = {"md": markdown(page), "html": html(page)}
     target = directory or settings.home / "cards"
     with os_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-        for ending, text in (("md", markdown(page)), ("html", html(page))):
+        for ending, text in texts.items():
             path = target / f"{record.name}.{ending}"
             path.write_text(text, "utf-8")
             typer.echo(str(path))
@@ -229,28 +242,33 @@ def _find(name: str) -> tuple["Ledger", "State", "Release"]:
     return ledger, state, state.release(name)
 
 
-def _open(ledger: "Ledger", name: str) -> "OpenRelease":
-    from offers.governance.release import fetch
+def _open(ledger: "Ledger", name: str) -> "AnyRelease":
+    from offers.governance.market_release import fetch_any
     from offers.settings import Settings
 
     settings = Settings.from_env()
-    return fetch(ledger.store, name, settings.home.resolve(), settings.signers)
+    return fetch_any(ledger.store, name, settings.home.resolve(), settings.signers)
 
 
-def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry") -> None:
+def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry", of_market: bool) -> None:
     """Wait for the service that follows the ledger; if none runs, the verified release will be served next."""
+    from cli.market_follow import route_market
     from offers.errors import ServiceError
     from offers.governance.approval import finish
     from offers.settings import Settings
-    from serving.local import follows_ledger
+    from serving.local import directory_of, follows_ledger
 
     settings = Settings.from_env()
-    if not follows_ledger(settings.home / "serve"):
+    if not follows_ledger(directory_of(settings.home, of_market)):
+        if settings.ledger.startswith("s3://") and of_market:
+            end = route_market(ledger, signer, begun, settings)
+            typer.echo(f"entry {end.number}: {end.act.kind}; recommenders that follow the routing take it up")
+            return
         if settings.ledger.startswith("s3://"):
             typer.echo(f"entry {begun.number}: promoting; 'offers deploy' rolls it out on the cluster, and ends this")
             return
         end = finish(ledger, signer, begun)
-        typer.echo(f"entry {end.number}: {end.act.kind}; no service runs here, 'offers serve' begins with it")
+        typer.echo(f"entry {end.number}: {end.act.kind}; no service runs here, the next begins with it")
         return
     deadline = time.monotonic() + TAKEN_SECONDS
     while time.monotonic() < deadline:

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 
 def register_bundle(ledger: "Ledger", signer: "Signer", bundle: str, catalogue: str, settings: "Settings") -> str:
-    """Make a release of a bundle and a catalogue, by default that of the contract's name; returns its name."""
-    from offers.bundle.location import open_bundle
+    """Make a release of a bundle and a catalogue, by default that of the contract's name; returns its name.
 
+    The default of a market is its own section `recommendation`.
+    """
+    from offers.bundle.location import is_of_market, open_bundle
+
+    if is_of_market(bundle, settings):
+        return _register_market(ledger, signer, bundle, catalogue, settings)
     return _register(ledger, signer, open_bundle(bundle, settings), catalogue, settings)
 
 
@@ -26,6 +31,17 @@ def _register(ledger: "Ledger", signer: "Signer", bundle: "Bundle", catalogue: s
 
     text = catalogues.text(catalogue or bundle.contract.name)
     return register(ledger, signer, releases.make(settings.home.resolve() / "releases", bundle, text))
+
+
+def _register_market(ledger: "Ledger", signer: "Signer", bundle: str, catalogue: str, settings: "Settings") -> str:
+    from offers.governance import market_release
+    from offers.governance.registration import register
+    from offers.retrieval.bundle import open_bundle
+    from offers.retrieval.rules import read_rules
+
+    rules = read_rules(catalogue) if catalogue else ""
+    home = settings.home.resolve() / "releases"
+    return register(ledger, signer, market_release.make(home, open_bundle(bundle, settings), rules))
 
 
 def register_run(bundle: str, settings: "Settings", report: Path | None = None) -> str:

@@ -65,7 +65,7 @@ def serve(
     log = Log(tables or str(settings.home / "tables"), settings.home / "pseudonym.key")
     if not bundle and not catalogue and (contract_name := contract_to_follow(open_ledger(settings))):
         Pseudonyms.at(log.key)
-        with _until_told():
+        with until_told():
             follow(settings, contract_name, SidecarOptions(sidecar_python(), sink), port, _introduce, log)
         return
     path = _bundle(bundle, settings)
@@ -74,7 +74,7 @@ def serve(
     catalogues.load(catalogue or contract.name, contract)
     Pseudonyms.at(log.key)
     directory, watch = settings.home / "serve", SidecarOptions(sidecar_python(), sink)
-    with _until_told(), services(path, catalogue or contract.name, directory, port, watch, log) as running:
+    with until_told(), services(path, catalogue or contract.name, directory, port, watch, log) as running:
         request = directory / "request.json"
         request.write_text(json.dumps(example(contract), indent=1) + "\n", "utf-8")
         Addresses.of(running, path, catalogue or contract.name).write(directory)
@@ -174,7 +174,7 @@ class _Told(BaseException):
 
 
 @contextmanager
-def _until_told() -> Iterator[None]:
+def until_told() -> Iterator[None]:
     """Leave the block at SIGTERM, Ctrl-C or when the terminal closes, whatever it waits for; ignore later signals."""
     numbers = [signal.SIGTERM, signal.SIGINT]
     # If SIGHUP is ignored, nohup wants this process to outlive the terminal.

@@ -114,7 +114,7 @@ def package(
     seed: int,
     bundle: Output[Model],
 ) -> str:
-    """Fit on all views, write the bundle and publish it."""
+    """Fit on all views, write the bundle, publish and register it."""
     from pathlib import Path
 
     from offers.settings import Settings

@@ -3,7 +3,7 @@
 from kfp import dsl
 
 from components import market as steps
-from pipelines.placement import CONFIG, placed, with_source_secrets
+from pipelines.placement import CONFIG, placed, registering, with_source_secrets
 
 
 @dsl.pipeline(
@@ -14,7 +14,8 @@ from pipelines.placement import CONFIG, placed, with_source_secrets
 def market_training(market: str, source: str, seed: int = 0, publish: str = "", online: str = "") -> str:
     """Join features, fit towers and ranker, judge them, package them, and put the users online where a store is named.
 
-    The gate refuses no bundle: where it refuses the towers, the ranker scores all products.
+    Where the gate refuses the towers, the ranker scores all products. The bundle becomes a release where the cluster has
+    a key for the ledger, unless its ranker foretells less than the mean rate does.
 
     Parameters
     ----------
@@ -45,10 +46,14 @@ def market_training(market: str, source: str, seed: int = 0, publish: str = "", 
         memory="4Gi",
     ).outputs["evaluation"]
     verdict = placed(steps.gate(market=market, evaluation=evaluation)).outputs["verdict"]
-    bundle = placed(
-        steps.package(market=market, views=views, evaluation=evaluation, verdict=verdict, publish=publish, seed=seed),
-        memory="4Gi",
-        minutes=180,
+    bundle = registering(
+        placed(
+            steps.package(
+                market=market, views=views, evaluation=evaluation, verdict=verdict, publish=publish, seed=seed
+            ),
+            memory="4Gi",
+            minutes=180,
+        )
     )
     with dsl.If(online != "", name="online"):
         with_source_secrets(placed(steps.load(market=market, tables=tables, online=online), memory="4Gi"))

@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 
 from offers.errors import ServiceError
-from offers.experiments.experiment import CANARY, Experiment, ExperimentArm, conflict
+from offers.experiments.experiment import Experiment, ExperimentArm
 from offers.governance.canary import CHALLENGER, Canary
 from offers.governance.release import fetch
-from serving.local import ROUTING
-from serving.ranker import routing
-from serving.ranker.routing import Routing
 from serving.supervisor import Pair, Supervisor
 
 
@@ -49,24 +46,13 @@ class Challenger:
             bundle=self.bundle,
             directory=release.path.resolve(),
         )
-        self._route(Experiment(name=canary.name, arms=(arm,)))
+        self.supervisor.route_canary(Experiment(name=canary.name, arms=(arm,)))
         self.canary = canary.name, canary.share
         self.supervisor.await_switch(f"{canary.name}/{CHALLENGER}", release.name)
 
     def clear(self) -> None:
         """Have what serves answer everybody; the challenger's predictor stays for a while, as a former one does."""
-        self._route(None)
+        self.supervisor.route_canary(None)
         if self._pair is not None and self.bundle != self.supervisor.bundle:
             self._pair.idle_since = self.supervisor.clock()
         self.canary, self.bundle, self._pair = ("", 0.0), "", None
-
-    def _route(self, canary: Experiment | None) -> None:
-        own = (canary,) if canary else ()
-
-        def change(present: Routing) -> Routing:
-            experiments = *(one for one in present.experiments if not one.name.startswith(CANARY)), *own
-            if reason := conflict(experiments):
-                raise ServiceError(f"{reason}, and a canary takes part in all: stop the experiment first")
-            return present.model_copy(update={"experiments": experiments})
-
-        routing.update(self.supervisor.logs / ROUTING, change)

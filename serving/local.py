@@ -153,6 +153,11 @@ def services(
         yield Services(predictor, ranker, drift, shipper_start() if shipper_start else None)
 
 
+def directory_of(home: Path, of_market: bool) -> Path:
+    """Find the directory of this machine's services, of a market's recommender or of the others."""
+    return home / ("recommend" if of_market else "serve")
+
+
 def follows_ledger(directory: Path) -> bool:
     """Whether services of this directory run that switch to what the ledger says."""
     return (directory / ROUTING).exists() and in_use(directory)

@@ -6,26 +6,19 @@ switched, and keeps the former predictor and sidecar for a while: a rollback the
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
 from offers.errors import ServiceError
-from offers.experiments.experiment import CANARY, Experiment
+from offers.experiments.experiment import Experiment
 from offers.governance.release import OpenRelease, fetch
-from offers.http_client import peer
 from offers.store.store import Store
 from serving.local import ROUTING, Log, Running, Services, SidecarOptions, check_free, locked, shipper, sidecar, started
-from serving.ranker import routing
-from serving.ranker.routing import Arm, Routing
+from serving.ranker.routing import Arm
+from serving.routed import CHAMPION, RoutedService, kept_experiments, put_away
 
-CHAMPION = "champion"
 WARM_SECONDS = 600.0
-_LAST = "routing.last.json"
-SWITCH_SECONDS = 15.0
-"""How long the ranker may take until it has switched."""
 
 
 @dataclass
@@ -39,7 +32,7 @@ class Pair:
 
 
 @dataclass
-class Supervisor:
+class Supervisor(RoutedService):
     """Starts, switches and stops the services of releases.
 
     Attributes
@@ -66,6 +59,11 @@ class Supervisor:
     shipper: Running | None = None
     bundle: str = ""
     experiments: tuple[Experiment, ...] = ()
+    noun: str = "ranker"
+
+    @property
+    def service(self) -> Running | None:
+        return self.ranker
 
     @property
     def services(self) -> Services:
@@ -84,23 +82,8 @@ class Supervisor:
         """
         release = fetch(self.store, name, self.home)
         self.pair(release)
-        file = self.logs / ROUTING
-        former = routing.read(file) if file.exists() else None
-        self._write(release)
-        if self.ranker is not None:
-            try:
-                self.await_switch(CHAMPION, release.name)
-            except ServiceError:
-                if former is not None:
-                    routing.update(file, lambda present: present.model_copy(update={"arms": former.arms}))
-                raise
+        self.put(self._arm(release))
         self._use(release.bundle.name)
-
-    def note_head(self) -> None:
-        """Tell the ranker the end of the ledger, where that has grown: each decision names it."""
-        file, head = self.logs / ROUTING, self.head()
-        if routing.read(file).head != head:
-            routing.update(file, lambda present: present.model_copy(update={"head": head}))
 
     def start_ranker(self, http_port: int) -> Running:
         """Start the ranker in front of what serves."""
@@ -151,9 +134,9 @@ class Supervisor:
             drift = stack.enter_context(sidecar(release.bundle_path, self.logs, self.lock, self.watch, f"drift-{name}"))
             return Pair(predictor(), drift(), stack.pop_all())
 
-    def _write(self, release: OpenRelease) -> None:
+    def _arm(self, release: OpenRelease) -> Arm:
         pair = self.pairs[release.bundle.name]
-        arm = Arm(
+        return Arm(
             name=CHAMPION,
             share=1.0,
             release=release.name,
@@ -162,30 +145,6 @@ class Supervisor:
             predictor=f"127.0.0.1:{pair.predictor.bound['grpc_port']}",
             drift_url=f"{pair.drift.url}/events",
         )
-        file, head = self.logs / ROUTING, self.head()
-        if file.exists():
-            routing.update(file, lambda present: present.model_copy(update={"head": head, "arms": (arm,)}))
-        else:
-            routing.write(file, Routing(head=head, arms=(arm,), experiments=self.experiments))
-
-    def await_switch(self, arm: str, release: str) -> None:
-        """Wait until the ranker says that an arm is a release's; raises `ServiceError` where it does not."""
-        deadline = self.clock() + SWITCH_SECONDS
-        while self.clock() < deadline:
-            if self._serves(arm, release):
-                return
-            time.sleep(0.05)
-        log = self.logs / "ranker.log"
-        raise ServiceError(f"the ranker did not switch to {release} in {SWITCH_SECONDS:g} s; {log} tells why")
-
-    def _serves(self, arm: str, release: str) -> bool:
-        assert self.ranker is not None
-        try:
-            metrics = peer("the ranker", f"{self.ranker.url}/metrics", 5.0).ask().text
-        except httpx.HTTPError:
-            return False
-        lines = (line for line in metrics.splitlines() if line.startswith("offers_release_info{"))
-        return any(f'arm="{arm}"' in line and f'release="{release}"' in line for line in lines)
 
     def _use(self, bundle: str) -> None:
         if self.bundle and self.bundle != bundle:
@@ -215,7 +174,7 @@ def supervised(
     logs.mkdir(parents=True, exist_ok=True)
     with locked(logs) as lock:
         check_free(http_port)
-        experiments = _kept_experiments(logs)
+        experiments = kept_experiments(logs)
         (logs / ROUTING).unlink(missing_ok=True)
         supervisor = Supervisor(store, home, logs, watch, head, lock, decisions=decisions, experiments=experiments)
         try:
@@ -223,15 +182,5 @@ def supervised(
             supervisor.start_ranker(http_port)
             yield supervisor
         finally:
-            if (logs / ROUTING).exists():
-                (logs / ROUTING).replace(logs / _LAST)
+            put_away(logs)
             supervisor.stop()
-
-
-def _kept_experiments(logs: Path) -> tuple[Experiment, ...]:
-    """Read the experiments of the service that ran here last; a killed one has left its routing file in its place."""
-    for file in (logs / ROUTING, logs / _LAST):
-        with suppress(ServiceError):
-            # A canary's predictor has ended with the service; the ledger says whether it begins anew.
-            return tuple(one for one in routing.read(file).experiments if not one.name.startswith(CANARY))
-    return ()

@@ -43,6 +43,11 @@ class Bundle:
     contract: Contract
     model: PropensityModel
 
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """The files by which people judge the bundle."""
+        return "gate.json", "metrics.json", "model-card.md"
+
     @cached_property
     def evaluation(self) -> Evaluation:
         return Evaluation.model_validate_json((self.path / "metrics.json").read_text("utf-8"))

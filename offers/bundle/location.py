@@ -83,6 +83,11 @@ def bundle_path(where: str, settings: Settings) -> Path:
     return path
 
 
+def is_of_market(where: str, settings: Settings) -> bool:
+    """Whether a bundle is a market's; one in s3:// is downloaded first."""
+    return (bundle_path(where, settings) / "market.yaml").exists()
+
+
 def holds_bundles(where: str) -> bool:
     """Whether a directory or s3:// URI holds bundles rather than being one; its name and its manifest tell."""
     from offers.bundle import bundle, directory

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from offers.contract.column import Column, Role
 from offers.contract.recommendation import Recommendation
 from offers.contract.retrieval import Retrieval
-from offers.contract.sections import Calibration, ModelSettings, Month, Share
+from offers.contract.sections import ApprovalSettings, Calibration, ModelSettings, Month, Share
 from offers.errors import ContractError
 from offers.yaml_file import Kind, Problem, Section, form, refuse
 
@@ -143,6 +143,7 @@ class Market(Section):
     recommendation: Recommendation = Recommendation()
     model: ModelSettings = ModelSettings()
     calibration: Calibration = Calibration(rows=20_000)
+    approval: ApprovalSettings = ApprovalSettings()
     simulation: MarketSimulation = MarketSimulation()
 
     @cached_property

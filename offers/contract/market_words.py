@@ -25,6 +25,7 @@ MARKET: dict[str, dict[str, str]] = {
         "recommendation": "how an answer is put together from scored products",
         "model": "the ranker's trees, as in [a contract](contract.md#model)",
         "calibration": "the ranker's calibrator, as in [a contract](contract.md#calibration)",
+        "approval": "who lets a release be promoted, as in [a contract](contract.md#approval)",
         "simulation": "the simulated market",
     },
     "Acceptance": {

@@ -52,6 +52,11 @@ class OnlineUsers:
         """The encoder that makes rows of numbers, in training and here."""
         return self._form.encoder
 
+    @property
+    def form(self) -> bytes:
+        """A digest of what the contract says of users; rows with another one are not read."""
+        return self._form.digest
+
     def load(
         self, directory: Path, store: OnlineStore, moment: np.datetime64 | None = None
     ) -> tuple[int, np.datetime64]:

@@ -28,8 +28,8 @@ class ExperimentArm(Section):
 
     When a share grows, it takes customers only from the control. `catalogue` names another policy for the serving
     model. `predictor` (host and port of its gRPC), `bundle` and `directory` (of its release) name another model; then
-    that release's catalogue decides, unless `catalogue` names one. A `shadow` also decides about its customers, but its
-    answers are only logged: the customers stay in their arm.
+    that release's catalogue decides, unless `catalogue` names one. A market's arm has no predictor. A `shadow` also
+    decides about its customers, but its answers are only logged: the customers stay in their arm.
     """
 
     name: _Name
@@ -47,8 +47,8 @@ class ExperimentArm(Section):
         return self
 
     def _problems(self) -> Iterator[Problem]:
-        model = (self.predictor, self.bundle, self.directory)
-        if any(model) and not all(model):
+        model = (self.bundle, self.directory)
+        if any((*model, self.predictor)) and not all(model):
             yield ("predictor",), "a model is told by 'predictor', 'bundle' and 'directory' together"
         elif self.catalogue is None and not all(model):
             yield ("catalogue",), "expected a catalogue, or a model of its own"

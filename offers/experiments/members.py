@@ -10,15 +10,16 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from offers.contract.column import Column
+from offers.contract.column import Column, Role
 from offers.contract.contract import Contract
+from offers.contract.market import Market
 from offers.decisions import history, outcomes
-from offers.decisions.history import Kept
 from offers.decisions.outcomes import Labels
 from offers.decisions.period import Period
 from offers.decisions.pieces import Pieces
 from offers.errors import DataError
 from offers.evaluation.segments import groups
+from offers.retrieval.reproduction import policy_of
 from offers.store.delta import DeltaTables
 
 _COLUMNS = (
@@ -54,7 +55,7 @@ class Members:
     """
 
     customers: pd.DataFrame
-    contract: Contract
+    contract: Contract | Market
     protected: tuple[str, ...]
     decisions: int
     labels: Labels
@@ -62,6 +63,23 @@ class Members:
     erased: int
     everybody: tuple[str, ...] = ()
     keys: int = 1
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """What decided, a catalogue of a contract or the products of a market.
+
+    Attributes
+    ----------
+    money : value of an acceptance and cost of an offer, by the offer's id
+    divided : protected inputs that divide customers into groups
+    window : time after a decision until its outcome is known
+    """
+
+    contract: Contract | Market
+    money: Mapping[str, tuple[float, float]]
+    divided: Sequence[Column]
+    window: timedelta
 
 
 def members(
@@ -91,14 +109,13 @@ def members(
         it has no decision of the experiment, or a catalogue is missing
     """
     rows, versions = _rows(tables, experiment, period, pieces or Pieces())
-    contract = next(iter(versions.values())).contract
+    first = next(iter(versions.values()))
     erased = rows["customer"].null_count
     frame, pseudonyms = _frame(rows.filter(rows["customer"].is_valid()) if erased else rows)
     frame = _without_predictor(frame, models or {})
-    window = timedelta(days=contract.target.matures_after_days)
-    labels = outcomes.label(frame, outcomes.read(tables), period.as_of, window)
+    labels = outcomes.label(frame, outcomes.read(tables), period.as_of, first.window)
     frame = frame.assign(**_results(frame, labels, versions))
-    protected = tuple(column.name for column in group_columns(contract) if frame[column.name].notna().any())
+    protected = tuple(column.name for column in first.divided if frame[column.name].notna().any())
     arms = frame["arm"].cat.codes.groupby(frame["customer"])
     moved = (arms.max() != arms.min()).to_numpy()
     by_customer = frame[~moved[frame["customer"].to_numpy()]].groupby("customer", sort=False)
@@ -110,12 +127,13 @@ def members(
     everybody = pseudonyms.take(pa.array(frame["customer"].unique())).to_pylist()
     customers["customer"] = pseudonyms.take(pa.array(customers["customer"])).to_pylist()
     keys = int(frame["key_id"].nunique())
-    return Members(customers, contract, protected, len(frame), labels, int(moved.sum()), erased, tuple(everybody), keys)
+    number = int(moved.sum())
+    return Members(customers, first.contract, protected, len(frame), labels, number, erased, tuple(everybody), keys)
 
 
-def _rows(tables: DeltaTables, experiment: str, period: Period, pieces: Pieces) -> tuple[pa.Table, dict[str, Kept]]:
+def _rows(tables: DeltaTables, experiment: str, period: Period, pieces: Pieces) -> tuple[pa.Table, dict[str, Deciding]]:
     """Read what is needed of each decision of an experiment, and the catalogues that decided."""
-    versions = history.kept(tables)
+    versions = _deciding(tables)
     where, moments = history.of_experiment(experiment), (period.since, period.until)
     purpose = ("catalogues", experiment)
     found = pieces.read(tables, purpose, ("decided_at", "catalogue"), _distinct, where, *moments)
@@ -126,14 +144,31 @@ def _rows(tables: DeltaTables, experiment: str, period: Period, pieces: Pieces) 
         if absent := [name for name in names if name not in versions]:
             raise DataError(f"catalogue {absent[0]}: expected it among the log's policies, found none")
         deciding = {name: versions[name] for name in names}
-        common = set.intersection(*({offer.id for offer in one.catalogue.offers} for one in deciding.values()))
-        digest = partial(_digest, sorted(common), group_columns(next(iter(deciding.values())).contract))
+        common = set.intersection(*(set(one.money) for one in deciding.values()))
+        digest = partial(_digest, sorted(common), next(iter(deciding.values())).divided)
         rows = pieces.read(tables, ("members", experiment, *names), _COLUMNS, digest, where, *moments)
         rows = _in_period(rows, period)
         # Files reach beyond the period, and may name catalogues that did not decide in it.
         if (own := _names(rows)) == names:
             return rows, deciding
         names = own
+
+
+def _deciding(tables: DeltaTables) -> dict[str, Deciding]:
+    """Read what the log keeps of contracts and of markets, by the name and version that decisions record."""
+    versions = dict[str, Deciding]()
+    for name, kept in history.kept(tables).items():
+        money = {offer.id: (offer.value, offer.cost) for offer in kept.catalogue.offers}
+        window = timedelta(days=kept.contract.target.matures_after_days)
+        versions[name] = Deciding(kept.contract, money, group_columns(kept.contract), window)
+    for name, texts in history.market_texts(tables).items():
+        policy = policy_of(*texts)
+        money = {one: (value, 0.0) for one, value in zip(policy.products.ids, policy.value.tolist(), strict=True)}
+        inputs = [column for column in policy.market.user_columns if column.role == Role.CUSTOMER]
+        divided = [column for column in inputs if column.protected and column.has_groups]
+        window = timedelta(days=policy.market.acceptance.matures_after_days)
+        versions[name] = Deciding(policy.market, money, divided, window)
+    return versions
 
 
 def _distinct(rows: pa.Table) -> pa.Table:
@@ -200,7 +235,7 @@ def _without_predictor(frame: pd.DataFrame, models: Mapping[str, str | None]) ->
     return frame.assign(fallback=frame["fallback"] | replaced, latency_ms=frame["latency_ms"].mask(replaced))
 
 
-def _results(frame: pd.DataFrame, labels: Labels, kept: Mapping[str, Kept]) -> dict[str, np.ndarray]:
+def _results(frame: pd.DataFrame, labels: Labels, deciding: Mapping[str, Deciding]) -> dict[str, np.ndarray]:
     """Compute the result of each decision; NaN where it is not known yet."""
     offered = frame["offer_id"].notna().to_numpy()
     ripe = labels.mature & (~offered | ~np.isnan(labels.outcome))
@@ -211,10 +246,10 @@ def _results(frame: pd.DataFrame, labels: Labels, kept: Mapping[str, Kept]) -> d
     # The last column is for decisions without an offer, whose code is -1.
     value, cost = np.zeros((2, len(catalogues.categories), len(names.categories) + 1))
     for row, name in enumerate(catalogues.categories):
-        offers = {offer.id: offer for offer in kept[name].catalogue.offers}
+        money = deciding[name].money
         for column, offer_id in enumerate(names.categories):
-            if offer_id in offers:
-                value[row, column], cost[row, column] = offers[offer_id].value, offers[offer_id].cost
+            if offer_id in money:
+                value[row, column], cost[row, column] = money[offer_id]
     where = catalogues.codes.to_numpy(), names.codes.to_numpy()
     return {
         "converted": np.where(ripe, accepted, np.nan),

@@ -1,23 +1,40 @@
 """Lists the differences between two releases as texts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from offers.bundle import bundle as bundles
-from offers.governance.release import OpenRelease
+from offers.governance.market_release import AnyRelease, MarketRelease
 from offers.policy.catalogue import Catalogue
+from offers.retrieval import bundle as market_bundle
 
 
-def differences(first: OpenRelease, second: OpenRelease) -> Iterator[tuple[str, str, str]]:
+def differences(first: AnyRelease, second: AnyRelease) -> Iterator[tuple[str, str, str]]:
     """Yield name, first text and second text of each difference: facts of the bundles, then offers' settings."""
-    facts = bundles.show(first.bundle), bundles.show(second.bundle)
-    for name in facts[0]:
-        if facts[0][name] != facts[1][name]:
-            yield name, facts[0][name], facts[1][name]
-    offers = settings_of(first.catalogue), settings_of(second.catalogue)
-    for name in sorted(offers[0].keys() | offers[1].keys()):
-        before, after = offers[0].get(name, "-"), offers[1].get(name, "-")
+    facts = facts_of(first), facts_of(second)
+    yield from _differing(facts, list(dict.fromkeys([*facts[0], *facts[1]])))
+    offers = _settings(first), _settings(second)
+    yield from _differing(offers, sorted(offers[0].keys() | offers[1].keys()))
+
+
+def facts_of(release: AnyRelease) -> dict[str, str]:
+    """Describe the bundle of a release for people: facts by name, as text."""
+    if isinstance(release, MarketRelease):
+        return market_bundle.show(release.bundle)
+    return bundles.show(release.bundle)
+
+
+def _differing(texts: tuple[dict[str, str], dict[str, str]], names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    for name in names:
+        before, after = texts[0].get(name, "-"), texts[1].get(name, "-")
         if before != after:
             yield name, before, after
+
+
+def _settings(release: AnyRelease) -> dict[str, str]:
+    if isinstance(release, MarketRelease):
+        content = release.bundle.market.recommendation.model_dump(mode="json")
+        return {f"recommendation {name}": str(value) for name, value in content.items()}
+    return settings_of(release.catalogue)
 
 
 def settings_of(catalogue: Catalogue) -> dict[str, str]:

@@ -149,11 +149,17 @@ class Follower:
             self.serving = release
 
 
-def contract_to_follow(ledger: Ledger) -> str | None:
-    """Find the contract whose release was promoted last, or is being promoted; None before the first promotion."""
+def contract_to_follow(ledger: Ledger, of_market: bool = False) -> str | None:
+    """Find the contract whose release was promoted last, or is being promoted; None before the first promotion.
+
+    Parameters
+    ----------
+    of_market : whether to look among the markets, rather than among the others
+    """
     state = ledger.state()
-    names = [entry.act.release for entry in ledger.entries() if isinstance(entry.act, Promoting)]
-    return state.releases[names[-1]].act.contract if names else None
+    releases = [state.releases[entry.act.release] for entry in ledger.entries() if isinstance(entry.act, Promoting)]
+    names = [release.act.contract for release in releases if release.of_market == of_market]
+    return names[-1] if names else None
 
 
 def first_to_serve(state: State, contract: str) -> str | None:

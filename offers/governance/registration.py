@@ -1,17 +1,21 @@
 """Registration: a bundle that passed the gate becomes a release, which people may approve."""
 
-from offers.bundle.bundle import Bundle
+from typing import TYPE_CHECKING
+
 from offers.contract.sections import ApprovalSettings
 from offers.governance.entries import Act, ApprovalTerms, CatalogueChanged, DataRead, Entry, GateJudged, ReleaseMade
 from offers.governance.keys import Signer
 from offers.governance.ledger import Ledger
-from offers.governance.release import OpenRelease, store_release
+from offers.governance.release import store_release
 from offers.governance.state import State
 
-_EVIDENCE = ("gate.json", "metrics.json", "model-card.md")
+if TYPE_CHECKING:
+    from offers.bundle.bundle import Bundle
+    from offers.governance.market_release import AnyRelease
+    from offers.retrieval.bundle import MarketBundle
 
 
-def register(ledger: Ledger, signer: Signer, release: OpenRelease) -> str:
+def register(ledger: Ledger, signer: Signer, release: "AnyRelease") -> str:
     """Store a release, and write data, verdict, catalogue and release into the ledger, unless they are there already.
 
     Returns
@@ -56,13 +60,13 @@ def refused(ledger: Ledger, signer: Signer, contract: str, verdict: str) -> Entr
     return ledger.write(signer, lambda state: None if "" in state.gates and state.gates[""].act == act else act)
 
 
-def verdict_of(bundle: Bundle) -> GateJudged:
+def verdict_of(bundle: "Bundle | MarketBundle") -> GateJudged:
     """Turn the gate's verdict on a bundle into an entry."""
     success = bundle.verdict.passed
     return GateJudged(contract=bundle.contract.name, bundle=bundle.name, passed=success, evidence=_evidence(bundle))
 
 
-def _read(bundle: Bundle) -> DataRead:
+def _read(bundle: "Bundle | MarketBundle") -> DataRead:
     data = bundle.manifest.data
     return DataRead(
         contract=bundle.contract.name,
@@ -78,7 +82,7 @@ def terms_of(approval: ApprovalSettings) -> ApprovalTerms:
     return ApprovalTerms(people=approval.people if approval.by == "people" else 0, days=approval.days)
 
 
-def _made(release: OpenRelease) -> ReleaseMade:
+def _made(release: "AnyRelease") -> ReleaseMade:
     return ReleaseMade(
         release=release.name,
         contract=release.bundle.contract.name,
@@ -89,5 +93,5 @@ def _made(release: OpenRelease) -> ReleaseMade:
     )
 
 
-def _evidence(bundle: Bundle) -> dict[str, str]:
-    return {name: bundle.manifest.files[name] for name in _EVIDENCE}
+def _evidence(bundle: "Bundle | MarketBundle") -> dict[str, str]:
+    return {name: bundle.manifest.files[name] for name in bundle.evidence}

@@ -28,7 +28,9 @@ from offers.store.store import Store
 
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
+    from offers.governance.market_release import MarketRelease
     from offers.policy.catalogue import Catalogue
+    from offers.retrieval.bundle import MarketBundle
 
 CATALOGUE = "catalogue.yaml"
 FORMAT = 1
@@ -88,6 +90,22 @@ def make(parent: Path, bundle: "Path | Bundle", catalogue: str) -> OpenRelease:
 
     source = bundles.load(bundle) if isinstance(bundle, Path) else bundle
     offered = catalogues.parse(catalogue, source.contract)
+    name = f"{offered.name}-{offered.version}"
+    final, manifest = assembled(parent, source, catalogue, name)
+    if manifest is None:
+        return load(final)
+    return OpenRelease(final, final.name, manifest, replace(source, path=final / "bundle"), offered)
+
+
+def assembled(
+    parent: Path, source: "Bundle | MarketBundle", catalogue: str, name: str
+) -> tuple[Path, ReleaseManifest | None]:
+    """Put the directory of a release together; returns it with its manifest, None where it was there already.
+
+    Parameters
+    ----------
+    name : name and version of the catalogue
+    """
     with os_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as partial:
@@ -100,24 +118,20 @@ def make(parent: Path, bundle: "Path | Bundle", catalogue: str) -> OpenRelease:
             (directory / CATALOGUE).write_text(catalogue, "utf-8")
             files = _digests(directory, source)
             manifest = ReleaseManifest(
-                format=FORMAT,
-                contract=source.contract.name,
-                bundle=source.name,
-                catalogue=f"{offered.name}-{offered.version}",
-                files=files,
+                format=FORMAT, contract=source.contract.name, bundle=source.name, catalogue=name, files=files
             )
             final = parent / _name(source.contract.name, manifest.to_bytes())
             if final.exists():
-                return load(final)
+                return final, None
             with new_directory(final) as target:
                 shutil.copytree(directory, target, dirs_exist_ok=True)
                 (target / MANIFEST).write_bytes(manifest.to_bytes())
                 for path in target.rglob("*"):
                     sync(path)
-    return OpenRelease(final, final.name, manifest, replace(source, path=final / "bundle"), offered)
+    return final, manifest
 
 
-def _digests(directory: Path, source: "Bundle") -> dict[str, str]:
+def _digests(directory: Path, source: "Bundle | MarketBundle") -> dict[str, str]:
     """Compute the digests of a release's files by name; refuses a bundle that has changed since it was loaded."""
     files = digests({path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()})
     for name, digest in source.manifest.files.items():
@@ -141,15 +155,24 @@ def load(path: Path, signers: Sequence[Path] = ()) -> OpenRelease:
     from offers.bundle import bundle as bundles
     from offers.policy import catalogue as catalogues
 
-    manifest, name = verify(path)
-    if signers:
-        signature.check(path / "bundle", signers)
+    manifest, name = verify(path, signers)
+    if is_of_market(path):
+        raise BundleError(f"release {name} is of a market, which 'offers market serve' serves")
     bundle = bundles.load(path / "bundle", manifest.bundle)
     return OpenRelease(path, name, manifest, bundle, catalogues.load(str(path / CATALOGUE), bundle.contract))
 
 
-def verify(path: Path) -> tuple[ReleaseManifest, str]:
+def is_of_market(path: Path) -> bool:
+    """Whether a release's directory holds the bundle of a market."""
+    return (path / "bundle" / "market.yaml").exists()
+
+
+def verify(path: Path, signers: Sequence[Path] = ()) -> tuple[ReleaseManifest, str]:
     """Check a release's name and the content of every file, without loading its model; returns manifest and name.
+
+    Parameters
+    ----------
+    signers : as `load` says
 
     Raises
     ------
@@ -163,6 +186,8 @@ def verify(path: Path) -> tuple[ReleaseManifest, str]:
         file for file in actual.keys() | manifest.files if actual.get(file) != manifest.files.get(file)
     ):
         raise BundleError(f"release {path}: {', '.join(differing)} was changed, added or removed: fetch it again")
+    if signers:
+        signature.check(path / "bundle", signers)
     return manifest, name
 
 
@@ -171,7 +196,7 @@ def key(name: str) -> str:
     return _PREFIX + name
 
 
-def store_release(store: Store, release: OpenRelease) -> None:
+def store_release(store: Store, release: "OpenRelease | MarketRelease") -> None:
     """Put a release into the store; an existing release of that name stays as it is."""
     store.put_directory(release.path, key(release.name))
 

@@ -66,6 +66,11 @@ class Release:
     def name(self) -> str:
         return self.act.release
 
+    @property
+    def of_market(self) -> bool:
+        """Whether its bundle is a market's, as the evidence tells."""
+        return "evaluation.json" in self.act.evidence
+
     def lapses(self, moment: datetime) -> datetime | None:
         """Find when the release ceases to have enough approvals; None where it never had enough."""
         people = self.act.terms.people

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from offers.bundle.manifest import Manifest
 from offers.evaluation.figures import Evaluation, Figure
+from offers.retrieval.figures import MarketEvaluation
+from offers.retrieval.manifest import MarketManifest
 
 PAGES = ("model-card.md", "metrics.json", "gate.json")
 
@@ -31,6 +33,8 @@ class Training:
 
 def read(bundle: Path) -> Training:
     """Read a bundle's records of its training; the model itself is not read."""
+    if (bundle / "market.yaml").exists():
+        return _of_market(bundle)
     manifest = Manifest.model_validate_json((bundle / "manifest.json").read_bytes())
     evaluation = Evaluation.model_validate_json((bundle / "metrics.json").read_bytes())
     parameters = manifest.parameters.model.model_dump() | {
@@ -48,6 +52,26 @@ def read(bundle: Path) -> Training:
     # Kubeflow's own run has the pipeline's parameters under their plain names, and MLflow lets no parameter change.
     entries = {f"training.{name}": str(value) for name, value in parameters.items()}
     return Training(entries, tuple(_measures(evaluation)), tags, tuple(bundle / page for page in PAGES))
+
+
+def _of_market(bundle: Path) -> Training:
+    manifest = MarketManifest.model_validate_json((bundle / "manifest.json").read_bytes())
+    evaluation = MarketEvaluation.model_validate_json((bundle / "evaluation.json").read_bytes())
+    data, ranker = manifest.data, evaluation.ranker
+    tags = {
+        "mlflow.source.git.commit": manifest.git_commit,
+        "offers.data.fingerprint": data.fingerprint,
+        "offers.data.origin": data.origin,
+        "offers.data.rows": str(data.rows),
+        "offers.data.period": f"{data.first} to {data.last}",
+    }
+    measures = [Measure("ranker/log_loss", ranker.log_loss), Measure("ranker/ece", ranker.ece)]
+    for method in evaluation.methods:
+        for metric, figure in method.figures.items():
+            # MLflow takes no @ in a name.
+            measures += _with_interval(f"{method.name}/{metric.replace('@', ' at ')}", figure, 0)
+    entries = {"training.seed": str(manifest.seed), "training.retrieval": manifest.retrieval}
+    return Training(entries, tuple(measures), tags, (bundle / "evaluation.json", bundle / "market.yaml"))
 
 
 def _measures(evaluation: Evaluation) -> Iterator[Measure]:

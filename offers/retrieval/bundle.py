@@ -24,7 +24,10 @@ from offers.data.online import OnlineUsers
 from offers.data.online_reading import OnlineRows
 from offers.drift.reference import SCORE
 from offers.errors import BundleError, ContractError
+from offers.evaluation.gate import GateVerdict
 from offers.model.encoder import Encoder
+from offers.retrieval.admission import admitted
+from offers.retrieval.figures import MarketEvaluation
 from offers.retrieval.manifest import MarketManifest
 from offers.retrieval.model_files import load_ranker, load_towers
 from offers.retrieval.popularity import Popularity, segment_values
@@ -98,6 +101,25 @@ class MarketBundle:
         )
         _check_golden(bundle)
         return bundle
+
+    @property
+    def contract(self) -> Market:
+        """What the ledger knows the bundle's releases by."""
+        return self.market
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """The files by which people judge the bundle."""
+        return "evaluation.json", "market.yaml"
+
+    @cached_property
+    def evaluation(self) -> MarketEvaluation:
+        return MarketEvaluation.model_validate_json((self.path / "evaluation.json").read_text("utf-8"))
+
+    @cached_property
+    def verdict(self) -> GateVerdict:
+        """Whether the bundle may become a release."""
+        return admitted(self.evaluation)
 
     @property
     def product_ids(self) -> list[str]:
@@ -235,6 +257,25 @@ def open_bundle(where: str, settings: Settings) -> MarketBundle:
     if settings.signers:
         signature.check(path, settings.signers)
     return MarketBundle.load(path, expected=path.name if where.startswith("s3://") else "")
+
+
+def show(bundle: MarketBundle) -> dict[str, str]:
+    """Describe a bundle for people: facts by name, as text."""
+    data, evaluation, market = bundle.manifest.data, bundle.evaluation, bundle.market
+    return {
+        "name": bundle.name,
+        "market": market.title,
+        "gate": "passed" if bundle.verdict.passed else "FAILED",
+        "candidates": "by towers" if bundle.towers else "all products",
+        **{f"{one.name}, {name}": str(figure) for one in evaluation.methods for name, figure in one.figures.items()},
+        "ranker, log-loss": f"{evaluation.ranker.log_loss:.4f}, of the mean rate {evaluation.ranker.base_log_loss:.4f}",
+        "ranker, ECE": f"{evaluation.ranker.ece:.4f}",
+        "data": f"{data.origin}, {data.views} of {data.products} products, {data.accepted} accepted",
+        "data fingerprint": data.fingerprint,
+        "seed": str(bundle.manifest.seed),
+        "libraries": ", ".join(f"{name} {version}" for name, version in bundle.manifest.libraries.items()),
+        "git commit": bundle.manifest.git_commit,
+    }
 
 
 def highest(scores: NDArray[Any], count: int) -> Places:

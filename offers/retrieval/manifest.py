@@ -15,6 +15,15 @@ class MarketData(Record):
     first: str
     last: str
 
+    @property
+    def origin(self) -> str:
+        """What the ledger says of the data."""
+        return f"views of {self.users} users from {self.first} to {self.last}"
+
+    @property
+    def rows(self) -> int:
+        return self.views
+
 
 class MarketManifest(AbstractManifest):
     """A market's bundle: its files with their SHA-256, and the origin of its models."""

@@ -14,7 +14,12 @@ from offers.data.online import OnlineUsers
 from offers.errors import DataError
 from offers.retrieval.answer import written
 from offers.retrieval.arbitration import MarketPolicy
-from offers.retrieval.products import Products, product_encoder
+from offers.retrieval.bundle import MarketBundle
+from offers.retrieval.products import Products, product_encoder, products_among
+from offers.retrieval.views import full_rows
+
+VIEWED = "_viewed"
+"""The input with the products that the user viewed, among the inputs of a logged decision."""
 
 _COMPUTED = ("offers", "withheld", "withheld_by_reason")
 """The fields of an answer that the policy computes; the others are facts of the moment."""
@@ -58,15 +63,54 @@ def redo(rows: Iterable[Mapping[str, Any]], policies: Mapping[str, MarketPolicy]
     return [row["decision_id"] for row in rows if row["answer"].encode() != _answer(row, policies)]
 
 
-def _answer(row: Mapping[str, Any], policies: Mapping[str, MarketPolicy]) -> bytes:
+def rescore(
+    rows: Iterable[Mapping[str, Any]], policies: Mapping[str, MarketPolicy], bundle: MarketBundle
+) -> NDArray[np.float64]:
+    """Score the ranked decisions of a bundle again; returns by how much each logged propensity differs.
+
+    Raises
+    ------
+    DataError
+        a policy is missing, or a decision names a product that its policy lacks
+    """
+    whole = dict[str, MarketBundle]()
+    distances = [np.empty(0)]
+    for row in rows:
+        if row["model"] != bundle.name:
+            continue
+        name = row["catalogue"]
+        policy, candidates = _policy(row, policies), _candidates(row, policies)
+        if name not in whole:
+            new = set(policy.products.ids) - bundle.products.places.keys()
+            whole[name] = bundle.with_products(products_among(policy.products, new)) if new else bundle
+        own = whole[name]
+        inputs, places = orjson.loads(row["inputs"]), own.products.places
+        viewed = np.full((1, policy.market.retrieval.viewed), -1)
+        seen = [places[one] for one in inputs[VIEWED]]
+        viewed[0, : len(seen)] = seen
+        user = full_rows(_user(policy, inputs)[None], viewed)
+        ids = np.array([[places[policy.products.ids[one]] for one in candidates.tolist()]])
+        logged = np.array([pair["propensity"] for pair in row["pairs"]], np.float64)
+        distances.append(np.abs(own.propensity(user, ids)[0] - logged))
+    return np.concatenate(distances)
+
+
+def _policy(row: Mapping[str, Any], policies: Mapping[str, MarketPolicy]) -> MarketPolicy:
     if row["catalogue"] not in policies:
         raise DataError(f"catalogue {row['catalogue']}: expected it among the log's policies, found none")
-    policy, answer = policies[row["catalogue"]], orjson.loads(row["answer"])
-    places = policy.products.places
+    return policies[row["catalogue"]]
+
+
+def _candidates(row: Mapping[str, Any], policies: Mapping[str, MarketPolicy]) -> NDArray[np.int64]:
+    places = _policy(row, policies).products.places
     try:
-        candidates = np.array([places[pair["offer_id"]] for pair in row["pairs"]], np.int64)
+        return np.array([places[pair["offer_id"]] for pair in row["pairs"]], np.int64)
     except KeyError as error:
         raise DataError(f"decision {row['decision_id']}: its policy has no product {error}") from None
+
+
+def _answer(row: Mapping[str, Any], policies: Mapping[str, MarketPolicy]) -> bytes:
+    policy, candidates, answer = _policy(row, policies), _candidates(row, policies), orjson.loads(row["answer"])
     if answer["ground"] == "ranked":
         propensity = np.array([pair["propensity"] for pair in row["pairs"]], np.float64)
         user = _user(policy, orjson.loads(row["inputs"]))

@@ -145,7 +145,8 @@ def package_market(
     contract_text: str, views: Path, result: Path, directory: Path, publish: str, seed: int, settings: Settings,
     say: Say = print,
 ) -> str:  # fmt: skip
-    """Fit on all views as the gate decided, write the bundle, and publish it below `publish` where one is named.
+    """Fit on all views as the gate decided, write the bundle, publish it below `publish` where one is named, and
+    register it where the settings name a ledger and a key.
 
     Returns
     -------
@@ -155,6 +156,7 @@ def package_market(
     from offers.retrieval.figures import MarketEvaluation
     from offers.retrieval.training import write_bundle
     from offers.retrieval.views import open_views
+    from offers.steps.registration import register_market
     from offers.store import store
 
     text = markets.text(contract_text)
@@ -163,6 +165,7 @@ def package_market(
     path = write_bundle(text, every, products, evaluation, directory, seed)
     if publish:
         store.open_store(publish, settings).put_directory(path, path.name)
+    register_market(path, settings, say)
     say(f"bundle {path.name}")
     return path.name
 

@@ -36,6 +36,29 @@ def register(bundle: Path, contract: str, settings: Settings, say: Say = print) 
         say(f"release {registration.register(open_ledger(settings), member_key(settings), release)}")
 
 
+def register_market(bundle: Path, settings: Settings, say: Say = print) -> None:
+    """Make a release of a market's bundle, where the settings name a ledger and a key; raises as `register` does.
+
+    A bundle that the gate refuses gets its verdict in the ledger, and no release.
+    """
+    if not _member(settings):
+        return
+    import tempfile
+
+    from offers.governance import market_release, registration
+    from offers.governance.access import member_key, open_ledger
+    from offers.retrieval.bundle import MarketBundle
+
+    loaded, ledger, key = MarketBundle.load(bundle), open_ledger(settings), member_key(settings)
+    if not loaded.verdict.passed:
+        ledger.write(key, lambda state: None if loaded.name in state.gates else registration.verdict_of(loaded))
+        say(f"no release: the ranker does not pass the gate: {loaded.verdict.rules[0]}")
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        release = market_release.make(Path(directory), loaded)
+        say(f"release {registration.register(ledger, key, release)}")
+
+
 def promotable(bundle: str, settings: Settings) -> str:
     """Name the release of a bundle that the gate alone approves; empty where people have to, or nothing was registered.
 

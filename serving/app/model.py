@@ -4,11 +4,10 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from offers.bundle import bundle as bundles
-from offers.governance.comparison import differences
+from offers.governance.comparison import differences, facts_of
 from offers.governance.ledger import Ledger
 from offers.governance.listing import HEAD, row
-from offers.governance.release import OpenRelease, fetch
+from offers.governance.market_release import AnyRelease, MarketRelease, fetch_any
 from offers.governance.state import Release
 from offers.reports.card import card_of, markdown
 from offers.settings import Settings
@@ -38,10 +37,14 @@ def page() -> None:
     release = opened(ledger, record, settings)
     figures, card, difference, decide = st.tabs(("Figures", "Card", "Difference", "Decide"))
     with figures:
-        facts(bundles.show(release.bundle))
-        show_quality(release.bundle)
+        facts(facts_of(release))
+        if not isinstance(release, MarketRelease):
+            show_quality(release.bundle)
     with card:
-        st.markdown(markdown(card_of(release, state, ledger.entries(), ledger.head, moment)))
+        if isinstance(release, MarketRelease):
+            advice("The card of a market is the page of its evaluation.", f"offers model card {release.name}")
+        else:
+            st.markdown(markdown(card_of(release, state, ledger.entries(), ledger.head, moment)))
     with difference:
         champion = state.champion(record.act.contract)
         others = [name for name in names if name != record.name]
@@ -52,9 +55,9 @@ def page() -> None:
         _decide(record)
 
 
-def opened(ledger: Ledger, record: Release, settings: Settings) -> OpenRelease:
+def opened(ledger: Ledger, record: Release, settings: Settings) -> AnyRelease:
     """Open a release after checking every file of it."""
-    return fetch(ledger.store, record.name, settings.home)
+    return fetch_any(ledger.store, record.name, settings.home)
 
 
 def facts(values: Mapping[str, str]) -> None:
@@ -62,12 +65,12 @@ def facts(values: Mapping[str, str]) -> None:
     table(("what", "value"), list(values.items()))
 
 
-def _difference(ledger: Ledger, release: OpenRelease, others: list[str], settings: Settings) -> None:
+def _difference(ledger: Ledger, release: AnyRelease, others: list[str], settings: Settings) -> None:
     other = st.selectbox("Hold it against", others) if others else None
     if other is None:
         advice("There is no other release to hold it against.")
         return
-    second = fetch(ledger.store, other, settings.home)
+    second = fetch_any(ledger.store, other, settings.home)
     rows = list(differences(release, second))
     if rows:
         table(("", release.name, second.name), rows)

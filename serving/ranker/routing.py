@@ -28,7 +28,8 @@ class Arm(Record):
     """A release that answers a share of the customers.
 
     `directory` is the release's, `predictor` host and port of its predictor's gRPC, `drift_url` where its sidecar
-    takes events; without one its rows are not watched. `catalogue` decides in place of the release's.
+    takes events; without one its rows are not watched. `catalogue` decides in place of the release's. The releases of a
+    market have no predictor: the recommender itself scores.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Arm(Record):
     release: str
     bundle: str
     directory: Path
-    predictor: Annotated[str, Field(pattern=r"^[^\s/]+:\d+$")]
+    predictor: Annotated[str, Field(pattern=r"^([^\s/]+:\d+)?$")] = ""
     drift_url: str = ""
     catalogue: Path | None = None
 

@@ -14,6 +14,7 @@ from offers.errors import ServiceError
 from offers.experiments.experiment import Experiment, ExperimentArm
 from offers.files import os_errors
 from offers.governance import release as releases
+from offers.governance.market_release import load_any
 from offers.settings import Settings
 from offers.store.store import Store, open_store
 from serving.ranker import routing as routings
@@ -132,7 +133,7 @@ class RoutingObject:
             self.store.create(key, content)
             keys["catalogue"] = Path(key)
         if arm.directory is not None:
-            release = releases.load(arm.directory)
+            release = load_any(arm.directory)
             releases.store_release(self.store, release)
             keys["directory"] = Path(releases.key(release.name))
         return keys

@@ -1,7 +1,6 @@
 """The ranker's side of a roll-out: builds what a routing asks for beside the present, proves it, and switches."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -12,13 +11,13 @@ from offers.bundle.golden import TOLERANCE, golden
 from offers.contract.column import Column
 from offers.contract.contract import Contract
 from offers.errors import OffersError, ServiceError
-from serving.process.logs import log
-from serving.process.telemetry import RELEASE, ROUTING_REFUSED, VERSION
+from serving.process.telemetry import VERSION
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.kserve import ServerNotReady
 from serving.ranker.arms import Arms
 from serving.ranker.decision_log import Membership
 from serving.ranker.feed import Feed
+from serving.ranker.following import RoutingFollower
 from serving.ranker.predictor_client import PredictorClient
 from serving.ranker.ranker import Ranker
 from serving.ranker.routing import Arm, Routing
@@ -32,15 +31,12 @@ Build = Callable[[Arm], Ranker]
 """A ranker for an arm; raises OffersError where its catalogue or contract is wrong."""
 
 
-class Switchboard:
+class Switchboard(RoutingFollower):
     """Follows a routing for the ranker of a service.
 
     Parameters
     ----------
-    source : where the routing stands
     build : makes a ranker
-    serving : what is served when it begins, as `source` said; None where it is the bundle that the ranker began with
-    note_head : called at each look with the end of the ledger that the routing names
     """
 
     def __init__(
@@ -50,75 +46,44 @@ class Switchboard:
         serving: Routing | None,
         note_head: Callable[[str], None] = lambda head: None,
     ) -> None:
-        self.source = source
-        self.serving = serving
+        super().__init__(source, serving, note_head)
         self._build = build
-        self._note_head = note_head
-        self._refused = ""
+        self._plane: ServicePlane | None = None
         self._stack = AsyncExitStack()
         self._retired: list[tuple[float, AsyncExitStack]] = []
-        if serving is not None:
-            note_head(serving.head)
-            _tell(serving)
 
     @asynccontextmanager
     async def following(self, plane: ServicePlane) -> AsyncIterator[None]:
         """Look at the routing, again and again, while the block runs."""
-        task = asyncio.create_task(self._follow(plane))
+        self._plane = plane
         try:
-            yield
+            async with self.looking():
+                yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
             await self._stack.aclose()
             await self._close_retired(float("inf"))
 
-    async def _follow(self, plane: ServicePlane) -> None:
-        while True:
-            await asyncio.sleep(self.source.seconds)
-            await self._close_retired(asyncio.get_running_loop().time())
-            try:
-                await self._look(plane)
-            except (OffersError, ServerNotReady) as error:
-                self._refuse(getattr(error, "error_msg", "") or str(error))
-            else:
-                self._refused = ""
-                ROUTING_REFUSED.set(0)
+    async def tidy(self) -> None:
+        await self._close_retired(asyncio.get_running_loop().time())
 
-    async def _look(self, plane: ServicePlane) -> None:
-        # A store may take seconds to answer, and requests are answered meanwhile.
-        routing = await asyncio.to_thread(self.source.read)
-        if routing is None:
-            if self.serving is not None:
-                raise ServiceError(f"{self.source.where}: it is gone, and what serves stays")
-            return
-        self._note_head(routing.head)
-        serving = self.serving
-        if serving is None or (routing.arms, routing.experiments) != (serving.arms, serving.experiments):
-            await self._switch(plane, routing)
-
-    async def _switch(self, plane: ServicePlane, written: Routing) -> None:
-        routing = await asyncio.to_thread(self.source.local, written)
-        (arm,) = routing.arms
-        ranker = await self._proved(arm)
+    async def switch(self, written: Routing) -> Routing:
+        assert self._plane is not None
+        routing = await self.local(written)
+        ranker = await self._proved(routing.arms[0])
         try:
             ranker.arms = await self._arms(ranker, routing)
         except (OffersError, ServerNotReady):
-            if self.serving is not None and written.arms == self.serving.arms:
+            if self.keeps_its_arm(written):
                 raise
-            # A promotion or a rollback waits for no experiment; the next look tries that again, and tells why not.
-            routing, written = (one.model_copy(update={"experiments": ()}) for one in (routing, written))
+            written = written.model_copy(update={"experiments": ()})
         await self._replace_feeds(ranker.feeds)
-        former = plane.model_registry.get_model(ranker.name)
-        plane.model_registry.update(ranker)
+        registry = self._plane.model_registry
+        former = registry.get_model(ranker.name)
+        registry.update(ranker)
         if former is not None:
             VERSION.remove(former.name, former.version)
         VERSION.labels(ranker.name, ranker.version).set(1)
-        self.serving = written
-        _tell(routing)
-        names = [experiment.name for experiment in routing.experiments]
-        log.info("switched", extra={"fields": {"release": arm.release, "bundle": arm.bundle, "experiments": names}})
+        return written
 
     async def _arms(self, ranker: Ranker, routing: Routing) -> Arms | None:
         """Build the arms of a routing's experiments beside what serves, and prove each."""
@@ -149,12 +114,6 @@ class Switchboard:
         for stack in over:
             await stack.aclose()
 
-    def _refuse(self, reason: str) -> None:
-        ROUTING_REFUSED.set(1)
-        if reason != self._refused:
-            self._refused = reason
-            log.warning("routing refused", extra={"fields": {"reason": reason}})
-
 
 async def prove(predictor: PredictorClient, contract: Contract, arm: Arm) -> None:
     """Refuse a predictor that does not score the golden rows of an arm's bundle, under its name.
@@ -181,12 +140,3 @@ def _values(plain: pd.Series, column: Column) -> np.ndarray:
     if column.type == "category":
         return np.array([value if isinstance(value, str) else None for value in plain], object)
     return plain.astype("float64").to_numpy()
-
-
-def _tell(routing: Routing) -> None:
-    RELEASE.clear()
-    for arm in routing.arms:
-        RELEASE.labels(arm.name, arm.release, arm.bundle).set(1)
-        for experiment in routing.experiments:
-            for one in map(arm.beside, experiment.arms):
-                RELEASE.labels(f"{experiment.name}/{one.name}", one.release, one.bundle).set(1)

@@ -7,23 +7,31 @@ import gc
 import json
 import signal
 import socket
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
 
 from offers.data.online import OnlineUsers
 from offers.decisions.spool import Spool, SpoolLimits
-from offers.retrieval.bundle import open_bundle
+from offers.errors import ServiceError
+from offers.retrieval.bundle import MarketBundle, open_bundle
 from offers.settings import Settings
 from offers.store.online import OnlineStore, open_online_store
 from serving.process import server
 from serving.process.listening import HttpServer, bound
 from serving.process.telemetry import VERSION
+from serving.ranker.decision_log import DecisionLog
 from serving.ranker.log_arguments import add_arguments, decision_log, writer
+from serving.ranker.routing import Routing
+from serving.ranker.routing_source import RoutingSource, open_routing
 from serving.recommender.events import EventsTaker
 from serving.recommender.products import ProductList
 from serving.recommender.rest import Service
+from serving.recommender.served import Served
 from serving.recommender.service import Recommendations
+from serving.recommender.switching import MarketSwitchboard, opened
 from serving.recommender.updater import Updater
 from serving.recommender.users import DEADLINE, Users
 
@@ -33,7 +41,14 @@ _SEAL_SECONDS = 60.0
 def main() -> None:
     """Serve a market; a mistake in what was given is one sentence on standard error and exit code 2."""
     parser = server.parser("recommender", "Recommend the products of a market to its users, by their ids.")
-    parser.add_argument("--bundle", required=True, help="directory or s3:// URI of the market's bundle")
+    parser.add_argument("--bundle", default="", help="directory or s3:// URI of the market's bundle")
+    parser.add_argument(
+        "--routing",
+        default="",
+        help="routing that names a release, and is followed: a file, or s3://bucket/routing/NAME.json, which need not "
+        "be there yet where a bundle is given",
+    )
+    parser.add_argument("--release_home", type=Path, help="directory for copies of the releases that a store has")
     parser.add_argument("--store", required=True, help="the online store: an SQLite file, or redis://HOST:PORT/0")
     parser.add_argument("--products", type=Path, help="the market's table of products; what it lacks is not shown")
     parser.add_argument("--events", type=Path, help="directory that keeps events, with users' ids, for --events_hours")
@@ -56,11 +71,11 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None
     if door.callers:
         await door.callers.keys.look()
     _check_store(arguments.store)
-    bundle = open_bundle(arguments.bundle, Settings.from_env())
+    source, serving, bundle = _beginning(arguments)
     online, log = OnlineUsers(bundle.market), decision_log(arguments)
-    products = ProductList(bundle, arguments.products)
     users = Users(online, lambda: _opened(arguments.store, DEADLINE))
-    recommendations = Recommendations(bundle, users, products, log, not arguments.no_fallback)
+    served = Served(ProductList(bundle, arguments.products), log)
+    recommendations = Recommendations(served, users, log, not arguments.no_fallback)
     async with contextlib.AsyncExitStack() as beside:
         beside.callback(users.close)
         if log:
@@ -73,11 +88,14 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None
             await beside.enter_async_context(spool)
             keep = 3600.0 * arguments.events_hours
             updater = Updater(online, lambda: _opened(arguments.store, _UPDATE_SECONDS), arguments.events, keep)
-            events = EventsTaker(bundle.market, products.has, spool, beside.enter_context(updater), log)
+            events = EventsTaker(bundle.market, recommendations.has, spool, beside.enter_context(updater), log)
         service = Service(recommendations, events)
         edge = service.application()
         edge.admit = door.callers.admit if door.callers else None
         VERSION.labels(bundle.market.name, bundle.name).set(1)
+        if source is not None:
+            board = MarketSwitchboard(source, recommendations, arguments.products, serving, _noting(log))
+            await beside.enter_async_context(board.looking())
         http = HttpServer(edge, tls=door.tls)
         http.start(listener)
         host, port = listener.getsockname()[:2]
@@ -88,6 +106,33 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None
         service.draining = True
         service.bodies.hurry()
         await http.stop()
+
+
+def _beginning(arguments: argparse.Namespace) -> tuple[RoutingSource | None, Routing | None, MarketBundle]:
+    """Find the routing, what it says now, and the bundle to begin with."""
+    settings = Settings.from_env()
+    if not arguments.routing:
+        if not arguments.bundle:
+            raise ServiceError("expected --bundle or --routing")
+        return None, None, open_bundle(arguments.bundle, settings)
+    home = arguments.release_home or Path(tempfile.gettempdir(), "offers")
+    source = open_routing(arguments.routing, settings, home)
+    if arguments.bundle:
+        # The routing of a cluster may not be there yet, or not answer: the first looks take it up.
+        return source, None, open_bundle(arguments.bundle, settings)
+    if (serving := source.read()) is None:
+        raise ServiceError(f"{source.where}: there is no such object; write it, or name a --bundle to begin with")
+    bundle = opened(source.local(serving).arms[0])
+    # Experiments begin at the first look.
+    return source, serving.model_copy(update={"experiments": ()}), bundle
+
+
+def _noting(log: DecisionLog | None) -> Callable[[str], None]:
+    def note_head(head: str) -> None:
+        if log:
+            log.ledger_head = head or None
+
+    return note_head
 
 
 _UPDATE_SECONDS = 1.0

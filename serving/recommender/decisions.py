@@ -16,13 +16,10 @@ from offers.decisions.spool import SpoolFull
 from offers.errors import StorageError
 from offers.retrieval.arbitration import MarketPolicy, Recommended
 from offers.retrieval.bundle import MarketBundle
-from offers.retrieval.reproduction import catalogue_of
+from offers.retrieval.reproduction import VIEWED, catalogue_of
 from serving.process.logs import caller, log_event, request_id
 from serving.process.telemetry import LOGGED, UNLOGGED
-from serving.ranker.decision_log import DecisionLog
-
-VIEWED = "_viewed"
-"""The input with the products that the user viewed, among the inputs of a logged decision."""
+from serving.ranker.decision_log import DecisionLog, Membership
 
 
 class Unavailable(Exception):  # noqa: N818
@@ -33,7 +30,10 @@ class Unavailable(Exception):  # noqa: N818
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """A decision about a user, and its answer without the user's id. `user` is the row, None where nothing is known."""
+    """A decision about a user, and its answer without the user's id.
+
+    `user` is the row, None where nothing is known, and `membership` the user's arm of an experiment.
+    """
 
     user_id: str
     k: int
@@ -41,6 +41,7 @@ class Decision:
     user: NDArray[np.float32] | None
     recommended: Recommended
     answer: bytes
+    membership: Membership | None = None
 
 
 class Decisions:
@@ -99,6 +100,8 @@ class Decisions:
             fallback=versions["model"] is None,
             model=versions["model"],
             contract=self._bundle.market.name,
+            experiment=decision.membership.experiment if decision.membership else None,
+            arms=[decision.membership.arm] if decision.membership else None,
             ledger_head=log.ledger_head,
             caller=caller.get() or None,
             policy=versions["policy"],

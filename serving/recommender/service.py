@@ -1,5 +1,6 @@
 """Recommendations for a user: the row, the ranking or what stands in for it, the decision's event, the answer."""
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ from offers.errors import RequestError
 from offers.retrieval.answer import written
 from offers.retrieval.bundle import MarketBundle
 from offers.retrieval.popularity import segment_values
-from offers.retrieval.recommendation import Recommender
 from serving.ranker.decision_log import DecisionLog
-from serving.recommender.decisions import Decision, Decisions, Unavailable
-from serving.recommender.metrics import ANSWERS, FOREIGN, PLACE_SHOWN, REFUSED, SHOWN, STALE
-from serving.recommender.products import ProductList
+from serving.recommender.arms import Arms, first_of
+from serving.recommender.decisions import Decision, Unavailable
+from serving.recommender.metrics import ANSWERS, FOREIGN, REFUSED, STALE
+from serving.recommender.served import Served
 from serving.recommender.users import Overloaded, StoreAway, Users
 
 MOST_K, ID_LENGTH = 100, 128
@@ -34,10 +35,13 @@ _FALLBACKS = {
 
 @dataclass(frozen=True)
 class Question:
-    """A request, checked. `segment` has values for some of the contract's segments, or is None."""
+    """A request, checked. `segment` has values for some of the contract's segments, or is None.
+
+    Without `k` the rules of what answers say how many places there are.
+    """
 
     user_id: str
-    k: int
+    k: int | None
     explain: bool
     withheld: bool
     segment: Mapping[str, str] | None
@@ -48,26 +52,33 @@ class Recommendations:
 
     Parameters
     ----------
-    bundle : of the market
+    served : what answers
     users : rows by id
-    products : which may be recommended
     decision_log : keeps each decision before its answer leaves
     may_fall_back : whether popularity stands in while the store is away, or more is asked than can be answered in time
     """
 
     def __init__(
-        self,
-        bundle: MarketBundle,
-        users: Users,
-        products: ProductList,
-        decision_log: DecisionLog | None = None,
-        may_fall_back: bool = True,
+        self, served: Served, users: Users, decision_log: DecisionLog | None = None, may_fall_back: bool = True
     ) -> None:
-        self.users, self.products = users, products
+        self.users = users
         self.decision_log, self.may_fall_back = decision_log, may_fall_back
-        self.segments = segment_values(bundle.market)
         self._waiting = 0
-        self._follow(bundle)
+        self.serve(served, None)
+
+    def serve(self, served: Served, arms: Arms | None) -> None:
+        """Answer by another bundle from now on, and some users by the arms of experiments."""
+        self.served, self._arms = served, arms
+        self.segments = segment_values(served.bundle.market)
+
+    @property
+    def bundle(self) -> MarketBundle:
+        """What serves, with the products of now."""
+        return self.served.bundle
+
+    def has(self, product: str) -> bool:
+        """Whether there is such a product."""
+        return self.served.products.has(product)
 
     def question(self, user_id: str, query: Mapping[str, str]) -> Question:
         """Check a request.
@@ -82,14 +93,15 @@ class Recommendations:
         names = ("k", "explain", "withheld", *self.segments)
         if strange := [name for name in query if name not in names]:
             raise RequestError(f"parameter {strange[0]!r:.80}: expected {', '.join(names)}")
-        k = query.get("k", str(self.bundle.market.recommendation.k))
-        if not (k.isascii() and k.isdigit() and len(k) <= 3 and 1 <= int(k) <= MOST_K):
+        k = query.get("k")
+        if k is not None and not (k.isascii() and k.isdigit() and len(k) <= 3 and 1 <= int(k) <= MOST_K):
             raise RequestError(f"parameter 'k': expected a whole number from 1 to {MOST_K}, got {k!r:.40}")
         for name, words in self.segments.items():
             if name in query and query[name] not in words:
                 raise RequestError(f"parameter {name!r}: expected one of {', '.join(words)}, got {query[name]!r:.40}")
         own = {name: query[name] for name in self.segments if name in query}
-        return Question(user_id, int(k), _truth(query, "explain"), _truth(query, "withheld"), own or None)
+        places = None if k is None else int(k)
+        return Question(user_id, places, _truth(query, "explain"), _truth(query, "withheld"), own or None)
 
     async def answer(self, question: Question) -> bytes:
         """Answer a question as JSON.
@@ -100,37 +112,32 @@ class Recommendations:
             the store is away or too much is asked, and nothing may stand in, or the decision can't be logged
         """
         rows, ground = await self._row(question.user_id)
-        available = self.products.available()
-        if self.products.bundle is not self.bundle:
-            self._follow(self.products.bundle)
         if ground in _FALLBACKS and not self.may_fall_back:
             REFUSED.labels(ground).inc()
             raise Unavailable(_FALLBACKS[ground])
+        membership, arm = self._arms.of(question.user_id) if self._arms else (None, None)
+        served = arm or self.served
+        available, k = served.available(), question.k or served.bundle.market.recommendation.k
         decision_id, user, sentences = uuid.uuid4().hex, None, list[tuple[str, ...]]()
         if rows is not None and ground == "ranked":
-            user = self.bundle.rows(rows)[0]
-            recommended = self._recommender.recommend(user, question.k, available, decision_id)
-            sentences = self._recommender.sentences(user, recommended) if question.explain else []
+            user = served.bundle.rows(rows)[0]
+            recommended = served.recommender.recommend(user, k, available, decision_id)
+            sentences = served.recommender.sentences(user, recommended) if question.explain else []
         else:
-            recommended = self._recommender.popular(question.segment, question.k, available)
-        facts = self._facts(decision_id, ground, rows)
-        content = written(facts, self.bundle.product_ids, recommended, sentences, question.withheld)
+            recommended = served.recommender.popular(question.segment, k, available)
+        facts = _facts(served, decision_id, ground, rows)
+        content = written(facts, served.bundle.product_ids, recommended, sentences, question.withheld)
         if self.decision_log:
-            decision = Decision(question.user_id, question.k, question.segment, user, recommended, content)
-            self._decisions.log(decision, facts)
+            decision = Decision(question.user_id, k, question.segment, user, recommended, content, membership)
+            served.decisions.log(decision, facts)
             await self.decision_log.durable()
         ANSWERS.labels(ground).inc()
-        for place, one in enumerate(recommended.candidates[list(recommended.offers)].tolist(), 1):
-            self._shown[self.bundle.product_ids[one]].inc()
-            _PLACES[min(place, len(_PLACES)) - 1].inc()
+        served.count(recommended.candidates[list(recommended.offers)])
+        if self._arms and rows is not None and user is not None:
+            # Nobody waits for the shadows.
+            first = first_of(served, recommended)
+            asyncio.get_running_loop().call_soon(self._arms.shadow, question.user_id, rows, k, decision_id, first)
         return b'{"user_id":%b,%b' % (orjson.dumps(question.user_id), content[1:])
-
-    def _follow(self, bundle: MarketBundle) -> None:
-        """Answer by a bundle, or by the same one with other products."""
-        self.bundle = bundle
-        self._recommender = Recommender(bundle)
-        self._decisions = Decisions(bundle, self._recommender.policy, self.decision_log)
-        self._shown = {one: SHOWN.labels(one) for one in bundle.product_ids}
 
     async def _row(self, user_id: str) -> tuple[OnlineRows | None, str]:
         """Read a user's row; returns it with the ground on which the answer will stand."""
@@ -148,21 +155,19 @@ class Recommendations:
         _count(rows)
         return rows, "unknown_user" if np.isnat(rows.moments[0]) else "ranked"
 
-    def _facts(self, decision_id: str, ground: str, rows: OnlineRows | None) -> dict[str, Any]:
-        """List what stands before the offers in an answer."""
-        moment = rows.moments[0] if rows else np.datetime64("NaT")
-        return {
-            "decision_id": decision_id,
-            "as_of": datetime.now(UTC).isoformat(),
-            "versions": self._decisions.versions(self.bundle.name if ground == "ranked" else None),
-            "fallback": ground in _FALLBACKS,
-            "ground": ground,
-            "loaded_at": None if np.isnat(moment) else f"{moment}Z",
-            "stale": [name for name, count in rows.stale.items() if count] if rows else [],
-        }
 
-
-_PLACES = [PLACE_SHOWN.labels(str(place)) for place in range(1, 21)] + [PLACE_SHOWN.labels("beyond")]
+def _facts(served: Served, decision_id: str, ground: str, rows: OnlineRows | None) -> dict[str, Any]:
+    """List what stands before the offers in an answer."""
+    moment = rows.moments[0] if rows else np.datetime64("NaT")
+    return {
+        "decision_id": decision_id,
+        "as_of": datetime.now(UTC).isoformat(),
+        "versions": served.decisions.versions(served.bundle.name if ground == "ranked" else None),
+        "fallback": ground in _FALLBACKS,
+        "ground": ground,
+        "loaded_at": None if np.isnat(moment) else f"{moment}Z",
+        "stale": [name for name, count in rows.stale.items() if count] if rows else [],
+    }
 
 
 def _truth(query: Mapping[str, str], name: str) -> bool:

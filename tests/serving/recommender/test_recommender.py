@@ -37,6 +37,7 @@ from offers.store.delta import DeltaTables
 from offers.store.online import SqliteOnlineStore, open_online_store
 from serving.recommender.decisions import Unavailable
 from serving.recommender.products import ProductList
+from serving.recommender.served import Served
 from serving.recommender.service import Recommendations
 from serving.recommender.users import Users
 from tests.support.recommender import Shop
@@ -351,7 +352,7 @@ def test_where_nothing_may_stand_in_for_the_store_the_answer_is_a_refusal(shop: 
         raise StorageError("away")
 
     users = Users(OnlineUsers(shop.market), opened)
-    recommendations = Recommendations(shop.bundle, users, ProductList(shop.bundle), may_fall_back=False)
+    recommendations = Recommendations(Served(ProductList(shop.bundle), None), users, may_fall_back=False)
     with pytest.raises(Unavailable, match="nothing may stand in"):
         asyncio.run(recommendations.answer(recommendations.question("42", {})))
     assert users.away

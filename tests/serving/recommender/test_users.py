@@ -16,6 +16,7 @@ from offers.data.online import OnlineUsers
 from offers.data.online_row import RowForm
 from offers.store.online import SqliteOnlineStore
 from serving.recommender.products import ProductList
+from serving.recommender.served import Served
 from serving.recommender.service import MOST_WAITING, Recommendations
 from serving.recommender.users import DEADLINE, GRACE, Overloaded, StoreAway, Users
 from tests.support.recommender import Shop
@@ -38,7 +39,7 @@ class HangingStore:
 
 def grounds(shop: Shop, users: Users, count: int, times: int = 1) -> list[Counter[str]]:
     """The grounds of `count` answers that are asked for at once, that many times."""
-    recommendations = Recommendations(shop.bundle, users, ProductList(shop.bundle))
+    recommendations = Recommendations(Served(ProductList(shop.bundle), None), users)
 
     async def ask() -> list[Counter[str]]:
         asked = [recommendations.question(str(one), {}) for one in range(count)]
@@ -123,7 +124,7 @@ def test_a_blank_profile_is_ranked_and_a_row_of_another_contract_is_an_unknown_u
     with SqliteOnlineStore(store) as online:
         online.update(["3", "4"], change)
     users = Users(OnlineUsers(shop.market), lambda: SqliteOnlineStore(store, patience=DEADLINE))
-    recommendations = Recommendations(shop.bundle, users, ProductList(shop.bundle))
+    recommendations = Recommendations(Served(ProductList(shop.bundle), None), users)
     asked = [recommendations.question(one, {"k": "5"}) for one in ("3", "4")]
     answers = [json.loads(asyncio.run(recommendations.answer(one))) for one in asked]
     assert [answer["ground"] for answer in answers] == ["ranked", "unknown_user"]
