@@ -145,7 +145,8 @@ def _switch_under_load(
 
 
 def _show(ledger: "Ledger", release: str, directory: Path) -> None:
-    from cli.model import releases_table, written_card
+    from cli.card import written_card
+    from cli.model import releases_table
     from cli.screen import console
     from offers.governance.release import fetch
     from offers.reports.card import html

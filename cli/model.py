@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.canary import ReleaseArgument, canary, under_way
+from cli.card import card, find, open_release
 from cli.key import KeyOption, to_write
 from cli.mirror import mirrored, sync
-from cli.outcomes import TablesOption
 from offers.wording import counted
 
 if TYPE_CHECKING:
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from offers.governance.entries import Entry
     from offers.governance.keys import Signer
     from offers.governance.ledger import Ledger
-    from offers.governance.market_release import AnyRelease
-    from offers.governance.release import OpenRelease
     from offers.governance.state import Release, State
-    from offers.reports.card import Card
 
 app = typer.Typer(no_args_is_help=True, help="Releases: list, compare, approve, promote, roll back.")
 
 app.command("sync")(sync)
 app.command("canary")(canary)
+app.command("card")(card)
 
 ContractOption = Annotated[str, typer.Option("--contract", "-c", help="Name of the contract.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the ledger.")]
@@ -62,12 +60,12 @@ def show(release: ReleaseArgument) -> None:
     from cli.screen import console, facts_table
     from offers.governance.comparison import facts_of
 
-    ledger, state, record = _find(release)
-    open_release = _open(ledger, record.name)
+    ledger, state, record = find(release)
+    opened = open_release(ledger, record.name)
     facts = {"release": record.name, "status": state.status(record, ledger.clock()), "catalogue": record.act.catalogue}
     approvals, days = counted(record.act.terms.people, "approval"), counted(record.act.terms.days, "day")
     facts |= {"asks for": f"{approvals}, for {days} at most"}
-    console.print(facts_table(facts | facts_of(open_release)))
+    console.print(facts_table(facts | facts_of(opened)))
     for entry in ledger.entries():
         if getattr(entry.act, "release", "") == record.name or getattr(entry.act, "withdrawn", "") == record.name:
             typer.echo(
@@ -81,10 +79,10 @@ def diff(first: ReleaseArgument, second: ReleaseArgument) -> None:
     from cli.screen import plain_table
     from offers.governance.comparison import differences
 
-    ledger, _, one = _find(first)
-    _, _, other = _find(second)
+    ledger, _, one = find(first)
+    _, _, other = find(second)
     table = plain_table("", one.name, other.name)
-    for name, before, after in differences(_open(ledger, one.name), _open(ledger, other.name)):
+    for name, before, after in differences(open_release(ledger, one.name), open_release(ledger, other.name)):
         table.add_row(name, before, after)
     _print(table if table.row_count else "the two are the same")
 
@@ -124,7 +122,7 @@ def approve(
     with mirrored(Settings.from_env()):
         ledger, signer = to_write(key)
         record = ledger.state().release(release)
-        _open(ledger, record.name)
+        open_release(ledger, record.name)
         proofs = dict(record.act.evidence)
         for path in evidence:
             with os_errors(path):
@@ -158,7 +156,7 @@ def promote(release: ReleaseArgument, key: KeyOption = "") -> None:
     with mirrored(Settings.from_env()):
         ledger, signer = to_write(key)
         record = ledger.state().release(release)
-        _open(ledger, record.name)
+        open_release(ledger, record.name)
         _see_through(ledger, signer, begin(ledger, signer, record.name), record.of_market)
 
 
@@ -179,75 +177,9 @@ def rollback(contract: ContractOption, reason: ReasonOption, key: KeyOption = ""
         state = ledger.state()
         former, present = state.former(contract), state.champion(contract)
         if former is not None:
-            _open(ledger, former.name)
+            open_release(ledger, former.name)
         of_market = present is not None and present.of_market
         _see_through(ledger, signer, begin_back(ledger, signer, contract, reason), of_market)
-
-
-@app.command()
-def card(
-    release: ReleaseArgument,
-    directory: Annotated[Path | None, typer.Option(help="Where to; OFFERS_HOME/cards by default.")] = None,
-    tables: TablesOption = "",
-) -> None:
-    """Write the card of a release: Markdown and one HTML page, from bundle, ledger and decision log as they are now.
-
-    Of a market it is the page of its evaluation.
-    """
-    from offers.files import os_errors
-    from offers.governance.market_release import MarketRelease
-    from offers.reports.card import html, markdown
-    from offers.reports.market import market_report
-    from offers.settings import Settings
-
-    ledger, state, record = _find(release)
-    settings, opened = Settings.from_env(), _open(ledger, record.name)
-    if isinstance(opened, MarketRelease):
-        bundle = opened.bundle
-        texts = {"html": market_report(bundle.market, bundle.evaluation, bundle.name)}
-    else:
-        page = written_card(opened, state, ledger, tables or str(settings.home / "tables"))
-        texts = {"md": markdown(page), "html": html(page)}
-    target = directory or settings.home / "cards"
-    with os_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
-        for ending, text in texts.items():
-            path = target / f"{record.name}.{ending}"
-            path.write_text(text, "utf-8")
-            typer.echo(str(path))
-
-
-def written_card(release: "OpenRelease", state: "State", ledger: "Ledger", tables: str) -> "Card":
-    """Gather the card of a release, with the exposure by the log in `tables`, if there is one."""
-    from offers.errors import SourceError
-    from offers.experiments.exposure import exposure
-    from offers.reports.card import card_of
-    from offers.settings import Settings
-    from offers.store.delta import DeltaTables
-
-    log, moment = DeltaTables.at(tables, Settings.from_env()), ledger.clock()
-    try:
-        measured = exposure(log, release.bundle.name, release.manifest.catalogue, release.bundle.contract, moment)
-    except SourceError:
-        measured = None
-    return card_of(release, state, ledger.entries(), ledger.head, moment, measured)
-
-
-def _find(name: str) -> tuple["Ledger", "State", "Release"]:
-    from offers.governance.access import open_ledger
-    from offers.settings import Settings
-
-    ledger = open_ledger(Settings.from_env())
-    state = ledger.state()
-    return ledger, state, state.release(name)
-
-
-def _open(ledger: "Ledger", name: str) -> "AnyRelease":
-    from offers.governance.market_release import fetch_any
-    from offers.settings import Settings
-
-    settings = Settings.from_env()
-    return fetch_any(ledger.store, name, settings.home.resolve(), settings.signers)
 
 
 def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry", of_market: bool) -> None:

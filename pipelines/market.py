@@ -14,8 +14,8 @@ from pipelines.placement import CONFIG, placed, registering, with_source_secrets
 def market_training(market: str, source: str, seed: int = 0, publish: str = "", online: str = "") -> str:
     """Join features, fit towers and ranker, judge them, package them, and put the users online where a store is named.
 
-    Where the gate refuses the towers, the ranker scores all products. The bundle becomes a release where the cluster has
-    a key for the ledger, unless its ranker foretells less than the mean rate does.
+    Where the gate refuses the towers, the ranker scores all products. The bundle becomes a release where the cluster
+    has a key for the ledger, unless its ranker foretells less than the mean rate does.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from offers.bundle import bundle as bundles
 from offers.governance.market_release import AnyRelease, MarketRelease
 from offers.policy.catalogue import Catalogue
-from offers.retrieval import bundle as market_bundle
+from offers.retrieval import facts as market_facts
 
 
 def differences(first: AnyRelease, second: AnyRelease) -> Iterator[tuple[str, str, str]]:
@@ -19,7 +19,7 @@ def differences(first: AnyRelease, second: AnyRelease) -> Iterator[tuple[str, st
 def facts_of(release: AnyRelease) -> dict[str, str]:
     """Describe the bundle of a release for people: facts by name, as text."""
     if isinstance(release, MarketRelease):
-        return market_bundle.show(release.bundle)
+        return market_facts.facts(release.bundle)
     return bundles.show(release.bundle)
 
 

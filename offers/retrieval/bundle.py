@@ -3,7 +3,6 @@
 It is a directory named by its content, as every bundle is, without code in it.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +27,7 @@ from offers.evaluation.gate import GateVerdict
 from offers.model.encoder import Encoder
 from offers.retrieval.admission import admitted
 from offers.retrieval.figures import MarketEvaluation
+from offers.retrieval.golden import check_golden
 from offers.retrieval.manifest import MarketManifest
 from offers.retrieval.model_files import load_ranker, load_towers
 from offers.retrieval.popularity import Popularity, segment_values
@@ -38,9 +38,6 @@ from offers.retrieval.views import full_rows
 from offers.settings import Settings
 
 FORMAT = 3
-NOISE = 1e-4
-"""What an affinity may differ by on another machine, relative to 1 or to its size."""
-TOLERANCE = 1e-6
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -99,7 +96,7 @@ class MarketBundle:
             Popularity(segment_values(market), counts),
             load_towers(path),
         )
-        _check_golden(bundle)
+        check_golden(bundle)
         return bundle
 
     @property
@@ -259,25 +256,6 @@ def open_bundle(where: str, settings: Settings) -> MarketBundle:
     return MarketBundle.load(path, expected=path.name if where.startswith("s3://") else "")
 
 
-def show(bundle: MarketBundle) -> dict[str, str]:
-    """Describe a bundle for people: facts by name, as text."""
-    data, evaluation, market = bundle.manifest.data, bundle.evaluation, bundle.market
-    return {
-        "name": bundle.name,
-        "market": market.title,
-        "gate": "passed" if bundle.verdict.passed else "FAILED",
-        "candidates": "by towers" if bundle.towers else "all products",
-        **{f"{one.name}, {name}": str(figure) for one in evaluation.methods for name, figure in one.figures.items()},
-        "ranker, log-loss": f"{evaluation.ranker.log_loss:.4f}, of the mean rate {evaluation.ranker.base_log_loss:.4f}",
-        "ranker, ECE": f"{evaluation.ranker.ece:.4f}",
-        "data": f"{data.origin}, {data.views} of {data.products} products, {data.accepted} accepted",
-        "data fingerprint": data.fingerprint,
-        "seed": str(bundle.manifest.seed),
-        "libraries": ", ".join(f"{name} {version}" for name, version in bundle.manifest.libraries.items()),
-        "git commit": bundle.manifest.git_commit,
-    }
-
-
 def highest(scores: NDArray[Any], count: int) -> Places:
     """Find the places of the highest scores of each row, the highest first; shape (n, min(count, columns))."""
     count = min(count, scores.shape[1])
@@ -287,42 +265,3 @@ def highest(scores: NDArray[Any], count: int) -> Places:
         places = np.tile(np.arange(count), (len(scores), 1))
     order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
     return np.asarray(np.take_along_axis(places, order, axis=1), np.int64)
-
-
-def golden_json(users: Floats, products: Places, affinity: Floats | None, propensity: NDArray[np.float64]) -> str:
-    """Write golden rows: users, for each the places of some products, their affinity, and their propensities."""
-    content = {
-        "users": [[None if np.isnan(value) else float(value) for value in row] for row in users],
-        "products": products.tolist(),
-        "affinity": None if affinity is None else affinity.astype(np.float64).tolist(),
-        "propensity": propensity.tolist(),
-    }
-    return json.dumps(content) + "\n"
-
-
-def _check_golden(bundle: MarketBundle) -> None:
-    """Compare towers and ranker with the golden rows.
-
-    The ranker is given the affinities of the golden rows, as their last bits depend on the processor and could move a
-    pair across a split of the trees.
-    """
-    content = json.loads((bundle.path / "golden.json").read_text("utf-8"))
-    users, products = np.array(content["users"], np.float32), np.array(content["products"], np.int64)
-    affinity = None if content["affinity"] is None else np.array(content["affinity"], np.float32)
-    if (affinity is None) != (bundle.towers is None):
-        raise BundleError(f"bundle {bundle.name}: golden rows and towers do not belong together: train it again")
-    if affinity is not None:
-        found = np.take_along_axis(bundle.affinity(users), products, axis=1)
-        _compare(bundle, "affinity", found, affinity, NOISE * max(1.0, float(np.abs(affinity).max())))
-    propensity = bundle.ranker.propensity(users, products, affinity)
-    _compare(bundle, "propensity", propensity, np.array(content["propensity"]), TOLERANCE)
-
-
-def _compare(bundle: MarketBundle, what: str, found: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
-    if not np.allclose(found, expected, rtol=0, atol=tolerance):
-        row, column = np.unravel_index(int(np.argmax(np.abs(found - expected))), found.shape)
-        raise BundleError(
-            f"bundle {bundle.name}: golden user {row + 1} has {what} {found[row, column]:.6f}, expected"
-            f" {expected[row, column]:.6f}; it was made with"
-            f" {', '.join(f'{name} {version}' for name, version in bundle.manifest.libraries.items())}"
-        )

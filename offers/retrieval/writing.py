@@ -17,7 +17,8 @@ from offers.bundle.writing import evenly
 from offers.contract import market as markets
 from offers.drift.reference import SCORE
 from offers.files import os_errors, sha256_of
-from offers.retrieval.bundle import FORMAT, Floats, MarketBundle, Places, golden_json, highest
+from offers.retrieval.bundle import FORMAT, Floats, MarketBundle, Places, highest
+from offers.retrieval.golden import golden_json
 from offers.retrieval.manifest import MarketData, MarketManifest
 from offers.retrieval.model_files import save_ranker, save_towers
 from offers.retrieval.popularity import Popularity

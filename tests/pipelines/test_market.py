@@ -48,7 +48,9 @@ def test_the_graph_follows_features_towers_ranker_evaluation_gate(tmp_path: Path
     executors = spec["deploymentSpec"]["executors"]
     assert {one["container"]["image"] for one in executors.values()} == {"offers-market-python:dev"}
     places = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert {name for name, place in places.items() if "secretAsVolume" in place} == {"exec-load"}
+    assert {name for name, place in places.items() if "secretAsVolume" in place} == {"exec-load", "exec-package"}
+    (key,) = places["exec-package"]["secretAsVolume"]
+    assert (key["secretName"], key["optional"]) == ("ledger-key", True)
     assert all(place["securityContext"]["runAsNonRoot"] for place in places.values())
 
 

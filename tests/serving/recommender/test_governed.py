@@ -30,6 +30,7 @@ from offers.governance.registration import register
 from offers.retrieval.figures import RankerResult
 from offers.retrieval.rules import rules_text, with_rules
 from offers.settings import Settings
+from offers.steps.registration import register_market
 from offers.store.delta import DeltaTables
 from tests.support.recommender import Shop
 from tests.support.services import DEADLINE
@@ -87,6 +88,19 @@ def test_a_ranker_that_tells_nothing_is_refused(shop: Shop, tmp_path: Path, monk
     assert not verdict.passed
     with pytest.raises(LedgerError, match="did not pass the gate"):
         register(ledger, me, release)
+
+
+def test_the_pipeline_registers_where_there_are_a_ledger_and_a_key(shop: Shop, tmp_path: Path) -> None:
+    told = list[str]()
+    register_market(shop.bundle.path, Settings(home=tmp_path), told.append)
+    assert told == []
+    ledger, me = open_to_write(Settings(home=tmp_path))
+    settings = Settings(home=tmp_path, ledger=str(tmp_path), key=next((tmp_path / "keys").glob("*.pem")))
+    register_market(shop.bundle.path, settings, told.append)
+    (release,) = ledger.state().releases.values()
+    assert release.of_market
+    assert told == [f"release {release.name}"]
+    assert release.act.evidence.keys() == {"evaluation.json", "market.yaml", "catalogue.yaml"}
 
 
 class Market:
