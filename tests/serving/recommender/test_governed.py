@@ -94,7 +94,7 @@ def test_the_pipeline_registers_where_there_are_a_ledger_and_a_key(shop: Shop, t
     told = list[str]()
     register_market(shop.bundle.path, Settings(home=tmp_path), told.append)
     assert told == []
-    ledger, me = open_to_write(Settings(home=tmp_path))
+    ledger, _ = open_to_write(Settings(home=tmp_path))
     settings = Settings(home=tmp_path, ledger=str(tmp_path), key=next((tmp_path / "keys").glob("*.pem")))
     register_market(shop.bundle.path, settings, told.append)
     (release,) = ledger.state().releases.values()
