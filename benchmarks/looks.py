@@ -1,6 +1,7 @@
 """Looks at an experiment in a log of a million decisions: the first, a later one, and one after new decisions."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from offers.policy.arbitration import Policy
 from offers.reports.evidence import told
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
+from serving.app import MEMORY
 
 DECISIONS, CUSTOMERS, OUTCOMES, BASE, PIECE = 1_000_000, 300_000, 400_000, 5_000, 50_000
 EXPERIMENT = Experiment(name="dearer", arms=(ExperimentArm(name="a", share=0.2, catalogue=Path("candidate.yaml")),))
@@ -157,12 +159,12 @@ def _moments(ids: np.ndarray) -> np.ndarray:
 
 
 def main(material: Material) -> None:
-    """Print what looks cost, each in a process of its own, whose memory is that of the looks."""
+    """Print what looks cost, in a process of its own, whose memory is that of the looks."""
     directory = material.scratch / "looks"
     console.print(f"writing {DECISIONS:,} decisions and {OUTCOMES:,} outcomes", style="dim")
     write(directory, material.dataset.frame, material.contract)
     call = [sys.executable, "-m", "benchmarks.looks", str(directory)]
-    found = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+    found = json.loads(subprocess.run(call, check=True, capture_output=True, text=True, env=MEMORY | os.environ).stdout)
     for name, cpu in found["cpu"].items():
         console.print(f"{name}: {cpu:.1f} s of CPU")
     console.print(f"{found['mib']:.0f} MiB at the peak; to reach: <= 1024 MiB\n")

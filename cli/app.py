@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ def app(
     from offers.errors import ServiceError
     from offers.settings import Settings
     from serving.addresses import STARTED
+    from serving.app import MEMORY
     from serving.local import check_free, in_use
 
     if find_spec("streamlit") is None or find_spec("plotly") is None:
@@ -33,7 +34,7 @@ def app(
     starts = services and not in_use(home / "serve") and any((home / "bundles").glob("*/manifest.json"))
     pages = ["serving.app", "--port", str(port), *([STARTED] if starts else [])]
     with until_told(), ExitStack() as stack:
-        process = stack.enter_context(_child("app", pages, home))
+        process = stack.enter_context(_child("app", pages, home, MEMORY))
         url = f"http://127.0.0.1:{port}"
         _await(process, url, home / "app" / "app.log")
         typer.echo(f"pages     {url}\nlogs      {home / 'app'}")
@@ -45,8 +46,15 @@ def app(
 
 
 @contextmanager
-def _child(name: str, command: list[str], home: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module until the block ends, or this process does; its log is `app/NAME.log` below `home`."""
+def _child(
+    name: str, command: list[str], home: Path, environment: Mapping[str, str] = {}
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a module until the block ends, or this process does; its log is `app/NAME.log` below `home`.
+
+    Parameters
+    ----------
+    environment : variables that hold where this process has no others of the name
+    """
     from offers.files import os_errors
 
     log = home / "app" / f"{name}.log"
@@ -58,7 +66,7 @@ def _child(name: str, command: list[str], home: Path) -> Iterator[subprocess.Pop
         process = subprocess.Popen(
             [sys.executable, "-m", "serving.process.tether", *command],
             stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | {"OFFERS_HOME": str(home)},
+            env={**environment, **os.environ} | {"OFFERS_HOME": str(home)},
         )  # fmt: skip
     with process:
         try:

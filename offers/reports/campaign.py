@@ -1,6 +1,8 @@
 """The page of a campaign: earnings and their bound, capacities and prices, exposure, and customers left out."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,8 +10,13 @@ from offers.batch.allocation import Plan
 from offers.batch.campaign import Campaign, Constraints
 from offers.batch.left_out import LeftOut
 from offers.policy.catalogue import Catalogue, Offer
+from offers.reports import charts
+from offers.reports.charts import drawn
 from offers.reports.tables import Cell, Table, count, percent
 from offers.reports.training import HTML
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 def campaign_page(
@@ -42,7 +49,23 @@ def campaign_page(
         limits=limits_table(constraints, plan),
         exposures=exposure_tables(catalogue.offers, plan),
         left=left_out_table(constraints, left, customers),
+        charts=drawn([(spoken_prices(constraints, plan), partial(price_chart, constraints, plan))])
+        if constraints.names
+        else [],
     )
+
+
+def price_chart(constraints: Constraints, plan: Plan) -> "Figure":
+    """Draw the price of each limit."""
+    return charts.prices(
+        constraints.names, constraints.units, plan.pricing.prices.tolist(), constraints.limit.tolist()
+    )  # fmt: skip
+
+
+def spoken_prices(constraints: Constraints, plan: Plan) -> str:
+    """Say the price of each limit."""
+    pairs = zip(constraints.names, plan.pricing.prices.tolist(), strict=True)
+    return f"Price of each limit: {'; '.join(f'{name} {price:.2f} EUR' for name, price in pairs)}"
 
 
 def limits_table(constraints: Constraints, plan: Plan) -> Table:

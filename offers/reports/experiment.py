@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 from offers.decisions.period import Period
 from offers.experiments.comparison import FEWEST, ArmResult, Comparison, Guardrail, Interval
 from offers.experiments.experiment import Experiment
 from offers.experiments.members import Members
+from offers.reports import charts
+from offers.reports.charts import Chart, drawn
 from offers.reports.tables import Cell, Row, Table, count, figure, percent
 from offers.reports.training import HTML
 
@@ -16,6 +19,7 @@ _VERDICTS = {
     "open": ("not told apart yet", "idle"),
     "too few": ("too few", "idle"),
 }
+EARNED_MORE = "more than the control, EUR per customer"
 _PASSAGES = {"passes": "passed", "fails": "failed", "too few": "idle"}
 
 
@@ -65,7 +69,8 @@ def notes(members: Members, comparison: Comparison) -> Iterator[str]:
             " in another arm. Begin the period after the key changed."
         )
     if members.erased:
-        yield f"{count(members.erased)} decisions are erased, and left out."
+        words = "decision is" if members.erased == 1 else "decisions are"
+        yield f"{count(members.erased)} {words} erased, and left out."
     if any(arm.verdict == "too few" for arm in comparison.arms):
         yield f"Below {FEWEST} customers of an arm whose outcomes are known nothing is concluded."
 
@@ -84,7 +89,19 @@ def experiment_report(experiment: Experiment, members: Members, comparison: Comp
         outcomes=outcome_table(comparison, experiment.shares),
         guardrails=guardrail_table(comparison),
         notes=list(notes(members, comparison)),
+        charts=drawn(_earned(comparison)),
     )
+
+
+def earned_more(comparison: Comparison) -> list[tuple[str, Interval]]:
+    """List what is known of what arms earned more than the control, in EUR per customer."""
+    return [(arm.name, arm.earned_more) for arm in comparison.arms if not math.isnan(arm.earned_more.value)]
+
+
+def _earned(comparison: Comparison) -> list[Chart]:
+    rows = earned_more(comparison)
+    spoken = "; ".join(f"{name} {one.value:+.2f}, {one.low:+.2f} to {one.high:+.2f}" for name, one in rows)
+    return [(f"{EARNED_MORE}: {spoken}", partial(charts.intervals, rows, EARNED_MORE))] if rows else []
 
 
 def _broken(arm: ArmResult) -> str:

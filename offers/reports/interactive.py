@@ -4,16 +4,17 @@ import html
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from offers.backtest.comparison import SPAN
 from offers.backtest.results import ReplayResult, SummaryLine
 from offers.errors import SourceError
 from offers.files import os_errors, settle
+from offers.reports.charts import COLOURS, embedded, line_style
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""The colours of Okabe and Ito (2008), which colour-blind people tell apart; kinds of line follow them."""
-DASHES = ("solid", "dash", "dot", "dashdot")
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
 SHOWN = ("never", "two of three", "two of three + layer")
 """Policies whose lines are there at first; a click on another's name shows its."""
 _PAGE = """<!doctype html>
@@ -59,18 +60,14 @@ def write_page(title: str, results: Sequence[ReplayResult], lines: Sequence[Summ
         the page can't be written
     """
     refuse_without_plotly()
-    parts, library = list[str](), True
-    for figure in (_quality(results), _price(lines)):
-        config = {"displaylogo": False, "responsive": True}
-        parts.append(figure.to_html(full_html=False, include_plotlyjs=library, include_mathjax=False, config=config))
-        library = False
+    parts = [embedded(_quality(results), library=True), embedded(_price(lines), library=False)]
     page = _PAGE.format(title=html.escape(title), figures="\n".join(parts))
     with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         settle(path, lambda unfinished: unfinished.write_text(page, "utf-8"))
 
 
-def _quality(results: Sequence[ReplayResult]) -> Any:
+def _quality(results: Sequence[ReplayResult]) -> "Figure":
     """Draw each policy's log-loss over time at the first alignment, with a mark where it trained again."""
     import plotly.graph_objects as go
 
@@ -84,7 +81,7 @@ def _quality(results: Sequence[ReplayResult]) -> Any:
             y=losses,
             name=f"{html.escape(result.policy)}: {len(result.retrained)} trainings",
             mode="lines+markers",
-            line={"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place // len(COLOURS) % len(DASHES)]},
+            line=line_style(place),
             marker={"size": [9 if n in trained else 3 for n in range(len(losses))]},
             visible=True if result.policy in SHOWN else "legendonly",
             hovertemplate="row %{x:,.0f}: log-loss %{y:.3f}",
@@ -95,7 +92,7 @@ def _quality(results: Sequence[ReplayResult]) -> Any:
     return figure
 
 
-def _price(lines: Sequence[SummaryLine]) -> Any:
+def _price(lines: Sequence[SummaryLine]) -> "Figure":
     """Draw pooled AUC, with its range over the alignments, against the number of trainings."""
     import plotly.graph_objects as go
 

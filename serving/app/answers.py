@@ -6,9 +6,10 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from offers.reports.charts import DOWN, PLAIN, UP, label
 from serving.app.place import Served
 from serving.app.scoring import movers
-from serving.app.screen import DOWN, PLAIN, UP, advice, chart, label, percent, plain, table
+from serving.app.screen import advice, chart, percent, plain, table
 
 SHOWN_MOVERS, SHOWN_WITHHELD = 8, 50
 Prediction = Mapping[str, Any]

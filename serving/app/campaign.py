@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 import yaml
 
@@ -18,12 +17,12 @@ from offers.batch.pairs import read_scored
 from offers.contract.contract import Contract
 from offers.errors import CampaignError
 from offers.policy.catalogue import Catalogue
-from offers.reports.campaign import exposure_tables, left_out_table, limits_table
+from offers.reports.campaign import exposure_tables, left_out_table, limits_table, price_chart, spoken_prices
 from offers.settings import Settings
 from offers.yaml_file import Kind
 from serving.app import kept
 from serving.app.kept import Scored
-from serving.app.screen import DOWN, UP, advice, chart, euros, label, part, plain, report_table, uploaded
+from serving.app.screen import advice, chart, euros, part, plain, report_table, uploaded
 
 NIGHT = "make night"
 _CAMPAIGN = Kind("campaign", "offers.batch", "name and capacity", CampaignError)
@@ -83,7 +82,8 @@ def _plan(table: Scored, text: str) -> None:
     st.header("Limits and their prices")
     if made.constraints.names:
         report_table(limits_table(made.constraints, plan))
-        _prices(made)
+        figure, spoken = price_chart(made.constraints, plan), spoken_prices(made.constraints, plan)
+        chart(figure, spoken, "prices", 110 + 36 * len(made.constraints.names))
     else:
         advice("The campaign has no limits: everybody gets the best offer.")
     st.header("Who gets what")
@@ -120,20 +120,6 @@ def _slider(cell: Any, name: str, start: Any, unit: str, where: str) -> Any:
         raise CampaignError(f"{name}: expected a number of {unit} of at least 0, got {start!r}")
     most = max(10, int(2 * start))
     return cell.slider(plain(f"{name}, {unit}"), 0, most, int(start), key=f"{name} {where} {start}")
-
-
-def _prices(made: Planned) -> None:
-    names, units = made.constraints.names, made.constraints.units
-    prices = made.plan.pricing.prices.tolist()
-    colours = [DOWN if limit < 0 else UP for limit in made.constraints.limit]
-    words = [label(f"{name}, per {unit}") for name, unit in zip(names, units, strict=True)]
-    figure = go.Figure(
-        go.Bar(x=prices, y=words, orientation="h", marker_color=colours, texttemplate="%{x:,.2f} EUR", name="price")
-    )
-    figure.update_xaxes(title="price of the last unit, EUR")
-    figure.update_yaxes(autorange="reversed")
-    spoken = "; ".join(f"{name} {price:.2f} EUR" for name, price in zip(names, prices, strict=True))
-    chart(figure, f"Price of each limit: {spoken}", "prices", 110 + 36 * len(names))
 
 
 def version(where: str) -> float:

@@ -16,12 +16,13 @@ from offers.policy.arbitration import Policy
 from offers.policy.catalogue import Catalogue
 from offers.policy.effect import FirstPlaces, first_places, moved
 from offers.policy.selection import plain_columns
+from offers.reports.charts import COLOURS, label
 from offers.settings import Settings
 from offers.wording import counted
 from serving.app.commands import run
 from serving.app.draft import content_of, edit_offer, edit_rule
 from serving.app.place import Served, ledger, reference, served
-from serving.app.screen import COLOURS, advice, chart, euros, label, part, percent, plain, table, uploaded
+from serving.app.screen import advice, chart, euros, part, percent, plain, table, uploaded
 from serving.app.signing import key_field
 
 CUSTOMERS = 1000
@@ -82,7 +83,8 @@ def page() -> None:
     if not changes:
         advice("The draft keeps to the contract, and is what serves: change an offer or a rule above.")
         return
-    st.success(plain(f"The draft keeps to contract {here.contract.name}; {counted(len(changes), 'setting')} differ."))
+    differ = "differs" if len(changes) == 1 else "differ"
+    st.success(plain(f"The draft keeps to contract {here.contract.name}; {counted(len(changes), 'setting')} {differ}."))
     table(("setting", "serves", "draft"), changes)
     st.header(f"What would change for {CUSTOMERS:,} customers of the training")
     _show_effect(here, draft.base, after)
@@ -134,12 +136,14 @@ def _show_effect(here: Served, base: Catalogue, after: Catalogue) -> None:
     cells = st.columns(3)
     cells[0].metric("Customers with another first offer", f"{moved(first, second):.1%}")
     cells[1].metric(
-        "Expected earnings of a customer", euros(second.expected), f"{second.expected - first.expected:+.2f} EUR"
+        "Expected earnings of a customer",
+        euros(second.expected),
+        _more(second.expected - first.expected, "+.2f", " EUR"),
     )
     cells[2].metric(
         "Customers without an offer",
         percent(second.nothing / customers),
-        f"{(second.nothing - first.nothing) / customers:+.1%}",
+        _more(100 * (second.nothing - first.nothing) / customers, "+.1f", " %"),
         delta_color="inverse",
     )
     ids = dict.fromkeys((*first.offers, *second.offers))
@@ -149,6 +153,12 @@ def _show_effect(here: Served, base: Catalogue, after: Catalogue) -> None:
     rows = [(offer, f"{counts[offer][0]:,.0f}", f"{counts[offer][1]:,.0f}") for offer in order if any(counts[offer])]
     _bars({offer: counts[offer] for offer in order[:MOST_BARS] if any(counts[offer])})
     table(("offer that comes first", "customers now", "customers by the draft"), rows)
+
+
+def _more(difference: float, form: str, unit: str) -> str | None:
+    """Write a difference; None, which shows no arrow, where it is 0 as it would be written."""
+    text = f"{difference:{form}}"
+    return f"{text}{unit}" if float(text) else None
 
 
 def _bars(counts: Mapping[str, tuple[float, float]]) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from offers.contract.contract import Contract
@@ -21,13 +20,14 @@ from offers.experiments.experiment import Experiment
 from offers.experiments.members import members
 from offers.experiments.off_policy import Difference
 from offers.policy import catalogue as catalogues
+from offers.reports import charts
 from offers.reports import experiment as reports
 from offers.reports.evidence import told
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
 from serving.app import kept
 from serving.app.place import bundles, loaded, running
-from serving.app.screen import PLAIN, UP, advice, chart, label, part, plain, report_table, table, uploaded
+from serving.app.screen import advice, chart, part, plain, report_table, table, uploaded
 
 T = TypeVar("T")
 Moments = tuple[str, str, str]
@@ -82,8 +82,7 @@ def _arms(log: str, moments: Moments) -> None:
     )
     st.markdown(f"**{plain(reports.headline(comparison))}**")
     report_table(reports.outcome_table(comparison, experiment.shares))
-    rows = [(arm.name, arm.earned_more) for arm in comparison.arms]
-    intervals(rows, "more than the control, EUR per customer", "arms")
+    intervals(reports.earned_more(comparison), reports.EARNED_MORE, "arms")
     for note in notes:
         st.markdown(f"- {plain(note)}")
     st.subheader("Guardrails")
@@ -214,23 +213,6 @@ def intervals(rows: Sequence[tuple[str, Interval | Difference]], title: str, key
     known_rows = [(name, one) for name, one in rows if one.value == one.value]
     if not known_rows:
         return
-    figure = go.Figure(
-        go.Scatter(
-            x=[one.value for _, one in known_rows],
-            y=[label(name) for name, _ in known_rows],
-            mode="markers",
-            marker={"color": UP, "size": 10, "symbol": "diamond"},
-            error_x={
-                "array": [one.high - one.value for _, one in known_rows],
-                "arrayminus": [one.value - one.low for _, one in known_rows],
-                "color": UP,
-                "thickness": 2,
-            },
-            name="difference",
-        )
-    )
-    figure.add_vline(0, line_dash="dot", line_color=PLAIN)
-    figure.update_xaxes(title=title)
-    figure.update_yaxes(autorange="reversed")
+    figure = charts.intervals(known_rows, title)
     spoken = "; ".join(f"{name} {one.value:+.2f}, {one.low:+.2f} to {one.high:+.2f}" for name, one in known_rows)
     chart(figure, f"{title}: {spoken}", f"intervals {key}", 130 + 36 * len(known_rows))

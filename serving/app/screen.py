@@ -18,16 +18,15 @@ from offers.settings import Settings
 
 P = ParamSpec("P")
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""The colours of Okabe and Ito (2008), which colour-blind people tell apart; two more kinds of line follow them."""
-DASHES = ("solid", "dash", "dot", "dashdot")
-UP, DOWN, PLAIN = COLOURS[0], COLOURS[1], "#808080"
+SENTENCE = 60
+"""Characters from which a cell of a table holds words rather than a figure, and is given room."""
 _TABLE_STYLE = """<style>
 .offers-table { overflow-x: auto; }
 .offers-table table { border-collapse: collapse; width: 100%; font-size: 0.875rem; }
 .offers-table th, .offers-table td { border: 1px solid rgba(128, 128, 128, 0.35); padding: 0.35rem 0.5rem; }
 .offers-table th { font-weight: 600; text-align: left; }
-.offers-table td { overflow-wrap: anywhere; min-width: 4.5rem; }
+.offers-table td { overflow-wrap: anywhere; min-width: 5.5rem; }
+.offers-table td.words { min-width: 15rem; }
 </style>"""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&@])")
 
@@ -35,12 +34,6 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&@])")
 def plain(text: object) -> str:
     """Escape a text for Streamlit, which takes labels and sentences for Markdown."""
     return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
-
-
-def label(text: object, most: int = 48) -> str:
-    """Escape a text for Plotly, which takes labels for HTML, and cut it to a length."""
-    words = " ".join(str(text).split())
-    return html.escape(words[: most - 1] + "…" if len(words) > most else words, quote=False)
 
 
 def guarded(show: Callable[P, None]) -> Callable[P, None]:
@@ -77,10 +70,15 @@ def advice(sentence: str, *commands: str) -> None:
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Show a table; it scrolls in itself where the screen is narrow, by keyboard, too."""
     head = "".join(f'<th scope="col">{_cell(name)}</th>' for name in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_data, row))}</tr>" for row in rows)
     content = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     name = html.escape(f"Table of {', '.join(map(str, columns[:3]))}")
     st.html(f'{_TABLE_STYLE}<div class="offers-table" tabindex="0" role="region" aria-label="{name}">{content}</div>')
+
+
+def _data(cell: object) -> str:
+    text = _cell(cell)
+    return f'<td class="words">{text}</td>' if len(text) > SENTENCE else f"<td>{text}</td>"
 
 
 def _cell(cell: object) -> str:
@@ -107,11 +105,6 @@ def chart(figure: go.Figure, meaning: str, key: str, height: int = 320) -> None:
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(automargin=True)
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=meaning)
-
-
-def line_style(place: int) -> dict[str, str]:
-    """Give the line of a place a colour and a kind of its own, so that neither alone has to tell it apart."""
-    return {"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]}
 
 
 def euros(value: float | None) -> str:

@@ -6,12 +6,14 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from offers.contract.contract import Contract
+from offers.errors import ServiceError
 from offers.monitoring.findings import Monitoring
+from offers.reports.charts import COLOURS, PLAIN, label, line_style
 from offers.reports.monitoring import headline
 from offers.settings import Settings
 from serving.app import kept, watched
 from serving.app.place import bundle_at, contracts, loaded, running
-from serving.app.screen import COLOURS, PLAIN, advice, chart, label, line_style, part, percent, plain, table
+from serving.app.screen import advice, chart, part, percent, plain, table
 from serving.app.watched import Event, Watched
 
 LISTS = {
@@ -71,8 +73,13 @@ def _monitor(settings: Settings) -> str:
 
 
 def _watches(settings: Settings, contract: str, runs: Sequence[Monitoring]) -> list[Watched]:
-    services = running(settings)
-    now = watched.live(services.drift) if services is not None and services.drift else None
+    now = None
+    try:
+        services = running(settings)
+        now = watched.live(services.drift) if services is not None and services.drift else None
+    except ServiceError as error:
+        # What earlier sidecars and monitoring runs have seen is there all the same.
+        st.warning(plain(error))
     found = [] if now is None else [now]
     found += watched.monitored(runs)
     # The state of a sidecar that runs is what it answers.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pyarrow as pa
 
 from offers.errors import ServiceError
@@ -82,12 +83,15 @@ def live(url: str) -> Watched | None:
     ServiceError
         it does not answer, or answers as another version does
     """
-    answer = peer("the drift sidecar", f"{url}/report?format=json", SECONDS).ask()
     try:
+        answer = peer("the drift sidecar", f"{url}/report?format=json", SECONDS).ask()
         report = answer.json()
         if answer.status_code != 200 or not report["latest"]:
             return None
         return _of_record("the sidecar that runs", report, report["alarms"], report["reasons"])
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise ServiceError(f"no drift sidecar answers at {url}: {reason}; what others saw stands below") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ServiceError(f"{url}/report: another version of the sidecar answers ({error!r}); restart it") from None
 

@@ -8,10 +8,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from offers.contract.column import Column
+from offers.reports.charts import PLAIN, label, line_style
 from serving.app.fields import asked_of, title
 from serving.app.place import Served, reference
 from serving.app.scoring import ranked, scores
-from serving.app.screen import PLAIN, advice, chart, label, line_style, part, percent, table
+from serving.app.screen import advice, chart, part, percent, table
 
 POINTS, CURVES = 41, 6
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.app import MEMORY
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -19,3 +21,8 @@ def test_every_copied_path_is_in_the_context(dockerfile: str) -> None:
     assert sources
     assert {source.partition("/")[0] for source in sources} <= allowed
     assert [source for source in sources if not (ROOT / source).exists()] == []
+
+
+def test_the_pages_give_memory_back_in_their_image_as_on_a_laptop() -> None:
+    text = (ROOT / "serving" / "app" / "Dockerfile").read_text("utf-8")
+    assert [name for name, value in MEMORY.items() if f"    {name}={value} \\\n" not in text] == []

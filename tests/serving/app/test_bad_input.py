@@ -72,6 +72,28 @@ def test_services_of_another_version_are_told_from_none(
     assert "offers serve" in page.error[0].value
 
 
+@pytest.mark.parametrize("name", ["customer", "catalogue"])
+def test_a_bundle_without_services_says_what_starts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "bundles" / "shop-1").mkdir(parents=True)
+    (tmp_path / "bundles" / "shop-1" / "manifest.json").touch()
+    page = shown(tmp_path, monkeypatch, of_page, name=name)
+    assert [error.value for error in page.error] == ["No services run here\\: 'make serve' starts them\\."]
+
+
+@pytest.mark.parametrize("name", ["customer", "watch"])
+def test_services_elsewhere_that_do_not_answer_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("OFFERS_RANKER_URL", "http://127.0.0.1:1")
+    (tmp_path / "bundles" / "shop-1").mkdir(parents=True)
+    (tmp_path / "bundles" / "shop-1" / "manifest.json").touch()
+    page = shown(tmp_path, monkeypatch, of_page, name=name)
+    said = [*page.error, *page.warning]
+    assert ["no ranker of this version answers" in one.value for one in said] == [True]
+
+
 def test_outcomes_without_a_row_leave_the_arms_without_a_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
