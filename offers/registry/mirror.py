@@ -120,14 +120,16 @@ class Mirror:
         at = int(release.at.timestamp() * 1000)
         foreign = self.run if newest else ""
         run = run or foreign or self._new_run(release.act.contract, bundle, at)
-        self._record(run, release, at, self.report if newest else None)
+        tags = self._record(run, release, at, self.report if newest else None)
         if run != foreign:
             self.client.set_terminated(run, "FINISHED", at)
+        self._complete(run, tags | {BUNDLE: bundle})
         runs[bundle] = run, True
         return run
 
-    def _record(self, run: str, release: Release, at: int, report: Path | None) -> None:
-        from mlflow.entities import Metric, Param, RunTag
+    def _record(self, run: str, release: Release, at: int, report: Path | None) -> dict[str, str]:
+        """Write figures, parameters and pages of a training into a run; returns the tags that belong to it."""
+        from mlflow.entities import Metric, Param
 
         tags = {"offers.contract": release.act.contract}
         try:
@@ -140,19 +142,24 @@ class Mirror:
             parameters = [Param(name, value) for name, value in record.parameters.items()]
             self.client.log_batch(run, metrics, parameters, [])
             self._keep(run, (*record.pages, report) if report else record.pages)
-        # These tags come last: a run without them was interrupted, and is written again.
-        tags |= {BUNDLE: release.act.bundle, WHOLE: "yes"}
-        self.client.log_batch(run, (), (), [RunTag(name, value) for name, value in tags.items()])
+        return tags
+
+    def _complete(self, run: str, tags: dict[str, str]) -> None:
+        """Give a run its tags at last: one without them was interrupted, and is written again."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run, (), (), [RunTag(name, value) for name, value in (tags | {WHOLE: "yes"}).items()])
 
     def _refused(self, runs: dict[str, tuple[str, bool]]) -> None:
         """Write a run for each candidate that the gate refused, for which there is no bundle."""
         for entry in self.ledger.entries():
             name = f"refused-{entry.number}"
-            if isinstance(entry.act, GateJudged) and not entry.act.passed and name not in runs:
+            run, whole = runs.get(name, ("", False))
+            if isinstance(entry.act, GateJudged) and not entry.act.passed and not whole:
                 at = int(entry.at.timestamp() * 1000)
-                run = self._new_run(entry.act.contract, name, at)
-                self.client.set_tag(run, "offers.gate", "refused")
+                run = run or self._new_run(entry.act.contract, name, at)
                 self.client.set_terminated(run, "FAILED", at)
+                self._complete(run, {"offers.gate": "refused"})
 
     def _new_run(self, contract: str, name: str, at: int) -> str:
         experiment = self.client.get_experiment_by_name(contract)
