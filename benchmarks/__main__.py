@@ -17,6 +17,7 @@ PARTS = (
     "log",
     "looks",
     "away",
+    "governance",
     "memory",
     "batch",
     "spark",
