@@ -47,7 +47,8 @@ def run_(
 def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champion: str = "", publish: str = "") -> str:
     """Run the pipeline, show progress and results, and return its bundle; raises where it was refused or failed."""
     typer.echo("The training pipeline begins ...")
-    from cli.release import register_run
+    from cli.mirror import mirrored
+    from cli.release import registered
     from cli.run_display import RunDisplay
     from cli.screen import console
     from offers.bundle.location import open_champion
@@ -65,10 +66,13 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
     arguments |= {"trials": trials, "seed": seed, "champion": champion}
     console.print(f"{data_contract.title}", style="bold")
     package = compile_pipeline("training", directory / "pipeline.yaml")
-    with RunDisplay() as display:
-        outcome = local.run(package, arguments, directory, display.update)
-    bundle = finish(outcome, data_contract.name, arguments["publish"], settings)
-    console.print(f"release {register_run(bundle, settings, outcome.directory / 'report.html')}", soft_wrap=True)
+    # MLflow takes seconds to load; here it does so beside the first steps.
+    with mirrored(settings, directory / "report.html"):
+        with RunDisplay() as display:
+            outcome = local.run(package, arguments, directory, display.update)
+        bundle = finish(outcome, data_contract.name, arguments["publish"], settings)
+        release = registered(bundle, settings)
+    console.print(f"release {release}", soft_wrap=True)
     return bundle
 
 

@@ -10,12 +10,15 @@ if TYPE_CHECKING:
 
 def register_end(journal: "Journal", settings: "Settings") -> Callable[[str, bool, str, str], None]:
     """Register the bundle of a run that has ended, and write its end into the journal."""
-    from cli.release import register_run
+    from cli.mirror import mirrored
+    from cli.release import registered
     from offers.errors import OffersError
 
     def ended(run: str, succeeded: bool, bundle: str, note: str) -> None:
         try:
-            note = f"release {register_run(bundle, settings)}" if bundle else note
+            if bundle:
+                with mirrored(settings):
+                    note = f"release {registered(bundle, settings)}"
         except OffersError as error:
             note = f"no release: {error}"
         journal.ended(run, succeeded, bundle, note)

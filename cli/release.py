@@ -44,13 +44,8 @@ def _register_market(ledger: "Ledger", signer: "Signer", bundle: str, catalogue:
     return register(ledger, signer, market_release.make(home, open_bundle(bundle, settings), rules))
 
 
-def register_run(bundle: str, settings: "Settings", report: Path | None = None) -> str:
-    """Register the bundle of a run, whose page is `report`; return the result in one line."""
-    with mirrored(settings, report):
-        return _registered(bundle, settings)
-
-
-def _registered(bundle: str, settings: "Settings") -> str:
+def registered(bundle: str, settings: "Settings") -> str:
+    """Register the bundle of a run; return the result in one line."""
     from offers.bundle.location import open_bundle
     from offers.governance.access import open_to_write
     from offers.governance.registration import verdict_of

@@ -6,11 +6,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Timer
+from typing import TYPE_CHECKING
 
 from offers.errors import OffersError
 from offers.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 PATIENCE = 5.0
 """Seconds that a server, or another process that writes the same file, may keep a command waiting."""
@@ -31,6 +36,10 @@ def main(report: str = "") -> None:
         os.environ.pop("MLFLOW_RUN_ID", None)
         import mlflow  # noqa: F401
 
+        if not settings.tracking and _file(settings).exists():
+            # MLflow checks the tables of a file that it opens: the caller need not wait for that either.
+            with _alone(settings):
+                _client(_file_uri(settings))
         if not sys.stdin.readline():
             return
         if remote:
@@ -50,30 +59,43 @@ def _say(sentence: str) -> None:
 
 
 def _to_file(settings: Settings, report: str) -> None:
-    directory = settings.home.resolve() / "mlflow"
-    directory.mkdir(parents=True, exist_ok=True)
-    tracking = settings.tracking or f"sqlite:///{directory / 'mlflow.db'}"
-    with _alone(directory / ".lock"):
-        _say("; ".join(_synced(settings, tracking, (directory / "artifacts").as_uri(), report)))
+    artifacts = _file(settings).with_name("artifacts").as_uri()
+    with _alone(settings):
+        _say("; ".join(_synced(settings, settings.tracking or _file_uri(settings), artifacts, report)))
+
+
+def _file(settings: Settings) -> Path:
+    return settings.home.resolve() / "mlflow" / "mlflow.db"
+
+
+def _file_uri(settings: Settings) -> str:
+    return f"sqlite:///{_file(settings)}"
+
+
+@cache
+def _client(tracking: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking, tracking)
 
 
 def _synced(settings: Settings, tracking: str, artifacts: str, report: str) -> list[str]:
-    from mlflow import MlflowClient
-
     from offers.governance.access import open_ledger
     from offers.registry.mirror import Mirror
 
     page = Path(report) if report else None
-    client, ledger = MlflowClient(tracking, tracking), open_ledger(settings)
-    mirror = Mirror(client, ledger, settings.home.resolve(), artifacts, settings.tracking_run, page)
+    mirror = Mirror(
+        _client(tracking), open_ledger(settings), settings.home.resolve(), artifacts, settings.tracking_run, page
+    )
     mirror.sync()
     return mirror.notes
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(settings: Settings) -> Iterator[None]:
     """Hold a lock on the file, because MLflow breaks a database that several processes create at once."""
-    deadline = time.monotonic() + PATIENCE
+    path, deadline = _file(settings).with_name(".lock"), time.monotonic() + PATIENCE
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         while True:
             try:
