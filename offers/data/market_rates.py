@@ -1,6 +1,5 @@
 """How often views lead to each later event, by product and by place in the list."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -8,10 +7,10 @@ import duckdb
 from offers.contract.market import Market
 from offers.data.market_tables import opened
 from offers.errors import SourceError
+from offers.record import Record
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(Record):
     """One product or place.
 
     Attributes
@@ -53,6 +52,6 @@ def _rates(market: Market, connection: duckdb.DuckDBPyConnection, column: str) -
         counts.setdefault(str(name), {})[event] = number
     viewed = ((name, events) for name, events in counts.items() if events.get(first))
     return [
-        Rates(name, events[first], {event: events.get(event, 0) / events[first] for event in later})
+        Rates(name=name, views=events[first], rates={event: events.get(event, 0) / events[first] for event in later})
         for name, events in viewed
     ]

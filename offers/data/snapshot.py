@@ -24,6 +24,9 @@ KINDS = 256
 VIEWED = "_viewed"
 """The column of the products of the newest views, as `code_of` numbers them."""
 
+USERS, _SAMPLE = 1_000_000, 20_000
+"""Rows of users in a block, roughly, and those of which a sample tells where blocks end."""
+
 SINCE = "_since"
 """The column of the moment since when a user's columns hold."""
 
@@ -54,11 +57,28 @@ def snapshot(market: Market, connection: duckdb.DuckDBPyConnection, moment: np.d
         ids = [one for (one,) in connection.execute("SELECT DISTINCT _key FROM products").fetchall()]
         codes = pa.array([code_of(one) for one in ids], pa.uint32())
         connection.register("product_codes", pa.table({"id": pa.array(ids, pa.string()), "code": codes}))
-        reader: pa.RecordBatchReader = connection.sql(_query(market, moment)).to_arrow_reader(BATCH)
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
+        for block in _blocks(connection):
+            reader: pa.RecordBatchReader = connection.sql(_query(market, moment, block)).to_arrow_reader(BATCH)
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
     except duckdb.Error as error:
         raise SourceError(f"the tables can't be joined: {str(error).splitlines()[0]}") from None
+
+
+def _blocks(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Cut the users into blocks by their ids, in ascending order; returns the condition of each on the column `{}`.
+
+    DuckDB spills no lists, so the lists of a block must fit into memory. Each block reads all events once.
+    """
+    [(number,)] = connection.execute("SELECT count(*) FROM users").fetchall()
+    count = -(-number // USERS)
+    if count < 2:
+        return ["true"]
+    sample = connection.execute(f"SELECT _key FROM users USING SAMPLE reservoir({_SAMPLE} ROWS) REPEATABLE (0)")
+    keys = sorted(one for (one,) in sample.fetchall())
+    edges = list(dict.fromkeys(text(keys[place * len(keys) // count]) for place in range(1, count)))
+    lower, upper = [f"{{}} >= {edge} AND " for edge in edges], [f"{{}} < {edge}" for edge in edges]
+    return [low + high for low, high in zip(["", *lower], [*upper, "true"], strict=True)]
 
 
 def code_of(product: str) -> int:
@@ -86,7 +106,7 @@ def windows(market: Market) -> dict[str, float]:
     return {name: days for name, days in largest.items() if days > 0}
 
 
-def _query(market: Market, moment: np.datetime64) -> str:
+def _query(market: Market, moment: np.datetime64, block: str) -> str:
     at = f"TIMESTAMP '{str(moment.astype('datetime64[us]')).replace('T', ' ')}'"
     features = user_features(market)
     cells = [f"u._key AS {quoted(market.users.key)}"]
@@ -97,14 +117,15 @@ def _query(market: Market, moment: np.datetime64) -> str:
         cells, sums = cells + own, sums + aggregates
     cells += [f"u._since AS {SINCE}", f"e.{RECENT} AS {RECENT}"]
     cells += [f"e.f{place}_newest AS {quoted(NEWEST + feature.name)}" for place, feature in enumerate(features)]
+    of_block = block.replace("{}", "_user")
     names = sorted({name for feature in features for name in feature.events})
     events = f"SELECT _user, {', '.join([*sums, _recent(market, at)])} FROM events"
-    events += f" WHERE _at < {at} AND _event IN ({', '.join(map(text, names or ['']))}) GROUP BY _user"
+    events += f" WHERE _at < {at} AND _event IN ({', '.join(map(text, names or ['']))}) AND {of_block} GROUP BY _user"
     views = f"SELECT _user, {_viewed(market)} FROM events JOIN product_codes ON _product = id"
-    views += f" WHERE _at < {at} AND _event = {text(market.events[0].name)} GROUP BY _user"
+    views += f" WHERE _at < {at} AND _event = {text(market.events[0].name)} AND {of_block} GROUP BY _user"
     cells.append(f"v.{VIEWED} AS {VIEWED}")
     rank = "row_number() OVER (PARTITION BY _key ORDER BY _since DESC)"
-    users = f"SELECT * FROM users WHERE _since <= {at} QUALIFY {rank} = 1"
+    users = f"SELECT * FROM users WHERE _since <= {at} AND {block.replace('{}', '_key')} QUALIFY {rank} = 1"
     joins = f"LEFT JOIN ({events}) e ON u._key = e._user LEFT JOIN ({views}) v ON u._key = v._user"
     return f"SELECT {', '.join(cells)} FROM ({users}) u {joins} ORDER BY u._key"
 

@@ -1,10 +1,12 @@
 """The evaluation of a market's models, as tables for a terminal and as one HTML page."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure as Drawing
 
 from offers.contract.market import Market
+from offers.data.market_rates import Rates
 from offers.evaluation.figures import Figure
 from offers.reports import tables
 from offers.reports.drawing import CEILING, Plot, svg
@@ -80,6 +82,20 @@ def margin_table(margin: MarginResult) -> Table:
     )
 
 
+def rates_table(market: Market, head: str, rates: Sequence[Rates]) -> Table:
+    """Tabulate how many views lead to each later event: of a click the click-through rate, of the last the conversion.
+
+    Parameters
+    ----------
+    head : what has the rates: a product, or a place
+    """
+    first, *later = (event.name for event in market.events)
+    rows = (
+        (Cell(one.name), Cell(count(one.views)), *(Cell(f"{one.rates[event]:.2%}") for event in later)) for one in rates
+    )
+    return Table(tuple(map(Cell, (head, f"{first}s", *later))), tuple(rows))
+
+
 def market_report(market: Market, evaluation: MarketEvaluation, bundle: str = "") -> str:
     """Write the report of a market's training as one HTML page that loads nothing.
 
@@ -98,6 +114,11 @@ def market_report(market: Market, evaluation: MarketEvaluation, bundle: str = ""
         ranker=ranker_table(evaluation),
         margin=margin_table(evaluation.margin) if evaluation.margin else None,
         gate=tables.gate(evaluation.verdict),
+        rates=[
+            rates_table(market, head, rates)
+            for head, rates in (("Product", evaluation.product_rates), ("Place", evaluation.place_rates))
+            if rates
+        ],
         first=FIRST,
     )
 

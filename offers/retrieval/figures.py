@@ -1,5 +1,6 @@
 """The results of a market's evaluation as records, which the gate, the report and the bundle read."""
 
+from offers.data.market_rates import Rates
 from offers.evaluation.figures import Figure
 from offers.evaluation.gate import GateVerdict
 from offers.record import Record
@@ -59,6 +60,7 @@ class MarketEvaluation(Record):
     """A market's evaluation: models that saw the views before `since` are judged by those from it on.
 
     `ahead` is by how much the recall@10 of the towers exceeds that of each other method, with paired intervals.
+    `product_rates` and `place_rates` are of all views: of the most viewed products, and of the first places.
     """
 
     market: str
@@ -75,3 +77,5 @@ class MarketEvaluation(Record):
     ranker: RankerResult
     margin: MarginResult | None
     verdict: GateVerdict
+    product_rates: tuple[Rates, ...] = ()
+    place_rates: tuple[Rates, ...] = ()

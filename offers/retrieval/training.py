@@ -8,6 +8,7 @@ import numpy as np
 from offers.bundle.writing import evenly
 from offers.contract import market as markets
 from offers.contract.market import Market
+from offers.data.market_rates import rates_of
 from offers.data.online import OnlineUsers
 from offers.errors import DataError
 from offers.retrieval import gate
@@ -28,6 +29,9 @@ LATER = 0.2
 
 FEWEST = 1000
 """Views; with fewer nothing is learnt."""
+
+MOST_RATES = 20
+"""Products, the most viewed, and places, the first, whose rates the evaluation tells."""
 
 Tell = Callable[[str], object]
 
@@ -73,7 +77,7 @@ def train(
         towers = fit_towers(market, older, products, seed)
         ranker = fit_ranker(PairInputs(market, products), older, towers, seed)
         tell(f"judging by {len(views) - edge} later views")
-        evaluation = judge(Contest(market, products, views, edge, towers, ranker, oracle, seed))
+        evaluation = judge(Contest(market, products, views, edge, towers, ranker, oracle, seed), directory)
         tell("fitting on all views")
         return write_bundle(market_text, views, products, evaluation, parent, seed), evaluation
 
@@ -96,9 +100,16 @@ def fit_towers(market: Market, views: Views, products: Products, seed: int) -> T
     return TowerTraining(market, products, views, seed).fit()
 
 
-def judge(contest: Contest) -> MarketEvaluation:
-    """Judge models that were fitted on the older views by the newer ones."""
+def judge(contest: Contest, directory: Path) -> MarketEvaluation:
+    """Judge models that were fitted on the older views by the newer ones, and count clicks in the tables.
+
+    Raises
+    ------
+    SourceError
+        the tables can't be read
+    """
     methods, ahead = contest.methods()
+    products, places = rates_of(contest.market, directory)
     margin, views = contest.margin(), contest.views
     first, last = (str(views.moment[place].astype("datetime64[us]"))[:16] for place in (contest.edge, -1))
     return MarketEvaluation(
@@ -116,6 +127,8 @@ def judge(contest: Contest) -> MarketEvaluation:
         ranker=contest.ranked(),
         margin=margin,
         verdict=gate.decide(contest.market, len(contest.products.ids), ahead, margin),
+        product_rates=tuple(products[:MOST_RATES]),
+        place_rates=tuple(places[:MOST_RATES]),
     )
 
 

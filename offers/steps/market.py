@@ -123,7 +123,8 @@ def evaluate_market(
     every, products = open_views(market, inputs.views)
     oracle = _oracle(market, inputs.tables) if (inputs.tables / TRUTH).exists() else None
     models = load_towers(inputs.towers), load_ranker(inputs.ranker, market, products)
-    evaluation = judge(Contest(market, products, every, edge_of(every), *models, oracle, seed))
+    contest = Contest(market, products, every, edge_of(every), *models, oracle, seed)
+    evaluation = judge(contest, inputs.tables)
     files.save(result, EVALUATION, evaluation)
     say(f"judged by {counted(evaluation.views, 'later view')}")
     return evaluation

@@ -444,6 +444,22 @@ def test_a_market_reaches_its_store_from_both_sides_and_nobody_else_does() -> No
     assert rule["from"][1]["podSelector"] == {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}
 
 
+def test_a_prometheus_may_ask_each_scraped_port_of_a_market() -> None:
+    objects = rendered("overlays/market")
+    (policy,) = of(objects, "NetworkPolicy", "recommender-scrape")
+    (rule,) = policy["spec"]["ingress"]
+    (pod,) = matching(objects, policy["spec"]["podSelector"])
+    scrape = yaml.safe_load((MANIFESTS / "components" / "observability" / "scrape.yaml").read_text("utf-8"))
+    (names,) = (
+        one["regex"].split("|")
+        for one in scrape["scrape_configs"][0]["relabel_configs"]
+        if one["source_labels"] == ["__meta_kubernetes_pod_container_port_name"]
+    )
+    assert {port["port"] for port in rule["ports"]} == {number for name, number in ports(pod).items() if name in names}
+    (peer,) = rule["from"]
+    assert peer["namespaceSelector"]["matchExpressions"] == [{"key": "offers/metrics", "operator": "Exists"}]
+
+
 def test_nobody_reaches_the_pages_past_the_sign_on_whose_header_names_the_person() -> None:
     objects = rendered("overlays/pages")
     (deployment,), (service,) = of(objects, "Deployment", "pages"), of(objects, "Service", "pages")

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from offers.contract import market as markets
 from offers.contract.market import Feature, Market
+from offers.data import snapshot
 from offers.data.market import write_simulated
+from offers.data.market_tables import opened
 from offers.data.online import MOST_RECENT, OnlineUsers, UserEvent
 from offers.data.point_in_time import write_features
 from offers.data.snapshot import code_of
@@ -51,6 +53,25 @@ def test_a_row_has_the_bytes_that_training_sees_at_that_moment(fintech: tuple[Ma
             assert sorted(online.viewed[0, : len(codes)]) == sorted(codes)
             assert (online.viewed[0, len(codes) :] == -1).all()
     assert users.encoder.names[-4:] == ["clicks_7d", "clicks_90d", "engagement_30d", "since_click"]
+
+
+def test_users_are_read_in_blocks_whose_lists_fit_into_memory(
+    fintech: tuple[Market, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market, directory = fintech
+    moment = np.datetime64("2025-12-01", "us")
+
+    def read() -> list[tuple[list[str], bytes, bytes]]:
+        with opened(market, directory) as connection:
+            parts = list(OnlineUsers(market).stream(connection, moment))
+        return [(ids, rows.matrix.tobytes(), rows.viewed.tobytes()) for ids, rows in parts]
+
+    (whole,) = read()
+    monkeypatch.setattr(snapshot, "USERS", 40)
+    blocks = read()
+    assert len(blocks) == 8
+    assert tuple(b"".join(one[place] for one in blocks) for place in (1, 2)) == whole[1:]  # type: ignore[misc]
+    assert [one for ids, *_ in blocks for one in ids] == whole[0] == sorted(whole[0])
 
 
 def test_rows_age_as_training_rows_do(fintech: tuple[Market, Path], tmp_path: Path) -> None:

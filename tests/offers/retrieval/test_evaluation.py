@@ -8,6 +8,7 @@ import pytest
 
 from offers.contract import market as markets
 from offers.data.market import write_simulated
+from offers.data.market_rates import rates_of
 from offers.errors import DataError
 from offers.evaluation.gate import GateVerdict
 from offers.reports import market as reports
@@ -35,6 +36,17 @@ def test_towers_find_more_than_popularity_and_serve(fintech: SmallMarket) -> Non
     assert evaluation.margin.kept.value > 0.99
     assert evaluation.new_products > 0
     assert 0 < evaluation.cold_users < 1
+
+
+def test_the_report_tells_clicks_and_conversion_by_product_and_place(fintech: SmallMarket) -> None:
+    evaluation = fintech.evaluation
+    products, places = rates_of(fintech.market, fintech.tables)
+    assert list(evaluation.product_rates) == products[:20]
+    assert list(evaluation.place_rates) == places[:20]
+    page = reports.market_report(fintech.market, evaluation)
+    for one in (*evaluation.product_rates, *evaluation.place_rates):
+        assert f"{one.rates['click']:.2%}" in page
+        assert f"{one.rates['approval']:.2%}" in page
 
 
 def test_the_ranker_is_calibrated_on_later_views(fintech: SmallMarket, shop: SmallMarket) -> None:
