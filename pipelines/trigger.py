@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, cast, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -15,7 +16,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from offers.errors import OffersError, RequestError
-from offers.governance.entries import Action
+from offers.governance.entries import Action, Cause
 from offers.retraining import alarm
 from offers.retraining.journal import UPDATES, Decision, Request
 from offers.retraining.retrainer import Retrainer
@@ -139,6 +140,9 @@ class _Trigger:
         self.decisions = Counter(
             "offers_retraining_decisions", "Requests for a new model", ["cause", "started"], registry=self.registry
         )
+        # From the start, so that no panel looks broken as long as nobody has asked.
+        for cause, started in product(get_args(Cause), ("true", "false")):
+            self.decisions.labels(cause, started)
         self.last = Gauge(
             "offers_retraining_last_request_timestamp_seconds", "When one was last asked for", registry=self.registry
         )

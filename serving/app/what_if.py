@@ -35,7 +35,7 @@ def what_if(here: Served, values: Mapping[str, Any], offers: Sequence[str]) -> N
     grid = grid_of(here, column)
     chosen = _chosen(column, values[name], grid)
     shown = list(offers)[:CURVES]
-    curves = scores(here, [dict(values) | {name: value} for value in grid], shown)
+    curves = _curves(here.bundle.name, here.catalogue.version, here, dict(values), name, grid, shown)
     figure = go.Figure()
     words = grid if column.is_numeric else [label(_word(value)) for value in grid]
     for place, (offer, curve) in enumerate(curves.items()):
@@ -50,6 +50,14 @@ def what_if(here: Served, values: Mapping[str, Any], offers: Sequence[str]) -> N
     ranking = ranked(here, [dict(values) | {name: chosen}], [offer.id for offer in here.policy.offers])[0]
     best = [(one.rank, one.offer.id, percent(one.propensity), f"{one.score:,.2f}") for one in ranking.ranked[:CURVES]]
     table(("rank", "offer", "propensity", "score, EUR"), best)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _curves(
+    bundle: str, version: str, _here: Served, values: dict[str, Any], name: str, grid: list[Any], offers: list[str]
+) -> dict[str, list[float]]:
+    """Score the offers along a column; once for all moves of its slider, which change no curve."""
+    return scores(_here, [values | {name: value} for value in grid], offers)
 
 
 def grid_of(here: Served, column: Column) -> list[Any]:

@@ -65,7 +65,9 @@ def test_an_alarm_that_is_sent_again_starts_nothing_more(client: httpx.Client, s
     assert answers[0] == answers[1] == answers[2]
     assert len(starts) == 1
     assert len(client.get("/journal?format=json").json()["entries"]) == 1
-    assert 'offers_retraining_decisions_total{cause="alarm",started="true"} 3.0' in client.get("/metrics").text
+    figures = client.get("/metrics").text
+    assert 'offers_retraining_decisions_total{cause="alarm",started="true"} 3.0' in figures
+    assert 'offers_retraining_decisions_total{cause="manual",started="false"} 0.0' in figures
 
 
 @pytest.mark.parametrize(
