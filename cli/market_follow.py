@@ -59,9 +59,9 @@ def route_market(ledger: "Ledger", signer: "Signer", begun: "Entry", settings: "
         bundle=record.act.bundle,
         directory=Path(releases.key(record.name)),
     )
-    before = routing.read()
-    written = Routing(head=str(ledger.head or ""), arms=(arm,), experiments=before.experiments if before else ())
-    routing.write(written)
+    head = str(ledger.head or "")
+    routing.replace(lambda before: Routing(head=head, arms=(arm,), experiments=before.experiments if before else ()))
     end = finish(ledger, signer, begun)
-    routing.write(written.model_copy(update={"head": str(ledger.head)}))
+    head = str(ledger.head)
+    routing.update(lambda present: present.model_copy(update={"head": head}))
     return end

@@ -156,7 +156,7 @@ def promote(release: ReleaseArgument, key: KeyOption = "") -> None:
     with mirrored(Settings.from_env()):
         ledger, signer = to_write(key)
         record = ledger.state().release(release)
-        open_release(ledger, record.name)
+        _check(ledger, record.name, record.of_market)
         _see_through(ledger, signer, begin(ledger, signer, record.name), record.of_market)
 
 
@@ -176,10 +176,23 @@ def rollback(contract: ContractOption, reason: ReasonOption, key: KeyOption = ""
             return
         state = ledger.state()
         former, present = state.former(contract), state.champion(contract)
-        if former is not None:
-            open_release(ledger, former.name)
         of_market = present is not None and present.of_market
+        if former is not None:
+            _check(ledger, former.name, of_market)
         _see_through(ledger, signer, begin_back(ledger, signer, contract, reason), of_market)
+
+
+def _check(ledger: "Ledger", name: str, of_market: bool) -> None:
+    """Verify a release before it is promoted; where a service runs, that loads the model, and this command does not."""
+    from offers.governance import release as releases
+    from offers.settings import Settings
+    from serving.local import directory_of, follows_ledger
+
+    settings = Settings.from_env()
+    if follows_ledger(directory_of(settings.home, of_market)):
+        releases.verify(releases.local(ledger.store, name, settings.home.resolve()), settings.signers)
+    else:
+        open_release(ledger, name)
 
 
 def _see_through(ledger: "Ledger", signer: "Signer", begun: "Entry", of_market: bool) -> None:

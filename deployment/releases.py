@@ -183,9 +183,10 @@ class _Cluster:
             predictor=PREDICTOR,
             drift_url=SIDECAR,
         )
-        before = self._routing.read()
-        experiments = before.experiments if before else ()
-        self._routing.write(Routing(head=str(self.ledger.head or ""), arms=(arm,), experiments=experiments))
+        head = str(self.ledger.head or "")
+        self._routing.replace(
+            lambda before: Routing(head=head, arms=(arm,), experiments=before.experiments if before else ())
+        )
 
     def _note_head(self) -> None:
         """Give the routing the end of the ledger, which each logged decision names."""

@@ -7,7 +7,7 @@ changes. The ranker keeps copies of both below a directory of its own, and verif
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from offers.errors import ServiceError
@@ -82,7 +82,9 @@ class RoutingFile:
 class RoutingObject:
     """A routing as an object of a store.
 
-    A store has no lock: who changes an object at the same moment as another may undo the other's change.
+    A store has no lock, so changes are numbered objects, `routing/NAME/000000001.json`, each created exclusively: where
+    two writers change a routing at once, one wins, and the other changes what that one has written. Readers need the
+    newest alone, of which `routing/NAME.json` is a copy.
 
     Parameters
     ----------
@@ -93,15 +95,25 @@ class RoutingObject:
     def __init__(self, store: Store, key: str, home: Path, seconds: float = 1.0) -> None:
         self.store, self.key, self.home, self.seconds = store, key, home, seconds
         self.where = f"{store.uri}/{key}"
+        self._copied = 0
 
     def read(self) -> Routing | None:
         if not self.store.exists(self.key):
             return None
         return routings.parse(self.store.read_bytes(self.key), self.where)
 
-    def write(self, routing: Routing) -> None:
-        """Write the object; a reader sees the old one or the new one."""
-        self.store.write_bytes(self.key, routing.written().encode())
+    def replace(self, change: Callable[[Routing | None], Routing]) -> None:
+        """Write the routing that follows on the present one, or on None; a reader sees the old one or the new one."""
+        while True:
+            number = self._newest()
+            present = self._numbered(number) if number else self.read()
+            routing = change(present)
+            if routing == present or self.store.create(self._key_of(number + 1), routing.written().encode()):
+                break
+        # Whoever won before may have been killed before its copy, or be about to make it after ours.
+        while (number := self._newest()) > self._copied:
+            self.store.write_bytes(self.key, self.store.read_bytes(self._key_of(number)))
+            self._copied = number
 
     def local(self, routing: Routing) -> Routing:
         return routing.model_copy(
@@ -119,10 +131,23 @@ class RoutingObject:
         return experiment.model_copy(update={"arms": arms})
 
     def update(self, change: Callable[[Routing], Routing]) -> None:
-        present = self.read()
-        if present is None:
-            raise ServiceError(f"{self.where}: there is no routing; a promotion writes it")
-        self.write(change(present))
+        def changed(present: Routing | None) -> Routing:
+            if present is None:
+                raise ServiceError(f"{self.where}: there is no routing; a promotion writes it")
+            return change(present)
+
+        self.replace(changed)
+
+    def _newest(self) -> int:
+        numbers = self.store.keys(f"{self.key.removesuffix('.json')}/")
+        return int(PurePosixPath(max(numbers)).stem) if numbers else 0
+
+    def _numbered(self, number: int) -> Routing:
+        key = self._key_of(number)
+        return routings.parse(self.store.read_bytes(key), f"{self.store.uri}/{key}")
+
+    def _key_of(self, number: int) -> str:
+        return f"{self.key.removesuffix('.json')}/{number:09}.json"
 
     def _keys(self, arm: ExperimentArm) -> dict[str, Path]:
         keys = dict[str, Path]()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,7 @@ def test_an_object_of_the_store_is_followed_by_a_ranker_that_began_with_a_bundle
             before = await bench.catalogue()
             await bench.until("offers_routing_refused 0.0")
             promoted = Routing(arms=(arm(dearer, port),))
-            source.write(promoted)
+            source.replace(lambda present: promoted)
             await bench.until(f'offers_release_info{{arm="champion",bundle="scripted",release="{dearer.name}"}} 1.0')
             assert await bench.catalogue() != before
             after = await bench.catalogue()
@@ -232,7 +233,7 @@ def test_what_an_arm_needs_is_put_beside_the_object(tmp_path: Path) -> None:
     experiment = source.stored(Experiment.model_validate({"name": "e", "arms": [member]}))
     with pytest.raises(ServiceError, match="there is no routing; a promotion writes it"):
         source.update(lambda now: now)
-    source.write(champion)
+    source.replace(lambda present: champion)
     source.update(lambda now: now.model_copy(update={"experiments": (experiment,)}))
     written = source.read()
     assert written is not None
@@ -242,6 +243,35 @@ def test_what_an_arm_needs_is_put_beside_the_object(tmp_path: Path) -> None:
     (here,) = source.local(written).experiments[0].arms
     assert here.catalogue is not None
     assert here.catalogue.read_text() == DEARER
+
+
+def test_of_writers_at_once_none_undoes_anothers_change(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    first = Routing(head="0", arms=(arm(tmp_path / "r1", 1),))
+
+    def source() -> RoutingObject:
+        return RoutingObject(store, "routing/offers.json", tmp_path / "home")
+
+    def count(writer: int) -> None:
+        own = source()
+        for _ in range(10):
+            own.update(lambda present: present.model_copy(update={"head": str(int(present.head) + 1)}))
+
+    source().replace(lambda present: first)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, range(4)))
+    assert source().read() == first.model_copy(update={"head": "40"})
+
+
+def test_who_is_killed_between_change_and_copy_is_completed_by_the_next(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    first, killed = (Routing(head=head, arms=(arm(tmp_path / "r1", 1),)) for head in ("1:a", "2:b"))
+    RoutingObject(store, "routing/offers.json", tmp_path).replace(lambda present: first)
+    store.create("routing/offers/000000002.json", killed.written().encode())
+    source = RoutingObject(store, "routing/offers.json", tmp_path)
+    assert source.read() == first
+    source.update(lambda present: present)
+    assert source.read() == killed
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/offers.json", "s3://bucket/routing/a/b.json", "file:///x/routing/a"])
