@@ -124,6 +124,7 @@ def figures(history: "History", rows: int, learns: bool) -> tuple[Evaluation, np
         within_period_auc=metrics.within_periods(
             labels[whole], ours[whole], periods[whole], contract.evaluation.smallest_segment
         ),
+        within_period_chance=metrics.chance(labels[whole], periods[whole], contract.evaluation.smallest_segment),
         random_split=model,
         segments=(),
         fairness=(),

@@ -140,7 +140,8 @@ def _parquet(path: Path, schema: CustomerSchema, origin: str, rows: int) -> Iter
 
 def _readable(path: Path, origin: str) -> parquet.ParquetFile:
     try:
-        return parquet.ParquetFile(path)
+        # A buffer would keep the bytes of all that was read.
+        return parquet.ParquetFile(path, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise _corrupt(origin, error) from None
 

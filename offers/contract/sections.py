@@ -215,7 +215,7 @@ class GateRule(Section):
     """One rule of the gate.
 
     `on` chooses the figure: pooled over all windows (or folds), of each window, or within periods. Above `ceiling` a
-    figure is too good to be true.
+    figure is too good to be true. `better_than_chance` asks only a first model.
     """
 
     metric: Metric
@@ -223,6 +223,7 @@ class GateRule(Section):
     at_least: float | None = None
     at_most: float | None = None
     ceiling: float | None = None
+    better_than_chance: bool = False
     better_than_baseline: bool = False
     not_worse_than_champion_by: Annotated[float, Field(ge=0)] | None = None
 
@@ -233,11 +234,13 @@ class GateRule(Section):
 
     def _problems(self) -> Iterator[Problem]:
         thresholds = (self.at_least, self.at_most, self.ceiling, self.not_worse_than_champion_by)
-        if all(value is None for value in thresholds) and not self.better_than_baseline:
-            keys = "at_least, at_most, ceiling, better_than_baseline, not_worse_than_champion_by"
+        if all(value is None for value in thresholds) and not (self.better_than_chance or self.better_than_baseline):
+            keys = "at_least, at_most, ceiling, better_than_chance, better_than_baseline, not_worse_than_champion_by"
             yield (), f"a rule needs one of {keys}"
         if self.on != "pooled" and (self.better_than_baseline or self.not_worse_than_champion_by is not None):
             yield ("on",), "comparisons with the baseline or the champion are made on pooled figures"
+        if self.better_than_chance and self.on != "within_period":
+            yield ("on",), f"better_than_chance asks for the AUC within periods, so on: within_period, not {self.on}"
         if self.on == "within_period" and self.metric != "auc":
             yield ("metric",), f"within periods only the auc is measured, not {self.metric}"
 

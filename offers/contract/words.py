@@ -154,6 +154,10 @@ CONTRACT: dict[str, dict[str, str]] = {
             "the figure is not above this value, which would be too good to be true; if it is, the gate names "
             "the columns to suspect of leakage"
         ),
+        "better_than_chance": (
+            "with `on: within_period`: the AUC is above that of 95 % of random scores on the same rows; only a first "
+            "model is asked"
+        ),
         "better_than_baseline": "the figure beats logistic regression on the same rows",
         "not_worse_than_champion_by": (
             "the challenger loses to the champion by no more than this margin, at the worse end of the paired "

@@ -157,6 +157,11 @@ def _figures(
             if contract.time is not None
             else None
         ),
+        within_period_chance=rounded(
+            metrics.chance(labels, period.to_numpy(), contract.evaluation.smallest_segment)
+            if contract.time is not None
+            else None
+        ),
         random_split=random_split[0],
         random_baseline=random_split[1],
         segments=tuple(_segments(rows, labels, propensity, contract)),

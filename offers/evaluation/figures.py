@@ -153,8 +153,9 @@ class Evaluation(_Result):
     """Everything that the gate, the report and the model card need.
 
     Older versions measured neither `random_baseline`, the logistic baseline on the random split, nor `dependences`,
-    those on the columns that matter most. `candidates` compares learners, the model's own first, where the search tried
-    several. `changes` tells what an update has changed in its parent.
+    those on the columns that matter most, nor `within_period_chance`, below which 95 % of random scores stay.
+    `candidates` compares learners, the model's own first, where the search tried several. `changes` tells what an
+    update has changed in its parent.
     """
 
     contract: str
@@ -164,6 +165,7 @@ class Evaluation(_Result):
     baseline: Scores
     windows: tuple[Window, ...]
     within_period_auc: float | None
+    within_period_chance: float | None = None
     random_split: Scores
     random_baseline: Scores | None = None
     segments: tuple[Segment, ...]

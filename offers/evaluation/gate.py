@@ -47,7 +47,8 @@ def decide(evaluation: Evaluation, contract: Contract) -> GateVerdict:
     if duel is None:
         rules = tuple(verdict for rule in contract.gate for verdict in _verdicts(rule, evaluation))
     else:
-        other_rules = (rule.model_copy(update={"at_least": None, "at_most": None}) for rule in contract.gate)
+        first_only = {"at_least": None, "at_most": None, "better_than_chance": False}
+        other_rules = (rule.model_copy(update=first_only) for rule in contract.gate)
         rules = (
             *challenge(duel, contract),
             *(verdict for rule in other_rules for verdict in _verdicts(rule, evaluation)),
@@ -118,6 +119,8 @@ def _verdicts(rule: GateRule, evaluation: Evaluation) -> Iterator[RuleVerdict]:
         yield _verdict(name, f"<= {limit:g}", figure, lambda value: value <= limit, where)
     if rule.ceiling is not None:
         yield _too_good(rule, rule.ceiling, evaluation)
+    if rule.better_than_chance:
+        yield _against_chance(rule, evaluation)
     if rule.better_than_baseline:
         yield _against_baseline(rule, evaluation)
     if rule.not_worse_than_champion_by is not None:
@@ -174,6 +177,15 @@ def _too_good(rule: GateRule, ceiling: float, evaluation: Evaluation) -> RuleVer
     by_power = sorted(evaluation.columns, key=power, reverse=True)
     suspects = ", ".join(column.column for column in by_power[:_SUSPECTS])
     return verdict.model_copy(update={"note": f"too good to be true: suspect leakage in {suspects}"})
+
+
+def _against_chance(rule: GateRule, evaluation: Evaluation) -> RuleVerdict:
+    name, figure, _ = _measured(rule, evaluation)
+    bar = evaluation.within_period_chance
+    if bar is None:
+        return _verdict(name, "better than chance", None, bool)
+    note = "95 % of random scores stay below"
+    return _verdict(name, f"> {bar:.4f} (chance)", figure, lambda value: value > bar, note)
 
 
 def _against_baseline(rule: GateRule, evaluation: Evaluation) -> RuleVerdict:

@@ -1,6 +1,7 @@
 """Metrics of propensities: figures, their bootstrap intervals, reliability, and paired differences."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from offers.evaluation.figures import Duel, Figure, Scores
 _RELIABILITY_BINS = 10
 _LEAST = float(np.finfo(np.float64).eps)
 """Probability of what came below which log-loss grows no further."""
+_UPPER = 1.6449
+"""Standard deviations above the mean below which 95 % of a normal distribution lie."""
 # Resampling makes distances between distributions larger, so their percentile intervals would miss the true value.
 _BIASED = ("ece", "ks")
 
@@ -240,13 +243,32 @@ def within_periods(
 ) -> float | None:
     """Average `metric`, weighted by rows, over the periods with both outcomes and at least `smallest` rows."""
     total, weight = 0.0, 0
+    for rows, count, _ in _judged_periods(labels, periods, smallest):
+        total += count * float(metric(labels[rows], values[rows]))
+        weight += count
+    return total / weight if weight else None
+
+
+def chance(labels: np.ndarray, periods: np.ndarray, smallest: int) -> float | None:
+    """Compute the AUC that 95 % of random scores stay below, averaged as `within_periods` does.
+
+    The AUC of random scores is nearly normal, with mean 1/2 and variance (n + 1) / (12 n1 n0) on n rows of which n1 are
+    acceptances and n0 are not (Mann and Whitney 1947). Periods are independent.
+    """
+    variance, weight = 0.0, 0
+    for _, count, accepted in _judged_periods(labels, periods, smallest):
+        variance += count**2 * (count + 1) / (12 * accepted * (count - accepted))
+        weight += count
+    return 0.5 + _UPPER * math.sqrt(variance) / weight if weight else None
+
+
+def _judged_periods(labels: np.ndarray, periods: np.ndarray, smallest: int) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Yield the rows (as a mask), their number and the acceptances of each period that is large enough to be judged."""
     for period in np.unique(periods):
         rows = periods == period
-        count = int(rows.sum())
-        if count >= smallest and 0 < labels[rows].sum() < count:
-            total += count * float(metric(labels[rows], values[rows]))
-            weight += count
-    return total / weight if weight else None
+        count, accepted = int(rows.sum()), int(labels[rows].sum())
+        if count >= smallest and 0 < accepted < count:
+            yield rows, count, accepted
 
 
 def _draws(

@@ -56,7 +56,8 @@ class StoredRows:
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """Yield rows from `start` to `stop`, at most `BLOCK` at a time."""
         encoder, before, weight = Encoder.of(self.contract), 0, [WEIGHT] if self.contract.weight is not None else []
-        file = parquet.ParquetFile(self.path)
+        # A buffer would keep the bytes of all that was read.
+        file = parquet.ParquetFile(self.path, pre_buffer=False)
         for batch in file.iter_batches(BLOCK, columns=[*encoder.names, LABEL, *weight]):
             part = batch.slice(max(start - before, 0), max(min(stop, before + len(batch)) - max(start, before), 0))
             before += len(batch)

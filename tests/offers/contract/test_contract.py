@@ -172,6 +172,7 @@ MISTAKES = {
     ),
     "rule asks nothing": (", at_least: 0.6", "", "auc", "gate.0: a rule needs one of at_least"),
     "unknown metric": ("metric: ece", "metric: gini", "gini", "gate.1.metric: expected 'auc'"),
+    "chance by window": ("at_most: 0.2", "better_than_chance: true", "each_window", "gate.1.on: better_than_chance"),
     "baseline by window": ("at_most: 0.2", "better_than_baseline: true", "each_window", "gate.1.on: comparisons"),
     "ece within periods": ("each_window", "within_period", "within_period", "gate.1.metric: within periods only"),
     "windows without time": ("time: {column: asked on}\n", "", "each_window", "gate.1.on: a rule on windows"),

@@ -30,6 +30,7 @@ def evaluation(
     windows: tuple[Window, ...] = (),
     baseline: dict[str, float] | None = None,
     within: float | None = None,
+    chance: float | None = None,
     columns: Sequence[tuple[str, float, float]] = (),
     champion: Comparison | None = None,
     **figures: float | None,
@@ -42,6 +43,7 @@ def evaluation(
         baseline=scores(**(baseline or {})),
         windows=windows,
         within_period_auc=within,
+        within_period_chance=chance,
         random_split=scores(**GOOD),
         segments=(),
         fairness=(),
@@ -92,6 +94,8 @@ WINDOWS = (window("w1", auc=0.70, ece=0.02), window("w2", auc=0.61, ece=0.06), w
         ("metric: auc, on: within_period, ceiling: 0.7", evaluation(within=0.71), False),
         ("metric: auc, on: within_period, at_least: 0.55", evaluation(within=0.56), True),
         ("metric: auc, on: within_period, at_least: 0.55", evaluation(within=0.54), False),
+        ("metric: auc, on: within_period, better_than_chance: true", evaluation(within=0.53, chance=0.52), True),
+        ("metric: auc, on: within_period, better_than_chance: true", evaluation(within=0.53, chance=0.53), False),
         ("metric: auc, better_than_baseline: true", evaluation(auc=0.78, baseline={"auc": 0.77}), True),
         ("metric: auc, better_than_baseline: true", evaluation(auc=0.78, baseline={"auc": 0.78}), False),
         ("metric: auc, better_than_baseline: true", evaluation(auc=0.78, baseline={"auc": 0.79}), False),
@@ -132,6 +136,8 @@ def test_window_that_decides_is_named(verdict_of: Ask, rule: str, worst: str, me
         ("metric: auc, on: each_window, at_least: 0.1", evaluation(())),
         ("metric: auc, on: each_window, ceiling: 0.99", evaluation(())),
         ("metric: auc, on: within_period, ceiling: 0.99", evaluation(within=None)),
+        ("metric: auc, on: within_period, better_than_chance: true", evaluation(within=0.9)),
+        ("metric: auc, on: within_period, better_than_chance: true", evaluation(chance=0.5)),
         ("metric: auc, better_than_baseline: true", evaluation(baseline={"ece": 0.1})),
         ("metric: auc, better_than_baseline: true", evaluation(auc=None, baseline={"auc": 0.1})),
         ("metric: auc, not_worse_than_champion_by: 0.5", evaluation(champion=compared(ece=(0, 0, 0)))),
@@ -214,17 +220,17 @@ def test_verdict_needs_every_rule_that_applies() -> None:
     contract = contracts.load("bank-marketing")
     windows = (window("w1", auc=0.70), window("w2", auc=0.62), window("w3", auc=0.66))
     baseline = {"log_loss": 0.28}
-    good = evaluation(windows, baseline, 0.62)
+    good = evaluation(windows, baseline, 0.62, 0.52)
     verdict = decide(good, contract)
     assert verdict.passed
     assert [line.passed for line in verdict.rules] == [True] * 5
     assert GateVerdict.model_validate_json(verdict.model_dump_json()) == verdict
     for worse in (
-        evaluation(windows, baseline, 0.62, auc=0.83),
-        evaluation(windows, baseline, 0.51),
-        evaluation(windows, baseline, 0.71),
-        evaluation(windows, baseline, 0.62, ece=0.051),
-        evaluation(windows, {"log_loss": 0.26}, 0.62),
+        evaluation(windows, baseline, 0.62, 0.52, auc=0.83),
+        evaluation(windows, baseline, 0.51, 0.52),
+        evaluation(windows, baseline, 0.71, 0.52),
+        evaluation(windows, baseline, 0.62, 0.52, ece=0.051),
+        evaluation(windows, {"log_loss": 0.26}, 0.62, 0.52),
     ):
         refused = decide(worse, contract)
         assert not refused.passed

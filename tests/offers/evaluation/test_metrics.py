@@ -256,6 +256,18 @@ def test_within_periods_does_not_reward_following_the_base_rate() -> None:
     assert metrics.within_periods(labels, values, periods, smallest=100) == pytest.approx(0.5, abs=0.03)
 
 
+def test_one_of_twenty_random_scores_is_better_than_chance() -> None:
+    generator = np.random.default_rng(3)
+    periods = np.repeat(["a", "b", "c", "d"], (150, 400, 800, 90))
+    rates = {"a": 0.5, "b": 0.05, "c": 0.2, "d": 0.5}
+    labels = (generator.random(len(periods)) < np.vectorize(rates.get)(periods)).astype(float)
+    bar = metrics.chance(labels, periods, smallest=100)
+    draws = [metrics.within_periods(labels, generator.random(len(labels)), periods, 100) or 0.0 for _ in range(2000)]
+    assert bar is not None
+    assert np.mean(np.array(draws) > bar) == pytest.approx(0.05, abs=0.015)
+    assert metrics.chance(labels, periods, smallest=1000) is None
+
+
 def test_within_periods_takes_another_metric() -> None:
     periods, labels = np.array([1, 1, 2, 2]), np.array([0, 1, 1, 0])
     brier = metrics.within_periods(
