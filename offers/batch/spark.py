@@ -21,7 +21,7 @@ from offers.batch.source import Description, cut
 from offers.bundle.location import open_bundle
 from offers.errors import DataError, OffersError, ServiceError, SourceError
 from offers.settings import Settings
-from offers.wording import Say
+from offers.wording import Say, counted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -41,19 +41,32 @@ def session(master: str) -> "SparkSession":
     Raises
     ------
     ServiceError
-        there is no Java
+        there is no Java, or Spark can't start with it
     """
+    from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
-    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-        raise ServiceError("Spark needs Java 17 or newer, and there is no program 'java': install it, or set JAVA_HOME")
+    java = find_java()
     builder = SparkSession.builder.appName("offers-score")
     if master:
         os.environ["PYSPARK_PYTHON"] = sys.executable
         builder = builder.master(master).config("spark.driver.host", "127.0.0.1")
         builder = builder.config("spark.driver.bindAddress", "127.0.0.1").config("spark.ui.enabled", "false")
     builder = builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", str(_ARROW_ROWS))
-    return builder.getOrCreate()
+    try:
+        return builder.getOrCreate()
+    except PySparkException:
+        raise ServiceError(f"Spark needs Java 17 or newer, and can't start with {java}: set JAVA_HOME") from None
+
+
+def find_java() -> str:
+    """Find the Java that Spark would start; raises `ServiceError` where there is none."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    if java is None:
+        place = f"JAVA_HOME, {home}, has no program bin/java" if home else "there is no program 'java'"
+        raise ServiceError(f"Spark needs Java 17 or newer, and {place}: install it, or set JAVA_HOME")
+    return java
 
 
 def read_customers(spark: "SparkSession", order: Order, settings: Settings) -> "tuple[DataFrame, str]":
@@ -138,7 +151,7 @@ def score(
     work.schema.choose(customers.columns, order.customers)
     chosen = _by_place(customers, work.schema)
     total = chosen.rdd.getNumPartitions()
-    say(f"{total} partitions")
+    say(counted(total, "partition"))
     text = order.model_copy(update={"shards": total}).model_dump_json()
     fields = "customers bigint, earlier bigint, parts bigint, error string"
     try:

@@ -12,7 +12,7 @@ from offers.errors import DataError, ServiceError
 from offers.settings import Settings
 from offers.steps import champion
 from offers.steps.execution import MISTAKE, PREFIX
-from offers.wording import Say
+from offers.wording import Say, counted
 
 PYTHON = Path(__file__).resolve().parents[2] / ".venv-spark" / "bin" / "python"
 """Of the environment that `make spark` installs."""
@@ -42,7 +42,7 @@ def score(text: str, master: str, settings: Settings, say: Say = print) -> int:
     finally:
         engine.stop()
     people = f"{summary.customers} customers ({summary.earlier} of them by an earlier run)"
-    say(f"{people}, {summary.parts} parts in {order.output}")
+    say(f"{people}, {counted(summary.parts, 'part')} in {order.output}")
     return summary.customers
 
 
