@@ -10,7 +10,7 @@ Object = Mapping[str, Any]
 
 PLATFORM = ("cert-manager", "kserve", "kubeflow")
 TOLD = "internal.serving.kserve.io/storage-initializer-sourceuri"
-"""Annotation by which KServe tells a pod which bundle to fetch."""
+"""Annotation by which KServe tells a pod which release to fetch."""
 _CONTROLLER = "kserve/kserve-controller-manager"
 
 
@@ -40,7 +40,7 @@ class Line:
 
 
 def judge(cluster: Snapshot) -> list[Line]:
-    """Judge nodes, platform, service, bundle and trigger, with a line for each."""
+    """Judge nodes, platform, service, release and trigger, with a line for each."""
     return [
         _nodes(cluster.nodes),
         _platform(cluster.deployments),
@@ -102,27 +102,27 @@ def _service(cluster: Snapshot) -> list[Line]:
     uri = str(service["spec"]["predictor"].get("model", {}).get("storageUri") or "")
     answering = [pod for pod in pods if ready(pod)]
     if not uri:
-        return _without_bundle(answering)
+        return _without_release(answering)
     replicas = service["spec"]["predictor"].get("minReplicas", 1)
     trouble = _trouble(cluster, pods, uri)
     if not answering:
         return [
-            Line("service", "no pod answers", "see the line 'bundle'"),
-            _bundle(uri, [], replicas, trouble),
+            Line("service", "no pod answers", "see the line 'release'"),
+            _release(uri, [], replicas, trouble),
         ]
-    return [Line("service", f"{len(answering)} of {replicas} pods answer"), _bundle(uri, answering, replicas, trouble)]
+    return [Line("service", f"{len(answering)} of {replicas} pods answer"), _release(uri, answering, replicas, trouble)]
 
 
-def _without_bundle(answering: Sequence[Pod]) -> list[Line]:
+def _without_release(answering: Sequence[Pod]) -> list[Line]:
     former = next((sentence for pod in answering if (sentence := _told(pod))), "")
     if former:
         return [
-            Line("service", f"names no bundle, and {len(answering)} pod(s) of before still answer"),
-            Line("bundle", f"none; {_short(former)} is served still", "'offers deploy' names the champion again"),
+            Line("service", f"names no release, and {len(answering)} pod(s) of before still answer"),
+            Line("release", f"none; {_short(former)} is served still", "'offers deploy' names the champion again"),
         ]
     return [
-        Line("service", "waits for its first bundle"),
-        Line("bundle", "none", "'make deploy' trains one and deploys it"),
+        Line("service", "waits for its first release"),
+        Line("release", "none", "'make deploy' trains one and deploys it"),
     ]
 
 
@@ -136,21 +136,21 @@ def _trouble(cluster: Snapshot, pods: Sequence[Pod], uri: str) -> Trouble | None
     return trouble_of(meant, uri, cluster.context.startswith("kind-"), cluster.words)
 
 
-def _bundle(uri: str, answering: Sequence[Pod], replicas: int, trouble: Trouble | None) -> Line:
+def _release(uri: str, answering: Sequence[Pod], replicas: int, trouble: Trouble | None) -> Line:
     name = _short(uri)
     having = [pod for pod in answering if _told(pod) == uri]
     others = sorted({_short(_told(pod)) or "none" for pod in answering if _told(pod) != uri})
     meanwhile = f"; meanwhile {' and '.join(others)} is served" if others else ""
     lasting = [pod for pod in having if "deletionTimestamp" not in pod["metadata"]]
     if len(lasting) >= replicas and not others:
-        return Line("bundle", f"{name} is served")
+        return Line("release", f"{name} is served")
     if trouble is not None and having:
         ending = " that ends" if not lasting else ""
-        return Line("bundle", f"{name} is served by {len(having)} pod(s){ending}: {trouble.reason}", trouble.remedy)
+        return Line("release", f"{name} is served by {len(having)} pod(s){ending}: {trouble.reason}", trouble.remedy)
     if trouble is not None:
         verb = "is not served yet" if trouble.passes else "can't be served"
-        return Line("bundle", f"{name} {verb}: {trouble.reason}{meanwhile}", trouble.remedy)
-    return Line("bundle", f"{name} is on its way{meanwhile}", "wait, and ask again")
+        return Line("release", f"{name} {verb}: {trouble.reason}{meanwhile}", trouble.remedy)
+    return Line("release", f"{name} is on its way{meanwhile}", "wait, and ask again")
 
 
 def _trigger(deployments: Sequence[Object] | str) -> Line:

@@ -102,7 +102,7 @@ def _uninitialized(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | No
             )
         if _NO_BUNDLE.search(sentence):
             return Trouble(
-                f"there is no bundle at {uri}",
+                f"there is no release at {uri}",
                 "'make rollback' takes the former one, 'offers deploy RELEASE' another",
             )
         if _STORE_AWAY.search(sentence):
@@ -146,7 +146,7 @@ def _crashed(pod: Pod, uri: str, kind: bool, words: Words) -> Trouble | None:
         sentence = _sentence(_last(failure.get("message", "")) or words(_name(pod), status["name"]))
         return Trouble(
             f"{status['name']} ends with exit code {failure.get('exitCode')}{f': {sentence}' if sentence else ''}",
-            f"'{_logs(pod, status['name'])}' says more; 'make rollback' takes the former bundle",
+            f"'{_logs(pod, status['name'])}' says more; 'make rollback' takes the former release",
         )
     return None
 

@@ -61,14 +61,14 @@ def replaced(*parts: dict[str, Any]) -> list[dict[str, Any]]:
         ("served", "1 of 1 pods answer", "bank-marketing-c9682403f0bc2c73 is served", ""),
         (
             "no-bundle",
-            "names no bundle, and 1 pod(s) of before still answer",
+            "names no release, and 1 pod(s) of before still answer",
             "none; bank-marketing-c9682403f0bc2c73 is served still",
             "'offers deploy' names the champion again",
         ),
         (
             "missing-bundle",
             "1 of 1 pods answer",
-            "none-such can't be served: there is no bundle at s3://offers/bundles/none-such;"
+            "none-such can't be served: there is no release at s3://offers/bundles/none-such;"
             " meanwhile bank-marketing-c9682403f0bc2c73 is served",
             "'make rollback' takes the former one, 'offers deploy RELEASE' another",
         ),
@@ -79,7 +79,7 @@ def replaced(*parts: dict[str, Any]) -> list[dict[str, Any]]:
             " /mnt/models/model.ubj: expected SHA-256 1c, got 2d: the file is damaged;"
             " meanwhile bank-marketing-c9682403f0bc2c73 is served",
             "'kubectl -n offers logs offers-predictor-cb7fdc556-5ll4l -c kserve-container' says more;"
-            " 'make rollback' takes the former bundle",
+            " 'make rollback' takes the former release",
         ),
         (
             "wrong-secret",
@@ -108,7 +108,7 @@ def test_each_recorded_state_yields_the_sentence_that_a_person_needs(
 ) -> None:
     found = told(cluster(state))
     assert found["service"].text == service
-    assert (found["bundle"].text, found["bundle"].remedy) == (bundle, remedy)
+    assert (found["release"].text, found["release"].remedy) == (bundle, remedy)
     assert found["trigger"] == Line("trigger", "available")
 
 
@@ -120,11 +120,11 @@ def test_where_kserves_controller_is_away_the_pod_that_serves_is_told_of_and_how
     assert "'kubectl -n kserve scale deployment/kserve-controller-manager --replicas=1'" in found["platform"].remedy
     assert "no serving pod starts until then" in found["platform"].remedy
     assert found["service"].text == "1 of 1 pods answer"
-    assert found["bundle"].text == (
+    assert found["release"].text == (
         "bank-marketing-c9682403f0bc2c73 is served by 1 pod(s) that ends:"
         " KServe's controller is away, and without it no pod of the service can be made"
     )
-    assert "kubectl -n offers annotate replicaset" in found["bundle"].remedy
+    assert "kubectl -n offers annotate replicaset" in found["release"].remedy
 
 
 def test_a_crash_is_told_between_two_tries_as_well() -> None:
@@ -134,18 +134,18 @@ def test_a_crash_is_told_between_two_tries_as_well() -> None:
         for status in pod["status"]["containerStatuses"]:
             if "waiting" in status["state"]:
                 status["state"] = {"running": {}}
-    assert "kserve-container ends with exit code 2" in told(cluster("broken-bundle", pods=pods))["bundle"].text
+    assert "kserve-container ends with exit code 2" in told(cluster("broken-bundle", pods=pods))["release"].text
 
 
 def test_a_line_of_json_is_never_the_reason() -> None:
     found = told(cluster("broken-bundle", words=lambda pod, container: '{"host": "0.0.0.0", "http_port": 8090}'))
-    assert found["bundle"].text.startswith(
+    assert found["release"].text.startswith(
         "bank-marketing-0000000000000bad can't be served: kserve-container ends with exit code 2; meanwhile"
     )
 
 
 def test_more_room_is_a_matter_of_docker_only_where_the_cluster_is_kinds() -> None:
-    assert told(cluster("no-room", context="kind-offers"))["bundle"].remedy == "give docker more CPUs and memory"
+    assert told(cluster("no-room", context="kind-offers"))["release"].remedy == "give docker more CPUs and memory"
 
 
 def test_a_pod_that_has_just_begun_is_on_its_way() -> None:
@@ -156,7 +156,7 @@ def test_a_pod_that_has_just_begun_is_on_its_way() -> None:
         for status in pod["status"]["containerStatuses"]:
             status |= {"ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
     found = told(cluster("served", pods=pods))
-    assert found["bundle"] == Line("bundle", "bank-marketing-c9682403f0bc2c73 is on its way", "wait, and ask again")
+    assert found["release"] == Line("release", "bank-marketing-c9682403f0bc2c73 is on its way", "wait, and ask again")
 
 
 @pytest.mark.parametrize(
@@ -194,18 +194,18 @@ def test_nodes_and_trigger() -> None:
 def test_before_the_first_bundle_and_without_a_service() -> None:
     service = deepcopy(cluster("no-bundle").service)
     found = told(cluster("no-bundle", service=service, pods=[]))
-    assert found["service"].text == "waits for its first bundle"
-    assert found["bundle"] == Line("bundle", "none", "'make deploy' trains one and deploys it")
+    assert found["service"].text == "waits for its first release"
+    assert found["release"] == Line("release", "none", "'make deploy' trains one and deploys it")
     none = told(cluster(service=None))
     assert none["service"] == Line("service", "there is no InferenceService offers/offers", "'make deploy' makes it")
-    assert "bundle" not in none
+    assert "release" not in none
 
 
 def test_what_an_account_may_not_read_is_said_and_no_fault() -> None:
     unknown = "unknown: the account that asks may not list nodes"
     found = told(cluster(nodes=unknown))
     assert found["nodes"] == Line("nodes", unknown)
-    assert found["bundle"].text == "bank-marketing-c9682403f0bc2c73 is served"
+    assert found["release"].text == "bank-marketing-c9682403f0bc2c73 is served"
     nothing = judge(cluster(nodes="a", deployments="b", service="c", pods="d"))
     assert [line.text for line in nothing] == ["a", "b", "c", "b"]
     assert not any(line.remedy for line in nothing)

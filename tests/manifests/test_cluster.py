@@ -376,7 +376,7 @@ def test_a_bundle_that_is_not_taken_up_says_why(tree: Path, served: ClusterDoubl
     done = run(tree, served, "deploy")
     assert done.returncode == 1
     assert failure in done.stderr
-    assert f"bank-marketing-release-1 can't be served: there is no bundle at {SERVED}" in done.stderr
+    assert f"bank-marketing-release-1 can't be served: there is no release at {SERVED}" in done.stderr
     assert 'stopped at the step "serve what the ledger says"' in done.stderr
     assert "curl -s" not in done.stdout
 
@@ -637,7 +637,7 @@ def test_all_is_well(tree: Path, served: ClusterDouble) -> None:
         "nodes     2 ready",
         f"platform  {number} deployments available",
         "service   1 of 1 pods answer",
-        "bundle    bank-marketing-release-1 is served",
+        "release   bank-marketing-release-1 is served",
         "trigger   available",
     ]
 
@@ -666,7 +666,7 @@ def test_a_service_before_its_first_bundle(tree: Path, ready: ClusterDouble) -> 
     ready.deploy()
     done = run(tree, ready, "status")
     assert done.returncode == 2
-    assert "bundle    none\n          -> 'make deploy' trains one and deploys it" in done.stdout
+    assert "release   none\n          -> 'make deploy' trains one and deploys it" in done.stdout
 
 
 TRACEBACK = (
@@ -707,7 +707,7 @@ def test_what_keeps_a_bundle_from_being_served_is_read_from_the_log_where_its_st
     assert done.returncode == 2
     assert "service   no pod answers" in done.stdout
     reason = "kserve-container ends with exit code 1: bundle bank-marketing-1: booster.ubj has changed"
-    assert f"bundle    bank-marketing-release-1 can't be served: {reason}\n" in done.stdout
+    assert f"release   bank-marketing-release-1 can't be served: {reason}\n" in done.stdout
 
 
 def test_without_our_own_command_nothing_is_judged(tree: Path, served: ClusterDouble) -> None:

@@ -192,3 +192,11 @@ def test_the_process_makes_the_database_and_nothing_leaves_the_machine(tmp_path:
     with closing(sqlite3.connect(tmp_path / "mlflow" / "mlflow.db")) as database:
         rows = database.execute("SELECT value FROM model_version_tags WHERE key = 'offers.release'").fetchall()
     assert rows == [(release,)]
+    # Somebody's newer MLflow has opened the file.
+    with closing(sqlite3.connect(tmp_path / "mlflow" / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+    with mirrored(Settings(home=tmp_path), warnings.append):
+        bank.approve(release)
+    assert len(warnings) == 1
+    assert "out-of-date database schema (found version 0123456789ab" in warnings[0]
+    assert len(bank.ledger.state().releases[release].approvals) == 2
