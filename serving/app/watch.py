@@ -22,6 +22,8 @@ LISTS = {
     "ours": "is the policy's doing, and no alarm",
 }
 SHOWN_COLUMNS, MOST_EVENTS = 6, 50
+REFERENCE = {"line_dash": "dot", "line_color": PLAIN, "annotation_position": "bottom left"}
+"""A line of reference; its words stand at the left, as the newest windows are at the right."""
 SYMBOLS = {
     "alarm": "triangle-up",
     "verdict": "diamond",
@@ -122,7 +124,7 @@ def _drift(one: Watched, contract: Contract | None) -> None:
         values = [window.distances.get(name) for window in one.windows]
         figure.add_scatter(x=moments, y=values, name=label(name), mode="lines+markers", line=line_style(place))
     if contract is not None:
-        figure.add_hline(contract.watch.ks, line_dash="dot", line_color=PLAIN, annotation_text="KS that is suspect")
+        figure.add_hline(contract.watch.ks, annotation_text="KS that is suspect", **REFERENCE)
     figure.update_yaxes(title="distance from the training, 0 to 1", rangemode="tozero")
     figure.update_xaxes(title="time, UTC")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
@@ -148,7 +150,7 @@ def _line(one: Watched, values: Sequence[float | None], title: str, key: str, re
     moments = [window.moment for window in one.windows]
     figure.add_scatter(x=moments, y=values, mode="lines+markers", name=title, line=line_style(0))
     if reference is not None:
-        figure.add_hline(100 * reference, line_dash="dot", line_color=PLAIN, annotation_text="training")
+        figure.add_hline(100 * reference, annotation_text="training", **REFERENCE)
     figure.update_yaxes(title=title)
     chart(figure, f"{title} through time, last {_figure(values[-1])}", f"{key} {one.title}", 240)
 
