@@ -164,14 +164,15 @@ def promote(release: ReleaseArgument, key: KeyOption = "") -> None:
 def rollback(contract: ContractOption, reason: ReasonOption, key: KeyOption = "") -> None:
     """Return to the release that served before; the one that serves now is withdrawn. A canary is stopped."""
     from offers.governance.approval import begin_back, give_up
-    from offers.governance.canary import canary_of
+    from offers.governance.entries import Promoting
     from offers.settings import Settings
 
     with mirrored(Settings.from_env()):
         ledger, signer = to_write(key)
         line = ledger.state().line(contract)
-        if line.promoting is not None and canary_of(line) is not None:
-            end = give_up(ledger, signer, line.promoting, reason)
+        begun = line.promoting
+        if begun is not None and isinstance(begun.act, Promoting) and begun.act.canary is not None:
+            end = give_up(ledger, signer, begun, reason)
             typer.echo(f"entry {end.number}: returned; the champion answers everybody again")
             return
         state = ledger.state()
