@@ -10,7 +10,7 @@ from pathlib import Path
 from offers.governance import release as releases
 from offers.governance.release import CATALOGUE, OpenRelease, ReleaseManifest
 from offers.retrieval.bundle import MarketBundle
-from offers.retrieval.rules import rules_text, rules_version, with_rules
+from offers.retrieval.rules import read_rules, rules_text, rules_version, with_rules
 from offers.store.store import Store
 
 
@@ -59,7 +59,7 @@ def load(path: Path, signers: Sequence[Path] = ()) -> MarketRelease:
 def serving_bundle(bundle: Path, catalogue: Path, expected: str) -> MarketBundle:
     """Load a bundle with the rules of a catalogue in the place of the contract's own."""
     loaded = MarketBundle.load(bundle, expected)
-    return replace(loaded, market=with_rules(loaded.market, catalogue.read_text("utf-8"), str(catalogue)))
+    return replace(loaded, market=with_rules(loaded.market, read_rules(str(catalogue)), str(catalogue)))
 
 
 def load_any(path: Path, signers: Sequence[Path] = ()) -> AnyRelease:

@@ -1,5 +1,6 @@
 """A market's releases under the ledger: promoted, followed between two requests, held against each other, redone."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,9 +16,11 @@ import httpx
 import pytest
 
 from offers.contract import market as markets
+from offers.data.online import OnlineUsers
 from offers.decisions.history import ledger_heads
-from offers.errors import BundleError, CatalogueError, LedgerError
+from offers.errors import BundleError, CatalogueError, LedgerError, ServiceError
 from offers.evaluation.gate import GateVerdict
+from offers.experiments.experiment import Experiment
 from offers.governance import release as releases
 from offers.governance.access import open_to_write
 from offers.governance.approval import approve
@@ -32,6 +35,14 @@ from offers.retrieval.rules import rules_text, with_rules
 from offers.settings import Settings
 from offers.steps.registration import register_market
 from offers.store.delta import DeltaTables
+from offers.store.online import SqliteOnlineStore
+from serving.ranker.routing import Arm, Routing
+from serving.ranker.routing_source import RoutingFile
+from serving.recommender.products import ProductList
+from serving.recommender.served import Served
+from serving.recommender.service import Recommendations
+from serving.recommender.switching import MarketSwitchboard
+from serving.recommender.users import Users
 from tests.support.recommender import Shop
 from tests.support.services import DEADLINE
 
@@ -101,6 +112,37 @@ def test_the_pipeline_registers_where_there_are_a_ledger_and_a_key(shop: Shop, t
     assert release.of_market
     assert told == [f"release {release.name}"]
     assert release.act.evidence.keys() == {"evaluation.json", "market.yaml", "catalogue.yaml"}
+
+
+def test_a_routing_is_taken_up_and_one_with_other_users_changes_nothing(
+    shop: Shop, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = Users(OnlineUsers(shop.market), lambda: SqliteOnlineStore(store))
+    recommendations = Recommendations(Served(ProductList(shop.bundle), None), users)
+    board = MarketSwitchboard(RoutingFile(tmp_path / "routing.json"), recommendations, None, None, lambda head: None)
+    release = make(tmp_path, shop.bundle, NARROW)
+    arm = Arm(name="champion", share=1, release=release.name, bundle=shop.bundle.name, directory=release.path)
+    experiment = Experiment.model_validate(
+        {"name": "e", "arms": [{"name": "a", "share": 1, "catalogue": "missing.yaml"}]}
+    )
+
+    def asked() -> int:
+        answer = asyncio.run(recommendations.answer(recommendations.question("42", {})))
+        return len(json.loads(answer)["offers"])
+
+    assert asked() == 10
+    # A promotion waits for no experiment.
+    taken = asyncio.run(board.switch(Routing(arms=(arm,), experiments=(experiment,))))
+    assert taken.experiments == ()
+    assert asked() == 2
+    monkeypatch.setattr(board, "_users", OnlineUsers(markets.load("fintech")))
+    other = make(tmp_path, shop.bundle)
+    with pytest.raises(ServiceError, match="expected users as in the contract of"):
+        asyncio.run(
+            board.switch(Routing(arms=(arm.model_copy(update={"release": other.name, "directory": other.path}),)))
+        )
+    assert asked() == 2
+    users.close()
 
 
 class Market:
