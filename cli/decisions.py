@@ -45,7 +45,7 @@ def show(
     from offers.decisions import outcomes
 
     log, settings = _log(tables)
-    outcome_rows = outcomes.read(log)
+    told = dict(list(outcomes.read(log).groupby("decision_id")))
     for row in _found(log, settings, decision, customer, key).to_pylist():
         # Tables of earlier versions have no column for the caller.
         by = f" by {row['caller']}" if row.get("caller") else ""
@@ -57,7 +57,7 @@ def show(
             inputs = ", ".join(f"{name} {_word(value)}" for name, value in orjson.loads(row["inputs"]).items())
             console.print(Text(f"asked with: {inputs}"), soft_wrap=True)
             show_answer(orjson.loads(row["answer"]) | {"customer_id": customer or row["customer"]}, console)
-        for outcome in outcome_rows[outcome_rows["decision_id"] == row["decision_id"]].to_dict("records"):
+        for outcome in told[row["decision_id"]].to_dict("records") if row["decision_id"] in told else ():
             about = outcome["offer_id"] or row["offer_id"] or "no offer"
             console.print(f"{outcome['observed_at']:%Y-%m-%d %H:%M} UTC: {outcome['kind']}, {about}")
 

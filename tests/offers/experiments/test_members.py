@@ -10,6 +10,7 @@ import pytest
 
 from offers.contract.contract import Contract
 from offers.decisions import log
+from offers.decisions.erasure import erase, verify
 from offers.decisions.period import Period
 from offers.decisions.pseudonym import Pseudonyms
 from offers.decisions.shipping import ship
@@ -21,7 +22,7 @@ from offers.reports.experiment import notes
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
 from tests.support.decision_log import KEY, NOON, answered, outcome, policy_event
-from tests.support.rankers import CROWD, policy_of
+from tests.support.rankers import CROWD, policy_of, someone
 from tests.support.warranties import WARRANTIES
 
 LATER = NOON + timedelta(days=90)
@@ -77,3 +78,25 @@ def test_customers_under_two_keys_count_twice_and_the_report_says_so(shop_contra
     assert (found.keys, len(found.customers)) == (2, 2 * len(CROWD))
     said = " ".join(notes(found, compare(found.customers, {"a": 0.5, "control": 0.5}, found.protected)))
     assert "under 2 keys" in said
+
+
+def test_ten_thousand_decisions_of_one_customer_are_one_row_beside_the_others(
+    shop_contract: Contract, tmp_path: Path
+) -> None:
+    tables, spool = DeltaTables.at(str(tmp_path / "tables"), Settings()), Spool(tmp_path / "s", "pod", SpoolLimits())
+    spool.append(policy_event(shop_contract))
+    number, crowd = 10_000, [someone("Maria")] * 1_000
+    for first in range(0, number, len(crowd)):
+        answer = answered(shop_contract, crowd, first, seed=first)
+        spool.append(log.decided(replace(answer, experiment="e", arms=["a"] * len(crowd))))
+    spool.append(log.decided(replace(answered(shop_contract, CROWD, number), experiment="e", arms=["a"] * len(CROWD))))
+    told = [outcome(f"{place:032x}") for place in range(number)]
+    spool.append(log.observed(told, NOON + timedelta(days=1), "r"))
+    spool.seal()
+    assert not [one for one in ship(spool.directory, tables) if one.refusal]
+    rows = members(tables, "e", Period(None, LATER, LATER)).customers.set_index("customer")
+    assert len(rows) == 1 + len(CROWD)
+    assert (rows.loc[KEY.of("Maria"), "decisions"], rows.loc[KEY.of("Maria"), "converted"]) == (number, 1)
+    assert set(rows["decisions"].drop(KEY.of("Maria"))) == {1}
+    assert erase(tables, KEY.of("Maria"), "she asked for it") == number
+    assert (verify(tables).decisions, verify(tables).faults) == (number + len(CROWD), ())
