@@ -40,10 +40,17 @@ def mirrored(settings: Settings, warn: Callable[[str], None], report: Path | Non
             output = f"it took more than {_LONGEST_SECONDS} s"
         if output or process.returncode:
             reason = output or f"its process ended with {process.returncode}"
-            warn(f"MLflow does not show all of the ledger: {reason}; 'offers model sync' makes up for it")
+            warn(f"MLflow does not show all of the ledger: {reason}; {_remedy(reason)}")
     finally:
         process.kill()
         process.communicate()
+
+
+def _remedy(reason: str) -> str:
+    """Say what makes up for it: no update succeeds as long as MLflow refuses the schema of its database."""
+    if "database schema" in reason:
+        return "upgrade the database, or move its file away where a newer MLflow wrote it, then run 'offers model sync'"
+    return "'offers model sync' makes up for it"
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -199,4 +199,13 @@ def test_the_process_makes_the_database_and_nothing_leaves_the_machine(tmp_path:
         bank.approve(release)
     assert len(warnings) == 1
     assert "out-of-date database schema (found version 0123456789ab" in warnings[0]
+    assert "move its file away where a newer MLflow wrote it, then run 'offers model sync'" in warnings[0]
+    assert "makes up for it" not in warnings[0]
     assert len(bank.ledger.state().releases[release].approvals) == 2
+    (tmp_path / "mlflow" / "mlflow.db").rename(tmp_path / "newer.db")
+    with mirrored(Settings(home=tmp_path), warnings.append):
+        pass
+    assert len(warnings) == 1
+    with closing(sqlite3.connect(tmp_path / "mlflow" / "mlflow.db")) as database:
+        rows = database.execute("SELECT value FROM model_version_tags WHERE key = 'offers.release'").fetchall()
+    assert rows == [(release,)]
