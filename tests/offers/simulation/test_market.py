@@ -137,7 +137,8 @@ def test_a_user_is_the_same_in_a_market_of_any_number_of_users() -> None:
     pd.testing.assert_frame_equal(interactions.reset_index(drop=True), same.reset_index(drop=True))
     assert not drawn(SimulatedMarket(small(users=50), seed=2))[1].equals(interactions[interactions.user_id < 50])
     chosen = np.array([USERS + 7, 3, USERS + 7])
-    np.testing.assert_array_equal(few.preference(chosen), many.preference(np.arange(2 * USERS))[chosen])
+    # The last bits of a matrix product depend on how many rows it has.
+    np.testing.assert_allclose(few.preference(chosen), many.preference(np.arange(2 * USERS))[chosen], rtol=1e-12)
 
 
 def test_tastes_shift_on_their_day_and_nothing_before_it_changes() -> None:
