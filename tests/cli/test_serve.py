@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cli.serve import _until_told, rank, serve
+from cli.serve import rank, serve, until_told
 from offers.errors import BundleError, CatalogueError, OffersError, RequestError, ServiceError
 from serving.local import SidecarOptions, services, sidecar_python
 from tests.support import loopback
@@ -167,7 +167,7 @@ def test_each_way_to_be_told_leaves_the_block_once(number: signal.Signals) -> No
     seen: list[int] = []
     before = signal.signal(number, lambda told, _: seen.append(told))
     try:
-        with _until_told():
+        with until_told():
             try:
                 signal.raise_signal(number)
                 pytest.fail("it goes on")
@@ -183,7 +183,7 @@ def test_each_way_to_be_told_leaves_the_block_once(number: signal.Signals) -> No
 def test_nohup_outlives_the_terminal() -> None:
     before, reached = signal.signal(signal.SIGHUP, signal.SIG_IGN), False
     try:
-        with _until_told():
+        with until_told():
             signal.raise_signal(signal.SIGHUP)
             reached = True
         assert reached

@@ -83,8 +83,8 @@ def assert_same(left: simulate.Sample, right: simulate.Sample) -> None:
     assert_frame_equal(left.frame, right.frame)
     for name in ("decided_at", "outcome_at"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
-    # The last bits of a matrix product depend on where its rows lie in memory.
-    np.testing.assert_allclose(left.propensity, right.propensity, rtol=1e-12)
+    # The intercept is searched for within bounds that follow from the settings, to 12 digits.
+    np.testing.assert_allclose(left.propensity, right.propensity, rtol=1e-10)
 
 
 def part(sample: simulate.Sample, rows: Any) -> simulate.Sample:
