@@ -1,12 +1,14 @@
 """offers model, key and audit, as they are typed: from a bundle to a champion, back, and what the ledger proves."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.runs import ShopRun
+from tests.support.s3_double import S3Double
 from tests.support.warranties import WARRANTIES
 
 Offers = Callable[..., tuple[int, str, str]]
@@ -39,6 +41,16 @@ def done(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         return out
 
     return call
+
+
+@pytest.fixture
+def in_bucket(s3: S3Double, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The objects of the bucket that keeps the ledger."""
+    monkeypatch.setenv("OFFERS_LEDGER", "s3://bank")
+    monkeypatch.setenv("OFFERS_S3_ENDPOINT", s3.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+    return s3.buckets["bank"]
 
 
 @pytest.fixture
@@ -92,6 +104,36 @@ def test_a_release_whose_bytes_changed_is_neither_approved_nor_promoted(
         code, _, err = offers("model", *command)
         assert code == 2
         assert "catalogue.yaml was changed, added or removed" in err
+
+
+def test_a_promotion_in_a_bucket_is_begun_once_and_left_to_the_cluster(
+    offers: Offers,
+    done: Callable[..., str],
+    in_bucket: dict[str, bytes],
+    people: None,
+    shop_run: ShopRun,
+    catalogue: Path,
+    tmp_path: Path,
+) -> None:
+    release = done("model", "add", shop_run.bundle, "--catalogue", catalogue).strip()
+    for name in ("ann", "bob"):
+        done("model", "approve", release, "--key", name)
+    # Another machine has no copy of the release, so what the bucket holds is verified.
+    shutil.rmtree(tmp_path / "home" / "releases")
+    stored = next(key for key in in_bucket if key.endswith(f"{release}/catalogue.yaml"))
+    content, entries = in_bucket[stored], len(done("audit", "log").splitlines())
+    in_bucket[stored] = content + b"\n"
+    code, _, err = offers("model", "promote", release)
+    assert (code, "catalogue.yaml was changed, added or removed" in err) == (2, True)
+    assert len(done("audit", "log").splitlines()) == entries
+    in_bucket[stored] = content
+    shutil.rmtree(tmp_path / "home" / "releases")
+    said = done("model", "promote", release)
+    assert said == f"entry {entries}: promoting; 'offers deploy' rolls it out on the cluster, and ends this\n"
+    code, _, err = offers("model", "promote", release)
+    assert (code, ME in err) == (2, True)
+    assert f"ledger/{entries:09d}.json" in in_bucket
+    assert f"ledger/{entries + 1:09d}.json" not in in_bucket
 
 
 @pytest.mark.usefixtures("people")
