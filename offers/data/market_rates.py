@@ -6,24 +6,8 @@ import duckdb
 
 from offers.contract.market import Market
 from offers.data.market_tables import opened
+from offers.data.rates import Rates
 from offers.errors import SourceError
-from offers.record import Record
-
-
-class Rates(Record):
-    """One product or place.
-
-    Attributes
-    ----------
-    name : the product's id, or the place from 1 on
-    views : the number of first events
-    rates : the number of each later event over that of views: of a click the click-through rate, of the last one the
-        conversion
-    """
-
-    name: str
-    views: int
-    rates: dict[str, float]
 
 
 def rates_of(market: Market, directory: Path) -> tuple[list[Rates], list[Rates]]:

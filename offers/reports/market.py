@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure as Drawing
 
 from offers.contract.market import Market
-from offers.data.market_rates import Rates
+from offers.data.rates import Rates
 from offers.evaluation.figures import Figure
 from offers.reports import tables
 from offers.reports.drawing import CEILING, Plot, svg

@@ -1,6 +1,6 @@
 """The results of a market's evaluation as records, which the gate, the report and the bundle read."""
 
-from offers.data.market_rates import Rates
+from offers.data.rates import Rates
 from offers.evaluation.figures import Figure
 from offers.evaluation.gate import GateVerdict
 from offers.record import Record
