@@ -119,7 +119,7 @@ def show(prediction: dict[str, Any], console: Any) -> None:
         why = " ".join(offer.get("principal_reasons", ())) or codes
         withheld.setdefault(why, []).append(offer["offer_id"])
     for why, names in withheld.items():
-        console.print(Text(f"withheld, {why}: {', '.join(names)}", "dim"))
+        console.print(Text(f"withheld, {why.removesuffix('.')}: {', '.join(names)}", "dim"))
 
 
 def _figure(value: float | None, digits: int) -> str:

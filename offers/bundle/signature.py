@@ -26,6 +26,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 _HASHES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
 _LARGEST = 10_000_000
+_ANEW = "sign the bundle that it was made of by 'offers bundle sign', and make a release of that by 'offers model add'"
 
 
 def beside(bundle: Path) -> Path:
@@ -44,10 +45,12 @@ def sign(bundle: Path, key: Path) -> Path:
     Raises
     ------
     BundleError
-        the file holds no such key
+        the file holds no such key, or the bundle is part of a release
     StorageError
         the signature can't be written
     """
+    if _in_release(bundle):
+        raise BundleError(f"bundle {bundle}: is part of a release, which a signature would change: {_ANEW}")
     private = _private(key)
     payload = json.dumps(_statement(bundle), sort_keys=True).encode()
     signature = private.sign(_authenticated(payload), _algorithm(private.public_key()))
@@ -78,7 +81,8 @@ def check(bundle: Path, keys: Sequence[Path]) -> Path:
     """
     path = beside(bundle)
     if not path.is_file():
-        raise BundleError(f"bundle {bundle}: expected its signature at {path}, found nothing; 'offers bundle sign'")
+        advice = _ANEW if _in_release(bundle) else "sign it by 'offers bundle sign'"
+        raise BundleError(f"bundle {bundle}: expected its signature at {path}, found nothing: {advice}")
     payload, signature = _envelope(path)
     for key in keys:
         public = _public(key)
@@ -88,6 +92,11 @@ def check(bundle: Path, keys: Sequence[Path]) -> Path:
             return key
     names = ", ".join(map(str, keys)) or "no key"
     raise BundleError(f"bundle {bundle}: expected a signature by {names}; {path} is by another, or was changed")
+
+
+def _in_release(bundle: Path) -> bool:
+    """Whether the directory is the bundle of a release, whose manifest and catalogue stand beside it."""
+    return all((bundle.resolve().parent / name).is_file() for name in ("manifest.json", "catalogue.yaml"))
 
 
 def _statement(bundle: Path) -> dict[str, Any]:

@@ -185,7 +185,9 @@ def verify(path: Path, signers: Sequence[Path] = ()) -> tuple[ReleaseManifest, s
     if differing := sorted(
         file for file in actual.keys() | manifest.files if actual.get(file) != manifest.files.get(file)
     ):
-        raise BundleError(f"release {path}: {', '.join(differing)} was changed, added or removed: fetch it again")
+        raise BundleError(
+            f"release {path}: {', '.join(differing)} was changed, added or removed: delete it, and fetch it again"
+        )
     if signers:
         signature.check(path / "bundle", signers)
     return manifest, name

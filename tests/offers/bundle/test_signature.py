@@ -82,6 +82,18 @@ def test_a_release_carries_its_bundles_signature(
         releases.load(release.path, [other[1]])
 
 
+def test_a_bundle_inside_a_release_is_not_signed_since_that_would_change_the_release(
+    copy: Path, keys: dict[str, tuple[Path, Path]], tmp_path: Path
+) -> None:
+    private, public = keys["bank"]
+    release = releases.make(tmp_path / "releases", copy, WARRANTIES)
+    with pytest.raises(BundleError, match="found nothing: sign the bundle that it was made of"):
+        releases.load(release.path, [public])
+    with pytest.raises(BundleError, match="is part of a release, which a signature would change"):
+        signature.sign(release.path / "bundle", private)
+    assert releases.load(release.path, []).name == release.name
+
+
 def _changed_byte(bundle: Path) -> None:
     path = bundle / "golden.json"
     path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))

@@ -311,4 +311,4 @@ def test_a_ranker_serves_the_catalogue_of_a_release_that_is_whole(
     (path / "catalogue.yaml").write_text(WARRANTIES)
     with pytest.raises(SystemExit, match="2"):
         ranker_main.main()
-    assert "catalogue.yaml was changed, added or removed: fetch it again" in capsys.readouterr().err
+    assert "catalogue.yaml was changed, added or removed: delete it, and fetch it again" in capsys.readouterr().err
