@@ -765,7 +765,8 @@ def fetched(part: str) -> list[str]:
 
 def test_the_platform_is_pinned() -> None:
     parts = {path.parent.name: fetched(path.parent.name) for path in (MANIFESTS / "platform").glob("*/*.yaml")}
-    assert {part for part, resources in parts.items() if not resources} == {"kserve-production", "kserve-storage"}
+    ours = {"kserve-production", "kserve-storage", "pipelines-mlflow"}
+    assert {part for part, resources in parts.items() if not resources} == ours
     for resource in (one for resources in parts.values() for one in resources):
         assert re.search(r"/v[0-9]+\.[0-9]+\.[0-9]+/|\?ref=[0-9]+\.[0-9]+\.[0-9]+&timeout=600s$", resource), resource
     tag = storage_initializer()["image"].rpartition(":")[2]
@@ -833,8 +834,19 @@ KUBEFLOW = [
 
 
 @pytest.fixture(scope="module")
-def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Object, ...]:
-    return rendered_over("pipelines", KUBEFLOW, tmp_path_factory.mktemp("kubeflow"))
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kubeflow")
+
+
+@pytest.fixture(scope="module")
+def kubeflow(platform: Path) -> tuple[Object, ...]:
+    return rendered_over("pipelines", KUBEFLOW, platform)
+
+
+@pytest.fixture(scope="module")
+def kubeflow_with_mlflow(kubeflow: tuple[Object, ...], platform: Path) -> tuple[Object, ...]:
+    shutil.copytree(MANIFESTS / "platform" / "pipelines-mlflow", platform / "pipelines-mlflow")
+    return rendered(str(platform / "pipelines-mlflow"))
 
 
 def container_of(objects: tuple[Object, ...], name: str) -> Object:
@@ -863,16 +875,44 @@ def test_argo_looks_at_a_run_every_two_seconds(kubeflow: tuple[Object, ...]) -> 
     assert found == {"ARGO_EXECUTOR_PLUGINS": "true", "DEFAULT_REQUEUE_TIME": "2s"}
 
 
-def test_kubeflows_mlflow_plugin_is_off(kubeflow: tuple[Object, ...]) -> None:
-    container = container_of(kubeflow, "ml-pipeline")
-    (mount,) = container["volumeMounts"]
+def settings_of(objects: tuple[Object, ...]) -> Any:
+    """The settings that Kubeflow's API server reads."""
+    (mount,) = container_of(objects, "ml-pipeline")["volumeMounts"]
     assert (mount["mountPath"], mount["subPath"]) == ("/config/config.json", "config.json")
-    (deployment,) = of(kubeflow, "Deployment", "ml-pipeline")
+    (deployment,) = of(objects, "Deployment", "ml-pipeline")
     (volume,) = deployment["spec"]["template"]["spec"]["volumes"]
-    (config,) = of(kubeflow, "ConfigMap", volume["configMap"]["name"])
-    settings = json.loads(config["data"]["config.json"])
+    (config,) = of(objects, "ConfigMap", volume["configMap"]["name"])
+    return json.loads(config["data"]["config.json"])
+
+
+def test_kubeflows_mlflow_plugin_is_off(kubeflow: tuple[Object, ...]) -> None:
+    settings = settings_of(kubeflow)
     assert "plugins" not in settings
     assert settings["DBDriverName"] == "mysql"
+    assert not list(of(kubeflow, "Deployment", "mlflow"))
+
+
+def test_an_option_starts_an_mlflow_that_the_plugin_tells(
+    kubeflow: tuple[Object, ...], kubeflow_with_mlflow: tuple[Object, ...]
+) -> None:
+    settings = settings_of(kubeflow_with_mlflow)
+    plugin = settings.pop("plugins")["mlflow"]
+    assert settings == settings_of(kubeflow)
+    (service,) = of(kubeflow_with_mlflow, "Service", "mlflow")
+    (port,) = service["spec"]["ports"]
+    address = f"{service['metadata']['name']}.{service['metadata']['namespace']}:{port['port']}"
+    assert plugin["endpoint"] == f"http://{address}"
+    # The steps get its address, and so does the mirror in them.
+    assert (plugin["settings"]["authType"], plugin["settings"]["injectUserEnvVars"]) == ("none", True)
+    container = container_of(kubeflow_with_mlflow, "mlflow")
+    (hosts,) = (one for one in container["args"] if one.startswith("--allowed-hosts="))
+    assert address in hosts.partition("=")[2].split(",")
+    rights = container["securityContext"]
+    assert (rights["readOnlyRootFilesystem"], rights["capabilities"]) == (True, {"drop": ["ALL"]})
+    (deployment,) = of(kubeflow_with_mlflow, "Deployment", "mlflow")
+    assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
+    (policy,) = of(kubeflow_with_mlflow, "NetworkPolicy", "mlflow")
+    assert (policy["spec"]["policyTypes"], policy["spec"]["egress"]) == (["Egress"], [])
 
 
 def test_kubeflow_is_closed_but_for_its_own_namespace_the_trigger_and_a_webhook(kubeflow: tuple[Object, ...]) -> None:
