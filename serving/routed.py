@@ -1,6 +1,7 @@
 """A service of this machine that follows a routing file, as its supervisor has it."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ SWITCH_SECONDS = 15.0
 """How long a service may take until it has switched."""
 
 
-class RoutedService:
+class RoutedService(ABC):
     """Base of a supervisor.
 
     Attributes
@@ -39,8 +40,9 @@ class RoutedService:
     experiments: tuple[Experiment, ...]
 
     @property
+    @abstractmethod
     def service(self) -> Running | None:
-        raise NotImplementedError
+        """What follows the file; None before it is started."""
 
     def put(self, arm: Arm) -> None:
         """Have an arm serve; raises `ServiceError` where the service does not take it, and what served goes on."""

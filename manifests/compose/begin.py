@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cli import pipeline
 from offers.decisions.pseudonym import Pseudonyms
-from offers.errors import OffersError, StorageError
+from offers.errors import LedgerError, OffersError, StorageError
 from offers.governance.access import open_to_write
 from offers.governance.approval import finish
 from offers.governance.release import fetch
@@ -33,7 +33,13 @@ def main() -> None:
     if (promoting := ledger.state().line(contract).promoting) is not None:
         finish(ledger, signer, promoting)
     state = ledger.state()
-    releases = [release for release in state.releases.values() if release.act.contract == contract]
+    releases = [
+        release
+        for release in state.releases.values()
+        if release.act.contract == contract and not (release.rejected or release.withdrawn)
+    ]
+    if not (state.champion(contract) or releases):
+        raise LedgerError(f"every release of {contract} was rejected or withdrawn: train another, and promote it")
     serves = fetch(ledger.store, (state.champion(contract) or releases[-1]).name, settings.home)
     shutil.rmtree(MODELS / "release", ignore_errors=True)
     shutil.copytree(serves.path, MODELS / "release")

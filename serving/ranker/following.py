@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ from serving.ranker.routing import Routing
 from serving.ranker.routing_source import RoutingSource
 
 
-class RoutingFollower:
+class RoutingFollower(ABC):
     """Base of what follows a routing for a service.
 
     Parameters
@@ -49,8 +50,10 @@ class RoutingFollower:
                 await task
 
     async def tidy(self) -> None:
-        """Give up what is not needed any more; called before each look."""
+        """Give up what is not needed any more; called before each look. Nothing by default."""
+        return
 
+    @abstractmethod
     async def switch(self, written: Routing) -> Routing:
         """Serve what a routing asks for.
 
@@ -64,7 +67,6 @@ class RoutingFollower:
         OffersError, ServerNotReady
             it can't be served, and what serves stays
         """
-        raise NotImplementedError
 
     async def local(self, written: Routing) -> Routing:
         """The same routing with paths of this machine."""
