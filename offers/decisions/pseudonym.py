@@ -1,17 +1,17 @@
 """Pseudonyms of customers in the decision log: keyed hashes, which only the holder of the key can compute."""
 
 import hashlib
-import hmac
 import os
 import secrets
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from offers.errors import StorageError
 from offers.files import os_errors
 
-_KEY_BYTES = 32
+_KEY_BYTES, _BLOCK_BYTES = 32, 64
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Pseudonyms:
 
     key: bytes = field(repr=False)
 
-    @property
+    @cached_property
     def key_id(self) -> str:
         return hashlib.sha256(b"offers pseudonym key\0" + self.key).hexdigest()[:12]
 
@@ -73,4 +73,15 @@ class Pseudonyms:
 
     def of(self, customer_id: str) -> str:
         """Compute a customer's pseudonym, 64 hexadecimal digits."""
-        return hmac.digest(self.key, customer_id.encode("utf-8", "surrogatepass"), "sha256").hex()
+        inner, outer = self._states
+        inner, outer = inner.copy(), outer.copy()
+        inner.update(customer_id.encode("utf-8", "surrogatepass"))
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+    @cached_property
+    def _states(self) -> "tuple[hashlib._Hash, hashlib._Hash]":
+        """SHA-256 after the two blocks that HMAC makes of the key (RFC 2104): half of the work for a short id."""
+        block = self.key.ljust(_BLOCK_BYTES, b"\0")
+        inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+        return inner, outer

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice, repeat
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -94,6 +95,7 @@ of `salt` and of the columns that `digest_of` names, `root` that of all digests 
 of a market's users, by the day of their arrival; one that was sent again has the same `event_id`."""
 
 _SEALED = [name for name in SCHEMAS[DECISIONS].names if name not in ("date", "salt", "digest", "root", *ADDED)]
+_sealed = itemgetter(*_SEALED)
 
 Row = dict[str, Any]
 
@@ -106,10 +108,11 @@ class Rows:
     segment: int
     of: dict[str, list[Row]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
 
-    def add(self, table: str, moment: datetime, row: Mapping[str, Any]) -> None:
-        """Add a row, whose date is that of its moment in UTC."""
+    def add(self, table: str, moment: datetime, row: Row) -> None:
+        """Add a row, which gets its date, that of its moment in UTC, and its place."""
         rows = self.of[table]
-        rows.append({**row, "date": moment.date(), "writer": self.writer, "segment": self.segment, "place": len(rows)})
+        row["date"], row["writer"], row["segment"], row["place"] = moment.date(), self.writer, self.segment, len(rows)
+        rows.append(row)
 
     def quarantine(self, reason: str, content: str) -> None:
         """Keep content that can't be used, with the reason why."""
@@ -147,7 +150,7 @@ def collected(lines: Iterable[bytes | Damage], writer: str, segment: int) -> Row
 def digest_of(row: Mapping[str, Any]) -> str:
     """Compute the salted SHA-256 of a decision's columns, in the types in which the table returns them."""
     added = [[name, row[name]] for name in ADDED if row.get(name) is not None]
-    content = orjson.dumps([*(row[name] for name in _SEALED), *added], option=orjson.OPT_UTC_Z)
+    content = orjson.dumps((*_sealed(row), *added), option=orjson.OPT_UTC_Z)
     return hashlib.sha256(row["salt"].encode() + b"\0" + content).hexdigest()
 
 
@@ -172,12 +175,14 @@ def _decisions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
     batch = {name: data[name] for name in ("request_id", "key_id", "contract", "catalogue", "policy", "model", "code")}
     batch |= {"experiment": data["experiment"], "fallback": data["fallback"], "decided_at": decided_at}
     batch |= {name: data.get(name) for name in ADDED}
+    offers = data["offers"]
     heads = zip(data["customers"], data["asked"], data["k"], arms, strict=True)
     told = zip(data.get("score") or repeat(None), data.get("action_probability") or repeat(None), strict=False)
     for (customer, selection, k, arm), scores, answer, own, *values in zip(
         heads, data["propensity"], data["answers"], islice(told, len(data["customers"])), *columns, strict=True
     ):
         row = {
+            **batch,
             "customer": customer,
             "asked": selection,
             "k": k,
@@ -185,11 +190,11 @@ def _decisions(event: Row) -> Iterator[tuple[str, datetime, Row]]:
             "decision_id": answer["decision_id"],
             "as_of": answer["as_of"],
             "inputs": orjson.dumps(dict(zip(names, values, strict=True))).decode(),
-            "pairs": _pairs(data["offers"], scores, answer) if own[0] is None else _told(data["offers"], scores, *own),
+            "pairs": _pairs(offers, scores, answer) if own[0] is None else _told(offers, scores, *own),
             "offer_id": answer["offers"][0]["offer_id"] if answer["offers"] else None,
             "answer": orjson.dumps(answer).decode(),
         }
-        yield DECISIONS, decided_at, batch | row
+        yield DECISIONS, decided_at, row
 
 
 def _pairs(offers: list[str], propensity: list[float | None], answer: Row) -> list[Row]:
@@ -199,8 +204,8 @@ def _pairs(offers: list[str], propensity: list[float | None], answer: Row) -> li
         {
             "offer_id": offer_id,
             "propensity": value,
-            "score": entries[offer_id]["score"],
-            "action_probability": entries[offer_id]["action_probability"],
+            "score": (entry := entries[offer_id])["score"],
+            "action_probability": entry["action_probability"],
         }
         for offer_id, value in zip(offers, propensity, strict=True)
         if value is not None

@@ -15,7 +15,7 @@ from zlib import crc32
 
 OPEN, SEALED = ".open", ".sealed"
 _HEAD = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8}) ")
-_HEAD_BYTES = 18
+HEAD_BYTES = 18
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,127})-(\d{8})\.sealed")
 
 
@@ -37,9 +37,14 @@ class Sealed:
     number: int
 
 
+def head(payload: bytes) -> bytes:
+    """Write what stands before a payload: its length and CRC-32, in hex."""
+    return b"%08x %08x " % (len(payload), crc32(payload))
+
+
 def framed(payload: bytes) -> bytes:
-    """Frame a payload without line breaks as one line: length and CRC-32 in hex, then the payload."""
-    return b"%08x %08x %b\n" % (len(payload), crc32(payload), payload)
+    """Frame a payload without line breaks as one line."""
+    return b"%b%b\n" % (head(payload), payload)
 
 
 def lines(content: bytes) -> Iterator[bytes | Damage]:
@@ -49,7 +54,7 @@ def lines(content: bytes) -> Iterator[bytes | Damage]:
         payload = _payload(content, offset)
         if payload is not None:
             yield payload
-            offset += _HEAD_BYTES + len(payload) + 1
+            offset += HEAD_BYTES + len(payload) + 1
             continue
         end = content.find(b"\n", offset) + 1 or len(content)
         reason = "torn" if content[end - 1 : end] != b"\n" else "length or checksum does not fit"
@@ -88,7 +93,7 @@ def _payload(content: bytes, offset: int) -> bytes | None:
     head = _HEAD.match(content, offset)
     if head is None:
         return None
-    begin = offset + _HEAD_BYTES
+    begin = offset + HEAD_BYTES
     end = begin + int(head[1], 16)
     payload = content[begin:end]
     whole = content[end : end + 1] == b"\n" and crc32(payload) == int(head[2], 16)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from offers.decisions.segment import OPEN, SEALED, adopt, framed, seal
+from offers.decisions.segment import HEAD_BYTES, OPEN, SEALED, adopt, head, seal
 from offers.errors import OffersError, StorageError
 from offers.files import os_errors, sync
 
@@ -89,15 +89,16 @@ class Spool:
         StorageError
             the disk refuses it for another reason
         """
-        line = framed(payload)
+        # The payload is handed on as it is: a copy of a large one would cost as much as its write.
+        line, size = (head(payload), payload, b"\n"), HEAD_BYTES + len(payload) + 1
         with self._lock:
-            if self.waiting + len(line) > self.limits.most_bytes:
+            if self.waiting + size > self.limits.most_bytes:
                 raise SpoolFull(
                     f"{self.directory}: {self.waiting} bytes wait for the shipper, and {self.limits.most_bytes} may"
                 )
             if self._descriptor < 0:
                 self._open()
-            self._write(line)
+            self._write(line, size)
             if self._size >= self.limits.seal_bytes:
                 self._seal()
 
@@ -150,18 +151,23 @@ class Spool:
         self._size, self._begun = 0, time.monotonic()
         self._number += 1
 
-    def _write(self, line: bytes) -> None:
-        rest = memoryview(line)
+    def _write(self, line: tuple[bytes, ...], size: int) -> None:
         try:
+            written = os.writev(self._descriptor, line)
+            if written < size:
+                self._write_rest(b"".join(line), written)
+        except OSError:
             with _refusals(self._path):
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
-        except OffersError:
-            os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(line)
-        self._written += len(line)
-        self.waiting += len(line)
+                os.ftruncate(self._descriptor, self._size)
+                raise
+        self._size += size
+        self._written += size
+        self.waiting += size
+
+    def _write_rest(self, line: bytes, written: int) -> None:
+        """Write what the disk has not taken at once; where it takes nothing more, it says why."""
+        while written < len(line):
+            written += os.write(self._descriptor, memoryview(line)[written:])
 
     def _seal(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

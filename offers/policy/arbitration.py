@@ -42,12 +42,14 @@ class Policy:
     ----------
     catalogue : Catalogue
     offers : its offers by falling value, then by id: the order that breaks ties
+    offer_ids : their ids, in the same order
     pairing : joins customers with these offers
     """
 
     def __init__(self, catalogue: Catalogue, contract: Contract) -> None:
         self.catalogue = catalogue
         self.offers = tuple(sorted(catalogue.offers, key=lambda offer: (-offer.value, offer.id)))
+        self.offer_ids = [offer.id for offer in self.offers]
         self.pairing = Pairing(catalogue, self.offers, contract)
         self._value, self._cost, self._weight, self._lever = (
             np.array([getattr(offer, key) for offer in self.offers]) for key in ("value", "cost", "weight", "lever")

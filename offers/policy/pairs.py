@@ -49,6 +49,8 @@ class Pairs(Standing):
 
     Attributes
     ----------
+    given : each customer and context column, shape (n_customers,); words as object, None for a missing one, other types
+        as numbers
     columns : each input column of the contract, shape (n_rows,); words as object, other types as numbers
     customer, offer : ndarray of int, shape (n_rows,)
         the row's customer in the request, and the place in `Policy.offers` of the first offer that it stands for
@@ -56,6 +58,7 @@ class Pairs(Standing):
         the row of each pair; meaningless where the pair is not eligible
     """
 
+    given: dict[str, np.ndarray]
     columns: dict[str, np.ndarray]
     customer: np.ndarray
     offer: np.ndarray
@@ -108,12 +111,12 @@ class Pairing:
         mask = standing.eligible @ self._is_variant
         customer, variant = np.nonzero(mask)
         offer = self.variants[variant]
+        given = {name: self._plain(name, values) for name, values in inputs.items()}
         table = {
-            name: self._plain(name, inputs[name])[customer] if name in inputs else self.attributes[name][offer]
-            for name in self._inputs
+            name: given[name][customer] if name in given else self.attributes[name][offer] for name in self._inputs
         }
         row = (mask.cumsum().reshape(mask.shape) - 1)[:, self.variant]
-        return Pairs(**vars(standing), columns=table, customer=customer, offer=offer, row=row)
+        return Pairs(**vars(standing), given=given, columns=table, customer=customer, offer=offer, row=row)
 
     def _stand(
         self, inputs: Mapping[str, np.ndarray | Coded], offers: Sequence[Collection[str] | None] | None
@@ -132,10 +135,6 @@ class Pairing:
             for name, values in inputs.items():
                 one_each(f"column {name!r}", values, len(inputs[names[0]]))
         return inputs
-
-    def plain(self, columns: Mapping[str, np.ndarray | Coded]) -> dict[str, np.ndarray]:
-        """Replace codes by words in customer and context columns; None stands for a missing value."""
-        return {name: self._plain(name, values) for name, values in columns.items()}
 
     def _plain(self, name: str, values: np.ndarray | Coded) -> np.ndarray:
         if not isinstance(values, Coded):

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 import pyarrow as pa
@@ -43,6 +43,7 @@ class DeltaTables:
 
     root: str
     options: dict[str, str]
+    _appended: dict[str, DeltaTable] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def at(cls, uri: str, settings: Settings) -> Self:
@@ -118,10 +119,35 @@ class DeltaTables:
             for _ in range(_RACES):
                 # A refused append does no harm: the next try sees what was appended in between.
                 with suppress(CommitFailedError):
-                    return self._append_once(
-                        self._made(name, rows.schema, partition), rows, writer, number, note, widen
-                    )
-            return self._append_once(self._made(name, rows.schema, partition), rows, writer, number, note, widen)
+                    return self._append_to(name, rows, writer, number, partition, note, widen)
+            return self._append_to(name, rows, writer, number, partition, note, widen)
+
+    def _append_to(
+        self,
+        name: str,
+        rows: pa.Table,
+        writer: str,
+        number: int,
+        partition: Sequence[str],
+        note: Mapping[str, str] | None,
+        widen: Collection[str],
+    ) -> bool:
+        table = self._newest(name) or self._made(name, rows.schema, partition)
+        fresh = self._append_once(table, rows, writer, number, note, widen)
+        self._appended[name] = table
+        return fresh
+
+    def _newest(self, name: str) -> DeltaTable | None:
+        """Bring the table of the last append up to date, since opening a table reads all that it has ever been told.
+
+        None where nothing was appended yet, or where the table was removed or made anew since: its newest commit is
+        gone then.
+        """
+        table = self._appended.pop(name, None)
+        if table is None:
+            return None
+        table.update_incremental()
+        return table if table.history(1) else None
 
     @staticmethod
     def _append_once(

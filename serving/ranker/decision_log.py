@@ -79,7 +79,7 @@ class DecisionLog:
         """
         try:
             self._keep(policy, contract)
-            customers = customers or self.customers(question, policy)
+            customers = customers or self.customers(question)
             self.spool.append(self._event(question, customers, scores, answers, policy, contract, membership))
             LOGGED.inc(len(question))
         except (SpoolFull, StorageError) as error:
@@ -88,9 +88,9 @@ class DecisionLog:
             if self.when_full == "refuse":
                 raise LogFull from None
 
-    def customers(self, question: Question, policy: Policy) -> events.Customers:
+    def customers(self, question: Question) -> events.Customers:
         """Write the question's customers as the log has them. This can be done before anything is scored."""
-        return events.Customers.of(question.customer_ids, policy.pairing.plain(question.rows), self.pseudonyms)
+        return events.Customers.of(question.customer_ids, question.pairs.given, self.pseudonyms)
 
     async def durable(self) -> None:
         """Wait until what was written outlives what it is to outlive."""
@@ -120,7 +120,7 @@ class DecisionLog:
             customers=customers,
             asked=question.asked,
             k=question.k,
-            offers=[offer.id for offer in policy.offers],
+            offers=policy.offer_ids,
             propensity=_dense(question, scores),
             answers=answers,
             fallback=scores is None and len(question.pairs) > 0,
@@ -139,7 +139,6 @@ class DecisionLog:
 
 def _dense(question: Question, scores: PairScores | None) -> np.ndarray:
     pairs = question.pairs
-    dense = np.full(pairs.eligible.shape, np.nan)
-    if scores is not None:
-        dense[pairs.eligible] = scores.propensity[pairs.row[pairs.eligible]]
-    return dense
+    if scores is None:
+        return np.full(pairs.eligible.shape, np.nan)
+    return np.where(pairs.eligible, scores.propensity[pairs.row], np.nan)

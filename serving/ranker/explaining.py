@@ -60,7 +60,7 @@ async def explained(part: Part, predictor: PredictorClient, contract: Contract) 
 def _values(part: Part, customer: int) -> Mapping[str, Mapping[str, Any]]:
     """A customer's values with those of each offer, in all input columns, by offer id."""
     pairing = part.policy.pairing
-    own = {name: values[customer] for name, values in pairing.plain(part.question.rows).items()}
+    own = {name: values[customer] for name, values in part.question.pairs.given.items()}
     return {
         offer.id: own | {name: values[place] for name, values in pairing.attributes.items()}
         for place, offer in enumerate(part.policy.offers)

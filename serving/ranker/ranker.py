@@ -170,7 +170,7 @@ class Ranker(Model):
         async def log_customers() -> None:
             nonlocal customers_logged
             if decision_log := self.decision_log:
-                customers_logged = await _beside(len(question), lambda: decision_log.customers(question, self.policy))
+                customers_logged = await _beside(len(question), lambda: decision_log.customers(question))
 
         if len(question.pairs):
             try:

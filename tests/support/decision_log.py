@@ -40,9 +40,7 @@ def answered(
     return log.Answer(
         request_id=f"request-{first_id}",
         decided_at=decided_at,
-        customers=log.Customers.of(
-            [instance["customer_id"] for instance in instances], policy.pairing.plain(columns), KEY
-        ),
+        customers=log.Customers.of([instance["customer_id"] for instance in instances], pairs.given, KEY),
         asked=[None] * len(instances),
         k=[None] * len(instances),
         offers=[offer.id for offer in policy.offers],

@@ -108,18 +108,24 @@ def test_a_line_that_the_disk_takes_in_part_is_taken_back(
     spool.append(b"before")
     write = os.write
 
-    def partial(descriptor: int, data: bytes) -> int:
-        if len(data) < 20:
-            raise OSError(number, os.strerror(number))
-        return write(descriptor, bytes(data)[: len(data) - 10])
+    def refused(descriptor: int, data: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    def partial(descriptor: int, parts: tuple[bytes, ...]) -> int:
+        return write(descriptor, b"".join(parts)[:-10])
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", partial)
-        with pytest.raises(kind):
-            spool.append(b"a line that does not fit")
+        patch.setattr(os, "write", refused)
+        for writev in (partial, refused):
+            patch.setattr(os, "writev", writev)
+            with pytest.raises(kind):
+                spool.append(b"a line that does not fit")
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+        patch.setattr(os, "writev", partial)
+        spool.append(b"in many parts")
     spool.append(b"after")
     spool.seal()
-    assert content(tmp_path) == [b"before", b"after"]
+    assert content(tmp_path) == [b"before", b"in many parts", b"after"]
 
 
 def test_with_power_each_waits_until_the_disk_has_its_line_and_many_share_a_sync(

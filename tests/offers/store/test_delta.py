@@ -1,3 +1,4 @@
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_four_writers_at_once_lose_and_repeat_nothing(tables: DeltaTables) -> No
     assert not refusals
     found = tables.open("race").to_pyarrow_table().to_pylist()
     assert sorted((row["writer"], row["number"]) for row in found) == [(w, n) for w in range(4) for n in range(5)]
+
+
+def test_a_table_that_others_append_to_join_remove_or_make_anew_takes_the_next_rows(tmp_path: Path) -> None:
+    tables, other = (DeltaTables.at(str(tmp_path), Settings()) for _ in range(2))
+    for number in range(3):
+        assert tables.append("days", ROWS, "a", number)
+        assert other.append("days", ROWS, "b", number)
+    tables.open("days").optimize.compact()
+    assert tables.append("days", ROWS, "a", 3)
+    assert tables.open("days").to_pyarrow_table().num_rows == 7 * len(ROWS)
+    shutil.rmtree(tmp_path / "days")
+    assert tables.append("days", ROWS, "a", 4)
+    shutil.rmtree(tmp_path / "days")
+    assert other.append("days", ROWS, "b", 3)
+    assert tables.append("days", ROWS, "a", 5)
+    table = tables.open("days")
+    assert (table.version(), table.to_pyarrow_table().num_rows) == (2, 2 * len(ROWS))
 
 
 def test_foreign_rows_and_absent_tables_are_told_in_a_sentence(tables: DeltaTables) -> None:
