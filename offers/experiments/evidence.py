@@ -40,9 +40,10 @@ class Evidence:
     ----------
     lowest, highest : ndarray, shape (n_actions,), EUR, the least and the most that each action can earn
     labels : how outcomes were used
-    fallback, erased, unripe, unseen : numbers of decisions that were left out
+    fallback, erased, unripe, unseen, impossible : numbers of decisions that were left out
         because they were made without the predictor; their inputs were erased; their label is not known yet; no
-        impression was reported for them, although impressions are reported for others
+        impression was reported for them, although impressions are reported for others; by the log's own probabilities
+        they can't have been made
     days : days between the first decision and the last
     places : the same decisions by place; or the reason why there are none
     share : of the customers whose decisions were read, in (0, 1]
@@ -56,6 +57,7 @@ class Evidence:
     erased: int
     unripe: int
     unseen: int
+    impossible: int
     days: float
     places: PlacedDecisions | str
     share: float = 1.0
@@ -104,23 +106,30 @@ def evidence(
     frame = usable.select(["decision_id", "decided_at", "offer_id"]).to_pandas()
     reported = outcomes.read(tables)
     labels = outcomes.label(frame, reported, as_of, timedelta(days=contract.target.matures_after_days))
-    ripe = labels.mature & ~(np.isnan(labels.outcome) & frame["offer_id"].notna().to_numpy())
-    # An answer is not an impression. Only where no impressions are reported does each first place count as one.
-    unseen = ripe & ~labels.presented & frame["offer_id"].notna().to_numpy() & bool(labels.impressions)
+    ripe, unseen = _ripe(labels, frame["offer_id"].notna().to_numpy())
     mask = ripe & ~unseen
     if not mask.any():
         told = f"{len(table)} decisions were read, and the outcome of none is known at {as_of:%Y-%m-%d %H:%M}"
         raise DataError(f"{told}: 'offers outcomes load' brings outcomes")
     offers = _offers(versions, candidate)
-    judged_rows = usable.filter(pa.array(mask))
-    logged = _logged(judged_rows, offers, candidate, contract, labels.outcome[mask], score)
+    judged_rows, known, possible = _judged(usable.filter(pa.array(mask)), list(offers))
+    logged = _logged(judged_rows, known, offers, candidate, contract, labels.outcome[mask][possible], score)
     value, cost = (np.array([*(getattr(offer, key) for offer in offers.values()), 0.0]) for key in ("value", "cost"))
     days = (frame["decided_at"].max() - frame["decided_at"].min()) / pd.Timedelta(days=1)
     places: PlacedDecisions | str = "nothing was explored"
     if not logged.deterministic:
         places = by_place(judged_rows, offers, versions, Policy(candidate, contract), contract, reported, as_of, score)
-    left_out = fallback, erased, int((~ripe).sum()), int(unseen.sum())
+    left_out = fallback, erased, int((~ripe).sum()), int(unseen.sum()), int((~possible).sum())
     return Evidence(logged, -cost, value - cost, labels, *left_out, days, places, share)
+
+
+def _ripe(labels: Labels, offered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mark the decisions whose label is known, and those of them that nobody has seen.
+
+    An answer is not an impression. Only where no impressions are reported does each first place count as one.
+    """
+    ripe = labels.mature & ~(np.isnan(labels.outcome) & offered)
+    return ripe, ripe & ~labels.presented & offered & bool(labels.impressions)
 
 
 def _usable(table: pa.Table) -> tuple[pa.Table, int, int]:
@@ -132,6 +141,36 @@ def _usable(table: pa.Table) -> tuple[pa.Table, int, int]:
         f"expected decisions of a policy, got none: {fallback.sum()} were made without the predictor and "
         f"{erased.sum()} are erased"
     )
+
+
+def _judged(table: pa.Table, ids: list[str]) -> tuple[pa.Table, dict[str, Floats], np.ndarray]:
+    """Leave out decisions whose probabilities are none, or gave the first offer none.
+
+    Returns
+    -------
+    tuple
+        the others; their logged figures, as `history.propensities` arranges them; which ones they are
+
+    Raises
+    ------
+    DataError
+        there are no others
+    """
+    known, action = history.propensities(table["pairs"], ids), _actions(table, ids)
+    shares = np.nan_to_num(known["action_probability"])
+    taken = _with_nothing(shares)[np.arange(len(action)), action] > 0
+    possible = taken & (shares >= 0).all(axis=1) & (shares.sum(axis=1) <= 1 + 1e-6)
+    if not possible.any():
+        raise DataError(f"expected decisions that their own probabilities allow, got none among {len(action)}")
+    if not possible.all():
+        table, known = table.filter(pa.array(possible)), {name: values[possible] for name, values in known.items()}
+    return table, known, possible
+
+
+def _actions(table: pa.Table, ids: list[str]) -> np.ndarray:
+    """The first offer of each decision, by its place in `ids`; their number stands for none."""
+    first = pd.Index(ids).get_indexer(table["offer_id"].to_pandas())
+    return np.where(first < 0, len(ids), first).astype(np.intp)
 
 
 def _of_contract(kept: Mapping[str, Kept], table: pa.Table, contract: Contract) -> dict[str, Kept]:
@@ -153,6 +192,7 @@ def _offers(kept: Mapping[str, Kept], candidate: Catalogue) -> dict[str, Offer]:
 
 def _logged(
     table: pa.Table,
+    logged: Mapping[str, Floats],
     offers: Mapping[str, Offer],
     candidate: Catalogue,
     contract: Contract,
@@ -161,10 +201,8 @@ def _logged(
 ) -> Logged:
     ids = list(offers)
     value, cost = (np.array([*(getattr(offer, key) for offer in offers.values()), 0.0]) for key in ("value", "cost"))
-    logged = history.propensities(table["pairs"], ids)
-    first = pd.Index(ids).get_indexer(table["offer_id"].to_pandas())
-    action = np.where(first < 0, len(ids), first).astype(np.intp)
-    reward = np.where(first < 0, 0.0, np.nan_to_num(outcome) * value[action] - cost[action])
+    action = _actions(table, ids)
+    reward = np.where(action == len(ids), 0.0, np.nan_to_num(outcome) * value[action] - cost[action])
     shares, propensity = _candidate(table, ids, candidate, contract, logged["propensity"], score)
     estimate = np.where(np.isnan(logged["propensity"]), propensity, logged["propensity"])
     expected = np.hstack([estimate * value[:-1] - cost[:-1], np.zeros((len(action), 1))])

@@ -28,6 +28,7 @@ def told(proof: Evidence, days: int) -> Iterator[str]:
         "erased": proof.erased,
         "not ripe": proof.unripe,
         "not presented": proof.unseen,
+        "impossible by their own probabilities": proof.impossible,
     }
     if any(counts.values()):
         yield "left out: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)

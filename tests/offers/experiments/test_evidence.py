@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from offers.contract.contract import Contract
@@ -92,6 +93,26 @@ def test_its_first_places_are_those_that_its_policy_would_draw_by(shop_contract:
     text = "\n".join(told(found, 30))
     assert "switch_dr" in text
     assert "nobody told what was presented" in text
+
+
+def test_what_its_own_probabilities_do_not_allow_is_left_out_and_counted(
+    shop_contract: Contract, tmp_path: Path
+) -> None:
+    tables = logged(shop_contract, tmp_path, EXPLORING, every=3)
+    whole = held(shop_contract, tables, EXPLORING)
+    rows = tables.open(DECISIONS).to_pyarrow_table().to_pylist()
+    for row in rows[:3]:
+        row["writer"] = "foreign"
+        for pair in row["pairs"]:
+            pair["action_probability"] = 0.5 if pair["offer_id"] != row["offer_id"] else 0.0
+    first = {row["decision_id"] for row in rows[:3]}
+    schema = tables.open(DECISIONS).to_pyarrow_table().schema
+    tables.open(DECISIONS).delete(f"decision_id IN ({', '.join(map(repr, first))})")
+    tables.append(DECISIONS, pa.Table.from_pylist(rows[:3], schema), "foreign", 0)
+    found = held(shop_contract, tables, EXPLORING)
+    assert found.impossible == 3 - sum(row["offer_id"] is None for row in rows[:3])
+    assert len(found.logged.action) == len(whole.logged.action) - found.impossible
+    assert f"{found.impossible} impossible by their own probabilities" in "\n".join(told(found, 30))
 
 
 def test_where_impressions_are_told_the_others_are_left_out(shop_contract: Contract, tmp_path: Path) -> None:
