@@ -1,13 +1,23 @@
 """Decisions from the services of this machine to the commands about them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from cli.decisions import erase_customer
+from offers.contract.contract import Contract
+from offers.decisions.erasure import verify
+from offers.decisions.log import Customers, decided
 from offers.decisions.pseudonym import Pseudonyms
+from offers.decisions.records import DECISIONS
+from offers.decisions.spool import Spool, SpoolLimits
+from offers.settings import Settings
+from offers.store.delta import DeltaTables
 from serving.local import Log, services
-from tests.support.rankers import CROWD, EXPLORING, PREDICT
+from tests.support.decision_log import answered
+from tests.support.rankers import CROWD, EXPLORING, PREDICT, someone
 from tests.support.runs import offers
 from tests.support.services import DEADLINE
 
@@ -55,6 +65,22 @@ def test_a_decision_is_shown_made_again_and_erased_and_the_log_verifies(
     told.write_text(f"decision_id,kind,observed_at\n{ids[2]},accepted,2020-01-01\nx,bought,2020-01-01\n")
     assert "1 outcome, 1 row in quarantine" in offers(home, "outcomes", "load", told).stdout
     assert "nothing was added" in offers(home, "outcomes", "load", told).stdout
+
+
+def test_what_still_waits_in_the_spool_is_erased_too(shop_contract: Contract, tmp_path: Path) -> None:
+    settings, key = Settings(home=tmp_path), Pseudonyms.at(tmp_path / "pseudonym.key")
+    tables, spool = DeltaTables.at(str(tmp_path / "tables"), settings), tmp_path / "serve" / "spool"
+    answer = answered(shop_contract, [someone("Ann"), someone("Maria", spending=4321.125)])
+    names = Customers([key.of("Ann"), key.of("Maria")], key.key_id, answer.customers.columns)
+    writer = Spool(spool, "pod", SpoolLimits())
+    writer.append(decided(replace(answer, customers=names)))
+    writer.seal()
+    erase_customer("Maria", "asked", tables, settings)
+    assert list(spool.glob("*-*")) == []
+    rows = tables.open(DECISIONS).to_pyarrow_table().to_pylist()
+    assert [row["customer"] for row in rows] == [key.of("Ann"), None]
+    assert "4321.125" not in str(rows)
+    assert (verify(tables).erased, verify(tables).faults) == (1, ())
 
 
 @pytest.mark.parametrize(
