@@ -49,7 +49,9 @@ def simulate(
     directory: Annotated[Path, typer.Argument(help="Where the tables go.")],
     market: MarketOption = "fintech",
     users: Annotated[int | None, typer.Option(min=1, help="By default the contract's number.")] = None,
-    products: Annotated[int | None, typer.Option(min=2, max=100_000, help="By default the contract's number.")] = None,
+    products: Annotated[
+        int | None, typer.Option(min=2, max=1_000_000, help="By default the contract's number.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the market.")] = 0,
     shift_on: Annotated[float | None, typer.Option(help="The day from which half of the tastes are others.")] = None,
 ) -> None:

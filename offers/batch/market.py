@@ -108,7 +108,7 @@ class MarketScorer:
         columns = [
             ids.take(pa.array(numbers)),
             pa.array(ranks, pa.int16()),
-            pa.DictionaryArray.from_arrays(pa.array(candidates[pair], pa.int32()), bundle.product_ids),
+            pa.DictionaryArray.from_arrays(pa.array(candidates[pair], pa.int32()), self._ids),
             *(pa.array(values[pair]) for values in stacked.values()),
             pa.array(reasons, pa.list_(pa.string())),
             *(_constant(word, len(places)) for word in (bundle.name, *self._versions)),
@@ -122,6 +122,10 @@ class MarketScorer:
     @cached_property
     def _policy(self) -> MarketPolicy:
         return Recommender(self.bundle).policy
+
+    @cached_property
+    def _ids(self) -> pa.Array:
+        return pa.array(self.bundle.product_ids)
 
     @cached_property
     def _available(self) -> NDArray[np.bool_]:

@@ -20,6 +20,9 @@ FACTORS = 32
 SINCE = 50
 """The newest views of a user since the fit, at most, that simple ways take into account."""
 
+_DENSE = 5000
+"""Products up to which similarities are faster as a whole matrix."""
+
 _TIE = 1e-6
 """Weight of popularity where a user's own views tell nothing."""
 
@@ -73,19 +76,22 @@ class ByHistory:
     ----------
     counts : how often each user viewed each product among the views that it is fitted on
     fitted : number of these views
-    similarity : shape (n_products, n_products)
+    similarity : matrices whose product has the shape (n_products, n_products)
     logs : whether log(1 + views) counts
     """
 
     counts: sparse.csr_array
     fitted: int
-    similarity: NDArray[np.float64]
+    similarity: tuple[NDArray[np.float64] | sparse.csr_array, ...]
     logs: bool = False
 
     def __call__(self, views: Views) -> Floats:
         counts = self.counts[views.user] + self._since(views)
-        counts = counts.log1p() if self.logs else counts
-        return np.asarray(counts @ self.similarity + _TIE * self._popularity, np.float32)
+        scores = counts.log1p() if self.logs else counts
+        for part in self.similarity:
+            scores = scores @ part
+        dense = scores.toarray() if sparse.issparse(scores) else scores
+        return np.asarray(dense + _TIE * self._popularity, np.float32)
 
     def _since(self, views: Views) -> sparse.csr_array:
         """Count what the users viewed since the fit, up to each view."""
@@ -114,9 +120,9 @@ def by_segment(market: Market, views: Views, products: int) -> BySegment:
 def by_co_occurrence(counts: sparse.csr_array, fitted: int) -> ByHistory:
     """Products are alike as far as the same users viewed both: the cosine of their columns of users."""
     seen = counts.sign().astype(np.float64)
-    together = (seen.T @ seen).toarray()
-    norms = np.sqrt(np.maximum(np.diag(together), 1.0))
-    return ByHistory(counts, fitted, together / np.outer(norms, norms))
+    norms = sparse.diags_array(1 / np.sqrt(np.maximum(np.asarray(seen.sum(axis=0)), 1.0)))
+    together = (norms @ (seen.T @ seen) @ norms).tocsr()
+    return ByHistory(counts, fitted, (together.toarray() if together.shape[0] <= _DENSE else together,))
 
 
 def by_factors(counts: sparse.csr_array, fitted: int, seed: int) -> ByHistory:
@@ -128,7 +134,7 @@ def by_factors(counts: sparse.csr_array, fitted: int, seed: int) -> ByHistory:
     if number < 1:
         return by_co_occurrence(counts, fitted)
     _, _, factors = svds(logs, k=number, rng=np.random.default_rng(seed))
-    return ByHistory(counts, fitted, factors.T @ factors, logs=True)
+    return ByHistory(counts, fitted, (factors.T, factors), logs=True)
 
 
 def counts_of(views: Views, products: int) -> sparse.csr_array:

@@ -30,7 +30,9 @@ from offers.retrieval.figures import MarketEvaluation
 from offers.retrieval.golden import check_golden
 from offers.retrieval.manifest import MarketManifest
 from offers.retrieval.model_files import load_ranker, load_towers
+from offers.retrieval.nearest import nearest
 from offers.retrieval.popularity import Popularity, segment_values
+from offers.retrieval.product_index import ProductIndex, load_index
 from offers.retrieval.products import Products, load_products, values_of
 from offers.retrieval.ranker import PairInputs, Ranker
 from offers.retrieval.user_tower import Towers
@@ -58,6 +60,7 @@ class MarketBundle:
     ranker: Ranker
     popularity: Popularity
     towers: Towers | None
+    index: ProductIndex | None = None
 
     @classmethod
     def load(cls, path: Path, expected: str = "") -> Self:
@@ -86,6 +89,7 @@ class MarketBundle:
             raise BundleError(f"bundle {path}: its contract can't be read: {error}") from None
         products = load_products(market, path / "products.parquet")
         counts = np.load(path / "popularity.npy", allow_pickle=False)
+        towers = load_towers(path)
         bundle = cls(
             path,
             name,
@@ -94,7 +98,8 @@ class MarketBundle:
             products,
             load_ranker(path, market, products),
             Popularity(segment_values(market), counts),
-            load_towers(path),
+            towers,
+            towers and load_index(path, towers.products.shape),
         )
         check_golden(bundle)
         return bundle
@@ -201,17 +206,16 @@ class MarketBundle:
 
     def _found(self, users: Floats, count: int, available: NDArray[np.bool_]) -> tuple[Places, Floats | None]:
         """Find candidates, and their affinity where there are towers."""
-        among = np.flatnonzero(available)
         if self.towers is None:
-            return np.tile(among, (len(users), 1)), None
-        if not len(among):
+            return np.tile(np.flatnonzero(available), (len(users), 1)), None
+        if not available.any():
             return np.zeros((len(users), 0), np.int64), np.zeros((len(users), 0), np.float32)
         vectors = self.towers.user(users)
-        places = among[highest(vectors @ self._worth[among].T, count)]
+        places = nearest(self.worth, self.index, vectors, count, available)
         return places, np.asarray(np.einsum("nd,nmd->nm", vectors, self.towers.products[places]))
 
     @cached_property
-    def _worth(self) -> Floats:
+    def worth(self) -> Floats:
         """The vectors of products that find those of the highest expected value."""
         assert self.towers is not None
         return self.towers.worth(self.ranker.line.slope, values_of(self.market, self.products)).products
@@ -227,8 +231,7 @@ class MarketBundle:
         -------
         ndarray, shape (n, m), in (0, 1)
         """
-        affinity = None if self.towers is None else self.towers.affinity_of(users, products)
-        return self.ranker.propensity(users, products, affinity)
+        return self.ranker.propensity(users, products, self.towers and self.towers.affinity_of(users, products))
 
     def popular(self, segment: Mapping[str, object] | None, count: int) -> Places:
         """List the most viewed products, the most viewed first.
@@ -254,14 +257,3 @@ def open_bundle(where: str, settings: Settings) -> MarketBundle:
     if settings.signers:
         signature.check(path, settings.signers)
     return MarketBundle.load(path, expected=path.name if where.startswith("s3://") else "")
-
-
-def highest(scores: NDArray[Any], count: int) -> Places:
-    """Find the places of the highest scores of each row, the highest first; shape (n, min(count, columns))."""
-    count = min(count, scores.shape[1])
-    if count < scores.shape[1]:
-        places = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    else:
-        places = np.tile(np.arange(count), (len(scores), 1))
-    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
-    return np.asarray(np.take_along_axis(places, order, axis=1), np.int64)

@@ -6,7 +6,8 @@ from math import sqrt
 
 import numpy as np
 
-from offers.retrieval.bundle import MarketBundle, highest
+from offers.retrieval.bundle import MarketBundle
+from offers.retrieval.nearest import highest
 from offers.retrieval.views import Views
 
 K = 10

@@ -12,21 +12,21 @@ from offers.evaluation import metrics
 from offers.evaluation.figures import Figure
 from offers.retrieval import baselines
 from offers.retrieval.baselines import ByTowers, Scorer
-from offers.retrieval.bundle import highest
 from offers.retrieval.figures import MarginResult, MethodResult, RankerResult
 from offers.retrieval.fitting import mature
 from offers.retrieval.measuring import FIRST, Ranks, UserSample, gains, hits, rank_views
+from offers.retrieval.nearest import highest
 from offers.retrieval.oracle import Oracle
 from offers.retrieval.products import Products, values_of
 from offers.retrieval.ranker import Ranker
 from offers.retrieval.user_tower import Floats, Towers
 from offers.retrieval.views import Views
 
-MOST = 100_000
-"""Views that are ranked, spread evenly over those after the training."""
+MOST, SCORES = 100_000, 1_000_000_000
+"""Views that are ranked, spread evenly over those after the training, and their scores; whichever are fewer."""
 
-PAIRS = 500_000
-"""Pairs that the booster scores for the figures that need all products of a user."""
+PAIRS, LEAST = 500_000, 100
+"""Pairs that the booster scores for the figures that need all products of a user, and views, whichever are more."""
 
 TOWERS, POPULARITY, CO_OCCURRENCE = "towers", "popularity", "co-occurrence"
 
@@ -93,7 +93,7 @@ class Contest:
         some = self.ranker.propensity(rows, candidates, self._affinity(users, candidates)) * self._value[candidates]
         middle = time.process_time()
         all_products = np.tile(np.arange(number), (len(users), 1))
-        every = self.ranker.propensity(rows, all_products, self._affinity(users, all_products)) * self._value
+        every = self.ranker.propensity(rows, all_products, self.towers.affinity(rows)) * self._value
         end = time.process_time()
         first, best = np.take_along_axis(candidates, highest(some, FIRST), axis=1), highest(every, FIRST)
         truth = None if self.oracle is None else self._ratio(self.oracle.propensity(users) * self._value, first, best)
@@ -113,7 +113,7 @@ class Contest:
     @cached_property
     def later(self) -> Views:
         """The views that are ranked."""
-        return _spread(self.views[self.edge :], MOST)
+        return _spread(self.views[self.edge :], min(MOST, SCORES // len(self.products.ids)))
 
     @cached_property
     def cold(self) -> NDArray[np.bool_]:
@@ -140,15 +140,15 @@ class Contest:
         views, number = self._booster_views, len(self.products.ids)
 
         def score(part: Views) -> Floats:
-            products = np.tile(np.arange(number), (len(part), 1))
-            affinity = self._affinity(part, products)
-            return np.asarray(self.ranker.propensity(part.full(self._history), products, affinity), np.float32)
+            users, products = part.full(self._history), np.tile(np.arange(number), (len(part), 1))
+            affinity = self.towers and self.towers.affinity(users)
+            return np.asarray(self.ranker.propensity(users, products, affinity), np.float32)
 
         return self._result("booster over all", rank_views(score, views, self._launched), views, self._sample_of(views))
 
     @cached_property
     def _booster_views(self) -> Views:
-        return _spread(self.later, max(1, PAIRS // len(self.products.ids)))
+        return _spread(self.later, max(LEAST, PAIRS // len(self.products.ids)))
 
     def _result(self, name: str, ranks: Ranks, views: Views, sample: UserSample) -> MethodResult:
         recall = f"recall@{FIRST}"

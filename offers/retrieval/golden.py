@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.errors import BundleError
+from offers.retrieval.nearest import exactly_nearest, nearest
 
 if TYPE_CHECKING:
     from offers.retrieval.bundle import MarketBundle
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 NOISE = 1e-4
 """What an affinity may differ by on another machine, relative to 1 or to its size."""
 TOLERANCE = 1e-6
+
+FOUND = 0.8
+"""Share of the products of the highest value that an index must find for the golden users. A sound one finds 98 %."""
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -44,8 +48,21 @@ def check_golden(bundle: "MarketBundle") -> None:
     if affinity is not None:
         found = np.take_along_axis(bundle.affinity(users), products, axis=1)
         _compare(bundle, "affinity", found, affinity, NOISE * max(1.0, float(np.abs(affinity).max())))
+    if bundle.towers is not None and bundle.index is not None:
+        _check_index(bundle, bundle.towers.user(users), products.shape[1])
     propensity = bundle.ranker.propensity(users, products, affinity)
     _compare(bundle, "propensity", propensity, np.array(content["propensity"]), TOLERANCE)
+
+
+def _check_index(bundle: "MarketBundle", vectors: Floats, count: int) -> None:
+    every, worth = np.ones(len(bundle.product_ids), np.bool_), bundle.worth
+    exact, ours = exactly_nearest(worth, vectors, count, every), nearest(worth, bundle.index, vectors, count, every)
+    found = float(np.mean([np.isin(*pair).mean() for pair in zip(exact, ours, strict=True)]))
+    if found < FOUND:
+        raise BundleError(
+            f"bundle {bundle.name}: the index finds {found:.0%} of the first {count} products of the golden users,"
+            f" expected {FOUND:.0%} at least: train it again"
+        )
 
 
 def _compare(bundle: "MarketBundle", what: str, found: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:

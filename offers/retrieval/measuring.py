@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from offers.evaluation.figures import Figure
 from offers.retrieval.baselines import Scorer
-from offers.retrieval.bundle import highest
+from offers.retrieval.nearest import highest
 from offers.retrieval.views import Views
 
 FIRST = 10
 """Products that a user is shown, for recall, NDCG and coverage."""
 
 DRAWS = 200
-BLOCK = 8192
-"""Views that are scored at once."""
+BLOCK, SCORES = 8192, 1 << 23
+"""Views that are scored at once, and scores; whichever are fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,9 @@ def rank_views(scorer: Scorer, views: Views, launched: NDArray[np.int64]) -> Ran
     launched : microseconds since 1970 of each product's launch
     """
     ranks, shown = np.empty(len(views), np.int64), np.zeros(len(launched), np.bool_)
-    for start in range(0, len(views), BLOCK):
-        part = views[start : start + BLOCK]
+    step = max(1, min(BLOCK, SCORES // len(launched)))
+    for start in range(0, len(views), step):
+        part = views[start : start + step]
         chosen = part.product.astype(np.int64)[:, None]
         there = launched <= part.moment[:, None]
         np.put_along_axis(there, chosen, True, axis=1)
@@ -44,7 +45,7 @@ def rank_views(scorer: Scorer, views: Views, launched: NDArray[np.int64]) -> Ran
         own = np.take_along_axis(scores, chosen, axis=1)
         # Half of those with the same score stand before it.
         ties = ((scores == own).sum(axis=1) - 1) // 2
-        ranks[start : start + BLOCK] = (scores > own).sum(axis=1) + ties
+        ranks[start : start + step] = (scores > own).sum(axis=1) + ties
         shown[highest(scores, FIRST).ravel()] = True
     return Ranks(ranks, shown)
 

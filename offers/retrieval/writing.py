@@ -17,12 +17,14 @@ from offers.bundle.writing import evenly
 from offers.contract import market as markets
 from offers.drift.reference import SCORE
 from offers.files import os_errors, sha256_of
-from offers.retrieval.bundle import FORMAT, Floats, MarketBundle, Places, highest
+from offers.retrieval.bundle import FORMAT, Floats, MarketBundle, Places
 from offers.retrieval.golden import golden_json
 from offers.retrieval.manifest import MarketData, MarketManifest
 from offers.retrieval.model_files import save_ranker, save_towers
+from offers.retrieval.nearest import SCORES, highest
 from offers.retrieval.popularity import Popularity
-from offers.retrieval.products import Products
+from offers.retrieval.product_index import EXACT, FILE, ProductIndex
+from offers.retrieval.products import Products, values_of
 from offers.retrieval.ranker import Ranker
 from offers.retrieval.user_tower import Towers
 
@@ -67,6 +69,7 @@ def write(parent: Path, market_text: str, models: MarketModels, data: MarketData
             (partial / "evaluation.json").write_text(evaluation, "utf-8")
             _write_samples(partial, models)
             used = ("onnxruntime",) if models.towers else ()
+            used += ("faiss-cpu",) if (partial / FILE).exists() else ()
             manifest = MarketManifest(
                 format=FORMAT,
                 contract=market.name,
@@ -88,6 +91,10 @@ def _write_models(path: Path, market_text: str, models: MarketModels) -> None:
     models.products.write(path / "products.parquet")
     save_ranker(models.ranker, path)
     save_towers(models.towers, path)
+    if models.towers and len(models.products.ids) > EXACT:
+        value = values_of(markets.parse(market_text), models.products)
+        worth = models.towers.worth(models.ranker.line.slope, value)
+        (path / FILE).write_bytes(ProductIndex.build(worth.products).content)
     np.save(path / "popularity.npy", models.popularity.counts, allow_pickle=False)
 
 
@@ -111,6 +118,11 @@ def _first(models: MarketModels, users: Floats, count: int) -> tuple[Places, Flo
     if models.towers is None:
         popular = highest(models.popularity.scores()[None], count)
         return np.tile(popular, (len(users), 1)), None
-    affinity = models.towers.affinity(users)
-    products = highest(affinity, count)
-    return products, np.take_along_axis(affinity, products, axis=1)
+    step = max(1, SCORES // len(models.products.ids))
+    found = []
+    for start in range(0, len(users), step):
+        affinity = models.towers.affinity(users[start : start + step])
+        products = highest(affinity, count)
+        found.append((products, np.take_along_axis(affinity, products, axis=1)))
+    places, affinities = (np.concatenate(part) for part in zip(*found, strict=True))
+    return places, affinities

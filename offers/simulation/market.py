@@ -20,6 +20,9 @@ from offers.simulation.shifts import TasteShift
 
 YEAR = 365.25 * DAY
 
+_PREFERENCES = 1 << 24
+"""Preferences that are held at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
@@ -89,7 +92,10 @@ class SimulatedMarket:
     def products(self) -> pd.DataFrame:
         """The catalogue: ids, the moments of launch, and the columns of products."""
         table, values = self.market.products, self._preferences.product_values
-        ids = [f"p{place:04d}" for place in range(self.market.simulation.products)]
+        number = self.market.simulation.products
+        # All ids have the same length, so that they sort by place.
+        width = max(4, len(str(number - 1)))
+        ids = [f"p{place:0{width}d}" for place in range(number)]
         frame = {table.key: ids, table.time: self._times(self._preferences.launched)}
         cells = {column.name: typed(column, values[column.name]) for column in self.market.product_columns}
         return pd.DataFrame(frame | cells)
@@ -157,13 +163,23 @@ class SimulatedMarket:
         products, utility = np.zeros(len(users), np.int64), np.zeros(len(users))
         edges = sorted({0.0, *(max(0.0, shift.day) for shift in self.shifts), float("inf")})
         for day, until in pairwise(edges):
-            rows = (moments >= day * DAY) & (moments < until * DAY)
-            of_all = self._preferences.utility(people, day)
-            products[rows] = chosen(_weights(of_all) * self.listing.looked_at, users[rows], uniform[rows])
-            utility[rows] = of_all[users[rows], products[rows]]
+            for first, part in self._parts(people):
+                # Visits are in the order of their users.
+                start, end = np.searchsorted(users, [first, first + len(part.joined)])
+                rows = start + np.flatnonzero((moments[start:end] >= day * DAY) & (moments[start:end] < until * DAY))
+                of_all = self._preferences.utility(part, day)
+                own = users[rows] - first
+                products[rows] = chosen(_weights(of_all) * self.listing.looked_at, own, uniform[rows])
+                utility[rows] = of_all[own, products[rows]]
         wave = np.sin(2 * np.pi * (moments / YEAR + self._preferences.seasons[products]))
         in_season = accepting < 1 - self.market.simulation.season * (1 + wave) / 2
         return _Views(users, products, moments, utility)[in_season & (self._preferences.launched[products] <= moments)]
+
+    def _parts(self, people: People) -> Iterator[tuple[int, People]]:
+        """Cut people so that their preferences fit into memory; yields the place of the first, and the part."""
+        step = max(1, _PREFERENCES // self.market.simulation.products)
+        for first in range(0, len(people.joined), step):
+            yield first, people[first : first + step]
 
     @cached_property
     def _sample(self) -> tuple[People, _Views, float]:
@@ -180,7 +196,7 @@ class SimulatedMarket:
     @cached_property
     def _funnel(self) -> Funnel:
         people, views, _ = self._sample
-        allowed = self._preferences.allowed(people)[views.users, views.products]
+        allowed = self._preferences.allowed_of(people[views.users], views.products)
         return fit_funnel(self.market.events, views.utility, allowed)
 
     def _interactions(
@@ -188,7 +204,7 @@ class SimulatedMarket:
     ) -> pd.DataFrame:
         """Draw the views of the first `users` users of a block, and the events that follow each view."""
         positions = self.listing.positions(views.products, rng)
-        allowed = self._preferences.allowed(people)[views.users, views.products]
+        allowed = self._preferences.allowed_of(people[views.users], views.products)
         chances = self._funnel.chances(views.utility, allowed)
         reached, moments = np.ones(len(views.users), np.bool_), views.moments
         parts = []

@@ -24,6 +24,9 @@ EARLIER = 1095
 PAIR = 0.5
 """What a standard deviation of a contract's pair adds to the utility."""
 
+_FITTED = 10_000
+"""Products over which pairs are standardised, at most."""
+
 DAY = 86400
 
 
@@ -34,6 +37,10 @@ class People:
     joined: Rows
     values: Values
     vectors: Floats
+
+    def __getitem__(self, places: slice | Rows) -> "People":
+        values = {name: column[places] for name, column in self.values.items()}
+        return People(self.joined[places], values, self.vectors[places])
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +80,18 @@ class Preferences:
         utility = taste * ((people.vectors * signs) @ self._appeals.T) + self.popularity
         for place, pair in enumerate(self.market.pairs):
             mean, sigma = self._pair_scales[place]
-            utility += PAIR * np.nan_to_num((self._fit(pair, people) - mean) / sigma)
+            utility += PAIR * np.nan_to_num((self._fit(pair, people, None) - mean) / sigma)
         return np.asarray(utility)
 
     def allowed(self, people: People) -> NDArray[np.bool_]:
         """Mark the pairs that may be approved: the user reaches the product's requirements, or a value is missing."""
-        allowed = np.ones((len(people.joined), len(self.launched)), np.bool_)
-        for pair in self.market.pairs:
-            if pair.measure == "at_least":
-                allowed &= self._values(pair, people) != 0
-        return allowed
+        users = {name: values[:, None] for name, values in people.values.items()}
+        return self._allowed(users, self.product_values, (len(people.joined), len(self.launched)))
+
+    def allowed_of(self, people: People, products: Rows) -> NDArray[np.bool_]:
+        """Do the same for pairs of one person and one product each, shape (pairs,)."""
+        columns = {name: values[products] for name, values in self.product_values.items()}
+        return self._allowed(people.values, columns, products.shape)
 
     @cached_property
     def product_values(self) -> Values:
@@ -124,20 +133,25 @@ class Preferences:
 
     @cached_property
     def _pair_scales(self) -> list[tuple[float, float]]:
-        """Mean and standard deviation of each pair column's fit, over the first block."""
+        """Mean and standard deviation of each pair column's fit, over the first block, and the first products."""
         people, scales = self.block(0), []
         for pair in self.market.pairs:
-            fit = self._fit(pair, people)
+            fit = self._fit(pair, people, _FITTED)
             scales.append((float(np.nanmean(fit)), float(np.nanstd(fit)) or 1.0))
         return scales
 
-    def _values(self, pair: Pair, people: People) -> Floats:
-        users = {name: values[:, None] for name, values in people.values.items()}
-        return pair_values(self.market, pair, users, self.product_values)
+    def _allowed(self, users: Values, products: Values, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        allowed = np.ones(shape, np.bool_)
+        for pair in self.market.pairs:
+            if pair.measure == "at_least":
+                allowed &= pair_values(self.market, pair, users, products) != 0
+        return allowed
 
-    def _fit(self, pair: Pair, people: People) -> Floats:
-        """Compute how well users and products fit by one pair column; higher is better, NaN where not known."""
-        values = self._values(pair, people)
+    def _fit(self, pair: Pair, people: People, number: int | None) -> Floats:
+        """Compute how well users and the first products fit by one pair column; higher is better, NaN if not known."""
+        users = {name: values[:, None] for name, values in people.values.items()}
+        products = {name: values[:number] for name, values in self.product_values.items()}
+        values = pair_values(self.market, pair, users, products)
         if pair.measure == "difference":
             return -np.abs(values)
         if pair.measure == "ratio":

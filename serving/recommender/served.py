@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import Counter
 
 from offers.retrieval.bundle import MarketBundle
 from offers.retrieval.recommendation import Recommender
@@ -41,14 +40,13 @@ class Served:
     def count(self, places: NDArray[np.int64]) -> None:
         """Count the products of an answer, and their places."""
         for place, one in enumerate(places.tolist(), 1):
-            self._shown[self.bundle.product_ids[one]].inc()
+            SHOWN.labels(self.bundle.product_ids[one]).inc()
             _PLACES[min(place, len(_PLACES)) - 1].inc()
 
     def _follow(self) -> None:
         self.bundle = self.products.bundle
         self.recommender = Recommender(self.bundle)
         self.decisions = Decisions(self.bundle, self.recommender.policy, self._log)
-        self._shown: dict[str, Counter] = {one: SHOWN.labels(one) for one in self.bundle.product_ids}
 
 
 _PLACES = [PLACE_SHOWN.labels(str(place)) for place in range(1, 21)] + [PLACE_SHOWN.labels("beyond")]
