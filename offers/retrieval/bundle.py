@@ -99,7 +99,7 @@ class MarketBundle:
             load_ranker(path, market, products),
             Popularity(segment_values(market), counts),
             towers,
-            towers and load_index(path, towers.products.shape),
+            None if towers is None else load_index(path, towers.products.shape),
         )
         check_golden(bundle)
         return bundle
@@ -208,8 +208,6 @@ class MarketBundle:
         """Find candidates, and their affinity where there are towers."""
         if self.towers is None:
             return np.tile(np.flatnonzero(available), (len(users), 1)), None
-        if not available.any():
-            return np.zeros((len(users), 0), np.int64), np.zeros((len(users), 0), np.float32)
         vectors = self.towers.user(users)
         places = nearest(self.worth, self.index, vectors, count, available)
         return places, np.asarray(np.einsum("nd,nmd->nm", vectors, self.towers.products[places]))
@@ -231,7 +229,8 @@ class MarketBundle:
         -------
         ndarray, shape (n, m), in (0, 1)
         """
-        return self.ranker.propensity(users, products, self.towers and self.towers.affinity_of(users, products))
+        affinity = None if self.towers is None else self.towers.affinity_of(users, products)
+        return self.ranker.propensity(users, products, affinity)
 
     def popular(self, segment: Mapping[str, object] | None, count: int) -> Places:
         """List the most viewed products, the most viewed first.

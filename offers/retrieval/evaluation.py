@@ -141,7 +141,7 @@ class Contest:
 
         def score(part: Views) -> Floats:
             users, products = part.full(self._history), np.tile(np.arange(number), (len(part), 1))
-            affinity = self.towers and self.towers.affinity(users)
+            affinity = None if self.towers is None else self.towers.affinity(users)
             return np.asarray(self.ranker.propensity(users, products, affinity), np.float32)
 
         return self._result("booster over all", rank_views(score, views, self._launched), views, self._sample_of(views))

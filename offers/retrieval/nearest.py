@@ -26,7 +26,7 @@ def nearest(
     ----------
     products, users : vectors
     index : of the first of the products
-    available : shape (n_products,); at least one is
+    available : shape (n_products,)
 
     Returns
     -------
@@ -50,7 +50,7 @@ def exactly_nearest(products: Floats, users: Floats, count: int, available: NDAr
     among = np.flatnonzero(available)
     # To copy the vectors of all would take longer than to compare them.
     vectors = products if len(among) == len(products) else products[among]
-    step = max(1, SCORES // len(among))
+    step = max(1, SCORES // max(1, len(among)))
     blocks = (users[start : start + step] for start in range(0, len(users), step))
     return np.concatenate([among[highest(block @ vectors.T, count)] for block in blocks])
 

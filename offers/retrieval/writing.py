@@ -68,8 +68,7 @@ def write(parent: Path, market_text: str, models: MarketModels, data: MarketData
             _write_models(partial, market_text, models)
             (partial / "evaluation.json").write_text(evaluation, "utf-8")
             _write_samples(partial, models)
-            used = ("onnxruntime",) if models.towers else ()
-            used += ("faiss-cpu",) if (partial / FILE).exists() else ()
+            used = ["onnxruntime"] * bool(models.towers) + ["faiss-cpu"] * (partial / FILE).exists()
             manifest = MarketManifest(
                 format=FORMAT,
                 contract=market.name,
