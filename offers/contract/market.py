@@ -106,7 +106,7 @@ class MarketSimulation(Section):
     """The simulated market: its size, and how users choose. `offers.simulation.market` has the rules."""
 
     users: Annotated[int, Field(ge=1)] = 20_000
-    products: Annotated[int, Field(ge=2, le=100_000)] = 100
+    products: Annotated[int, Field(ge=2, le=1_000_000)] = 100
     start: Month = "2025-01"
     days: Annotated[int, Field(ge=1, le=3650)] = 365
     views: Annotated[float, Field(gt=0, le=10_000)] = 20.0

@@ -32,7 +32,8 @@ class Unavailable(Exception):  # noqa: N818
 class Decision:
     """A decision about a user, and its answer without the user's id.
 
-    `user` is the row, None where nothing is known, and `membership` the user's arm of an experiment.
+    `user` is the row, None where nothing is known, `membership` the user's arm of an experiment, and `milliseconds` how
+    long candidates, scores and their order took, None where nothing was scored.
     """
 
     user_id: str
@@ -42,6 +43,7 @@ class Decision:
     recommended: Recommended
     answer: bytes
     membership: Membership | None = None
+    milliseconds: float | None = None
 
 
 class Decisions:
@@ -104,6 +106,7 @@ class Decisions:
             arms=[decision.membership.arm] if decision.membership else None,
             ledger_head=log.ledger_head,
             caller=caller.get() or None,
+            latency_ms=decision.milliseconds,
             policy=versions["policy"],
             catalogue=versions["catalogue"],
         )

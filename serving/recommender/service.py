@@ -1,6 +1,7 @@
 """Recommendations for a user: the row, the ranking or what stands in for it, the decision's event, the answer."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,16 +120,20 @@ class Recommendations:
         served = arm or self.served
         available, k = served.available(), question.k or served.bundle.market.recommendation.k
         decision_id, user, sentences = uuid.uuid4().hex, None, list[tuple[str, ...]]()
+        milliseconds = None
         if rows is not None and ground == "ranked":
-            user = served.bundle.rows(rows)[0]
+            begun, user = time.perf_counter(), served.bundle.rows(rows)[0]
             recommended = served.recommender.recommend(user, k, available, decision_id)
+            milliseconds = (time.perf_counter() - begun) * 1e3
             sentences = served.recommender.sentences(user, recommended) if question.explain else []
         else:
             recommended = served.recommender.popular(question.segment, k, available)
         facts = _facts(served, decision_id, ground, rows)
         content = written(facts, served.bundle.product_ids, recommended, sentences, question.withheld)
         if self.decision_log:
-            decision = Decision(question.user_id, k, question.segment, user, recommended, content, membership)
+            decision = Decision(
+                question.user_id, k, question.segment, user, recommended, content, membership, milliseconds
+            )
             served.decisions.log(decision, facts)
             await self.decision_log.durable()
         ANSWERS.labels(ground).inc()

@@ -271,6 +271,8 @@ def test_each_decision_is_logged_before_its_answer(running: Service, tmp_path: P
         row = rows.loc[answer["decision_id"]]
         assert row.offer_id == answer["offers"][0]["offer_id"]
         assert row.fallback == (answer["ground"] != "ranked")
+        # A canary's guardrail of latency looks at it.
+        assert (0 < row.latency_ms < 10_000) if answer["ground"] == "ranked" else np.isnan(row.latency_ms)
     assert len(rows.loc[answers[0]["decision_id"]].pairs) == len(scores(answers[0]))
     assert json.loads(rows.loc[answers[1]["decision_id"]].inputs) == {"region": "south", "employment": "student"}
 
@@ -289,11 +291,11 @@ def test_a_product_that_was_taken_off_is_recommended_no_more_and_a_new_one_is(ru
     path = running.log.parent / "products.csv"
     table = pd.read_csv(path, dtype=str)
     best = get(running, "/recommend/42")["offers"][0]["offer_id"]
+    score = scores(get(running, "/recommend/42", withheld=True))[best]
     twin = table[table.product_id == best].assign(product_id="twin")
     pd.concat([table[table.product_id != best], twin]).to_csv(tmp_path / "part", index=False)
     os.utime(tmp_path / "part", (1, 1))
     (tmp_path / "part").rename(path)
-    score = scores(get(running, "/recommend/42", withheld=True))[best]
     until(lambda: best not in scores(get(running, "/recommend/42", withheld=True)))
     # What takes its place is known by its columns, which are the same, and its events count.
     assert scores(get(running, "/recommend/42", withheld=True))["twin"] == pytest.approx(score)
