@@ -121,7 +121,7 @@ def _beginning(arguments: argparse.Namespace) -> tuple[RoutingSource | None, Rou
         # The routing of a cluster may not be there yet, or not answer: the first looks take it up.
         return source, None, open_bundle(arguments.bundle, settings)
     if (serving := source.read()) is None:
-        raise ServiceError(f"{source.where}: there is no such object; write it, or name a --bundle to begin with")
+        raise ServiceError(f"{source.where}: there is no such object; the first promotion of a release writes it")
     bundle = opened(source.local(serving).arms[0])
     # Experiments begin at the first look.
     return source, serving.model_copy(update={"experiments": ()}), bundle

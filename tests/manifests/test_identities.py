@@ -28,7 +28,7 @@ WRITES = {
 }
 READS = {
     "serving": {"bundles", "releases", "routing"},
-    "recommender": {"bundles"},
+    "recommender": {"releases", "routing"},
     "pages": {"bundles", "routing", "monitoring", "tables"},
     "retraining-trigger": {"bundles", "releases"},
     "upkeep": set(),

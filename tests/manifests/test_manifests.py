@@ -21,6 +21,7 @@ import typer
 import yaml
 
 from cli import retrain
+from offers.contract import market as markets
 from offers.settings import Settings
 from pipelines.placement import CONFIG
 from serving.process.server import Server
@@ -29,6 +30,7 @@ from serving.process.server import Server
 from serving.protocol.dataplane import ServicePlane
 from serving.protocol.rest import application
 from serving.ranker.feed import Feed
+from serving.ranker.routing_source import FOLDER
 from tests.support.rendered import (
     FETCHES,
     MANIFESTS,
@@ -428,6 +430,17 @@ def test_the_recommender_and_its_shipper_take_the_arguments_that_they_are_given(
     assert {one.partition("=")[0] for one in shipper["args"]} <= known
     (spool,) = (one for one in recommender["args"] if one.startswith("--spool="))
     assert spool in shipper["args"]
+
+
+def test_the_recommender_follows_the_champion_where_a_promotion_writes_it() -> None:
+    (deployment,) = of(rendered("overlays/market"), "Deployment", "recommender")
+    (container, _) = deployment["spec"]["template"]["spec"]["containers"]
+    market = next(one["value"] for one in container["env"] if one["name"] == "MARKET")
+    assert market in markets.shipped()
+    (routing,) = (one.partition("=")[2] for one in container["args"] if one.startswith("--routing="))
+    assert routing.replace("$(MARKET)", market) == f"s3://offers/{FOLDER}/{market}.json"
+    # A bundle that is named stands before the champion, until the first look.
+    assert not any(one.startswith("--bundle") for one in container["args"])
 
 
 def test_a_market_reaches_its_store_from_both_sides_and_nobody_else_does() -> None:
