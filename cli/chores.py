@@ -39,7 +39,11 @@ def asking(
     """List the chores that ask for runs; `served` names the bundle that serves."""
     from offers.contract import contract as contracts
     from offers.decisions.period import span
+    from offers.errors import ServiceError
+    from pipelines.starting import MARKET
 
+    if MARKET in arguments and (asked.rows or asked.labels):
+        raise ServiceError("--new-rows, --update-labels: a market trains by the clock or for an alarm: use --every")
     chores = list[Callable[[], None]]()
     if asked.every:
         chores.append(by_schedule(retrainer, span(asked.every)))

@@ -1,5 +1,6 @@
 """The training pipeline of a market on this machine, and its arguments here and on a cluster."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,26 @@ def run_graph(market: str, source: str, bundles: Path, seed: int) -> Path:
         raise typer.Exit(1)
     console.print(f"report  {page(outcome, 'gate', 'report')}", soft_wrap=True)
     return bundles / outcome.bundle.name
+
+
+def is_market(contract: str) -> bool:
+    """Whether a name or a YAML file is that of a market, and not that of a contract."""
+    from offers.contract import market as markets
+
+    if contract in markets.shipped():
+        return True
+    if not (path := Path(contract)).is_file():
+        return False
+    # Only a market has this section. What else is wrong with the file its reader says.
+    return bool(re.search(r"^interactions\s*:", path.read_text("utf-8", "replace"), re.MULTILINE))
+
+
+def subject_of(contract: str) -> str:
+    """The name of a contract, or of a market."""
+    from offers.contract import contract as contracts
+    from offers.contract import market as markets
+
+    return markets.load(contract).name if is_market(contract) else contracts.load(contract).name
 
 
 def market_arguments(market: str, source: str, on_cluster: bool = True) -> dict[str, Any]:

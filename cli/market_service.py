@@ -11,6 +11,7 @@ from cli.outcomes import TablesOption
 from cli.serve import until_told
 
 if TYPE_CHECKING:
+    from offers.retrieval.drift import PreferenceWindow
     from serving.local import Log, Running
 
 _TRAINED = Path("build/market")
@@ -66,6 +67,10 @@ def drift(
     directory: Annotated[Path, typer.Argument(help="Where the market's tables are.")],
     bundle: BundleOption = _TRAINED,
     days: Annotated[float, typer.Option(min=1, help="Length of a window.")] = 30.0,
+    trigger: Annotated[
+        str,
+        typer.Option(help="URL of `offers retrain listen`, which trains anew where the newest window is marked."),
+    ] = "",
 ) -> None:
     """Show window by window whether users still look at what the bundle expects; preferences that change show here."""
     from cli.screen import console, plain_table
@@ -77,9 +82,27 @@ def drift(
     table = plain_table("window from", "views", f"among the {K} expected", "z", "")
     with read_views(loaded.market, directory) as (views, _):
         for window in preference_windows(loaded, views, days):
-            z, alarm = "" if window.z is None else f"{window.z:.1f}", "drift" if window.alarm else ""
-            table.add_row(str(window.start)[:10], str(window.views), f"{window.hits:.3f}", z, alarm)
+            z, mark = "" if window.z is None else f"{window.z:.1f}", "drift" if window.alarm else ""
+            table.add_row(str(window.start)[:10], str(window.views), f"{window.hits:.3f}", z, mark)
     console.print(table)
+    if trigger and window.alarm:
+        console.print(ask_for_training(trigger, loaded.name, window))
+
+
+def ask_for_training(trigger: str, bundle: str, window: "PreferenceWindow") -> str:
+    """Send the alarm of a window; returns what was decided. Sent again, it starts nothing more."""
+    import os
+    from datetime import UTC, datetime
+
+    from offers.retraining import alarm
+    from offers.retraining.signature import VARIABLE, key_of
+
+    since = str(window.start)[:10]
+    reason = f"preferences: {window.hits:.3f} of the views since {since} are of expected products, z {window.z:.1f}"
+    evidence = {"bundle": bundle, "action": "retrain", "reasons": [reason]}
+    key = key_of(os.environ.get(VARIABLE, ""))
+    decision = alarm.send(trigger, "/offers/market", f"{bundle}-{since}", datetime.now(UTC), evidence, key)
+    return f"started {decision['run']}" if decision["started"] else f"no run: {decision['reason']}"
 
 
 def demo(

@@ -46,21 +46,26 @@ def _register_market(ledger: "Ledger", signer: "Signer", bundle: str, catalogue:
 
 def registered(bundle: str, settings: "Settings") -> str:
     """Register the bundle of a run; return the result in one line."""
-    from offers.bundle.location import open_bundle
+    from offers.bundle.location import is_of_market, open_bundle
     from offers.governance.access import open_to_write
     from offers.governance.registration import verdict_of
     from offers.policy import catalogue as catalogues
 
     ledger, signer = open_to_write(settings)
+    if is_of_market(bundle, settings):
+        return _told(ledger, _register_market(ledger, signer, bundle, "", settings))
     model_bundle = open_bundle(bundle, settings)
     if model_bundle.contract.name in catalogues.shipped():
-        release = _register(ledger, signer, model_bundle, "", settings)
-        state = ledger.state()
-        return f"{release}, {state.status(state.releases[release], ledger.clock())}"
+        return _told(ledger, _register(ledger, signer, model_bundle, "", settings))
     if model_bundle.name not in ledger.state().gates:
         ledger.write(signer, lambda state: verdict_of(model_bundle))
     advice = f"'offers model add {bundle} --catalogue FILE' makes one"
     return f"none: no catalogue for {model_bundle.contract.name} is shipped; {advice}"
+
+
+def _told(ledger: "Ledger", release: str) -> str:
+    state = ledger.state()
+    return f"{release}, {state.status(state.releases[release], ledger.clock())}"
 
 
 def register_refusal(verdict: Path, contract: str, settings: "Settings") -> None:

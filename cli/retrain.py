@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.data import ContractOption
 from cli.submission import DeployOption, SmokeOption
 
 if TYPE_CHECKING:
@@ -17,12 +16,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Ask for a new model, wait for alarms, read what was decided.")
 
+ContractOption = Annotated[
+    str, typer.Option("--contract", "-c", help="Name of a shipped contract or market, or a YAML file.")
+]
+OnlineOption = Annotated[str, typer.Option(help="Of a market: the online store that gets the users after a training.")]
 SourceOption = Annotated[
     str,
     typer.Option(
         envvar="OFFERS_SOURCE",
         help="Where the rows are, instead of the contract's source: path, URL, s3://, SQL URL or 'simulated'; "
-        "with ' + decisions:TABLES' the decision log stands behind it.",
+        "with ' + decisions:TABLES' the decision log stands behind it. Of a market: the directory or s3:// URI of its "
+        "tables, or 'simulated'.",
     ),
 ]
 PublishOption = Annotated[str, typer.Option(help="Where a bundle that passed goes: a directory or s3:// URI.")]
@@ -37,6 +41,7 @@ def now(
     update: Annotated[
         str, typer.Option(help="Name of a bundle whose layer learns the newer labels, instead of a training.")
     ] = "",
+    online: OnlineOption = "",
 ) -> None:
     """Train a new model on this machine, or update one, unless a run is under way. Exit code 3: refused."""
     import uuid
@@ -55,7 +60,7 @@ def now(
     wish |= {"action": "update", "evidence": evidence | {"bundle": update}} if update else {"evidence": evidence}
     request = Request.model_validate(wish)
     with RunDisplay() as display:
-        arguments = _arguments(contract, source, publish, settings)
+        arguments = _arguments(contract, source, publish, online, settings)
         runs = LocalRuns(arguments, settings.home.resolve() / "runs", register_end(journal, settings), display.update)
         decision = Retrainer(journal, runs).ask(request)
         runs.wait()
@@ -75,6 +80,7 @@ def listen(
     ] = False,
     service: DeployOption = "",
     smoke_url: SmokeOption = "",
+    online: OnlineOption = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8095,
     every: Annotated[str, typer.Option(help="Longest time between two trainings, such as 7d; none by default.")] = "",
@@ -94,15 +100,16 @@ def listen(
     from offers.retraining.retrainer import Limits, Retrainer
     from offers.retraining.signature import VARIABLE, key_of
     from offers.settings import Settings
-    from pipelines.starting import ClusterRuns, LocalRuns
+    from pipelines.starting import MARKET, ClusterRuns, LocalRuns
     from pipelines.trigger import Authority, announce
 
     settings, regular = Settings.from_env(), list[tuple[float, Callable[[], None]]]()
     journal = _journal(contract, settings) if kubeflow else _own_journal(contract, settings)
-    arguments = _arguments(contract, source, publish, settings)
+    arguments = _arguments(contract, source, publish, online, settings, kubeflow)
     limits, seconds = Limits(cool_down=span(cool_down), runs_a_day=runs_a_day), span(look_every).total_seconds()
     if kubeflow:
-        targets = {"service": service, "smoke_url": smoke_url}
+        # A market's release waits for its promotion.
+        targets = {} if MARKET in arguments else {"service": service, "smoke_url": smoke_url}
         runs = ClusterRuns(settings, arguments | targets)
         retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), announce)
         regular.append((chores.SETTLE_SECONDS, chores.settling(retrainer, runs)))
@@ -149,27 +156,43 @@ def _serve(
 
 def _journal(contract: str, settings: "Settings") -> "Journal":
     """Open the journal for reading, or for a service, whose key an admin of the ledger has added."""
-    from offers.contract import contract as contracts
+    from cli.market_graph import subject_of
     from offers.governance.access import member_key, open_ledger
     from offers.retraining.journal import Journal
 
-    return Journal(open_ledger(settings), lambda: member_key(settings), contracts.load(contract).name)
+    return Journal(open_ledger(settings), lambda: member_key(settings), subject_of(contract))
 
 
 def _own_journal(contract: str, settings: "Settings") -> "Journal":
     """Open the journal to write with one's own key; an empty ledger begins with it."""
-    from offers.contract import contract as contracts
+    from cli.market_graph import subject_of
     from offers.governance.access import open_to_write
     from offers.retraining.journal import Journal
 
     ledger, signer = open_to_write(settings)
-    return Journal(ledger, lambda: signer, contracts.load(contract).name)
+    return Journal(ledger, lambda: signer, subject_of(contract))
 
 
-def _arguments(contract: str, source: str, publish: str, settings: "Settings") -> dict[str, Any]:
+def _arguments(
+    contract: str, source: str, publish: str, online: str, settings: "Settings", on_cluster: bool = False
+) -> dict[str, Any]:
+    from pathlib import Path
+
+    from cli.market_graph import is_market, market_arguments
     from cli.pipeline import training_arguments
+    from offers.errors import ServiceError, SourceError
+    from offers.steps.market import SIMULATED
 
-    return training_arguments(contract, source, publish or str(settings.home.resolve() / "bundles"))
+    place = publish or str(settings.home.resolve() / "bundles")
+    if not is_market(contract):
+        if online:
+            raise ServiceError(f"--online: only a market has an online store, and {contract} is none; leave it out")
+        return training_arguments(contract, source, place)
+    if not source:
+        raise SourceError(f"--source: expected the place of the market's tables, or {SIMULATED}, got nothing")
+    if not source.startswith((SIMULATED, "s3://")):
+        source = str(Path(source).resolve())
+    return market_arguments(contract, source, on_cluster) | {"publish": place, "online": online}
 
 
 def _tell(journal: "Journal", run: str) -> None:

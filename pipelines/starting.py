@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from offers.errors import StorageError
+from offers.errors import ServiceError, StorageError
 from offers.retraining.journal import UPDATES, Journal, Request
 from offers.settings import Settings
 from offers.store.store import open_store
@@ -15,6 +15,9 @@ from pipelines import local
 from pipelines.compilation import compile_pipeline
 from pipelines.kubeflow import ClusterRun, Kubeflow
 from pipelines.logs import kept_logs
+
+MARKET = "market"
+"""The argument that only the pipeline of a market has."""
 
 Ended = Callable[[str, bool, str, str], None]
 """Takes the run's name, whether it succeeded, the path of its bundle, and a note."""
@@ -124,7 +127,11 @@ class ClusterRuns:
 
 
 def _asked(request: Request, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name the pipeline that a request asks for, with its arguments."""
+    """Name the pipeline that a request asks for, with its arguments; raises ServiceError where there is none."""
+    if MARKET in arguments:
+        if request.action in UPDATES or request.cause == "new image":
+            raise ServiceError(f"market {request.contract}: its models are trained anew: ask for a training")
+        return "market-training", dict(arguments)
     if request.cause == "new image":
         # Nobody promotes what this makes: it is registered as a candidate, beside its figures on the same windows.
         champion = _published(arguments, str(request.evidence["bundle"]))

@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 import yaml
 
+from cli.market_graph import is_market, subject_of
+from cli.market_service import ask_for_training
+from cli.retrain import _arguments as retraining
 from cli.submission import _arguments
 from offers.contract import market as markets
 from offers.data.market import write_simulated
 from offers.data.online import OnlineUsers
-from offers.errors import SourceError, StorageError
+from offers.errors import ServiceError, SourceError, StorageError
+from offers.retraining.journal import Decision, Request
+from offers.retraining.retrainer import Retrainer
+from offers.retrieval.drift import PreferenceWindow
 from offers.retrieval.oracle import Oracle
 from offers.retrieval.training import train
 from offers.settings import Settings
@@ -22,8 +28,12 @@ from offers.store.online import SqliteOnlineStore
 from offers.store.s3 import make_bucket
 from offers.store.store import open_store
 from pipelines.compilation import compile_pipeline
+from pipelines.starting import _asked as asked
+from pipelines.trigger import Authority
+from tests.support.ledgers import journal_at
 from tests.support.markets import small_market
 from tests.support.seaweedfs import seaweedfs
+from tests.support.trigger import Starts, served
 
 SHOP = small_market(users=600, products=24)
 OPTIONS = {"source": "s3://offers/markets/shop", "publish": "s3://offers/bundles"}
@@ -87,6 +97,38 @@ def test_tables_come_from_the_object_store_and_users_go_online_with_a_secret(tmp
     now = np.datetime64("2026-01-01", "us")
     with SqliteOnlineStore(tmp_path / "users.db") as online:
         assert OnlineUsers(market).read(online, ["7"], now).moments[0] < now
+
+
+def test_preferences_that_changed_start_a_training_once(tmp_path: Path) -> None:
+    starts, journal, bundle = Starts(), journal_at(tmp_path, "fintech"), "fintech-0123456789abcdef"
+    window = PreferenceWindow(np.datetime64("2025-12-01", "us"), 2000, 0.31, -42.0)
+    with served(Retrainer(journal, starts), Authority(served=lambda: bundle)) as client:
+        told = [ask_for_training(str(client.base_url), bundle, window) for _ in range(2)]
+        assert told == [f"started {starts[0]}"] * 2
+        with pytest.raises(ServiceError, match="expected fintech-0123456789abcdef, which is served"):
+            ask_for_training(str(client.base_url), "fintech-fedcba9876543210", window)
+    (decision,) = journal.entries()
+    assert isinstance(decision, Decision)
+    assert (len(starts), decision.request.cause, decision.request.action) == (1, "alarm", "retrain")
+    assert "0.310 of the views since 2025-12-01" in decision.reason
+
+
+def test_what_a_market_asks_for_is_its_own_pipeline_with_its_own_arguments(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text(SHOP)
+    for contract, name in ((str(tmp_path / "shop.yaml"), "fintech"), ("bank-marketing", "bank-marketing")):
+        assert (subject_of(contract), is_market(contract)) == (name, name == "fintech")
+    arguments = retraining(str(tmp_path / "shop.yaml"), str(tmp_path), "", "users.db", Settings(home=tmp_path))
+    places = {"source": str(tmp_path), "publish": str(tmp_path / "bundles"), "online": "users.db"}
+    assert arguments == {"market": SHOP, **places}
+    assert asked(Request(id="a", contract="fintech", cause="alarm"), arguments) == ("market-training", arguments)
+    with pytest.raises(ServiceError, match="trained anew"):
+        asked(Request(id="b", contract="fintech", cause="manual", action="update"), arguments)
+    with pytest.raises(SourceError, match="--source"):
+        retraining("fintech", "", "", "", Settings())
+    with pytest.raises(StorageError, match="s3:// URI of the market's tables"):
+        retraining("fintech", str(tmp_path), "", "", Settings(), on_cluster=True)
+    with pytest.raises(ServiceError, match="--online"):
+        retraining("bank-marketing", "", "", "users.db", Settings())
 
 
 @pytest.mark.slow
