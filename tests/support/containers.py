@@ -30,7 +30,7 @@ MOST_MEGABYTES = {
     "offers-serving": 700,
     "offers-pipeline-python": 1200,
     "offers-drift": 1300,
-    "offers-recommender": 1000,
+    "offers-recommender": 1060,
     "offers-app": 1300,
     "offers-ui": 900,
 }
