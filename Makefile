@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 # Steps and services are processes: without compiled libraries each takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo night learn market serve app test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui spark clean
+.PHONY: help setup demo night learn market serve app test test-fast nightly fuzz lint docs images up platform deploy status rollback down e2e bench ui feast spark clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -85,6 +85,13 @@ docs: .venv-docs/.installed ## Build the documentation into build/site; a broken
 
 spark: .venv-spark/.installed ## Install Spark, for offers score --spark; it needs Java 17 or newer
 
+# Feast, beside what it serves: it asks for another prometheus-client than KServe.
+.venv-feast/.installed: serving/feast/pyproject.toml serving/feast/uv.lock | .venv/.installed
+	UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-feast $(UV) sync --project serving/feast --locked --quiet --python $(PYTHON)
+	@touch $@
+
+feast: .venv-feast/.installed ## Install Feast, which serves what offers market feast writes
+
 # The whole of MLflow in an environment of its own; the database is made by the command that writes it, under its lock.
 UI_PORT ?= 5000
 OFFERS_HOME ?= .offers
@@ -122,4 +129,4 @@ bench: setup ## Measure speed and memory beside their floors, print a table of m
 	$(RUN) python -m benchmarks
 
 clean: ## Remove the environment and everything that runs have left
-	rm -rf .venv .venv-drift .venv-docs .venv-ui .venv-spark .uv .offers build/site
+	rm -rf .venv .venv-drift .venv-docs .venv-ui .venv-feast .venv-spark .uv .offers build/site

@@ -27,6 +27,7 @@ from cli import (
     layers,
     learn,
     market,
+    market_feast,
     market_rates,
     market_service,
     model,
@@ -65,6 +66,7 @@ data.app.command("ingest")(layers.ingest)
 data.app.command("loads")(layers.loads)
 app.add_typer(contract.app, name="contract")
 app.add_typer(data.app, name="data")
+market.app.command("feast")(market_feast.feast)
 market.app.command("rates")(market_rates.rates)
 market.app.command("serve")(market_service.serve)
 market.app.command("drift")(market_service.drift)

@@ -166,12 +166,11 @@ def user(
 
     from cli.screen import console, facts_table
     from offers.contract import market as markets
-    from offers.data.online import OnlineUsers
-    from offers.store.online import open_online_store
+    from offers.data.feast_online import users_at
 
-    users = OnlineUsers(markets.load(market))
+    users = users_at(markets.load(market), store)
     moment = _moment(now or datetime.now(UTC).isoformat(), "--now")
-    with closing(open_online_store(store)) as online:
+    with closing(users.open(store)) as online:
         rows = users.read(online, [user_id], moment)
     facts = {"row of": "no row" if str(rows.moments[0]) == "NaT" else str(rows.moments[0])}
     facts |= {"other contract": "the row is of another contract: load the store anew"} if rows.foreign else {}

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 _TRAINED = Path("build/market")
 BundleOption = Annotated[Path, typer.Option(help="The market's bundle, or a directory of bundles: the newest.")]
-StoreOption = Annotated[str, typer.Option(help="The online store: an SQLite file, or redis://HOST:PORT/0.")]
+StoreOption = Annotated[
+    str, typer.Option(help="The online store: an SQLite file, redis://HOST:PORT/0 or feast+http://HOST:PORT.")
+]
 SHIFT_DAY = 200.0
 """The day of the demo's history from which half of the tastes are others."""
 

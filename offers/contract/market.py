@@ -94,6 +94,11 @@ class Feature(Section):
         """The names of the feature's columns, with the window of each, in days."""
         return {f"{self.name}_{window:g}d": window for window in self.windows} or {self.name: None}
 
+    @property
+    def ages(self) -> bool:
+        """Whether the values depend on the moment of the newest event."""
+        return self.aggregate == "recency" or self.time_to_live is not None
+
 
 class Acceptance(Section):
     """What counts as accepted: the event, and the days after a view until it has either happened or not."""

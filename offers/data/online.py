@@ -18,7 +18,7 @@ from offers.data.online_row import LIVE_VIEW, RowForm, UserRow
 from offers.data.snapshot import KINDS, code_of, event_weights, snapshot, windows
 from offers.errors import SourceError
 from offers.model.encoder import Encoder
-from offers.store.online import OnlineStore
+from offers.store.online import PATIENCE, OnlineStore, open_online_store
 
 MOST_RECENT, MOST_IDS = 2000, 2000
 """Events of a user that count in windows, and live events whose ids are compared; the newest of each."""
@@ -56,6 +56,16 @@ class OnlineUsers:
     def form(self) -> bytes:
         """A digest of what the contract says of users; rows with another one are not read."""
         return self._form.digest
+
+    def open(self, where: str, patience: float = PATIENCE) -> OnlineStore:
+        """Open the store that has the rows; each call of it may take `patience` seconds.
+
+        Raises
+        ------
+        StorageError
+            there is no such store, or it can't be opened
+        """
+        return open_online_store(where, patience=patience)
 
     def load(
         self, directory: Path, store: OnlineStore, moment: np.datetime64 | None = None

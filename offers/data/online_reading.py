@@ -37,9 +37,15 @@ class OnlineRows:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Reads rows of a form."""
+    """Reads rows of a form.
+
+    Parameters
+    ----------
+    windows : whether the events within windows are counted; otherwise the rows' own values hold
+    """
 
     form: RowForm
+    windows: bool = True
 
     @cached_property
     def kinds(self) -> dict[str, int]:
@@ -51,7 +57,8 @@ class Reading:
         present = int(now.astype("datetime64[us]").astype(np.int64))
         records = np.array([row.record for row in rows], self.form.form)
         values, stale = self._aged(records, present)
-        self._count_recent(rows, values, present)
+        if self.windows:
+            self._count_recent(rows, values, present)
         viewed = np.full((len(rows), self.form.viewed), -1, np.int64)
         for place, row in enumerate(rows):
             codes = row.viewed(present, self.form.viewed)

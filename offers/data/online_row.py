@@ -89,7 +89,7 @@ class RowForm:
     @cached_property
     def timed(self) -> list[Feature]:
         """List the features whose values depend on the moment of the newest event."""
-        return [one for one in self.features if one.aggregate == "recency" or one.time_to_live is not None]
+        return [one for one in self.features if one.ages]
 
     @cached_property
     def digest(self) -> bytes:

@@ -1,6 +1,7 @@
 """Features of a market as of a moment: DuckDB joins the data that was known before it, and nothing later."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,6 +25,9 @@ BATCH = 100_000
 
 END = "_until "
 """What the names of columns begin with that say until when a value holds."""
+
+FROM, NEWEST = "_from", "_newest"
+"""The columns of `changes`: the moment from which a row holds, and that of the newest event."""
 
 _KEYS = {"user": ("_user",), "product": ("_product",), "pair": ("_user", "_product")}
 
@@ -104,12 +108,60 @@ def joined(market: Market, connection: duckdb.DuckDBPyConnection, rows: str, by:
         the tables can't be joined
     """
     features = [feature for feature in market.features if feature.by in by]
-    try:
+    with _errors():
         for place, feature in enumerate(features):
             connection.execute(f"CREATE OR REPLACE TEMP TABLE f{place} AS {_running_sums(market, feature)}")
-        reader: pa.RecordBatchReader = connection.sql(_query(market, features, rows, by)).to_arrow_reader(BATCH)
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
+        yield from _batches(connection, _query(market, features, rows, by))
+
+
+def changes(market: Market, connection: duckdb.DuckDBPyConnection, feature: Feature) -> Iterator[pa.Table]:
+    """List the moments from which a feature has other values, and the values: an as-of join of them equals `joined`.
+
+    An event counts from the microsecond after it, and no longer counts where a window or the time to live ends. A row
+    holds until the next one of its key. Where there is none, there was no event yet. A recency never stays the same, so
+    its rows have the moment of the newest event alone.
+
+    Parameters
+    ----------
+    connection : a connection of `market_tables.opened`
+
+    Yields
+    ------
+    pyarrow.Table
+        keys; FROM; the feature's columns; and where it ages, NEWEST, the moment of the newest event in microseconds of
+        UTC, missing beyond the time to live
+
+    Raises
+    ------
+    SourceError
+        the tables can't be joined
+    """
+    columns, joins = _feature(feature, "f0")
+    cells = [] if feature.aggregate == "recency" else columns[: len(feature.columns)]
+    if feature.ages:
+        gone = _beyond(_end(feature.time_to_live, "f0._at"))
+        cells.append(f"CASE WHEN NOT {gone} THEN epoch_us(f0._at) END AS {NEWEST}")
+    lives = (*feature.columns.values(), feature.time_to_live)
+    steps = [1, *(round(days * 86_400e6) + 1 for days in lives if days is not None)]
+    ids = ", ".join(_KEYS[feature.by])
+    points = f"SELECT DISTINCT {ids}, _at + to_microseconds(unnest({steps})) AS _at FROM f0"
+    same = ", ".join(f"r.{key} AS {key}" for key in _KEYS[feature.by])
+    query = f"SELECT {same}, r._at AS {FROM}, {', '.join(cells)} FROM ({points}) r {' '.join(joins)}"
+    with _errors():
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE f0 AS {_running_sums(market, feature)}")
+        yield from _batches(connection, f"{query} ORDER BY ALL")
+
+
+def _batches(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.Table]:
+    reader: pa.RecordBatchReader = connection.sql(query).to_arrow_reader(BATCH)
+    for batch in reader:
+        yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
     except duckdb.Error as error:
         raise SourceError(f"the tables can't be joined: {str(error).splitlines()[0]}") from None
 

@@ -22,7 +22,7 @@ _APPLICATION = 0x4F464F53
 
 _COLUMNS = "(id TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
-_PATIENCE = 30.0
+PATIENCE = 30.0
 """Seconds that a writer waits for another."""
 
 
@@ -80,7 +80,7 @@ class SqliteOnlineStore:
     [None, b'row']
     """
 
-    def __init__(self, path: Path, new: bool = False, patience: float = _PATIENCE) -> None:
+    def __init__(self, path: Path, new: bool = False, patience: float = PATIENCE) -> None:
         self._path = path
         if not new and not path.is_file():
             raise StorageError(f"{path}: there is no such store; 'offers market load' makes it")
@@ -178,7 +178,7 @@ class SqliteOnlineStore:
             raise StorageError(f"{self._path}: the online store can't be used: {error}", passes=passes) from None
 
 
-def open_online_store(where: str, new: bool = False, patience: float = _PATIENCE) -> "OnlineStore":
+def open_online_store(where: str, new: bool = False, patience: float = PATIENCE) -> "OnlineStore":
     """Open a store by its place.
 
     Parameters

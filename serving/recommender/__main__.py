@@ -13,12 +13,12 @@ from pathlib import Path
 
 import uvloop
 
+from offers.data.feast_online import users_at
 from offers.data.online import OnlineUsers
 from offers.decisions.spool import Spool, SpoolLimits
 from offers.errors import ServiceError
 from offers.retrieval.bundle import MarketBundle, open_bundle
 from offers.settings import Settings
-from offers.store.online import OnlineStore, open_online_store
 from serving.process import server
 from serving.process.listening import HttpServer, bound
 from serving.process.telemetry import VERSION
@@ -49,7 +49,11 @@ def main() -> None:
         "be there yet where a bundle is given",
     )
     parser.add_argument("--release_home", type=Path, help="directory for copies of the releases that a store has")
-    parser.add_argument("--store", required=True, help="the online store: an SQLite file, or redis://HOST:PORT/0")
+    parser.add_argument(
+        "--store",
+        required=True,
+        help="the online store: an SQLite file, redis://HOST:PORT/0, or feast+http://HOST:PORT",
+    )
     parser.add_argument("--products", type=Path, help="the market's table of products; what it lacks is not shown")
     parser.add_argument("--events", type=Path, help="directory that keeps events, with users' ids, for --events_hours")
     parser.add_argument(
@@ -70,10 +74,10 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None
     door = server.door(arguments)
     if door.callers:
         await door.callers.keys.look()
-    _check_store(arguments.store)
     source, serving, bundle = _beginning(arguments)
-    online, log = OnlineUsers(bundle.market), decision_log(arguments)
-    users = Users(online, lambda: _opened(arguments.store, DEADLINE))
+    online, log = users_at(bundle.market, arguments.store), decision_log(arguments)
+    _check_store(online, arguments.store)
+    users = Users(online, lambda: online.open(arguments.store, DEADLINE))
     served = Served(ProductList(bundle, arguments.products), log)
     recommendations = Recommendations(served, users, log, not arguments.no_fallback)
     async with contextlib.AsyncExitStack() as beside:
@@ -87,7 +91,7 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None
             )
             await beside.enter_async_context(spool)
             keep = 3600.0 * arguments.events_hours
-            updater = Updater(online, lambda: _opened(arguments.store, _UPDATE_SECONDS), arguments.events, keep)
+            updater = Updater(online, lambda: online.open(arguments.store, _UPDATE_SECONDS), arguments.events, keep)
             events = EventsTaker(bundle.market, recommendations.has, spool, beside.enter_context(updater), log)
         service = Service(recommendations, events)
         edge = service.application()
@@ -139,13 +143,9 @@ _UPDATE_SECONDS = 1.0
 """What the store may take for events; nobody waits for it."""
 
 
-def _opened(where: str, patience: float) -> OnlineStore:
-    return open_online_store(where, patience=patience)
-
-
-def _check_store(where: str) -> None:
+def _check_store(users: OnlineUsers, where: str) -> None:
     """Refuse a store that is not there when the service starts; what goes away later comes back."""
-    with contextlib.closing(_opened(where, _UPDATE_SECONDS)) as store:
+    with contextlib.closing(users.open(where, _UPDATE_SECONDS)) as store:
         store.generation()
 
 

@@ -31,3 +31,18 @@ def test_a_place_without_a_bundle_is_one_sentence(offers: Callable[..., tuple[in
     code, _, complaint = offers("market", "serve", "--bundle", tmp_path)
     assert code == 2
     assert "expected a market's bundle, or a directory of them; 'offers market train' makes one" in complaint
+
+
+def test_a_repository_for_feast_says_where_its_tables_must_lie(
+    offers: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, output, _ = offers("market", "feast", tmp_path / "feast")
+    assert (code, sorted(path.name for path in (tmp_path / "feast").iterdir())) == (
+        0,
+        ["definitions.py", "feature_store.yaml"],
+    )
+    assert f"must lie in {tmp_path / 'feast' / 'data'}, as fintech_users.parquet" in output
+    code, output, errors = offers("market", "feast", tmp_path / "none", "--tables", tmp_path)
+    assert (code, output) == (2, "")
+    assert f"{tmp_path / 'users.parquet'}: there is no such file" in errors
+    assert not list((tmp_path / "none").rglob("*.py"))
