@@ -109,9 +109,8 @@ def joined(market: Market, connection: duckdb.DuckDBPyConnection, rows: str, by:
     """
     features = [feature for feature in market.features if feature.by in by]
     with _errors():
-        for place, feature in enumerate(features):
-            connection.execute(f"CREATE OR REPLACE TEMP TABLE f{place} AS {_running_sums(market, feature)}")
-        yield from _batches(connection, _query(market, features, rows, by))
+        _join_one_by_one(market, connection, features, rows, by)
+        yield from _batches(connection, _query(market, features, by))
 
 
 def changes(market: Market, connection: duckdb.DuckDBPyConnection, feature: Feature) -> Iterator[pa.Table]:
@@ -148,7 +147,7 @@ def changes(market: Market, connection: duckdb.DuckDBPyConnection, feature: Feat
     same = ", ".join(f"r.{key} AS {key}" for key in _KEYS[feature.by])
     query = f"SELECT {same}, r._at AS {FROM}, {', '.join(cells)} FROM ({points}) r {' '.join(joins)}"
     with _errors():
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE f0 AS {_running_sums(market, feature)}")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE f0 AS {_running_sums(market, [feature])}")
         yield from _batches(connection, f"{query} ORDER BY ALL")
 
 
@@ -166,20 +165,56 @@ def _errors() -> Iterator[None]:
         raise SourceError(f"the tables can't be joined: {str(error).splitlines()[0]}") from None
 
 
-def _query(market: Market, features: Sequence[Feature], rows: str, by: Sequence[str]) -> str:
-    sides = [_side("users", "_user", market.users, market.user_columns)] if "user" in by else []
-    sides += [_side("products", "_product", market.products, market.product_columns)] if "product" in by else []
-    parts = [_feature(feature, f"f{place}") for place, feature in enumerate(features)]
+def _join_one_by_one(
+    market: Market, connection: duckdb.DuckDBPyConnection, features: Sequence[Feature], rows: str, by: Sequence[str]
+) -> None:
+    """Join each table and each feature alone with the rows, as DuckDB sorts all columns anew for each of its joins."""
+    parts = [_side("users", "_user", market.users, market.user_columns)] if "user" in by else []
+    parts += [_side("products", "_product", market.products, market.product_columns)] if "product" in by else []
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE asked AS SELECT row_number() OVER (ORDER BY _at, _user, _product) AS _row, _user,"
+        f" _product, _at, _position FROM ({rows}) ORDER BY _row"
+    )
+    for place, alike in enumerate(_alike(features)):
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE sums AS {_running_sums(market, alike)}")
+        found = [_feature(feature, "sums") for feature in alike]
+        # Features of the same events share the joins that are the same.
+        cells, joins = (list(dict.fromkeys(chain.from_iterable(part))) for part in zip(*found, strict=True))
+        _join(connection, f"f{place}", (cells, joins))
+    connection.execute("DROP TABLE IF EXISTS sums")
+    for place, part in enumerate(parts):
+        _join(connection, f"s{place}", part)
+
+
+def _alike(features: Sequence[Feature]) -> list[list[Feature]]:
+    """Group features by the events that they are of."""
+    groups = dict[tuple[object, ...], list[Feature]]()
+    for feature in features:
+        groups.setdefault((feature.by, frozenset(feature.events)), []).append(feature)
+    return [*groups.values()]
+
+
+def _join(connection: duckdb.DuckDBPyConnection, name: str, part: tuple[list[str], list[str]]) -> None:
+    cells, joins = part
+    query = f"SELECT {', '.join(cells)} FROM asked r {' '.join(joins)} ORDER BY r._row"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+
+
+def _query(market: Market, features: Sequence[Feature], by: Sequence[str]) -> str:
+    """Write the SQL that puts the tables of `_join_one_by_one`, which have the same order, side by side."""
+    sides = [f"s{place}" for place in range(("user" in by) + ("product" in by))]
+    tables = [*sides, *(f"f{place}" for place in range(len(_alike(features))))]
     cells = [
-        f"r._user AS {quoted(market.users.key)}",
-        f"r._product AS {quoted(market.products.key)}",
-        f"r._at AS {quoted(market.interactions.time)}",
-        f"r._position AS {quoted(market.interactions.position)}",
+        f"asked._user AS {quoted(market.users.key)}",
+        f"asked._product AS {quoted(market.products.key)}",
+        f"asked._at AS {quoted(market.interactions.time)}",
+        f"asked._position AS {quoted(market.interactions.position)}",
+        *(f"{side}.*" for side in sides),
     ]
-    cells += chain.from_iterable(columns for columns, _ in (*sides, *parts))
-    # The wide rows of users and products are joined last, so that the other joins move little data.
-    joins = chain.from_iterable(joins for _, joins in (*parts, *sides))
-    return f"SELECT {', '.join(cells)} FROM ({rows}) r {' '.join(joins)} ORDER BY r._at, r._user, r._product"
+    for feature in features:
+        cells += map(quoted, feature.columns)
+        cells += [quoted(END + feature.name)] if feature.time_to_live is not None else []
+    return f"SELECT {', '.join(cells)} FROM {' POSITIONAL JOIN '.join(['asked', *tables])}"
 
 
 def _side(view: str, key: str, table: Table, columns: tuple[Column, ...]) -> tuple[list[str], list[str]]:
@@ -199,14 +234,15 @@ def _feature(feature: Feature, sums: str) -> tuple[list[str], list[str]]:
     keys = _KEYS[feature.by]
     end = _end(feature.time_to_live, f"{sums}._at")
     joins, cells = [_before(sums, sums, keys, "r._at")], []
-    for place, (name, window) in enumerate(feature.columns.items()):
+    for name, window in feature.columns.items():
         value = f"(epoch_us(r._at) - epoch_us({sums}._at)) / 86400e6"
         if feature.aggregate != "recency":
-            value = f"coalesce({sums}._sum, 0)" if feature.time_to_live is None else f"{sums}._sum"
+            total = f"{sums}._{feature.aggregate}"
+            value = f"coalesce({total}, 0)" if feature.time_to_live is None else total
             if window is not None:
-                earlier = f"{sums}_{place}"
+                earlier = f"before_{round(window * 86400e6)}"
                 joins.append(_before(sums, earlier, keys, f"r._at - to_seconds({window * 86400!r})"))
-                value = f"{value} - coalesce({earlier}._sum, 0)"
+                value = f"{value} - coalesce({earlier}._{feature.aggregate}, 0)"
         cells.append(f"CAST(CASE WHEN NOT {_beyond(end)} THEN {value} END AS DOUBLE) AS {quoted(name)}")
     if end is not None:
         cells.append(f"{end} AS {quoted(END + feature.name)}")
@@ -223,14 +259,21 @@ def _beyond(end: str | None) -> str:
     return "false" if end is None else f"coalesce({end} < r._at, false)"
 
 
-def _running_sums(market: Market, feature: Feature) -> str:
-    """Write the SQL of running sums, with one row for each moment with events, so that no two rows of a join tie."""
-    weights = {event.name: event.weight if feature.aggregate == "weight" else 1 for event in market.events}
-    weight = " ".join(f"WHEN {text(name)} THEN {weights[name]!r}" for name in feature.events)
-    names, columns = ", ".join(map(text, feature.events)), ", ".join(_KEYS[feature.by])
-    weighed = f"sum(CASE _event {weight} END) AS _sum"
-    moments = f"SELECT {columns}, _at, {weighed} FROM events WHERE _event IN ({names}) GROUP BY ALL"
-    return f"SELECT {columns}, _at, sum(_sum) OVER (PARTITION BY {columns} ORDER BY _at) AS _sum FROM ({moments})"
+def _running_sums(market: Market, features: Sequence[Feature]) -> str:
+    """Write the SQL of running sums, with one row for each moment with events, so that no two rows of a join tie.
+
+    Parameters
+    ----------
+    features : of the same events
+    """
+    names, columns = ", ".join(map(text, features[0].events)), ", ".join(_KEYS[features[0].by])
+    weights = " ".join(f"WHEN {text(event.name)} THEN {event.weight!r}" for event in market.events)
+    aggregates = {"count": "count(*)", "weight": f"sum(CASE _event {weights} END)"}
+    needed = [name for name in aggregates if any(feature.aggregate == name for feature in features)]
+    of_moments = "".join(f", {aggregates[name]} AS _{name}" for name in needed)
+    moments = f"SELECT {columns}, _at{of_moments} FROM events WHERE _event IN ({names}) GROUP BY {columns}, _at"
+    running = "".join(f", sum(_{name}) OVER (PARTITION BY {columns} ORDER BY _at) AS _{name}" for name in needed)
+    return f"SELECT {columns}, _at{running} FROM ({moments})"
 
 
 def _before(sums: str, alias: str, keys: tuple[str, ...], moment: str) -> str:

@@ -24,7 +24,7 @@ KINDS = 256
 VIEWED = "_viewed"
 """The column of the products of the newest views, as `code_of` numbers them."""
 
-USERS, _SAMPLE = 1_000_000, 20_000
+USERS, _SAMPLE = 125_000, 20_000
 """Rows of users in a block, roughly, and those of which a sample tells where blocks end."""
 
 SINCE = "_since"
