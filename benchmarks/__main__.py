@@ -22,6 +22,7 @@ PARTS = (
     "batch",
     "spark",
     "recommend",
+    "market",
     "images",
 )
 
