@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
+from offers.background import step_back
 from offers.errors import OffersError
 from offers.settings import Settings
 
@@ -29,6 +30,9 @@ def main(report: str = "") -> None:
     sys.stdout = sys.stderr
     settings = Settings.from_env()
     remote = settings.tracking.startswith(("http://", "https://"))
+    if not report:
+        # MLflow takes seconds of the CPU, and services may answer requests beside. A training waits for its report.
+        step_back()
     try:
         patience = PATIENCE - (_answers(settings.tracking) if remote else 0.0)
         os.environ.update(_WITHOUT_TELEMETRY | _IMPATIENT)

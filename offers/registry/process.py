@@ -29,9 +29,11 @@ def mirrored(settings: Settings, warn: Callable[[str], None], report: Path | Non
         yield
         return
     command = [sys.executable, "-m", "offers.registry", *([str(report)] if report else [])]
+    # In a session of its own, which the process may put behind all others.
     process = subprocess.Popen(
-        command, env=_environment(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+        command, env=_environment(settings), start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
         yield
         try:

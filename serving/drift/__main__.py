@@ -5,9 +5,11 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from offers.background import in_background
 from offers.drift.examination import SCORE, Reference, Streak
 from offers.errors import DataError, OffersError
 from offers.http_client import ClientTls, peer
@@ -22,6 +24,9 @@ from serving.drift.state import Damaged, StateFile
 from serving.process.listening import bound
 from serving.process.logs import configure_logging, log_event
 from serving.process.waiting import WAIT, wait_for_bundle
+
+if TYPE_CHECKING:
+    from serving.drift.judge import Judge
 
 WAITING_WINDOWS, WAITING_ROWS = 4, 10_000
 """What may wait at most while a window is judged: so many windows, or rows where that is more."""
@@ -59,15 +64,19 @@ def _arguments() -> argparse.Namespace:
 
 def _monitor(arguments: argparse.Namespace) -> Monitor:
     sink = _sink(arguments) if arguments.sink else None
-    watched = bundles.load(arguments.bundle)
+    watched = in_background(lambda: bundles.load(arguments.bundle))
     state = StateFile(arguments.state, _schema(watched.reference))
     rows, ledger = _resumed(state, watched)
     # What can't be written now can't be written later either; better to know before the first event.
     state.save(rows.all(), ledger.to_json())
     # Takes many seconds: what was given wrongly has been told by now.
+    return Monitor(in_background(lambda: _judge(watched)), rows, ledger, state, sink)
+
+
+def _judge(watched: bundles.Watched) -> "Judge":
     from serving.drift.judge import Judge
 
-    return Monitor(Judge(watched), rows, ledger, state, sink)
+    return Judge(watched)
 
 
 def _sink(arguments: argparse.Namespace) -> Sink:

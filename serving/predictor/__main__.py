@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from offers.background import in_background
 from offers.bundle import bundle as bundles
 from serving.predictor.model import Predictor
 from serving.process import server
@@ -22,7 +23,8 @@ def main() -> None:
     if arguments.wait:
         wait_for_bundle(arguments.bundle, arguments.host, arguments.http_port)
     with server.starting("predictor"):
-        predictor = Predictor(arguments.name, bundles.load(arguments.bundle, arguments.expected), arguments.max_rows)
+        bundle = in_background(lambda: bundles.load(arguments.bundle, arguments.expected))
+        predictor = Predictor(arguments.name, bundle, arguments.max_rows)
         server.run(
             [predictor],
             server.Address(arguments.host, arguments.http_port, arguments.grpc_port),
