@@ -71,7 +71,9 @@ def run(contract: str, source: str = "", trials: int = 0, seed: int = 0, champio
         with RunDisplay() as display:
             outcome = local.run(package, arguments, directory, display.update)
         bundle = finish(outcome, data_contract.name, arguments["publish"], settings)
-        release = registered(bundle, settings)
+        release = registered(bundle, settings) if bundle else ""
+    if not bundle:
+        raise typer.Exit(3)
     console.print(f"release {release}", soft_wrap=True)
     return bundle
 
@@ -119,7 +121,7 @@ def _absolute(path: str) -> str:
 
 
 def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings") -> str:
-    """Print a run's result and return its bundle; raises for a user's mistake, exits with 3 where the gate refused."""
+    """Print a run's result and return its bundle; empty where the gate refused it. Raises for a user's mistake."""
     from cli.release import register_refusal
     from cli.run_display import gate_notes, gate_table, results_table
     from cli.screen import console
@@ -147,7 +149,7 @@ def finish(outcome: "LocalRun", contract: str, publish: str, settings: "Settings
     if not decision.passed:
         register_refusal(verdict, contract, settings)
         console.print("The gate refused this model; no bundle was made.", style="bold red")
-        raise typer.Exit(3)
+        return ""
     assert outcome.bundle is not None
     bundle = f"{publish.rstrip('/')}/{outcome.bundle.name}"
     console.print(f"bundle  {bundle}")

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.mirror import mirrored
-
 if TYPE_CHECKING:
     from offers.bundle.bundle import Bundle
     from offers.governance.keys import Signer
@@ -74,6 +72,5 @@ def register_refusal(verdict: Path, contract: str, settings: "Settings") -> None
     from offers.governance.access import open_to_write
     from offers.governance.registration import refused
 
-    with mirrored(settings):
-        ledger, signer = open_to_write(settings)
-        refused(ledger, signer, contract, sha256_of(verdict))
+    ledger, signer = open_to_write(settings)
+    refused(ledger, signer, contract, sha256_of(verdict))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from offers.errors import OffersError
 from offers.governance import release as releases
-from offers.governance.entries import GateJudged
+from offers.governance.entries import Entry, GateJudged
 from offers.governance.ledger import Ledger
 from offers.governance.state import Release, State
 from offers.registry import training
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 BUNDLE, RELEASE, HEAD, WHOLE = "offers.bundle", "offers.release", "offers.head", "offers.whole"
 _PAGES = "offers"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Without this tag MLflow's page guesses the kind of an experiment, and asks in a dialog that hides the runs."""
 
 
 class Mirror:
@@ -53,12 +55,15 @@ class Mirror:
         self.run = run
         self.report = report
         self.notes: list[str] = []
+        self._judged: GateJudged | None = None
 
     def sync(self) -> None:
         """Bring MLflow up to date with the ledger; `notes` lists pages and releases that could not be read."""
         state, moment, head = self.ledger.state(), self.ledger.clock(), str(self.ledger.head or "")
         runs = self._runs()
-        self._refused(runs)
+        entries = self.ledger.entries()
+        self._judged = next((entry.act for entry in reversed(entries) if isinstance(entry.act, GateJudged)), None)
+        self._refused(entries, runs)
         for contract in dict.fromkeys(release.act.contract for release in state.releases.values()):
             versions = self._versions(contract)
             for release in state.releases.values():
@@ -120,7 +125,9 @@ class Mirror:
         at = int(release.at.timestamp() * 1000)
         foreign = self.run if newest else ""
         run = run or foreign or self._new_run(release.act.contract, bundle, at)
-        tags = self._record(run, release, at, self.report if newest else None)
+        # The report is that of the newest training, which may be of another bundle.
+        own = self._judged is not None and self._judged.bundle == bundle
+        tags = self._record(run, release, at, self.report if own else None)
         if run != foreign:
             self.client.set_terminated(run, "FINISHED", at)
         self._complete(run, tags | {BUNDLE: bundle})
@@ -150,14 +157,16 @@ class Mirror:
 
         self.client.log_batch(run, (), (), [RunTag(name, value) for name, value in (tags | {WHOLE: "yes"}).items()])
 
-    def _refused(self, runs: dict[str, tuple[str, bool]]) -> None:
+    def _refused(self, entries: list[Entry], runs: dict[str, tuple[str, bool]]) -> None:
         """Write a run for each candidate that the gate refused, for which there is no bundle."""
-        for entry in self.ledger.entries():
+        for entry in entries:
             name = f"refused-{entry.number}"
             run, whole = runs.get(name, ("", False))
             if isinstance(entry.act, GateJudged) and not entry.act.passed and not whole:
                 at = int(entry.at.timestamp() * 1000)
                 run = run or self._new_run(entry.act.contract, name, at)
+                if self.report is not None and entry.act is self._judged:
+                    self._keep(run, (self.report,))
                 self.client.set_terminated(run, "FAILED", at)
                 self._complete(run, {"offers.gate": "refused"})
 
@@ -166,7 +175,7 @@ class Mirror:
         identity = (
             experiment.experiment_id
             if experiment
-            else self.client.create_experiment(contract, artifact_location=self.artifacts or None)
+            else self.client.create_experiment(contract, artifact_location=self.artifacts or None, tags=_KIND)
         )
         run = self.client.create_run(identity, start_time=at, tags={BUNDLE: name}, run_name=name)
         return str(run.info.run_id)

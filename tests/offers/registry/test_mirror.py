@@ -40,8 +40,8 @@ class Mirrored:
     first: str
     second: str
 
-    def sync(self, run: str = "") -> list[str]:
-        mirror = Mirror(self.client, self.bank.ledger, self.home, (self.home / "artifacts").as_uri(), run)
+    def sync(self, run: str = "", report: Path | None = None) -> list[str]:
+        mirror = Mirror(self.client, self.bank.ledger, self.home, (self.home / "artifacts").as_uri(), run, report)
         mirror.sync()
         return mirror.notes
 
@@ -127,6 +127,24 @@ def test_kubeflows_own_run_is_written_into_and_no_other_is_made(shown: Mirrored,
     (other,) = set(own.runs()) - {kubeflow}
     assert client.get_run(other).data.tags["offers.gate"] == "refused"
     assert client.get_model_version("shop", "1").run_id == kubeflow
+
+
+def test_a_report_goes_to_the_newest_training_even_where_the_gate_refused_it(shown: Mirrored, tmp_path: Path) -> None:
+    bank, uri = Bank(DirectoryStore(tmp_path)), f"sqlite:///{tmp_path}/mlflow.db"
+    opened = releases.load(shown.home / "releases" / shown.first)
+    register(bank.ledger, signer("trainer"), opened)
+    refused(bank.ledger, signer("trainer"), "shop", "0" * 64)
+    (report := tmp_path / "report.html").write_text("<p>refused</p>")
+    client = type(shown.client)(uri, uri)
+    own = Mirrored(client, bank, tmp_path, opened.name, "")
+    own.sync(report=report)
+    pages = {
+        client.get_run(run).data.tags["offers.bundle"]: {page.path for page in client.list_artifacts(run, "offers")}
+        for run in own.runs()
+    }
+    refusal = pages.pop(f"refused-{bank.ledger.entries()[-1].number}")
+    assert refusal == {"offers/report.html"}
+    assert not any("offers/report.html" in names for names in pages.values())
 
 
 class _Slow(Loopback):
