@@ -138,6 +138,18 @@ overlay() { # overlays/kind with the images of this tag, as a directory below bu
     echo "$directory"
 }
 
+follower() { # a canary goes on without a command of a person
+    step "what follows the ledger"
+    mkdir -p build/releases
+    {
+        echo "apiVersion: kustomize.config.k8s.io/v1beta1"
+        echo "kind: Kustomization"
+        echo "resources: [../../manifests/releases]"
+        echo "images: [{name: offers-pipeline-python, newTag: $TAG}]"
+    } > build/releases/kustomization.yaml
+    apply -k build/releases
+}
+
 source_of_rows() { # the one that is named, or else the one that the trigger has
     echo "${OFFERS_SOURCE-$(kubectl -n offers get deployment retraining-trigger --ignore-not-found -o "jsonpath=$SOURCE_OF_TRIGGER")}"
 }
@@ -420,6 +432,7 @@ case $1 in
         base
         ledger
         serve
+        follower
         ask
         ;;
     down)

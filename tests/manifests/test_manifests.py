@@ -21,6 +21,7 @@ import typer
 import yaml
 
 from cli import retrain
+from cli.main import app
 from offers.contract import market as markets
 from offers.settings import Settings
 from pipelines.placement import CONFIG
@@ -166,6 +167,27 @@ def test_runs_that_the_trigger_starts_use_its_own_image(objects: tuple[Object, .
     (container,) = trigger["spec"]["template"]["spec"]["containers"]
     (told,) = (entry["value"] for entry in container["env"] if entry["name"] == "OFFERS_PIPELINE_IMAGE")
     assert told == container["image"]
+
+
+def test_the_trigger_names_its_account_as_the_cluster_would(objects: tuple[Object, ...]) -> None:
+    (trigger,) = of(objects, "Deployment", "retraining-trigger")
+    pod = trigger["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    told = {
+        "metadata.namespace": trigger["metadata"]["namespace"],
+        "spec.serviceAccountName": pod["serviceAccountName"],
+    }
+    account = ""
+    # Kubernetes replaces what stands before in the list alone.
+    known = dict[str, str]()
+    for variable in container["env"]:
+        if "fieldRef" in variable.get("valueFrom", {}):
+            known[f"$({variable['name']})"] = told[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        elif variable["name"] == "OFFERS_ACCOUNT":
+            account = variable["value"]
+            for name, value in known.items():
+                account = account.replace(name, value)
+    assert account == f"system:serviceaccount:{trigger['metadata']['namespace']}:retraining-trigger"
 
 
 def test_no_container_has_more_rights_than_a_restricted_namespace_gives(objects: tuple[Object, ...]) -> None:
@@ -541,6 +563,29 @@ def test_the_trigger_takes_the_arguments_that_it_is_given(
     (ledger,) = (one["value"] for one in container["env"] if one["name"] == "OFFERS_LEDGER")
     for place in (context.params["publish"], ledger):
         assert re.match(f"s3://{settings['data']['OFFERS_BUCKET']}(/|$)", place)
+
+
+def test_what_follows_the_ledger_calls_a_command_and_reaches_the_predictor() -> None:
+    objects = rendered("overlays/kind")
+    (follower,) = rendered("releases")
+    kubernetes_validate.validate(follower, VERSIONS[0], strict=True)
+    job = follower["spec"]["jobTemplate"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    shell, option, script, _ = container["command"]
+    assert (shell, option, script.partition(" || ")[0]) == ("sh", "-c", 'offers deploy "$@"')
+    context = typer.main.get_command(app).commands["deploy"].make_context("deploy", list(container["args"]))  # type: ignore[attr-defined]
+    (service,) = of(objects, "InferenceService")
+    assert context.params["service"] == f"{service['metadata']['namespace']}/{service['metadata']['name']}"
+    (inward,) = of(objects, "NetworkPolicy", "smoke-test")
+    (rule,) = inward["spec"]["ingress"]
+    (pipelines, _) = rule["from"]
+    assert list(pipelines["namespaceSelector"]["matchLabels"].values()) == [follower["metadata"]["namespace"]]
+    assert pipelines["podSelector"]["matchLabels"].items() <= job["template"]["metadata"]["labels"].items()
+    assert follower["spec"]["concurrencyPolicy"] == "Forbid"
+    # Kubeflow's own account, whose step that promotes has the same rights.
+    (bound,) = of(objects, "RoleBinding", "deploy-release")
+    account = {"kind": "ServiceAccount", "name": job["template"]["spec"]["serviceAccountName"], "namespace": "kubeflow"}
+    assert bound["subjects"] == [account]
 
 
 def default(of_what: type, parameter: str) -> float:
