@@ -2,14 +2,13 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 from typing import IO, Any
@@ -17,8 +16,6 @@ from typing import IO, Any
 import httpx
 import pytest
 
-from offers.bundle.bundle import load_model
-from offers.bundle.writing import save_model
 from offers.decisions.history import ledger_heads
 from offers.governance.access import open_to_write
 from offers.governance.approval import approve
@@ -28,10 +25,9 @@ from offers.governance.keys import Signer, new_key
 from offers.governance.ledger import Ledger
 from offers.governance.registration import register
 from offers.governance.release import make
-from offers.model.calibrator import Platt
 from offers.settings import Settings
 from offers.store.delta import DeltaTables
-from tests.support.runs import ShopRun
+from tests.support.runs import ShopRun, other_bundle
 from tests.support.services import DEADLINE
 from tests.support.warranties import WARRANTIES
 
@@ -65,14 +61,6 @@ class Bank:
         for person in self.people:
             approve(self.ledger, person, name, {})
         return name
-
-
-def other_bundle(run: ShopRun, directory: Path) -> Path:
-    """The same model with another calibration, as a bundle of its own."""
-    model = shutil.copytree(run.model, directory / "model")
-    fitted = load_model(model)
-    save_model(replace(fitted, calibrator=Platt(intercept=-0.25)), model)
-    return directory / "bundles" / run.package(directory / "bundles", model)
 
 
 @pytest.fixture

@@ -18,23 +18,11 @@ from offers.governance.entries import CanaryPlan
 from offers.settings import Settings
 from serving.ranker.routing_source import RoutingObject
 from tests.support.cluster_ledger import ClusterLedger
-from tests.support.kubernetes_double import REVIEWS, KubernetesDouble, Right
+from tests.support.kubernetes_double import PREDICTOR_SPEC, REVIEWS, KubernetesDouble, Right
 from tests.support.rendered import of, rendered
 from tests.support.s3_double import S3Double
 
 TARGET = Target("bank/offers", "http://predictor:8085", 5)
-PREDICTOR_SPEC = {
-    "labels": {"app.kubernetes.io/name": "offers", "offers/object-store": ""},
-    "serviceAccountName": "serving",
-    "minReplicas": 2,
-    "containers": [{"name": "transformer-container", "image": "offers-serving"}],
-    "model": {
-        "modelFormat": {"name": "offers-bundle"},
-        "runtime": "offers-bundle",
-        "protocolVersion": "v2",
-        "resources": {"limits": {"cpu": "1"}},
-    },
-}
 
 
 def at_once(service: dict[str, Any]) -> None:

@@ -24,6 +24,19 @@ PODS = "/api/v1/namespaces/kubeflow/pods"
 KIND = "inferenceservices.serving.kserve.io"
 VERBS = {"PATCH": "patch", "POST": "create", "PUT": "update", "DELETE": "delete"}
 Object = dict[str, Any]
+PREDICTOR_SPEC: Object = {
+    "labels": {"app.kubernetes.io/name": "offers", "offers/object-store": ""},
+    "serviceAccountName": "serving",
+    "minReplicas": 2,
+    "containers": [{"name": "transformer-container", "image": "offers-serving"}],
+    "model": {
+        "modelFormat": {"name": "offers-bundle"},
+        "runtime": "offers-bundle",
+        "protocolVersion": "v2",
+        "resources": {"limits": {"cpu": "1"}},
+    },
+}
+"""The predictor of a service that has no release yet."""
 
 
 class Right(NamedTuple):

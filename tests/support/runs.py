@@ -1,16 +1,20 @@
 """A whole training run of the shop's contract, made once by the library alone, for tests of what comes of one."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from offers.bundle.bundle import load_model
+from offers.bundle.writing import save_model
 from offers.contract import contract as contracts
 from offers.data.csv_writer import write_csv
+from offers.model.calibrator import Platt
 from offers.settings import Settings
 from offers.simulation.shifts import RateShift
 from offers.simulation.world import Sample, World
@@ -58,6 +62,14 @@ class ShopRun:
         candidate = training.Candidate(self.gold, model or self.model, self.result, self.verdict)
         settings = Settings(home=self.directory)
         return training.package(self.text, candidate, directory, "", settings, lambda text: None)
+
+
+def other_bundle(run: ShopRun, directory: Path) -> Path:
+    """The same model with another calibration, as a bundle of its own."""
+    model = shutil.copytree(run.model, directory / "model")
+    fitted = load_model(model)
+    save_model(replace(fitted, calibrator=Platt(intercept=-0.25)), model)
+    return directory / "bundles" / run.package(directory / "bundles", model)
 
 
 def train_shop(directory: Path, text: str, rows: Callable[..., pd.DataFrame]) -> ShopRun:
