@@ -14,7 +14,7 @@ from offers.contract.column import Role
 from offers.contract.contract import Contract
 from offers.errors import CatalogueError
 from offers.policy.exploration import Exploration
-from offers.policy.rules import Condition, Rule, Value, misfit, problems
+from offers.policy.rules import Condition, Justification, Rule, Value, misfit, problems
 from offers.yaml_file import Kind, Problem, Section, form
 
 # Arbitration itself gives these reasons, so no rule may give a reason of the same name.
@@ -52,10 +52,15 @@ class Ruled(Section):
 
 
 class Weight(Section):
-    """A context weight that replaces the offer's own where a condition holds."""
+    """A context weight that replaces the offer's own where a condition holds.
+
+    One whose condition tests a protected column needs a `justification`, as a rule does: a low weight withholds.
+    """
 
     when: Condition
     weight: Factor
+    # Left out where there is none, so that versions of catalogues without one stay what they were.
+    justification: Annotated[Justification | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 class Offer(Ruled):
@@ -190,10 +195,14 @@ def _rule_problems(ruled: Ruled, contract: Contract) -> Iterator[Problem]:
     for kind, place, rule in ruled.rules():
         if rule.reason in RESERVED:
             yield (kind, place, "reason"), f"{rule.reason} is a reason of arbitration; give the rule one of its own"
-        if rule.justification is None and (protected := rule.protected(contract)):
-            problem = f"it asks {', '.join(protected)}, which is protected by contract {contract.name}"
-            yield (kind, place, "justification"), f"{problem}: say in 'justification' why that is allowed"
+        yield from _below((kind, place), _unjustified(rule, rule.justification, contract))
         yield from _below((kind, place), problems(rule, contract))
+
+
+def _unjustified(condition: Condition, justification: str | None, contract: Contract) -> Iterator[Problem]:
+    if justification is None and (protected := condition.protected(contract)):
+        problem = f"it asks {', '.join(protected)}, which is protected by contract {contract.name}"
+        yield ("justification",), f"{problem}: say in 'justification' why that is allowed"
 
 
 def _offer_problems(offer: Offer, families: list[str], contract: Contract) -> Iterator[Problem]:
@@ -202,6 +211,7 @@ def _offer_problems(offer: Offer, families: list[str], contract: Contract) -> It
     yield from _below(("attributes",), _attribute_problems(offer, contract))
     yield from _rule_problems(offer, contract)
     for place, weight in enumerate(offer.weights):
+        yield from _below(("weights", place), _unjustified(weight.when, weight.justification, contract))
         yield from _below(("weights", place, "when"), problems(weight.when, contract))
 
 

@@ -107,6 +107,10 @@ class Condition(Section):
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             yield ("at_least",), f"'at_least' {self.at_least:g} is above 'at_most' {self.at_most:g}"
 
+    def protected(self, contract: Contract) -> list[str]:
+        """List the protected columns that the condition tests."""
+        return [column.name for column in contract.protected if column.name in self.columns]
+
     def __str__(self) -> str:
         if self.column is not None:
             return f"{self.column} {' and '.join(_words(*test) for test in self.asked.items())}"
@@ -116,6 +120,9 @@ class Condition(Section):
         return word.join(f"({part})" if part.parts else str(part) for _, part in self.parts)
 
 
+Justification = Annotated[str, form(r"\S", "a sentence that says why")]
+
+
 class Rule(Condition):
     """A condition that has to hold, and the code of the reason to give where it does not.
 
@@ -123,11 +130,7 @@ class Rule(Condition):
     """
 
     reason: Annotated[str, form(r"^[A-Z][A-Z0-9_]{1,60}$", "capitals, digits and _, such as AGE_BELOW_18")]
-    justification: Annotated[str, Field(min_length=1)] | None = None
-
-    def protected(self, contract: Contract) -> list[str]:
-        """List the protected columns that the rule tests."""
-        return [column.name for column in contract.protected if column.name in self.columns]
+    justification: Justification | None = None
 
 
 def problems(condition: Condition, contract: Contract) -> Iterator[Problem]:

@@ -48,6 +48,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "Weight": {
         "when": "the condition; one that can't be evaluated does not hold",
         "weight": "the context weight while it holds",
+        "justification": "why the condition may ask a protected column; the release's card prints it",
     },
     "Rule": {
         **_CONDITION,

@@ -213,6 +213,10 @@ def _rules(catalogue: Catalogue, contract: Contract) -> Iterator[tuple[str, ...]
     for rule in rules:
         if protected := rule.protected(contract):
             yield rule.reason, ", ".join(protected), rule.justification or ""
+    for offer in catalogue.offers:
+        for weight in offer.weights:
+            if protected := weight.when.protected(contract):
+                yield f"weight {weight.weight:g} of {offer.id}", ", ".join(protected), weight.justification or ""
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]] | Iterator[tuple[str, ...]]) -> Table:

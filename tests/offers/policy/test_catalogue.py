@@ -452,6 +452,15 @@ def test_example_of_the_documentation_loads() -> None:
     assert len(catalogues.parse(catalogue, contracts.parse(contract)).offers) == 3
 
 
+def test_a_justification_says_something_and_changes_no_version_of_those_without() -> None:
+    contract, text = contracts.load("bank-marketing"), catalogues.text("bank-marketing")
+    blank = re.sub(r"justification: A contract with a minor[^\n]*", "justification: ' '", text)
+    with pytest.raises(CatalogueError, match=r"justification: expected a sentence that says why, got ' '"):
+        catalogues.parse(blank, contract)
+    weight = next(offer.weights[0] for offer in catalogues.parse(text, contract).offers if offer.weights)
+    assert weight.model_dump() == {"when": weight.when.model_dump(), "weight": weight.weight}
+
+
 def test_a_rule_on_a_protected_column_says_why() -> None:
     contract = contracts.load("bank-marketing")
     text = re.sub(r"\n *justification: A contract with a minor[^\n]*", "", catalogues.text("bank-marketing"))

@@ -7,7 +7,8 @@ import pytest
 
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
-from offers.policy.explanation import Explainer, Explanation, explained_offers
+from offers.errors import CatalogueError
+from offers.policy.explanation import MOST_REASONS, Explainer, Explanation, explained_offers
 from offers.policy.ranking import Ranking
 from tests.support.rankers import policy_of, someone, typed
 from tests.support.shop import SHOP
@@ -53,6 +54,27 @@ def test_a_protected_column_is_told_with_its_justification_or_not_at_all(text: s
     assert answered(contract, catalogue, 0.5)[1].first[0] == first
     (_, explanation) = answered(contract, catalogue, 0.5, visits=0)
     assert explanation.withheld[0] == ("It requires visits at least 1; visits is 0. (newcomers come first)",)
+
+
+def test_a_hostile_catalogue_gets_no_protected_column_into_the_reasons_without_its_justification() -> None:
+    """Nested rules, negations and weights ask the protected column, and it moves the propensity most."""
+    contract, why = contracts.parse(AGED), "justification: the insurer asks for it"
+    either = (
+        f"  - {{reason: NEW, any: [{{column: visits, at_least: 9}}, {{column: spending, at_least: 5000}}], {why}}}\n"
+    )
+    neither = f"  - {{reason: OLD, not: {{all: [{{column: visits, at_most: 9}}]}}, {why}}}\n"
+    catalogue = WARRANTIES.replace("at_least: 1}", f"at_least: 1, {why}}}")
+    catalogue = catalogue.replace("eligibility:\n", f"eligibility:\n{either}{neither}", 1)
+    weight = f"{{when: {{column: visits, at_most: 20}}, weight: 0.01, {why}}}"
+    catalogue = catalogue.replace("{when: {column: rating, at_least: 4}, weight: 2}", weight)
+    for rules in (either, neither, weight):
+        with pytest.raises(CatalogueError, match="visits, which is protected by contract shop: say in 'justification'"):
+            policy_of(contract, catalogue.replace(rules, rules.replace(f", {why}", "")))
+    for visits, propensity in ((3, 0.5), (3, 0.001), (30, 0.001), (99, 0.5)):
+        _, explanation = answered(contract, catalogue, propensity, visits=visits)
+        told = [sentence for sentences in (explanation.first, *explanation.withheld) for sentence in sentences]
+        assert all("(the insurer asks for it)" in sentence for sentence in told if "visits" in sentence), told
+        assert all(len(sentences) <= MOST_REASONS for sentences in explanation.withheld)
 
 
 def test_an_offer_below_its_cost_gets_its_margin_and_what_lowers_its_propensity(shop_contract: Contract) -> None:
