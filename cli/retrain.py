@@ -114,7 +114,8 @@ def listen(
         retrainer = Retrainer(journal, runs, limits, lambda: runs.settle(journal), announce)
         regular.append((chores.SETTLE_SECONDS, chores.settling(retrainer, runs)))
     else:
-        local = LocalRuns(arguments, settings.home.resolve() / "runs", register_end(journal, settings))
+        ended = register_end(journal, settings)
+        local = LocalRuns(arguments, settings.home.resolve() / "runs", ended, settings=settings)
         retrainer = Retrainer(journal, local, limits, told=announce)
     served = partial(chores.served, journal.contract, settings, smoke_url if kubeflow else "")
     asked = chores.Asked(every, new_rows, update_labels)

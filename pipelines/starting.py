@@ -7,6 +7,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from offers.bundle.location import open_bundle
+from offers.decisions import training_rows
 from offers.errors import ServiceError, StorageError
 from offers.retraining.journal import UPDATES, Journal, Request
 from offers.settings import Settings
@@ -32,12 +34,14 @@ class LocalRuns:
     arguments : arguments of both pipelines; `publish` is the place for bundles that passed
     directory : directory in which each run has a directory of its name
     ended : called when a run has ended, from a thread of its own
+    settings : of the store that has the bundles
     """
 
     arguments: Mapping[str, Any]
     directory: Path
     ended: Ended
     shown: Callable[[local.LocalRun], None] = lambda run: None
+    settings: Settings = field(default_factory=Settings)
     _threads: list[Thread] = field(default_factory=list)
 
     def __call__(self, request: Request, run: str) -> None:
@@ -66,7 +70,7 @@ class LocalRuns:
 
     def _pipeline(self, request: Request, run: str) -> local.LocalRun:
         directory = self.directory / run
-        pipeline, arguments = _asked(request, self.arguments)
+        pipeline, arguments = _asked(request, self.arguments, self.settings)
         package = compile_pipeline(pipeline, directory / "pipeline.yaml")
         return local.run(package, arguments, directory, self.shown)
 
@@ -86,7 +90,7 @@ class ClusterRuns:
 
     def __call__(self, request: Request, run: str) -> None:
         """Submit a run; an existing run of this name is left alone."""
-        pipeline, arguments = _asked(request, self.arguments)
+        pipeline, arguments = _asked(request, self.arguments, self.settings)
         with tempfile.TemporaryDirectory() as directory:
             image = str(request.evidence.get("image", ""))
             package = compile_pipeline(pipeline, Path(directory) / f"{pipeline}.yaml", image)
@@ -126,7 +130,7 @@ class ClusterRuns:
         return next((log.reason for log in logs if log.step == step), "")
 
 
-def _asked(request: Request, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _asked(request: Request, arguments: Mapping[str, Any], settings: Settings) -> tuple[str, dict[str, Any]]:
     """Name the pipeline that a request asks for, with its arguments; raises ServiceError where there is none."""
     if MARKET in arguments:
         if request.action in UPDATES or request.cause == "new image":
@@ -135,10 +139,21 @@ def _asked(request: Request, arguments: Mapping[str, Any]) -> tuple[str, dict[st
     if request.cause == "new image":
         # Nobody promotes what this makes: it is registered as a candidate, beside its figures on the same windows.
         champion = _published(arguments, str(request.evidence["bundle"]))
-        return "training", {**arguments, "champion": champion} | ({"service": ""} if "service" in arguments else {})
+        own = {"champion": champion, "source": _rows_of(champion, str(arguments.get("source", "")), settings)}
+        return "training", {**arguments, **own} | ({"service": ""} if "service" in arguments else {})
     if request.action not in UPDATES:
         return "training", dict(arguments)
     return "update", {**arguments, "parent": _published(arguments, str(request.evidence["bundle"]))}
+
+
+def _rows_of(champion: str, source: str, settings: Settings) -> str:
+    """Name the rows that a champion was trained on: of layers the version of gold, of any other source what it has."""
+    history, _ = training_rows.parts(source)
+    if not history.startswith(training_rows.LAYERS) or training_rows.gold_version(history)[1] is not None:
+        return source
+    origin, _ = training_rows.parts(open_bundle(champion, settings).manifest.data.origin)
+    version = training_rows.gold_version(origin)[1] if origin.startswith(training_rows.LAYERS) else None
+    return source if version is None else source.replace(history, f"{history}@{version}", 1)
 
 
 def _published(arguments: Mapping[str, Any], bundle: str) -> str:

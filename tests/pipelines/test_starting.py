@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from components.training import IMAGE
+from offers.bundle import bundle as bundles
 from offers.retraining.journal import Decision, Journal, Outcome, Request
 from offers.settings import Settings
 from offers.store.s3 import S3Store, connect
+from pipelines import starting
 from pipelines.kubeflow import Kubeflow
 from pipelines.starting import ClusterRuns
 from tests.support.kubeflow_double import KubeflowDouble
@@ -123,5 +126,30 @@ def test_a_new_image_is_compared_and_deployed_nowhere(
     (first, asked), (second, plain) = submitted
     assert first.count("image: ghcr.io/bank/offers:2\n") == second.count(f"image: {IMAGE}\n") > 0
     assert f"image: {IMAGE}\n" not in first
-    assert asked == arguments | {"champion": "s3://offers/bundles/shop-1", "service": ""}
+    assert asked == arguments | {"champion": "s3://offers/bundles/shop-1", "service": "", "source": ""}
     assert plain == arguments
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ("layers:s3://bank/layers", "layers:s3://bank/layers@3"),
+        (
+            "layers:s3://bank/layers + decisions:s3://bank/tables",
+            "layers:s3://bank/layers@3 + decisions:s3://bank/tables",
+        ),
+        ("layers:s3://bank/layers@7", "layers:s3://bank/layers@7"),
+        ("orders.csv", "orders.csv"),
+    ],
+)
+def test_a_new_image_learns_from_the_gold_of_the_champion(
+    source: str, asked: str, shop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "shop-0123456789abcdef"
+    trained = bundles.load(shop_bundle)
+    data = trained.manifest.data.model_copy(update={"origin": "layers:s3://bank/layers@3"})
+    champion = replace(trained, manifest=trained.manifest.model_copy(update={"data": data}))
+    monkeypatch.setattr(starting, "open_bundle", lambda where, settings: {str(bundle): champion}[where])
+    request = Request(id="image", contract="shop", cause="new image", evidence={"image": "i:2", "bundle": bundle.name})
+    pipeline, arguments = starting._asked(request, {"source": source, "publish": str(tmp_path)}, Settings())
+    assert (pipeline, arguments["source"], arguments["champion"]) == ("training", asked, str(bundle))
