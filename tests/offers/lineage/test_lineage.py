@@ -22,7 +22,7 @@ from openlineage.client.serde import Serde
 from pyarrow import parquet
 from pydantic import SecretStr
 
-from offers.errors import ContractError, DataError
+from offers.errors import ContractError, DataError, OffersError
 from offers.lineage import events
 from offers.lineage.sink import FILE, SECONDS, Sink
 from offers.lineage.telling import followed
@@ -204,6 +204,27 @@ def test_a_server_takes_events_with_its_token(server: _Server, tmp_path: Path) -
     Sink(tmp_path, LineageSettings(url=f"{server.url}/", key=SecretStr("secret"))).send({"eventType": "START"})
     assert server.taken == [("/api/v1/lineage", "Bearer secret", b'{"eventType":"START"}')]
     assert not (tmp_path / FILE).exists()
+
+
+def test_a_step_that_fails_tells_a_server_so(server: _Server, shop_run: ShopRun, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, lineage=LineageSettings(url=server.url, namespace="bank"))
+    with pytest.raises(OffersError) as refused:
+        followed(steps.prepare, (shop_run.text, tmp_path / "nothing", tmp_path / "gold"), settings)
+    began, failed = (json.loads(body) for _, _, body in server.taken)
+    assert (began["eventType"], failed["eventType"]) == ("START", "FAIL")
+    assert (failed["run"]["runId"], failed["job"]["namespace"]) == (began["run"]["runId"], "bank")
+    assert failed["run"]["facets"]["errorMessage"]["message"] == str(refused.value)
+
+
+def test_a_server_that_hangs_takes_no_step_s_result(
+    shop_run: ShopRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 2 * SECONDS < 1
+    with _Server(slow=True) as hanging:
+        settings = Settings(home=tmp_path, lineage=LineageSettings(url=hanging.url))
+        data = followed(steps.prepare, (shop_run.text, shop_run.directory / "typed", tmp_path / "gold"), settings)
+    assert data.fingerprint == steps.prepare(shop_run.text, shop_run.directory / "typed", tmp_path / "same").fingerprint
+    assert capsys.readouterr().err.count(f"no answer within {SECONDS:g} s") == 2
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://[", "https://127.0.0.1:9/x"])
