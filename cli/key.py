@@ -107,9 +107,23 @@ def to_write(key: str) -> tuple["Ledger", "Signer"]:
 
 
 def key_file(key: str, settings: "Settings") -> Path | None:
-    """Find the file that `--key` names; None where it names none."""
-    path = settings.home / "keys" / f"{key}.pem"
-    return path if key and "/" not in key and path.is_file() else Path(key) if key else None
+    """Find the file that `--key` names; None where it names none.
+
+    Raises
+    ------
+    LedgerError
+        there is no such file
+    """
+    from offers.errors import LedgerError
+
+    if not key:
+        return None
+    keys = settings.home / "keys"
+    for path in (keys / f"{key}.pem",) * ("/" not in key) + (Path(key),):
+        if path.is_file():
+            return path
+    advice = "'offers key new' makes one"
+    raise LedgerError(f"--key {key!r}: expected the file of a private key, or the name of one in {keys}; {advice}")
 
 
 def _roles(words: list[str]) -> tuple["Role", ...]:

@@ -58,7 +58,8 @@ def heads_in(text: str) -> list[Head]:
     heads = [Head(number=int(number), digest=digest) for number, digest in _HEAD.findall(text)]
     if not heads:
         raise LedgerError(
-            f"head: expected a number, ':' and 64 hex digits, such as 'offers audit head' prints, got {text[:80]!r}"
+            "head: expected a number, ':' and 64 hex digits, such as 'offers audit head' prints, or a file with one,"
+            f" got {text[:80]!r}"
         )
     return heads
 
