@@ -20,9 +20,9 @@ _PATIENCE = 2.0
 
 def step_back() -> None:
     """Let this process wait behind others for the CPU, for good."""
-    os.setpriority(os.PRIO_PROCESS, 0, _BEHIND)
-    if _session_weight() is not None:
-        _weigh_session(_BEHIND)
+    _step_behind(0)
+    if (weight := _session_weight()) is not None:
+        _weigh_session(max(weight, _BEHIND))
 
 
 def in_background(work: Callable[[], Result]) -> Result:
@@ -36,7 +36,7 @@ def in_background(work: Callable[[], Result]) -> Result:
     def run() -> None:
         # Threads have priorities of their own on Linux alone.
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
+            _step_behind(threading.get_native_id())
         try:
             results.append(work())
         # The caller raises it.
@@ -45,7 +45,7 @@ def in_background(work: Callable[[], Result]) -> Result:
 
     weight = _session_weight()
     if weight is not None:
-        _weigh_session(_BEHIND)
+        _weigh_session(max(weight, _BEHIND))
     try:
         thread = threading.Thread(target=run, name="background")
         thread.start()
@@ -56,6 +56,10 @@ def in_background(work: Callable[[], Result]) -> Result:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _step_behind(task: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, task, max(os.getpriority(os.PRIO_PROCESS, task), _BEHIND))
 
 
 def _session_weight() -> int | None:
