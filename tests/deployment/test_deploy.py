@@ -130,18 +130,3 @@ def test_what_the_ledger_says_is_what_the_pods_answer_with(
     routing = RoutingObject(bank.store, "routing/offers.json", bank.directory / "ranker").read()
     assert routing is not None
     assert [arm.release for arm in routing.arms] == [first]
-
-
-def test_a_release_whose_predictor_does_not_come_up_is_returned(
-    cluster: KubernetesDouble, bank: ClusterLedger, kubelet: Kubelet, bundles: tuple[Path, Path]
-) -> None:
-    first, second = map(bank.release, bundles)
-    assert offers(cluster, bank, kubelet, "deploy", first).returncode == 0
-    # The node has a damaged copy, where the person's machine has a whole one.
-    copy = releases.local(bank.store, second, kubelet.logs) / "bundle" / "encoder.json"
-    copy.chmod(0o644)
-    copy.write_text("{}")
-    done = offers(cluster, bank, kubelet, "deploy", second)
-    assert done.returncode == 2
-    assert "returned" in done.stderr
-    assert (kubelet.serving(), bank.kinds(2)) == (bundles[0].name, ["promoting", "returned"])

@@ -63,6 +63,7 @@ def begin(s3: S3Double, shop_run: ShopRun, tmp_path: Path, monkeypatch: pytest.M
     """The names of begin.py, with a store on loopback, and a training that is over at once."""
     names = runpy.run_path(str(ROOT / "manifests" / "compose" / "begin.py"))
     script = names["main"].__globals__
+    s3.buckets["offers"] = {}
     settings = Settings(home=tmp_path / "home", ledger="s3://offers", s3=s3.settings, tracking="off")
 
     def train(contract: str, source: str) -> str:

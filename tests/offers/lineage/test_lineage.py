@@ -22,7 +22,7 @@ from openlineage.client.serde import Serde
 from pyarrow import parquet
 from pydantic import SecretStr
 
-from offers.errors import ContractError, DataError, OffersError
+from offers.errors import ContractError, DataError
 from offers.lineage import events
 from offers.lineage.sink import FILE, SECONDS, Sink
 from offers.lineage.telling import followed
@@ -208,12 +208,15 @@ def test_a_server_takes_events_with_its_token(server: _Server, tmp_path: Path) -
 
 def test_a_step_that_fails_tells_a_server_so(server: _Server, shop_run: ShopRun, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, lineage=LineageSettings(url=server.url, namespace="bank"))
-    with pytest.raises(OffersError) as refused:
-        followed(steps.prepare, (shop_run.text, tmp_path / "nothing", tmp_path / "gold"), settings)
+    (typed := tmp_path / "typed").mkdir()
+    (typed / "provenance.json").write_bytes((shop_run.directory / "typed" / "provenance.json").read_bytes())
+    (typed / "refusal.txt").write_text("3 rows break the contract")
+    with pytest.raises(DataError, match="3 rows break"):
+        followed(steps.prepare, (shop_run.text, typed, tmp_path / "gold"), settings)
     began, failed = (json.loads(body) for _, _, body in server.taken)
     assert (began["eventType"], failed["eventType"]) == ("START", "FAIL")
     assert (failed["run"]["runId"], failed["job"]["namespace"]) == (began["run"]["runId"], "bank")
-    assert failed["run"]["facets"]["errorMessage"]["message"] == str(refused.value)
+    assert failed["run"]["facets"]["errorMessage"]["message"] == "3 rows break the contract"
 
 
 def test_a_server_that_hangs_takes_no_step_s_result(
