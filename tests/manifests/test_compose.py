@@ -73,6 +73,7 @@ def begin(s3: S3Double, shop_run: ShopRun, tmp_path: Path, monkeypatch: pytest.M
         return str(bundle)
 
     monkeypatch.setitem(script, "pipeline", SimpleNamespace(run=train))
+    monkeypatch.setitem(script, "begin_bucket", lambda settings: None)
     monkeypatch.setitem(script, "MODELS", tmp_path / "models")
     monkeypatch.setitem(script, "Settings", SimpleNamespace(from_env=lambda: settings))
     # Ours is none of the shipped contracts, whose names alone compose takes.
