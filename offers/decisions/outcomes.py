@@ -98,9 +98,13 @@ def read(tables: DeltaTables) -> pd.DataFrame:
         empty: pd.DataFrame = SCHEMAS[OUTCOMES].empty_table().to_pandas()
         return empty
     columns = ["decision_id", "offer_id", "kind", "observed_at", "received_at"]
-    frame: pd.DataFrame = dataset_of(tables.open(OUTCOMES)).to_table(columns=columns).to_pandas()
-    rows: pd.DataFrame = frame.sort_values(["observed_at", "received_at"], kind="stable", ignore_index=True)
-    return rows
+    rows = dataset_of(tables.open(OUTCOMES)).to_table(columns=columns)
+    rows = rows.sort_by([("observed_at", "ascending"), ("received_at", "ascending")])
+    # As Python's texts, the ids of half a million outcomes would take most of the time.
+    ids = pd.Series(rows["decision_id"].cast(pa.string()), dtype=pd.ArrowDtype(pa.string()))
+    rows = rows.drop_columns("decision_id").set_column(1, "kind", rows["kind"].dictionary_encode())
+    frame: pd.DataFrame = rows.to_pandas().assign(decision_id=ids)
+    return frame[columns]
 
 
 def label(
@@ -128,31 +132,39 @@ def label(
     Labels
         for the offer in first place; with `below` for each (decision, place), decision by decision
     """
-    offers = np.column_stack([decisions["offer_id"].to_numpy(object), *([] if below is None else [below])])
+    n_places = 1 if below is None else 1 + below.shape[1]
     visible = outcomes[(outcomes["received_at"] <= as_of) & (outcomes["observed_at"] <= as_of)]
     ids, told = (pa.array(frame["decision_id"], pa.string()) for frame in (decisions, visible))
     row = pc.index_in(told, ids).to_numpy(zero_copy_only=False)
     orphan = np.isnan(row)
     visible, row = visible[~orphan], row[~orphan].astype(np.intp)
-    unit = row * offers.shape[1] + _place(visible["offer_id"].to_numpy(), offers[row])
-    unusable = _unusable(decisions["decided_at"].iloc[row], visible, unit < row * offers.shape[1], matures_after)
+    firsts = decisions["offer_id"].iloc[row].to_numpy(object)
+    offers = np.column_stack([firsts, *([] if below is None else [below[row]])])
+    unit = row * n_places + _place(visible["offer_id"].to_numpy(object), offers)
+    unusable = _unusable(decisions["decided_at"].iloc[row], visible, unit < row * n_places, matures_after)
     events = visible[["kind"]].assign(row=unit, at=visible["observed_at"])[~np.any(list(unusable.values()), axis=0)]
     once = events.drop_duplicates(["row", "kind"])
     n_answers, last, clear = _answers(once)
-    mature = np.repeat(np.asarray(decisions["decided_at"] + matures_after <= as_of), offers.shape[1])
-    moments = np.full(offers.size, np.datetime64("NaT"), "datetime64[us]")
+    mature = np.repeat(np.asarray(decisions["decided_at"] + matures_after <= as_of), n_places)
+    moments = np.full(len(mature), np.datetime64("NaT"), "datetime64[us]")
     moments[clear["row"].to_numpy()] = clear["at"].to_numpy("datetime64[us]")
     return Labels(
         _outcome(mature & bool(matures_after), last, clear),
         pd.Series(moments).dt.tz_localize("UTC").astype(decisions["decided_at"].dtype),
         mature,
-        np.isin(np.arange(offers.size), once["row"]),
+        _there(len(mature), once["row"].to_numpy()),
         impressions=int(once["kind"].eq("presented").sum()),
         duplicate=len(events) - len(once),
         contradictory=n_answers - len(clear),
         orphan=int(orphan.sum()),
         **{name: int(mask.sum()) for name, mask in unusable.items()},
     )
+
+
+def _there(count: int, places: np.ndarray) -> np.ndarray:
+    mask = np.zeros(count, bool)
+    mask[places] = True
+    return mask
 
 
 def _answers(once: pd.DataFrame) -> tuple[int, pd.DataFrame, pd.DataFrame]:

@@ -1,20 +1,23 @@
 """Reads decisions file by file, and keeps what was made of each file, so that a later look reads only new files."""
 
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from math import ceil, log2
 
 import pyarrow as pa
 from pyarrow import dataset
 
+from offers.decisions import columns as stored
 from offers.decisions import history
-from offers.decisions.records import ADDED, DECISIONS
+from offers.decisions.records import DECISIONS, SCHEMAS
 from offers.store.delta import DeltaTables, dataset_of
 
 Make = Callable[[pa.Table], pa.Table]
-ROWS = 50_000
-"""Rows of a file that are in memory at once."""
+READERS = 2
+"""Files that are read at once."""
 LOOKS = 8
 """Purposes whose files are kept, the ones that were asked for last."""
 
@@ -43,9 +46,9 @@ class Pieces:
         Parameters
         ----------
         purpose : names `columns`, `make` and `where`; what was made for it is used again
-        columns : columns that `make` is handed; one that a table of an earlier version lacks is null in every row
-        make : handed up to `ROWS` rows of a file, returns a table of the same schema each time
-        where : condition on the rows
+        columns : columns that `make` is handed, as `offers.decisions.columns` reads them
+        make : handed some rows of a file at a time, returns a table of the same schema each time
+        where : condition on the rows, which reads some of the columns
         since, until : choose files; rows of other moments are among those of the chosen files
 
         Raises
@@ -64,16 +67,14 @@ class Pieces:
         for path in own.keys() - there:
             del own[path]
         chosen = list(decisions.get_fragments(history.in_period(since, until)))
-        known = [name for name in columns if name in decisions.schema.names or name not in ADDED]
-        for piece in chosen:
-            if piece.path not in own:
-                batches = piece.to_batches(decisions.schema, columns=known, filter=where, batch_size=ROWS)
-                made = [make(_whole(batch, columns)) for batch in batches if len(batch)]
-                own[piece.path] = pa.concat_tables(made) if made else make(_whole(None, columns, decisions.schema))
+        if new := [piece for piece in chosen if piece.path not in own]:
+            read = partial(_of_file, make, decisions.schema, columns, where)
+            with tables.errors(DECISIONS), ThreadPoolExecutor(READERS) as readers:
+                own |= zip([piece.path for piece in new], readers.map(read, new), strict=True)
+            # What the files' other columns took would stay with the allocator.
+            pa.default_memory_pool().release_unused()
         if not chosen:
-            return make(_whole(None, columns, decisions.schema))
-        # What the files' other columns took would stay with the allocator.
-        pa.default_memory_pool().release_unused()
+            return make(stored.empty(decisions.schema, columns))
         return pa.concat_tables([own[piece.path] for piece in chosen]).unify_dictionaries()
 
 
@@ -115,8 +116,9 @@ class Sample:
         """
         share = self._share(tables, since, until)
         where = history.of_share(share)
-        rows = self.pieces.read(tables, ("sample", share, *columns), columns, _as_it_is, where, since, until)
-        inside = rows.filter(history.in_moments(since, until))
+        needed = [*columns, *({"customer"} - {*columns})]
+        rows = self.pieces.read(tables, ("sample", share, *columns), needed, _plain, where, since, until)
+        inside = rows.select(columns).filter(history.in_moments(since, until))
         return inside.sort_by([("decided_at", "ascending"), ("decision_id", "ascending")]), share
 
     def _share(self, tables: DeltaTables, since: datetime | None, until: datetime) -> float:
@@ -130,14 +132,12 @@ class Sample:
         return 0.5 ** max(0, ceil(log2(max(count, 1) / self.most)))
 
 
-def _as_it_is(rows: pa.Table) -> pa.Table:
-    return rows
+def _of_file(
+    make: Make, schema: pa.Schema, columns: Sequence[str], where: dataset.Expression, piece: dataset.ParquetFileFragment
+) -> pa.Table:
+    made = [make(found) for rows in stored.read(piece, schema, columns) if len(found := rows.filter(where))]
+    return pa.concat_tables(made).unify_dictionaries() if made else make(stored.empty(schema, columns))
 
 
-def _whole(batch: pa.RecordBatch | None, columns: Sequence[str], schema: pa.Schema | None = None) -> pa.Table:
-    """Make a table of a batch, or one without rows, with all columns in order."""
-    rows = pa.Table.from_batches([batch]) if batch is not None else (schema or pa.schema([])).empty_table()
-    for name in columns:
-        if name not in rows.column_names:
-            rows = rows.append_column(name, pa.nulls(len(rows), ADDED[name]))
-    return rows.select(list(columns))
+def _plain(rows: pa.Table) -> pa.Table:
+    return stored.plain(rows, SCHEMAS[DECISIONS])

@@ -200,7 +200,7 @@ def _latency(everybody: pd.DataFrame, name: str) -> Guardrail:
 def _exposure(everybody: pd.DataFrame, name: str, column: str) -> Guardrail:
     title, ratios = f"exposure by {column}", list[float]()
     for one in (name, CONTROL):
-        groups = everybody[everybody["arm"] == one].groupby(column)["exposed"].agg(["mean", "size"])
+        groups = everybody[everybody["arm"] == one].groupby(column, observed=True)["exposed"].agg(["mean", "size"])
         large = groups[groups["size"] >= FEWEST]["mean"]
         if len(large) < 2:
             return Guardrail(title, np.nan, np.nan, "too few")

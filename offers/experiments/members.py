@@ -23,10 +23,9 @@ from offers.retrieval.reproduction import policy_of
 from offers.store.delta import DeltaTables
 
 _COLUMNS = (
-    "decided_at", "decision_id", "customer", "key_id", "arm", "catalogue", "model", "fallback", "inputs", "pairs",
-    "offer_id", "latency_ms",
+    "decided_at", "decision_id", "customer", "experiment", "key_id", "arm", "catalogue", "model", "fallback", "inputs",
+    "pairs.offer_id", "pairs.propensity", "offer_id", "latency_ms",
 )  # fmt: skip
-_WORDS = ("key_id", "arm", "catalogue", "model", "offer_id")
 
 _PER_CUSTOMER = {
     "arm": ("arm", "first"),
@@ -122,8 +121,8 @@ def members(
     customers = by_customer.agg(**_PER_CUSTOMER, **{name: (name, "first") for name in protected})
     if frame["model"].nunique() > 1:
         customers["covariate"] = np.nan
-    words = {name: customers[name].astype(object).where(customers[name].notna(), "missing") for name in protected}
-    customers = customers.assign(**words, arm=customers["arm"].astype(object)).reset_index()
+    words = {name: _named(customers[name]) for name in protected}
+    customers = customers.assign(**words).reset_index()
     everybody = pseudonyms.take(pa.array(frame["customer"].unique())).to_pylist()
     customers["customer"] = pseudonyms.take(pa.array(customers["customer"])).to_pylist()
     keys = int(frame["key_id"].nunique())
@@ -136,7 +135,7 @@ def _rows(tables: DeltaTables, experiment: str, period: Period, pieces: Pieces) 
     versions = _deciding(tables)
     where, moments = history.of_experiment(experiment), (period.since, period.until)
     purpose = ("catalogues", experiment)
-    found = pieces.read(tables, purpose, ("decided_at", "catalogue"), _distinct, where, *moments)
+    found = pieces.read(tables, purpose, ("experiment", "decided_at", "catalogue"), _distinct, where, *moments)
     names = _names(found)
     while True:
         if not names:
@@ -195,25 +194,29 @@ def group_columns(contract: Contract) -> list[Column]:
 
 def _digest(common: Sequence[str], divided: Sequence[Column], rows: pa.Table) -> pa.Table:
     """Reduce decisions to what the comparison needs: the covariate instead of pairs, groups instead of inputs."""
-    digest = rows.drop_columns(["pairs", "inputs"])
-    for name in _WORDS:
-        digest = digest.set_column(digest.schema.get_field_index(name), name, digest[name].dictionary_encode())
+    digest = rows.drop_columns(["experiment", "pairs", "inputs"])
     digest = digest.append_column("covariate", pa.array(_covariate(rows["pairs"], common), from_pandas=True))
-    columns = history.read_columns(rows["inputs"], divided)
-    for column in divided:
-        values = pd.Series(columns[column.name])
-        words = pa.array(groups(values, column), pa.string(), mask=values.isna().to_numpy())
-        digest = digest.append_column(column.name, words.dictionary_encode())
+    for column, values in zip(divided, history.parsed(rows["inputs"], divided), strict=True):
+        digest = digest.append_column(column.name, _grouped(values, column))
     return digest
+
+
+def _grouped(values: pa.ChunkedArray, column: Column) -> pa.DictionaryArray:
+    """Name the group of each value, by those of the different values; null where there is none."""
+    found = values.combine_chunks().dictionary_encode()
+    words, place = np.unique(groups(found.dictionary.to_pandas(), column).to_numpy(str), return_inverse=True)
+    indices = pa.array(place, pa.int32()).take(found.indices)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
 
 
 def _covariate(pairs: pa.ChunkedArray, common: Sequence[str]) -> np.ndarray:
     """Compute the mean propensity over offers; NaN where none was scored."""
     lists = pairs.combine_chunks()
     flat, row = lists.flatten(), np.repeat(np.arange(len(lists)), lists.value_lengths().fill_null(0).to_numpy())
-    propensity = flat.field("propensity").to_numpy(zero_copy_only=False)
-    there = pc.is_in(flat.field("offer_id"), pa.array(common, pa.string())).to_numpy(zero_copy_only=False)
-    there &= ~np.isnan(propensity)
+    propensity, offer = flat.field("propensity").to_numpy(zero_copy_only=False), flat.field("offer_id")
+    offer = offer.dictionary_encode()
+    known = pc.is_in(offer.dictionary, pa.array(common, pa.string())).to_numpy(zero_copy_only=False)
+    there = known[offer.indices.to_numpy(zero_copy_only=False)] & ~np.isnan(propensity)
     total, count = (np.bincount(row[there], weights, len(lists)) for weights in (propensity[there], None))
     return np.asarray(np.divide(total, count, out=np.full(len(lists), np.nan), where=count > 0))
 
@@ -229,7 +232,15 @@ def _frame(rows: pa.Table) -> tuple[pd.DataFrame, pa.Array]:
     return frame, customer.dictionary
 
 
+def _named(values: pd.Series) -> pd.Series:
+    """Call a group that is not known "missing"."""
+    there = values.notna()
+    return values if there.all() else values.astype(object).where(there, "missing").astype("category")
+
+
 def _without_predictor(frame: pd.DataFrame, models: Mapping[str, str | None]) -> pd.DataFrame:
+    if not any(models.values()):
+        return frame
     own, model = frame["arm"].astype(object).map(dict(models)), frame["model"].astype(object)
     replaced = (own.notna() & model.notna() & (own != model)).astype(bool)
     return frame.assign(fallback=frame["fallback"] | replaced, latency_ms=frame["latency_ms"].mask(replaced))

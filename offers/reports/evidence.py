@@ -43,8 +43,8 @@ def told(proof: Evidence, days: int) -> Iterator[str]:
     yield "method        EUR per decision more than the log, with its 95 % interval"
     for method, difference in verdict.differences.items():
         yield f"{method:<12}{_interval(difference)}"
-    yield f"effective sample {verdict.effective:.0f}, largest weight {verdict.largest_weight:.1f}, without support"
-    yield f"{verdict.unsupported:.1%}; the logged exploration costs {verdict.price:.2f} EUR per decision"
+    yield f"effective sample {verdict.effective:.0f}, largest weight {verdict.largest_weight:.1f}"
+    yield f"without support {verdict.unsupported:.1%}; exploration costs {verdict.price:.2f} EUR per decision"
     for warning in verdict.warnings:
         yield f"warning: {warning}"
     best = verdict.differences["switch_dr" if verdict.warnings else "dr"]

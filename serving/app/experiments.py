@@ -1,6 +1,7 @@
 """Experiments: what each arm earned more than the control, and what a candidate catalogue would have earned."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from offers.decisions import history
 from offers.decisions.period import Period
 from offers.decisions.pieces import Pieces, Sample
 from offers.decisions.records import DECISIONS, OUTCOMES
-from offers.errors import DataError, PolicyError
+from offers.errors import DataError, OffersError, PolicyError
 from offers.experiments import evidence as evidences
 from offers.experiments import experiment as experiments
 from offers.experiments.comparison import Comparison, Interval, compare
@@ -43,14 +44,10 @@ AS_LOGGED = "those in the log"
 def page() -> None:
     """Show the page."""
     st.title("Experiments")
-    settings = Settings.from_env()
-    services = running(settings)
-    logs = kept.logs(settings, services.tables if services else "")
+    logs = logs_of(Settings.from_env())
     if not logs:
         advice("There is no decision log with decisions yet. 'make learn' fills one by simulation.", "make learn")
         return
-    # Logs of experiments stand first: they fill the page.
-    logs.sort(key=lambda log: not kept.experiments_beside(log))
     log = st.selectbox("Decision log", logs, format_func=kept.below_home) or logs[0]
     with st.expander("Period"):
         since = st.text_input("Decisions since, in UTC", help=plain("2026-05-31, 2026-05-31T12:00Z, or a span: 30d"))
@@ -61,6 +58,28 @@ def page() -> None:
     _arms(log, moments)
     st.header("A candidate catalogue")
     _candidate(log, moments)
+
+
+def logs_of(settings: Settings) -> list[str]:
+    """List the decision logs; those of experiments stand first, since they fill the page."""
+    services = running(settings)
+    logs = kept.logs(settings, services.tables if services else "")
+    return sorted(logs, key=lambda log: not kept.experiments_beside(log))
+
+
+def look_ahead() -> None:
+    """Compare the arms that the page shows first before anybody asks; who opens the page meanwhile waits for it."""
+    with suppress(OffersError, OSError):
+        for log in logs_of(Settings.from_env())[:1]:
+            for experiment in list(kept.experiments_beside(log).values())[:1]:
+                arms_of(log, experiment, ("", "", ""))
+
+
+def arms_of(log: str, experiment: Experiment, moments: Moments) -> tuple[Comparison, list[str]]:
+    """Compare the arms with what is known by now."""
+    asked, at = experiment.model_dump_json(), version(log)
+    matures = contract_of(log, at).target.matures_after_days
+    return known(lambda late: compared(log, at, asked, late), moments, matures, lambda pair: pair[0].control[0] > 0)
 
 
 @part
@@ -75,11 +94,7 @@ def _arms(log: str, moments: Moments) -> None:
     experiment = found[st.selectbox("Experiment", list(found), key="experiment") or next(iter(found))]
     if len(experiment.shares) < 2:
         raise PolicyError(f"{experiment.name}: shadows answer nobody, so there is nothing to compare")
-    asked = experiment.model_dump_json()
-    matures = contract_of(log, version(log)).target.matures_after_days
-    comparison, notes = known(
-        lambda late: compared(log, version(log), asked, late), moments, matures, lambda pair: pair[0].control[0] > 0
-    )
+    comparison, notes = arms_of(log, experiment, moments)
     st.markdown(f"**{plain(reports.headline(comparison))}**")
     report_table(reports.outcome_table(comparison, experiment.shares))
     intervals(reports.earned_more(comparison), reports.EARNED_MORE, "arms")

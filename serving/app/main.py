@@ -1,5 +1,7 @@
 """The script that Streamlit runs for each look at a page."""
 
+from threading import Thread
+
 import streamlit as st
 
 from serving.app import campaign, catalogue, customer, experiments, model, watch
@@ -9,9 +11,16 @@ from serving.app.signing import person
 st.set_page_config(page_title="Offers", layout="wide")
 
 
+@st.cache_resource(show_spinner=False)
+def look_ahead() -> None:
+    """Begin once to read the logs of experiments, while somebody looks at the first page."""
+    Thread(target=experiments.look_ahead, daemon=True).start()
+
+
 @guarded
 def pages() -> None:
     """Show the page that was asked for, to whom the sign-on lets in."""
+    look_ahead()
     name = person()
     shown = st.navigation(
         [
