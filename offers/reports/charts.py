@@ -1,18 +1,20 @@
 """Charts that people can look into, drawn by Plotly for the pages of `offers app` and for HTML reports alike."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from offers.evaluation.figures import Evaluation
-from offers.experiments.comparison import Interval
-from offers.experiments.off_policy import Difference
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from offers.experiments.comparison import Interval
+    from offers.experiments.off_policy import Difference
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """The colours of Okabe and Ito (2008), which colour-blind people tell apart; kinds of line and mark follow them."""
@@ -21,6 +23,9 @@ SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up")
 UP, DOWN, PLAIN = COLOURS[0], COLOURS[1], "#808080"
 _GRID = "rgba(128,128,128,0.25)"
 _ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+
+REFERENCE = {"line_dash": "dot", "line_color": PLAIN, "annotation_position": "bottom left"}
+"""A line of reference; its words stand at the left, as the newest windows are at the right."""
 
 Chart = tuple[str, Callable[[], "Figure"]]
 """What a chart says, for those who hear it, and what makes it where Plotly is installed."""
@@ -37,7 +42,7 @@ def line_style(place: int) -> dict[str, str]:
     return {"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]}
 
 
-def intervals(rows: Sequence[tuple[str, Interval | Difference]], title: str) -> "Figure":
+def intervals(rows: "Sequence[tuple[str, Interval | Difference]]", title: str) -> "Figure":
     """Draw estimates with their intervals, beside zero.
 
     Parameters
@@ -79,6 +84,52 @@ def prices(names: Sequence[str], units: Sequence[str], price: Sequence[float], l
     figure = go.Figure(bars)
     figure.update_xaxes(title="price of the last unit, EUR")
     figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def distances(
+    moments: Sequence[datetime], columns: Mapping[str, Sequence[float | None]], suspect: float | None
+) -> "Figure":
+    """Draw how far columns are from the training, window by window.
+
+    Parameters
+    ----------
+    columns : by name the distance in each window, in [0, 1]
+    suspect : KS distance from which the contract calls a number suspect
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for place, (name, values) in enumerate(columns.items()):
+        figure.add_scatter(x=moments, y=values, name=label(name), mode="lines+markers", line=line_style(place))
+    if suspect is not None:
+        figure.add_hline(suspect, annotation_text="KS that is suspect", **REFERENCE)
+    figure.update_yaxes(title="distance from the training, 0 to 1", rangemode="tozero")
+    figure.update_xaxes(title="time, UTC")
+    figure.update_layout(legend=_ABOVE)
+    return figure
+
+
+def windows(evaluation: Evaluation) -> "Figure":
+    """Draw the AUC of model and baseline in each window, with its interval."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for place, name in enumerate(("model", "baseline")):
+        told = [(one.name, getattr(one, name)["auc"]) for one in evaluation.windows if getattr(one, name).figures]
+        figure.add_scatter(
+            x=[label(window) for window, _ in told],
+            y=[auc.value for _, auc in told],
+            error_y={
+                "array": [None if auc.high is None else auc.high - auc.value for _, auc in told],
+                "arrayminus": [None if auc.low is None else auc.value - auc.low for _, auc in told],
+            },
+            mode="markers",
+            name=name,
+            marker={"color": COLOURS[place], "symbol": SYMBOLS[place], "size": 10},
+        )
+    figure.update_yaxes(title="AUC, 0 to 1")
+    figure.update_layout(legend=_ABOVE)
     return figure
 
 
@@ -129,15 +180,15 @@ def drawn(charts: Sequence[Chart]) -> list[Markup]:
         )
         figure.update_xaxes(automargin=True, gridcolor=_GRID, zerolinecolor=_GRID)
         figure.update_yaxes(automargin=True, gridcolor=_GRID, zerolinecolor=_GRID)
-        content = embedded(figure, library=not parts)
+        content = embedded(figure, library=not parts, name=f"chart-{len(parts)}")
         parts.append(Markup('<div role="img" aria-label="{}">{}</div>').format(meaning, Markup(content)))
     return parts
 
 
-def embedded(figure: "Figure", library: bool) -> str:
-    """Write a figure as HTML, with all of Plotly where it is the first of its page."""
+def embedded(figure: "Figure", library: bool, name: str) -> str:
+    """Write a figure as HTML, with all of Plotly where it is the first of its page; equal figures give equal text."""
     config = {"displaylogo": False, "responsive": True}
     content: str = figure.to_html(
-        full_html=False, include_plotlyjs=library, include_mathjax=False, config=config
+        full_html=False, include_plotlyjs=library, include_mathjax=False, config=config, div_id=name
     )  # fmt: skip
     return content

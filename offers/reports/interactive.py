@@ -60,7 +60,7 @@ def write_page(title: str, results: Sequence[ReplayResult], lines: Sequence[Summ
         the page can't be written
     """
     refuse_without_plotly()
-    parts = [embedded(_quality(results), library=True), embedded(_price(lines), library=False)]
+    parts = [embedded(_quality(results), True, "quality"), embedded(_price(lines), False, "price")]
     page = _PAGE.format(title=html.escape(title), figures="\n".join(parts))
     with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

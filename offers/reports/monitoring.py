@@ -1,6 +1,7 @@
 """The page of a monitoring run: verdict, signals, volume, quality, drift, performance and fairness of a period."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from matplotlib.figure import Figure
 from offers.contract.contract import Contract
 from offers.evaluation.figures import Evaluation
 from offers.monitoring.findings import Drift, Findings, Labels, Monitoring, Performance, RowQuality, Surprise, Volume
-from offers.reports import drawing, plots, tables
+from offers.reports import charts, drawing, plots, tables
 from offers.reports import training as report
+from offers.reports.charts import Chart
 from offers.reports.drawing import Plot
 from offers.reports.tables import Cell, Row, Table
 from offers.wording import some
@@ -33,7 +35,7 @@ _LISTS = (
     ("expected", "Columns that the contract expects to drift", "Shown, and never an alarm."),
     ("ours", "Columns that the bank itself sets", "They move with the policy, and are never an alarm."),
 )
-_MOST_DAYS, _MOST_WINDOWS = 60, 12
+_MOST_DAYS, _MOST_WINDOWS, _MOST_LINES = 60, 12, 6
 
 
 def headline(monitoring: Monitoring) -> str:
@@ -82,7 +84,24 @@ def monitoring_report(
         else [],
         top=f"{100 * contract.evaluation.contact_share:g}%",
         facts=facts,
+        charts=charts.drawn(_charts(findings.drift, contract)),
     )
+
+
+def _charts(drift: Drift, contract: Contract) -> list[Chart]:
+    """Draw the watched columns that are farthest from the training in the last window."""
+    if not drift.windows:
+        return []
+    reports = [{one["name"]: _far(one) for one in window.report["columns"]} for window in drift.windows]
+    watched = [one["name"] for one in drift.windows[-1].report["columns"] if one["list"] == "watched"]
+    farthest = sorted(watched, key=lambda name: -(reports[-1][name] or 0.0))[:_MOST_LINES]
+    moments, columns = (
+        [window.last for window in drift.windows],
+        {name: [one[name] for one in reports] for name in farthest},
+    )
+    spoken = ", ".join(f"{name} {tables.figure(values[-1], 2)}" for name, values in columns.items())
+    meaning = f"Distance of the farthest watched columns from the training, window by window; in the last {spoken}"
+    return [(meaning, partial(charts.distances, moments, columns, contract.watch.ks))]
 
 
 def _signals(monitoring: Monitoring) -> Table:
@@ -180,8 +199,14 @@ def _windows(drift: Drift) -> Row:
     return (Cell("Column"), *(Cell(f"{window.last:%m-%d}", f"{window.last:%H:%M}") for window in drift.windows))
 
 
+def _far(measured: Mapping[str, Any]) -> float | None:
+    """Read a distance, in [0, 1]: KS of numbers and propensities, Cramér's V of categories."""
+    far: float | None = measured["ks"] if measured.get("ks") is not None else measured.get("cramers_v")
+    return far
+
+
 def _distance(measured: Mapping[str, Any]) -> Cell:
-    value = measured["ks"] if measured.get("ks") is not None else measured.get("cramers_v")
+    value = _far(measured)
     sign = "**" if measured["breached"] else "*" if measured["suspect"] else ""
     return Cell(
         f"{tables.figure(value, 2)}{sign}", shade=float(np.interp(value or 0.0, [0.03, 0.1, 0.3, 1], [0, 0.3, 0.6, 1]))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,8 @@ from offers.contract.contract import Contract
 from offers.data.validation import Violation
 from offers.evaluation.figures import Evaluation
 from offers.evaluation.gate import GateVerdict, RuleVerdict
-from offers.reports import tables
+from offers.reports import charts, tables
+from offers.reports.charts import Chart
 from offers.reports.learners import learners
 from offers.reports.tables import Table
 from offers.reports.update import changes
@@ -50,7 +52,19 @@ def training_report(
         over_time=plots.over_time(predictions, smallest),
         months_left_out=plots.left_out(predictions, smallest),
         effects=effects.effects(evaluation.dependences),
+        charts=charts.drawn(_charts(evaluation)),
     )
+
+
+def _charts(evaluation: Evaluation) -> list[Chart]:
+    if not evaluation.windows:
+        return []
+    whole = evaluation.model
+    rates = f"{whole.mean_propensity:.1%} promised, {whole.positive_rate:.1%} observed"
+    return [
+        ("AUC of model and baseline by window, with intervals", partial(charts.windows, evaluation)),
+        (f"Calibration by window and group; of all rows {rates}", partial(charts.calibration, evaluation)),
+    ]
 
 
 def validation_report(contract: Contract, origin: str, rows: int, violations: Sequence[Violation]) -> str:

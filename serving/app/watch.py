@@ -8,7 +8,8 @@ import streamlit as st
 from offers.contract.contract import Contract
 from offers.errors import ServiceError
 from offers.monitoring.findings import Monitoring
-from offers.reports.charts import COLOURS, PLAIN, label, line_style
+from offers.reports import charts
+from offers.reports.charts import COLOURS, REFERENCE, label, line_style
 from offers.reports.monitoring import headline
 from offers.settings import Settings
 from serving.app import kept, watched
@@ -22,8 +23,6 @@ LISTS = {
     "ours": "is the policy's doing, and no alarm",
 }
 SHOWN_COLUMNS, MOST_EVENTS = 6, 50
-REFERENCE = {"line_dash": "dot", "line_color": PLAIN, "annotation_position": "bottom left"}
-"""A line of reference; its words stand at the left, as the newest windows are at the right."""
 SYMBOLS = {
     "alarm": "triangle-up",
     "verdict": "diamond",
@@ -119,15 +118,8 @@ def _drift(one: Watched, contract: Contract | None) -> None:
     choice = st.selectbox("Columns", [most, *order], key=f"columns {one.title}")
     chosen = order[:SHOWN_COLUMNS] if choice in (None, most) else [choice]
     moments = [window.moment for window in one.windows]
-    figure = go.Figure()
-    for place, name in enumerate(chosen):
-        values = [window.distances.get(name) for window in one.windows]
-        figure.add_scatter(x=moments, y=values, name=label(name), mode="lines+markers", line=line_style(place))
-    if contract is not None:
-        figure.add_hline(contract.watch.ks, annotation_text="KS that is suspect", **REFERENCE)
-    figure.update_yaxes(title="distance from the training, 0 to 1", rangemode="tozero")
-    figure.update_xaxes(title="time, UTC")
-    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    columns = {name: [window.distances.get(name) for window in one.windows] for name in chosen}
+    figure = charts.distances(moments, columns, None if contract is None else contract.watch.ks)
     spoken = "; ".join(f"{name} {_figure(last.distances[name])}" for name in chosen)
     chart(figure, f"Distance of columns from the training in the last window: {spoken}", f"drift {one.title}", 380)
     cells = [(name, _unit(contract, name), _figure(last.distances[name]), LISTS[one.lists[name]]) for name in order]
@@ -188,7 +180,7 @@ def _labels(runs: Sequence[Monitoring], command: str) -> None:
         )
         return
     figure = go.Figure()
-    moments = [found.as_of for found, _ in judged]
+    moments = [found.until for found, _ in judged]
     for place, (name, values) in enumerate(
         {
             "accepted": [100 * seen.rate.observed for _, seen in judged if seen],
@@ -197,7 +189,7 @@ def _labels(runs: Sequence[Monitoring], command: str) -> None:
     ):
         figure.add_scatter(x=moments, y=values, mode="lines+markers", name=name, line=line_style(place))
     figure.update_yaxes(title="share of decisions, %")
-    figure.update_xaxes(title="time, UTC")
+    figure.update_xaxes(title="end of the decisions, UTC")
     chart(figure, "Share of decisions that were accepted, and that the propensities promised", "labels", 280)
     rows = [
         (

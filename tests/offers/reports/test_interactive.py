@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from playwright.sync_api import sync_playwright
 from offers.backtest.results import BlockFigures, ReplayResult, summary
 from offers.batch.allocation import allocate
 from offers.batch.campaign import load
+from offers.bundle import bundle as bundles
 from offers.contract import contract as contracts
 from offers.errors import SourceError
 from offers.policy import catalogue as catalogues
@@ -103,6 +105,17 @@ def test_a_report_draws_its_chart_and_loads_nothing(tmp_path: Path) -> None:
     page = seen(file, "x")
     assert page.drawn == [[plan.pricing.prices.tolist()]]
     assert {"letters, per contact", "calls, per contact"} <= set(page.words)
+
+
+def test_an_evaluation_and_windows_of_drift_are_drawn_as_measured(shop_bundle: Path) -> None:
+    evaluation = bundles.load(shop_bundle).evaluation
+    model, baseline = charts.windows(evaluation).data
+    assert list(model.y) == [one.model["auc"].value for one in evaluation.windows]
+    assert list(baseline.y) == [one.baseline["auc"].value for one in evaluation.windows]
+    moments = [datetime(2026, 12, day, tzinfo=UTC) for day in (1, 2)]
+    drift = charts.distances(moments, {"a": [0.1, None], "<b>": [0.2, 0.3]}, 0.1)
+    assert [(line.name, list(line.y)) for line in drift.data] == [("a", [0.1, None]), ("&lt;b&gt;", [0.2, 0.3])]
+    assert drift.layout.shapes[0].y0 == 0.1
 
 
 def test_reports_without_plotly_have_no_charts_and_run_no_script(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from xml.etree import ElementTree
 
 import numpy as np
@@ -30,7 +31,7 @@ from offers.evaluation.figures import (
     Window,
 )
 from offers.evaluation.gate import GateVerdict, RuleVerdict
-from offers.reports import effects, plots, tables
+from offers.reports import charts, effects, plots, tables
 from offers.reports import training as report
 
 HOSTILE = "<script>alert('x')</script>|`*"
@@ -73,6 +74,14 @@ DEPENDENCES = (
         missing_share=0,
     ),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_plotly() -> Iterator[None]:
+    """As in the images of the steps: pages without a script; `test_interactive` looks at those with charts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, find_spec.__name__, lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="module")
