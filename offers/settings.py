@@ -43,13 +43,15 @@ class PagesSettings(Record):
     """What the pages of `offers app` show where the services run on other machines.
 
     `ranker` and `drift` are URLs; `tables` is the place of the decision log. `person_header` is the header in which the
-    sign-on in front of the pages names who asks; it is empty where there is none.
+    sign-on in front of the pages names who asks; it is empty where there is none. `token_file` holds the token that the
+    ranker asks for, where it asks its callers for one.
     """
 
     ranker: str = ""
     drift: str = ""
     tables: str = ""
     person_header: str = ""
+    token_file: Path | None = None
 
 
 class Settings(Record):
@@ -109,6 +111,7 @@ class Settings(Record):
                 drift=env.get("OFFERS_DRIFT_URL", "").rstrip("/"),
                 tables=env.get("OFFERS_TABLES", ""),
                 person_header=env.get("OFFERS_PERSON_HEADER", ""),
+                token_file=Path(env["OFFERS_RANKER_TOKEN_FILE"]) if env.get("OFFERS_RANKER_TOKEN_FILE") else None,
             ),
             s3=S3Settings(
                 endpoint=endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"),

@@ -99,13 +99,26 @@ def scored_files(tables: DeltaTables, name: str, columns: list[str]) -> Iterator
     table = tables.open(name)
     with tables.errors(name):
         rows = dataset_of(table)
-        manifest = next((entry[_MANIFEST] for entry in table.history() if _MANIFEST in entry), None)
-        if manifest and not _is_complete(table, _parsed(manifest, tables.uri(name)).shards):
+        manifest = _manifest(table, tables.uri(name))
+        if manifest and not _is_complete(table, manifest.shards):
             raise unfinished(tables.uri(name))
     check_columns(rows.schema.names, columns, tables.uri(name))
     for file in _sorted_files(rows):
         with tables.errors(name):
             yield f"{tables.uri(name)}/{file.path}", file.to_table(schema=rows.schema, columns=columns)
+
+
+def manifest_of(tables: DeltaTables, name: str) -> Manifest | None:
+    """Tell with which inputs a scored table was made; None where it is none of ours, or its run has not ended."""
+    table = tables.open(name)
+    with tables.errors(name):
+        manifest = _manifest(table, tables.uri(name))
+        return manifest if manifest and _is_complete(table, manifest.shards) else None
+
+
+def _manifest(table: DeltaTable, uri: str) -> Manifest | None:
+    written = next((entry[_MANIFEST] for entry in table.history() if _MANIFEST in entry), None)
+    return _parsed(written, uri) if written else None
 
 
 def scored_customers(tables: DeltaTables, name: str) -> int:

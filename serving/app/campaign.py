@@ -14,6 +14,7 @@ from offers.batch.customers import CustomerSchema
 from offers.batch.exposure import Segments
 from offers.batch.left_out import LeftOut, left_out
 from offers.batch.pairs import read_scored
+from offers.batch.places import delta_table
 from offers.contract.contract import Contract
 from offers.errors import CampaignError
 from offers.policy.catalogue import Catalogue
@@ -51,7 +52,7 @@ def page() -> None:
         advice("No customers are scored yet. 'make night' scores 100 000 simulated ones, and plans a week.", NIGHT)
         return
     where = st.selectbox("Scored customers", list(places), format_func=kept.below_home) or next(iter(places))
-    texts = {file.name: file.read_text("utf-8") for file in places[where].campaigns}
+    texts = dict(places[where].campaigns)
     file = st.file_uploader("File of another campaign", ("yaml", "yml"), key="campaign file")
     if file is not None:
         texts = {file.name: uploaded(file)} | texts
@@ -62,7 +63,7 @@ def page() -> None:
 
 @part
 def _plan(table: Scored, text: str) -> None:
-    where, content = str(table.path), _CAMPAIGN.read(text, "the campaign").content
+    where, content = table.where, _CAMPAIGN.read(text, "the campaign").content
     written = version(where)
     if len(read(table, written, ())[0]) > LIVE_CUSTOMERS:
         with st.form(f"limits {where}"):
@@ -123,7 +124,10 @@ def _slider(cell: Any, name: str, start: Any, unit: str, where: str) -> Any:
 
 
 def version(where: str) -> float:
-    """Tell when a scored table was last written to, in seconds since 1970."""
+    """Tell when a scored table was last written to, in seconds since 1970; of a table in a bucket its version."""
+    if "://" in where:
+        tables, name = delta_table(where, Settings.from_env())
+        return tables.open(name).version()
     return max(path.stat().st_mtime for path in (Path(where), *Path(where).iterdir()))
 
 
@@ -146,7 +150,7 @@ def read(table: Scored, written: float, floors: tuple[Exposure, ...]) -> tuple[n
     """Read a scored table once for each set of floors of exposure: scores in EUR, and the segments' sizes."""
     catalogue, _ = known_catalogue(table, written)
     settings = Settings.from_env()
-    with read_scored(str(table.path), catalogue, Segments(floors), settings, settings.home) as pairs:
+    with read_scored(table.where, catalogue, Segments(floors), settings, settings.home) as pairs:
         return np.array(pairs.scores), pairs.sizes
 
 

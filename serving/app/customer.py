@@ -9,7 +9,7 @@ import streamlit as st
 
 from serving.app.answers import show_movers, show_ranking, show_withheld
 from serving.app.fields import asked_of, fields
-from serving.app.place import Served, instance, reference, served, values_of
+from serving.app.place import Served, credentials, instance, reference, served, values_of
 from serving.app.screen import advice, guarded, plain, table
 from serving.app.what_if import what_if
 from serving.asking import ask
@@ -64,10 +64,13 @@ def curl(here: Served, values: Mapping[str, Any]) -> str:
     return f"curl -s {address} -H 'content-type: application/json' -d {shlex.quote(body)}"
 
 
-def _number_of(here: Served, words: str, key: str) -> int | None:
+def _number_of(here: Served, words: str, key: str, start: int | None = None) -> int | None:
     last = len(reference(str(here.bundle.path))) - 1
     typical = "a typical customer"
-    return st.number_input(f"{words}, 0 to {last}", 0, last, None, key=f"{key}:{here.bundle.name}", placeholder=typical)
+    first = None if start is None else min(start, last)
+    return st.number_input(
+        f"{words}, 0 to {last}", 0, last, first, key=f"{key}:{here.bundle.name}", placeholder=typical
+    )
 
 
 def _question(here: Served, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +79,8 @@ def _question(here: Served, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _asked(here: Served, values: Mapping[str, Any]) -> dict[str, Any]:
-    prediction: dict[str, Any] = ask(here.addresses.ranker, _question(here, values))["predictions"][0]
+    answer = ask(here.addresses.ranker, _question(here, values), credentials())
+    prediction: dict[str, Any] = answer["predictions"][0]
     return prediction
 
 
@@ -94,7 +98,7 @@ def _why(here: Served, values: Mapping[str, Any], prediction: Mapping[str, Any])
 
 @guarded
 def _compare(here: Served, values: Mapping[str, Any], prediction: Mapping[str, Any]) -> None:
-    number = _number_of(here, "With a customer of the training, by number", "second")
+    number = _number_of(here, "With a customer of the training, by number", "second", 1)
     other = start_values(here, number)
     columns = [column for column in asked_of(here.contract) if values[column.name] != other[column.name]]
     if not columns:

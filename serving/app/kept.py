@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from offers.batch import delta
 from offers.batch.parts import Manifest
 from offers.contract import contract as contracts
 from offers.contract.contract import Contract
@@ -16,10 +17,15 @@ from offers.experiments.experiment import Experiment
 from offers.policy import catalogue as catalogues
 from offers.policy.catalogue import Catalogue
 from offers.settings import Settings
+from offers.store.delta import DeltaTables
 from offers.store.store import open_store
+from serving.app.place import ledger, release_at
 from serving.local import ROUTING
 from serving.ranker import routing
 from serving.ranker.routing_source import FOLDER
+
+CAMPAIGNS, MOST_TABLES = "campaigns", 10
+"""The folder of a bucket for scored customers, and how many tables of it are shown."""
 
 
 def newest(paths: Iterable[Path]) -> list[Path]:
@@ -74,13 +80,17 @@ def candidates_beside(log: str) -> list[Path]:
 class Scored:
     """Scored customers with a score for each offer, and the campaigns beside them, the newest first.
 
-    `catalogue` is name and version of the catalogue that scored them.
+    Attributes
+    ----------
+    where : path or URI of the table
+    catalogue : name and version of the catalogue that scored them
+    campaigns : name and text of each file
     """
 
-    path: Path
+    where: str
     contract: str
     catalogue: str
-    campaigns: tuple[Path, ...]
+    campaigns: tuple[tuple[str, str], ...]
 
 
 def below_home(where: str) -> str:
@@ -98,8 +108,26 @@ def scored(settings: Settings) -> dict[str, Scored]:
             continue
         if manifest.pairs:
             place = file.parent.resolve()
-            campaigns = tuple(filter(_is_campaign, newest(place.parent.glob("*.yaml"))))
-            found[str(place)] = Scored(place, manifest.contract, manifest.catalogue, campaigns)
+            beside = [(path.name, path.read_text("utf-8", "replace")) for path in newest(place.parent.glob("*.yaml"))]
+            campaigns = tuple(one for one in beside if _is_campaign(one[1]))
+            found[str(place)] = Scored(str(place), manifest.contract, manifest.catalogue, campaigns)
+    return found | (scored_in(settings.ledger, settings) if settings.ledger.startswith("s3://") else {})
+
+
+def scored_in(bucket: str, settings: Settings) -> dict[str, Scored]:
+    """Find the scored tables of a bucket; those with the last names stand first, as names end in dates."""
+    store, folder = open_store(bucket, settings), f"{bucket.rstrip('/')}/{CAMPAIGNS}"
+    keys = store.keys(f"{CAMPAIGNS}/")
+    names = {key.split("/")[1] for key in keys if key.split("/")[2:3] == ["_delta_log"]}
+    files = [key for key in keys if key.endswith(".yaml") and key.count("/") == 1]
+    texts = [(key.rpartition("/")[2], store.read_bytes(key).decode("utf-8", "replace")) for key in files]
+    campaigns = tuple(one for one in texts if _is_campaign(one[1]))
+    found = dict[str, Scored]()
+    for name in sorted(names, reverse=True)[:MOST_TABLES]:
+        manifest = delta.manifest_of(DeltaTables.at(folder, settings), name)
+        if manifest is not None and manifest.pairs:
+            where = f"{folder}/{name}"
+            found[where] = Scored(where, manifest.contract, manifest.catalogue, campaigns)
     return found
 
 
@@ -118,24 +146,30 @@ def catalogue_of(table: Scored, settings: Settings) -> tuple[Catalogue, Contract
             continue
         if f"{catalogue.name}-{catalogue.version}" == table.catalogue:
             return catalogue, contract
-    raise CatalogueError(f"{table.path}: catalogue {table.catalogue} has scored it; put its file beside the table")
+    raise CatalogueError(f"{table.where}: catalogue {table.catalogue} has scored it; put its file beside the table")
 
 
 def _catalogues(table: Scored, settings: Settings) -> Iterator[tuple[str, Contract]]:
     contract = contracts.load(table.contract) if table.contract in contracts.shipped() else None
     if contract is not None and table.contract in catalogues.shipped():
         yield catalogues.text(table.contract), contract
-    for release in newest(settings.home.glob(f"releases/{table.contract}-*")):
+    made = ledger(settings).state().releases.values()
+    governed = [one.name for one in made if one.act.catalogue == table.catalogue and one.act.contract == table.contract]
+    for release in (*newest(settings.home.glob(f"releases/{table.contract}-*")), *_copies(governed[-1:], settings)):
         contract = contracts.load(str(release / "bundle" / "contract.yaml"))
         yield (release / "catalogue.yaml").read_text("utf-8"), contract
-    if contract is not None:
-        for file in newest(table.path.parent.glob("*.yaml")):
+    if contract is not None and "://" not in table.where:
+        for file in newest(Path(table.where).parent.glob("*.yaml")):
             yield file.read_text("utf-8"), contract
 
 
-def _is_campaign(file: Path) -> bool:
+def _copies(releases: Iterable[str], settings: Settings) -> Iterator[Path]:
+    return (release_at(settings, name) for name in releases)
+
+
+def _is_campaign(text: str) -> bool:
     try:
-        content = yaml.safe_load(file.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
         return False
     return isinstance(content, dict) and "capacity" in content

@@ -1,6 +1,7 @@
 """Model: the releases of the ledger, their evidence, and what people decide about them with keys of their own."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import streamlit as st
 
@@ -17,6 +18,7 @@ from serving.app.quality import show_quality
 from serving.app.screen import advice, part, plain, table
 from serving.app.signing import Key, key_field
 
+OWN = "that of these pages"
 ACTIONS = ("approve", "reject", "promote", "roll back")
 
 
@@ -24,7 +26,10 @@ def page() -> None:
     """Show the page."""
     st.title("Model")
     settings = Settings.from_env()
-    ledger = place.ledger(settings)
+    homes = {OWN: settings.home, **place.demonstrations(settings)}
+    where = st.selectbox("Ledger", list(homes)) if len(homes) > 1 else OWN
+    home = homes[where or OWN]
+    ledger = place.ledger(settings) if home == settings.home else place.ledger_of(home)
     state, moment = ledger.state(), ledger.clock()
     releases = list(reversed(state.releases.values()))
     if not releases:
@@ -34,7 +39,7 @@ def page() -> None:
     names = [release.name for release in releases]
     chosen = st.selectbox("Release", names)
     record = state.releases[chosen or names[0]]
-    release = opened(ledger, record, settings)
+    release = opened(ledger, record, home)
     figures, card, difference, decide = st.tabs(("Figures", "Card", "Difference", "Decide"))
     with figures:
         facts(facts_of(release))
@@ -50,14 +55,17 @@ def page() -> None:
         others = [name for name in names if name != record.name]
         # The champion stands first: it is what a release takes over from.
         others.sort(key=lambda name: champion is None or name != champion.name)
-        _difference(ledger, release, others, settings)
+        _difference(ledger, release, others, home)
     with decide:
-        _decide(record)
+        if home == settings.home:
+            _decide(record)
+        else:
+            advice("This ledger is a demonstration's; commands reach it by its home.", f"export OFFERS_HOME={home}")
 
 
-def opened(ledger: Ledger, record: Release, settings: Settings) -> AnyRelease:
+def opened(ledger: Ledger, record: Release, home: Path) -> AnyRelease:
     """Open a release after checking every file of it."""
-    return fetch_any(ledger.store, record.name, settings.home)
+    return fetch_any(ledger.store, record.name, home)
 
 
 def facts(values: Mapping[str, str]) -> None:
@@ -65,12 +73,12 @@ def facts(values: Mapping[str, str]) -> None:
     table(("what", "value"), list(values.items()))
 
 
-def _difference(ledger: Ledger, release: AnyRelease, others: list[str], settings: Settings) -> None:
+def _difference(ledger: Ledger, release: AnyRelease, others: list[str], home: Path) -> None:
     other = st.selectbox("Hold it against", others) if others else None
     if other is None:
-        advice("There is no other release to hold it against.")
+        advice("This ledger has no other release to hold it against; that of a demonstration has two.")
         return
-    second = fetch_any(ledger.store, other, settings.home)
+    second = fetch_any(ledger.store, other, home)
     rows = list(differences(release, second))
     if rows:
         table(("", release.name, second.name), rows)

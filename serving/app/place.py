@@ -24,12 +24,14 @@ from offers.policy import catalogue as catalogues
 from offers.policy.arbitration import Policy
 from offers.policy.catalogue import Catalogue
 from offers.settings import Settings
+from offers.store.directory import DirectoryStore
 from serving.addresses import STARTED, Addresses
 from serving.local import in_use
 
 REFERENCE = "reference.parquet"
 START_SECONDS = 60.0
 ASK_SECONDS = 5.0
+UNAUTHORIZED = 401
 SERVICE = "offers"
 """The name by which the ranker of a cluster knows itself."""
 
@@ -106,11 +108,25 @@ def _catalogue_there(ranker: str) -> str:
     """Ask a ranker which catalogue it serves."""
     url = f"{ranker}/v2/models/{SERVICE}"
     try:
-        (version,) = peer("OFFERS_RANKER_URL", url, ASK_SECONDS).ask().json()["versions"]
+        answer = peer("OFFERS_RANKER_URL", url, ASK_SECONDS).ask(headers=credentials())
+        if answer.status_code == UNAUTHORIZED:
+            raise ServiceError(
+                f"The ranker at {ranker} asks its callers for a token, and takes none of these pages: the file that"
+                " OFFERS_RANKER_TOKEN_FILE names is to hold one of its issuer's."
+            )
+        (version,) = answer.json()["versions"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         reason = str(error) or type(error).__name__
         raise ServiceError(f"no ranker of this version answers at {url}: {reason}; it may still start") from None
     return str(version)
+
+
+def credentials() -> dict[str, str]:
+    """Read the token by which the ranker knows these pages, anew each time, since it runs out; empty without one."""
+    file = Settings.from_env().pages.token_file
+    if file is None or not file.exists():
+        return {}
+    return {"authorization": f"Bearer {file.read_text('utf-8').strip()}"}
 
 
 def ledger(settings: Settings) -> Ledger:
@@ -121,6 +137,19 @@ def ledger(settings: Settings) -> Ledger:
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _opened(where: str) -> Ledger:
     return Ledger(governed_store(Settings.from_env()))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def ledger_of(home: Path) -> Ledger:
+    """Open the ledger of a demonstration; what was read of it is kept between looks."""
+    return Ledger(DirectoryStore(home))
+
+
+def demonstrations(settings: Settings) -> dict[str, Path]:
+    """Find the homes of demonstrations whose ledgers have two releases or more, by what names them."""
+    homes = [path.parent for path in settings.home.resolve().glob("*/releases") if (path.parent / "ledger").is_dir()]
+    told = {home: len(ledger_of(home).state().releases) for home in homes}
+    return {f"that of {home.name}": home for home, number in told.items() if number > 1}
 
 
 def release_at(settings: Settings, name: str) -> Path:

@@ -140,10 +140,14 @@ def monitored(runs: Sequence[Monitoring]) -> Iterator[Watched]:
 
 
 def runs_of(settings: Settings, contract: str) -> list[Monitoring]:
-    """Read the newest monitoring runs of a contract, of this machine and beside the ledger, the oldest first."""
-    stores = {store.uri: store for store in (DirectoryStore(settings.home.resolve()), ledger(settings).store)}
+    """Read the newest monitoring runs of a contract, of this machine and beside the ledger, the oldest first.
+
+    Those of demonstrations below the home are among them.
+    """
+    homes = [settings.home.resolve(), *(path.parent for path in newest(settings.home.resolve().glob("*/monitoring")))]
+    stores = {store.uri: store for store in (*map(DirectoryStore, homes), ledger(settings).store)}
     runs = [run for store in stores.values() for run in heartbeat.measured(store, contract, RUNS)]
-    return sorted(runs, key=lambda run: run.findings.as_of)[-RUNS:]
+    return sorted(runs, key=lambda run: run.findings.until)[-RUNS:]
 
 
 def verdicts(runs: Sequence[Monitoring]) -> Iterator[Event]:
@@ -152,7 +156,7 @@ def verdicts(runs: Sequence[Monitoring]) -> Iterator[Event]:
         signals = [name for name, alarm in run.signals.items() if alarm]
         action = "nothing to do" if run.quiet else "look" if run.action == "none" else run.action
         what = f"{action}; {', '.join(signals) or 'no signal'} breached"
-        yield Event(run.findings.as_of, "verdict", what, brief(run.reasons))
+        yield Event(run.findings.until, "verdict", what, brief(run.reasons))
 
 
 def retrainings(settings: Settings, contract: str) -> Iterator[Event]:

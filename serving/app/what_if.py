@@ -34,6 +34,10 @@ def what_if(here: Served, values: Mapping[str, Any], offers: Sequence[str]) -> N
     column = columns[name]
     grid = grid_of(here, column)
     chosen = _chosen(column, values[name], grid)
+    # The ranks stand before the curves, which take a browser longer to draw.
+    ranking = ranked(here, [dict(values) | {name: chosen}], [offer.id for offer in here.policy.offers])[0]
+    best = [(one.rank, one.offer.id, percent(one.propensity), f"{one.score:,.2f}") for one in ranking.ranked[:CURVES]]
+    table(("rank", "offer", "propensity", "score, EUR"), best)
     shown = list(offers)[:CURVES]
     curves = _curves(here.bundle.name, here.catalogue.version, here, dict(values), name, grid, shown)
     figure = go.Figure()
@@ -47,9 +51,6 @@ def what_if(here: Served, values: Mapping[str, Any], offers: Sequence[str]) -> N
     figure.update_yaxes(title="score, EUR")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
     chart(figure, f"Scores of {', '.join(shown)} along {name}, in EUR", "what-if", 380)
-    ranking = ranked(here, [dict(values) | {name: chosen}], [offer.id for offer in here.policy.offers])[0]
-    best = [(one.rank, one.offer.id, percent(one.propensity), f"{one.score:,.2f}") for one in ranking.ranked[:CURVES]]
-    table(("rank", "offer", "propensity", "score, EUR"), best)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -29,7 +29,7 @@ WRITES = {
 READS = {
     "serving": {"bundles", "releases", "routing"},
     "recommender": {"releases", "routing"},
-    "pages": {"bundles", "routing", "monitoring", "tables"},
+    "pages": {"bundles", "routing", "monitoring", "tables", "campaigns"},
     "retraining-trigger": {"bundles", "releases"},
     "upkeep": set(),
     "pipeline": {"scored", "tables", "customers", "markets"},

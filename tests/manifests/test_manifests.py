@@ -505,6 +505,10 @@ def test_nobody_reaches_the_pages_past_the_sign_on_whose_header_names_the_person
     assert (app["args"][0], sign_on["args"][2]) == ("--host=127.0.0.1", f"--upstream=http://127.0.0.1:{port}")
     pages = Settings.from_env({one["name"]: one["value"] for one in app["env"]}).pages
     assert pages.person_header == "X-Forwarded-Email"
+    # The ranker's token comes from a Secret, which only a ranker that asks for tokens needs.
+    (mounted,) = (one for one in app["volumeMounts"] if str(pages.token_file).startswith(f"{one['mountPath']}/"))
+    volumes = {one["name"]: one for one in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert (mounted["readOnly"], volumes[mounted["name"]]["secret"]["optional"]) == (True, True)
     # The services that it asks, through the policies of both sides.
     (outward,), (inward,) = of(objects, "NetworkPolicy", "pages"), of(objects, "NetworkPolicy", "pages-ask")
     (ways,) = (rule for rule in outward["spec"]["egress"] if "to" in rule)
