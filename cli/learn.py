@@ -124,6 +124,9 @@ def _judge(customers: int) -> Path:
         _await(f"{ranker}/metrics", "equal-terms/candidate")
         audience.ask(ranker, customers)
     _tell(audience, str(candidate), str(file), own, (explored, compared))
+    console.print("\nThe decisions are monitored, before the experiment and in it", style="bold")
+    for since, until in (("", compared), (compared, "")):
+        _monitor(bundle.path, home, since, until, _final(bundle.contract))
     console.print("\nOne decision made again, to the byte, by the policy and by the bundle", style="bold")
     decisions.redo(audience.answers[0]["decision_id"], "", "", str(bundle.path), tables)
     console.print("\nOne customer is erased, and the log is whole", style="bold")
@@ -131,6 +134,18 @@ def _judge(customers: int) -> Path:
     decisions.erase_customer(customer, "asked for it", DeltaTables.at(tables, own), own)
     decisions.verify(tables)
     return home / "tables"
+
+
+def _monitor(bundle: Path, home: Path, since: str, until: str, as_of: str) -> None:
+    """Hold decisions against the bundle as of a later day; an alarm is a result, and no reason to end."""
+    from cli import monitor
+
+    tables = str(home / "tables")
+    try:
+        monitor.run_(str(bundle), tables, tables, since, until or _moment(), as_of, str(home))
+    except typer.Exit as end:
+        if end.exit_code != monitor.ALARM:
+            raise
 
 
 def _train(tables: Path) -> None:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Watch live decisions: drift, performance, and the watching itself.")
 
+ALARM = 3
+"""Exit code where there is something to do."""
+
 StoreOption = Annotated[
     str,
     typer.Option(
@@ -94,7 +97,7 @@ def finish(outcome: "LocalRun") -> None:
         console.print(f"- {reason}")
     console.print(f"\nreport  {report}")
     if not verdict_record.quiet:
-        raise typer.Exit(3)
+        raise typer.Exit(ALARM)
 
 
 @app.command()
@@ -122,4 +125,4 @@ def status(
     else:
         typer.echo(heartbeat.sentence(name, last, due, now))
     if heartbeat.overdue(last, due, now):
-        raise typer.Exit(3)
+        raise typer.Exit(ALARM)
