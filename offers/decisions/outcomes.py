@@ -117,9 +117,8 @@ def label(
     """Join decisions with the outcomes that were known at `as_of`.
 
     An outcome counts if it comes within `matures_after` of its decision. Of a repeated outcome the first report counts.
-    Where an acceptance and a refusal contradict each other, the later one counts; at the same moment neither does. An
-    outcome without an offer is about the offer in first place. Without a window (0) no outcome is late, and silence
-    means nothing.
+    Where an acceptance and a refusal contradict, the later counts; at the same moment neither. An outcome without an
+    offer is about the offer in first place. Without a window (0) none is late, and silence means nothing.
 
     Parameters
     ----------
@@ -132,20 +131,19 @@ def label(
     Labels
         for the offer in first place; with `below` for each (decision, place), decision by decision
     """
-    n_places = 1 if below is None else 1 + below.shape[1]
     visible = outcomes[(outcomes["received_at"] <= as_of) & (outcomes["observed_at"] <= as_of)]
     ids, told = (pa.array(frame["decision_id"], pa.string()) for frame in (decisions, visible))
     row = pc.index_in(told, ids).to_numpy(zero_copy_only=False)
     orphan = np.isnan(row)
     visible, row = visible[~orphan], row[~orphan].astype(np.intp)
-    firsts = decisions["offer_id"].iloc[row].to_numpy(object)
-    offers = np.column_stack([firsts, *([] if below is None else [below[row]])])
-    unit = row * n_places + _place(visible["offer_id"].to_numpy(object), offers)
-    unusable = _unusable(decisions["decided_at"].iloc[row], visible, unit < row * n_places, matures_after)
+    firsts = decisions["offer_id"].iloc[row].to_numpy(object)[:, None]
+    offers = firsts if below is None else np.hstack([firsts, below[row]])
+    unit = row * offers.shape[1] + _place(visible["offer_id"].to_numpy(object), offers)
+    unusable = _unusable(decisions["decided_at"].iloc[row], visible, unit < row * offers.shape[1], matures_after)
     events = visible[["kind"]].assign(row=unit, at=visible["observed_at"])[~np.any(list(unusable.values()), axis=0)]
     once = events.drop_duplicates(["row", "kind"])
     n_answers, last, clear = _answers(once)
-    mature = np.repeat(np.asarray(decisions["decided_at"] + matures_after <= as_of), n_places)
+    mature = np.repeat(np.asarray(decisions["decided_at"] + matures_after <= as_of), offers.shape[1])
     moments = np.full(len(mature), np.datetime64("NaT"), "datetime64[us]")
     moments[clear["row"].to_numpy()] = clear["at"].to_numpy("datetime64[us]")
     return Labels(

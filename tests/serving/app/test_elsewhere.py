@@ -24,7 +24,9 @@ def test_scored_customers_of_a_bucket_are_found_with_the_campaigns_beside_them(
     where = bucket / "campaigns" / "scored-2026-12-01.delta"
     catalogue = str(release.path / "catalogue.yaml")
     score(str(tmp_path / "customers.parquet"), str(where), str(shop_bundle), catalogue, pairs=True)
-    (bucket / "campaigns" / "week.yaml").write_text("name: week\ncapacity: [{name: calls, contacts: 20}]\n")
+    (bucket / "campaigns" / "week.yaml").write_text(
+        "name: week\ncapacity: [{name: calls, where: {channel: phone}, contacts: 20}]\n"
+    )
     (bucket / "campaigns" / "notes.yaml").write_text("name: notes\n")
     settings = Settings(home=home)
     found = kept.scored_in(str(bucket), settings)
