@@ -111,14 +111,16 @@ class SqliteOnlineStore:
             # What a load has left that was killed, or that goes on and is to fail.
             self._drop_others()
             self._connection.execute(f"CREATE TABLE online_{number} {_COLUMNS}")
-        # Short transactions, so that the log beside the file stays small and live updates can go on.
-        while block := list(islice(remaining, _BLOCK)):
+        with self._waiting_room():
+            # Rows wait in a temporary file, while live updates go on. SQLite copies a whole table in order, and leaves
+            # no page of the copy half empty: rows that are inserted one by one take a tenth more.
+            while block := list(islice(remaining, _BLOCK)):
+                with self._transaction("BEGIN"):
+                    self._connection.executemany("INSERT INTO temp.waiting VALUES (?, ?)", block)
             with self._transaction("BEGIN IMMEDIATE"):
-                self._connection.executemany(f"INSERT INTO online_{number} VALUES (?, ?)", block)
-        with self._transaction("BEGIN IMMEDIATE"):
-            self._connection.execute(f"SELECT 1 FROM online_{number}")
-            self._connection.execute(f"PRAGMA user_version = {number}")
-            self._drop_others()
+                self._connection.execute(f"INSERT INTO online_{number} SELECT * FROM temp.waiting")
+                self._connection.execute(f"PRAGMA user_version = {number}")
+                self._drop_others()
 
     def generation(self) -> int:
         with self._errors():
@@ -129,6 +131,16 @@ class SqliteOnlineStore:
             values = zip(change(self._values(ids)), ids, strict=True)
             rows = [(value, one) for value, one in values if value is not None]
             self._connection.executemany(f"UPDATE online_{self.generation()} SET value = ? WHERE id = ?", rows)
+
+    @contextmanager
+    def _waiting_room(self) -> Iterator[None]:
+        with self._errors():
+            self._connection.execute(f"CREATE TEMP TABLE waiting {_COLUMNS}")
+        try:
+            yield
+        finally:
+            with self._errors():
+                self._connection.execute("DROP TABLE temp.waiting")
 
     def _open(self, new: bool) -> None:
         execute = self._connection.execute

@@ -147,7 +147,7 @@ def test_what_is_wrong_is_told_in_a_sentence(
     for arguments, sentence in (
         (("model", "promote", "shop-release-none"), "release 'shop-release-none': there is no such release"),
         (("model", "add", shop_run.bundle, "--catalogue", foreign), "it is for 'other', and the contract in use"),
-        (("model", "approve", release, "--key", "eve"), "eve: there is no such file"),
+        (("model", "approve", release, "--key", "eve"), "--key 'eve': expected the file of a private key"),
         (("model", "approve", release, "--key", tmp_path / "broken.pem"), "expected a private Ed25519 key in PEM"),
         (("model", "rollback", "-c", "shop", "--reason", "x"), "there is no former champion to return to"),
         (("model", "promote", release, "--key", "ann"), "ann has no role operator"),
