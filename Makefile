@@ -97,6 +97,8 @@ UI_PORT ?= 5000
 OFFERS_HOME ?= .offers
 ui: setup .venv-ui/.installed ## Show runs, versions and champions in MLflow at http://127.0.0.1:5000; UI_PORT names another
 	$(RUN) offers model sync
+	@# MLflow's own first page is that of language models, where a dialog hides the experiments.
+	@echo "Runs of the first contract: http://127.0.0.1:$(UI_PORT)/#/experiments/1/runs?workflowType=machine_learning"
 	MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	  .venv-ui/bin/mlflow server --host 127.0.0.1 --port $(UI_PORT) --workers 1 \
 	  --backend-store-uri sqlite:///$(abspath $(OFFERS_HOME))/mlflow/mlflow.db

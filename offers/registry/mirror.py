@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 BUNDLE, RELEASE, HEAD, WHOLE = "offers.bundle", "offers.release", "offers.head", "offers.whole"
 _PAGES = "offers"
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Without this tag MLflow's page guesses the kind of an experiment, and asks in a dialog that hides the runs."""
 
 
 class Mirror:
@@ -175,7 +173,7 @@ class Mirror:
         identity = (
             experiment.experiment_id
             if experiment
-            else self.client.create_experiment(contract, artifact_location=self.artifacts or None, tags=_KIND)
+            else self.client.create_experiment(contract, artifact_location=self.artifacts or None)
         )
         run = self.client.create_run(identity, start_time=at, tags={BUNDLE: name}, run_name=name)
         return str(run.info.run_id)
