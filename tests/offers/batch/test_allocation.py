@@ -205,7 +205,7 @@ def test_the_command_keeps_a_floor_of_exposure(
     offers: Callable[..., tuple[int, str, str]], tmp_path: Path, shop_contract: Contract, shop_yaml: str
 ) -> None:
     paths = [tmp_path / name for name in ("warranties.yaml", "shop.yaml", "campaign.yaml", "plan.parquet")]
-    paths[0].write_text(WARRANTIES)
+    paths[0].write_text(WARRANTIES.replace("weight: 2}", "weight: 2, justification: Warranties are for the content.}"))
     paths[1].write_text(shop_yaml.replace("nullable: true", "nullable: true, bands: [2, 4], protected: true"))
     catalogue = catalogues.load(str(paths[0]), shop_contract)
     rating = np.array([">=4", "<2"] * 100)
