@@ -16,6 +16,7 @@ from offers.data.periods import PERIOD
 from offers.data.sources import Ingested
 from offers.errors import DataError, SourceError
 from offers.settings import Settings
+from offers.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,14 +103,16 @@ def ingest(contract: Contract, settings: Settings, source: str, as_of: datetime 
     from offers.store.delta import DeltaTables
 
     place, inverse, moment = options(log)
-    rows = decided(DeltaTables.at(place, settings), contract, moment or as_of or datetime.now(UTC), inverse)
+    rows, impossible = decided(DeltaTables.at(place, settings), contract, moment or as_of or datetime.now(UTC), inverse)
+    left_out = f" ({counted(impossible, 'decision')} left out: the log says that what was shown had no chance)"
+    beside = left_out if impossible else ""
     if source.strip().startswith(KIND):
         if rows.empty:
             raise DataError(f"{source}: expected decisions whose outcome is known, found none")
         own = {column.name: _texts(rows[column.name], column, contract) for column in contract.columns}
-        return Ingested(pd.DataFrame(own | {PERIOD: rows[PERIOD]}), source, None)
+        return Ingested(pd.DataFrame(own | {PERIOD: rows[PERIOD]}), f"{source}{beside}", None)
     first = _history(contract, settings, history)
-    return Ingested(_behind(first.frame, rows, contract), f"{first.origin} + {KIND}{log}", None)
+    return Ingested(_behind(first.frame, rows, contract), f"{first.origin} + {KIND}{log}{beside}", None)
 
 
 def _history(contract: Contract, settings: Settings, source: str) -> Ingested:
@@ -141,7 +144,9 @@ def gold_version(source: str) -> tuple[str, int | None]:
     return place, int(version) if at else None
 
 
-def decided(tables: "DeltaTables", contract: Contract, as_of: datetime, inverse: bool = False) -> pd.DataFrame:
+def decided(
+    tables: "DeltaTables", contract: Contract, as_of: datetime, inverse: bool = False
+) -> tuple[pd.DataFrame, int]:
     """Read the decisions that were mature at `as_of`, in the order in which they were made: inputs and label.
 
     The label is that of the offer in first place. Where impressions are reported, decisions that no customer saw are
@@ -150,14 +155,15 @@ def decided(tables: "DeltaTables", contract: Contract, as_of: datetime, inverse:
     Parameters
     ----------
     inverse : whether a decision weighs 1 / the probability with which the policy put its offer first, so that rows
-        count as if all offers had been equally likely; by default it weighs 1. Decisions whose offer had no chance,
-        which no policy can have made, are left out then
+        count as if all offers had been equally likely; by default it weighs 1
 
     Returns
     -------
     DataFrame
         the contract's columns: words as objects, numbers as float64, moments in UTC, the target as bool, the weight,
         None in columns that were not known at decision time; then `_period`
+    int
+        number of decisions left out for weights, as their offer had no chance
 
     Raises
     ------
@@ -182,12 +188,12 @@ def decided(tables: "DeltaTables", contract: Contract, as_of: datetime, inverse:
     labels = outcomes.label(frame, outcomes.read(tables), as_of, window)
     usable = labels.mature & ~np.isnan(labels.outcome) & (labels.presented | (labels.impressions == 0))
     chance = _chances(table) if inverse else np.ones(len(table))
-    usable &= chance > 0
+    impossible, usable = int((usable & (chance <= 0)).sum()), usable & (chance > 0)
     table, moments = table.filter(pa.array(usable)), frame["decided_at"][usable].reset_index(drop=True)
     columns = history.inputs_of(table["inputs"].to_pylist(), contract)
     versions = history.kept(tables)
     columns |= tabled.attributes(table["catalogue"].to_pylist(), table["offer_id"].to_pylist(), versions, contract)
-    return _rows(contract, columns, labels.outcome[usable] == 1, 1 / chance[usable], moments)
+    return _rows(contract, columns, labels.outcome[usable] == 1, 1 / chance[usable], moments), impossible
 
 
 def _rows(

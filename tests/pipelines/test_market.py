@@ -120,9 +120,10 @@ def test_what_a_market_asks_for_is_its_own_pipeline_with_its_own_arguments(tmp_p
     arguments = retraining(str(tmp_path / "shop.yaml"), str(tmp_path), "", "users.db", Settings(home=tmp_path))
     places = {"source": str(tmp_path), "publish": str(tmp_path / "bundles"), "online": "users.db"}
     assert arguments == {"market": SHOP, **places}
-    assert asked(Request(id="a", contract="fintech", cause="alarm"), arguments) == ("market-training", arguments)
+    alarm = Request(id="a", contract="fintech", cause="alarm")
+    assert asked(alarm, arguments, Settings()) == ("market-training", arguments)
     with pytest.raises(ServiceError, match="trained anew"):
-        asked(Request(id="b", contract="fintech", cause="manual", action="update"), arguments)
+        asked(Request(id="b", contract="fintech", cause="manual", action="update"), arguments, Settings())
     with pytest.raises(SourceError, match="--source"):
         retraining("fintech", "", "", "", Settings())
     with pytest.raises(StorageError, match="s3:// URI of the market's tables"):

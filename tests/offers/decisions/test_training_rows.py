@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from offers.bundle import bundle as bundles
@@ -13,6 +14,7 @@ from offers.data.dataset import Dataset
 from offers.data.periods import PERIOD, periods
 from offers.data.validation import time_violations, validate
 from offers.decisions import log, training_rows
+from offers.decisions.records import DECISIONS
 from offers.decisions.shipping import ship
 from offers.decisions.spool import Spool, SpoolLimits
 from offers.errors import DataError, SourceError
@@ -100,7 +102,7 @@ def test_what_is_told_later_changes_nothing_earlier(patient: str, spool: Spool, 
     observe(spool, FIRST + 10 * DAY, told(0, "accepted", FIRST + DAY), told(100, "accepted", FIRST + 3 * DAY))
     as_of = FIRST + 31 * DAY
     tables = DeltaTables.at(shipped(spool, tmp_path / "tables"), Settings())
-    before = training_rows.decided(tables, contract, as_of)
+    before = training_rows.decided(tables, contract, as_of)[0]
     assert before["bought"].tolist() == [True, False, False, False, True, False, False, False]
     generator = np.random.default_rng(0)
     later = Spool(tmp_path / "later", "other", SpoolLimits())
@@ -111,8 +113,8 @@ def test_what_is_told_later_changes_nothing_earlier(patient: str, spool: Spool, 
         observe(later, max(observed_at, as_of) + DAY, told(decision, kind, observed_at))
     later.append(log.decided(answered(contract, CROWD, 300, as_of + DAY)))
     shipped(later, tmp_path / "tables")
-    pd.testing.assert_frame_equal(training_rows.decided(tables, contract, as_of), before)
-    assert set(training_rows.decided(tables, contract, as_of + 60 * DAY)["bought"]) == {True, False}
+    pd.testing.assert_frame_equal(training_rows.decided(tables, contract, as_of)[0], before)
+    assert set(training_rows.decided(tables, contract, as_of + 60 * DAY)[0]["bought"]) == {True, False}
 
 
 def test_of_decisions_those_that_were_seen_count_where_anybody_tells(
@@ -120,7 +122,7 @@ def test_of_decisions_those_that_were_seen_count_where_anybody_tells(
 ) -> None:
     observe(spool, FIRST + DAY, told(1, "presented", FIRST), told(2, "accepted", FIRST + DAY))
     tables = DeltaTables.at(shipped(spool, tmp_path / "tables"), Settings())
-    rows = training_rows.decided(tables, contracts.parse(patient), MATURE)
+    rows = training_rows.decided(tables, contracts.parse(patient), MATURE)[0]
     assert rows["bought"].tolist() == [False, True]
 
 
@@ -168,6 +170,17 @@ def test_a_decision_weighs_by_the_inverse_of_its_chance_where_that_is_asked_for(
     assert set(Dataset.prepare(plain, contract).weights) == {1.0}
     with pytest.raises(DataError, match="expects a column with role weight, and there is none"):
         training_rows.ingest(contracts.parse(patient), Settings(), f"{where}?weight=inverse", MATURE)
+    assert "left out" not in rows.origin
+    tables = DeltaTables.at(str(tmp_path / "tables"), Settings())
+    logged = tables.open(DECISIONS).to_pyarrow_table()
+    row = next(one for one in logged.to_pylist() if one["offer_id"])
+    for pair in row["pairs"]:
+        pair["action_probability"] = 0.0
+    tables.open(DECISIONS).delete(f"decision_id = '{row['decision_id']}'")
+    tables.append(DECISIONS, pa.Table.from_pylist([row | {"writer": "foreign"}], logged.schema), "foreign", 0)
+    fewer = training_rows.ingest(contract, Settings(), f"{where}?weight=inverse", MATURE)
+    assert len(fewer.frame) == len(rows.frame) - 1
+    assert "1 decision left out" in fewer.origin
 
 
 def test_a_source_names_the_moment_whose_knowledge_counts(patient: str, tmp_path: Path) -> None:
