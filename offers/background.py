@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -31,31 +32,22 @@ def in_background(work: Callable[[], Result]) -> Result:
     The work gets a thread of its own, since a thread may lower its priority and not raise it again. Threads that the
     work starts keep the low one.
     """
-    results, errors = list[Result](), list[BaseException]()
 
-    def run() -> None:
+    def run() -> Result:
         # Threads have priorities of their own on Linux alone.
         with suppress(OSError):
             _step_behind(threading.get_native_id())
-        try:
-            results.append(work())
-        # The caller raises it.
-        except BaseException as error:
-            errors.append(error)
+        return work()
 
     weight = _session_weight()
     if weight is not None:
         _weigh_session(max(weight, _BEHIND))
     try:
-        thread = threading.Thread(target=run, name="background")
-        thread.start()
-        thread.join()
+        with ThreadPoolExecutor(1, "background") as thread:
+            return thread.submit(run).result()
     finally:
         if weight is not None:
             _weigh_session(weight)
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def _step_behind(task: int) -> None:
